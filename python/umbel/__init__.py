@@ -1,0 +1,1 @@
+"""Real-time server for Python."""

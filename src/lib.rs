@@ -1,0 +1,3 @@
+//! Umbel's core.
+pub mod close;
+pub mod protocol;
