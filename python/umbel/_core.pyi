@@ -1,0 +1,169 @@
+"""The Rust core as Python sees it. Private: applications use the names that ``umbel`` exports."""
+
+from typing import Final, final
+
+__version__: Final[str]
+
+# Kinds of events, the first element of each tuple that Core.drain() returns.
+OPEN: Final[int]  # (OPEN, client, Handshake)
+MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)
+SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, ticket: int, rule: int, channel: str, params: tuple[str, ...])
+PUBLISH: Final[int]  # (PUBLISH, client, ticket: int, rule: int, channel: str, params, data: bytes, key: str | None)
+TEXT: Final[int]  # (TEXT, client, text: str): a message of a websocket path
+BINARY: Final[int]  # (BINARY, client, data: bytes): a message of a websocket path
+WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark
+CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
+LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
+STOPPED: Final[int]  # (STOPPED,): every shard has ended
+
+@final
+class Position:
+    """A place in a channel's log: the log's epoch, and an offset in it.
+
+    Immutable, hashable, comparable for equality; ordered within one epoch only, so it has no ``<``.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """Random id of this life of the log."""
+    @property
+    def offset(self) -> int:
+        """1 for the first publication of the epoch, then 2, 3, …; 0 before the first."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Handshake:
+    """The HTTP request that opened a connection."""
+
+    @property
+    def path(self) -> str:
+        """Percent-decoded path, without the query."""
+    @property
+    def query(self) -> str:
+        """Query string as sent, without the question mark; empty when there is none."""
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Header fields in the order they came; names in lower case, values decoded as Latin-1."""
+    @property
+    def peer(self) -> str:
+        """Address of the other end, ``"127.0.0.1:51234"`` or ``"unix"``."""
+    @property
+    def secure(self) -> bool:
+        """Whether this connection is TLS."""
+    @property
+    def route(self) -> int | None:
+        """Index of the websocket path that matched; ``None`` for the Umbel protocol."""
+    @property
+    def params(self) -> tuple[str, ...]:
+        """What the parameters of that websocket path stand for."""
+    @property
+    def client_id(self) -> str:
+        """The public id of this client, as ``connection_established`` tells it."""
+
+@final
+class Stats:
+    """Counters of one core since its start, and gauges of this moment."""
+
+    @property
+    def connections(self) -> int: ...
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def subscriptions(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def published(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def gaps(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def blocked(self) -> int: ...
+    @property
+    def received(self) -> int: ...
+    def lateness(self, quantile: float, /) -> float:
+        """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written."""
+
+@final
+class Core:
+    """Logs, shards and sockets of one server.
+
+    Every method may be called from any thread and returns without waiting, unless it says otherwise. A method that
+    takes a client returns ``False`` (or ``None``) when that client is gone: that is an outcome, not an error.
+    """
+
+    def __new__(cls, config: bytes, pages: dict[str, tuple[str, bytes]]) -> Core:
+        """Check the configuration and make the broker.
+
+        Args:
+            config: JSON of the settings, as ``umbel.settings.Settings.to_json`` writes it.
+            pages: fixed answers to ``GET``: path → (content type, body).
+
+        Raises:
+            ValueError: if a setting is out of range; the message says which and why.
+        """
+    def start(self) -> list[str]:
+        """Bind, start the shards, and return the addresses (``http://127.0.0.1:8000``, ``unix:/run/umbel.sock``).
+
+        Raises:
+            OSError: if the address can't be bound.
+            ValueError: if certificate or key can't be used.
+            RuntimeError: if it was started before.
+        """
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when events wait; the event loop watches it."""
+    def drain(self, limit: int, /) -> list[tuple[object, ...]]:
+        """Take at most ``limit`` events in order. When more wait, the descriptor stays readable."""
+    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> Position:
+        """Append ``data`` (one JSON text) to the channel's log. Cost does not depend on the number of subscribers.
+
+        Raises:
+            ValueError: if the channel name is empty, too long (255 bytes), or private to a client (starts with "@").
+        """
+    def send(self, client: int, data: bytes, key: str | None = None, /) -> Position | None:
+        """Append ``data`` (one JSON text) to the private channel of a client."""
+    def reply(self, client: int, message: bytes, /) -> bool:
+        """Send one control message (a JSON text) past the logs: answers and errors."""
+    def send_text(self, client: int, text: str, /) -> int | None:
+        """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
+    def send_binary(self, client: int, data: bytes, /) -> int | None:
+        """Send a binary message on a websocket path; returns the bytes now waiting for the socket."""
+    def admit(self, client: int, /) -> bool:
+        """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts."""
+    def close(self, client: int, code: int, reason: str, /) -> bool:
+        """Close with a code and a reason, after what was sent before.
+
+        Raises:
+            ValueError: if the code may not be sent, or the reason is longer than 123 bytes of UTF-8.
+        """
+    def subscribe(self, client: int, channel: str, request: bytes | None = None, /) -> bool:
+        """Subscribe a client from the server's side, without asking anyone; tells it ``subscription_established``."""
+    def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
+        """End a subscription; tells the client ``subscription_ended`` with the reason."""
+    def answer_subscribe(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
+        """Answer a SUBSCRIBE event. When not allowed, ``code`` and ``message`` go into the ``error``."""
+    def answer_publish(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
+        """Answer a PUBLISH event. When allowed, the data are published as they came."""
+    def pause(self, client: int, /) -> bool:
+        """Stop reading from a client."""
+    def resume(self, client: int, /) -> bool:
+        """Read again from a paused client."""
+    def stats(self) -> Stats:
+        """A snapshot of counters and gauges."""
+    def stop(self, within: float, /) -> None:
+        """Begin the graceful stop: stop accepting, tell everyone ``reconnect``, deliver what waits, close with 1012.
+
+        Takes at most ``within`` seconds; a second call hastens it. Returns at once; STOPPED is the last event.
+        """
+    def join(self, timeout: float, /) -> bool:
+        """Wait until every shard has ended; ``False`` if that takes longer than ``timeout`` seconds. Releases the GIL."""
