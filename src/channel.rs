@@ -106,7 +106,8 @@ impl Pattern {
                 parts.push(Part::Literal(literal.into()));
             }
             let braces = || PatternError::Braces(text.to_owned());
-            let (parameter, after) = braced.strip_prefix('{').and_then(|it| it.split_once('}')).ok_or_else(braces)?;
+            let (parameter, after) =
+                braced.strip_prefix('{').and_then(|it| it.split_once('}')).ok_or_else(braces)?;
             if matches!(parts.last(), Some(Part::Segment | Part::Rest)) {
                 return Err(PatternError::Touching(text.to_owned()));
             }
@@ -151,7 +152,9 @@ impl MatchFrom for [Part] {
         let Some((first, others)) = self.split_first() else { return text.is_empty() };
         let (least, bound) = match first {
             Part::Literal(literal) => {
-                return text.strip_prefix(&**literal).is_some_and(|rest| others.match_from(separator, rest, found));
+                return text
+                    .strip_prefix(&**literal)
+                    .is_some_and(|rest| others.match_from(separator, rest, found));
             }
             Part::Segment => (1, text.find(separator).unwrap_or(text.len())),
             Part::Rest => (0, text.len()),

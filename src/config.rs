@@ -156,7 +156,10 @@ impl Rules {
     pub fn new(rules: &[Rule]) -> Result<Self, ConfigError> {
         let ready = |rule: &Rule| {
             if rule.history == 0 || rule.history_bytes == 0 {
-                return Err(ConfigError::range("history", "a channel keeps at least one publication and one byte"));
+                return Err(ConfigError::range(
+                    "history",
+                    "a channel keeps at least one publication and one byte",
+                ));
             }
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
@@ -226,7 +229,10 @@ impl Config {
         if let Some(OriginSetting::Any(text)) = &self.origins
             && text != "*"
         {
-            return Err(ConfigError::range("origins", "null, \"*\" or a list such as [\"https://example.com\"]"));
+            return Err(ConfigError::range(
+                "origins",
+                "null, \"*\" or a list such as [\"https://example.com\"]",
+            ));
         }
         Ok(())
     }
@@ -234,5 +240,6 @@ impl Config {
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| serde::de::Error::custom("seconds are a number, 0 or more"))
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| serde::de::Error::custom("seconds are a number, 0 or more"))
 }
