@@ -12,6 +12,6 @@ pub use json::{InvalidJson, MAX_DEPTH, validate};
 pub use server::{
     BATCH_PREFIX, ConnectionEstablished, ErrorMessage, Gap, SubscriptionEstablished, batch_suffix,
     connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,
-    subscription_established, update,
+    subscription_established,
 };
 pub use text::{Timestamp, push_number, push_string};

@@ -25,7 +25,8 @@ pub struct ClientMessage<'a> {
 pub struct Id<'a>(&'a str);
 
 impl<'a> Id<'a> {
-    fn new(json: &'a str) -> Option<Self> {
+    /// Reads an `id` that was kept as its JSON text.
+    pub fn from_json(json: &'a str) -> Option<Self> {
         let fits = match json.as_bytes().first() {
             Some(b'"') => json.len() <= MAX_ID + 2 && validate(json, 1).is_ok(),
             _ => json.parse::<i64>().is_ok() || json.parse::<u64>().is_ok(),
@@ -178,7 +179,7 @@ impl<'a> Fields<'a> {
     fn id(&self) -> Result<Option<Id<'a>>, Fault> {
         let wrong =
             Fault::WrongField { field: "id", expected: "a string of at most 128 bytes, or an integer" };
-        self.id.map(|json| Id::new(json).ok_or(wrong)).transpose()
+        self.id.map(|json| Id::from_json(json).ok_or(wrong)).transpose()
     }
 
     fn kind(&self) -> Result<Kind<'a>, Fault> {

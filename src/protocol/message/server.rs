@@ -13,8 +13,6 @@ pub struct ConnectionEstablished<'a> {
     pub tick: u64,
     /// In milliseconds.
     pub reconnect_window: u64,
-    /// Of the private channel: epoch and offset.
-    pub position: (&'a str, u64),
     pub timestamp: Timestamp,
 }
 
@@ -25,10 +23,6 @@ pub fn connection_established(message: &ConnectionEstablished<'_>, out: &mut Vec
     object.number("heartbeat", message.heartbeat);
     object.number("tick", message.tick);
     object.number("reconnectWindow", message.reconnect_window);
-    object.raw("position", b"{\"epoch\":");
-    push_string(message.position.0, object.out);
-    object.number("offset", message.position.1);
-    object.out.push(b'}');
     object.timestamp(message.timestamp);
     object.end();
 }
@@ -147,23 +141,6 @@ pub fn batch_suffix(count: u64, timestamp: Timestamp, out: &mut Vec<u8>) {
     let mut object = Object { out };
     object.timestamp(timestamp);
     object.end();
-}
-
-/// Appends one update, and returns the position in `out` where `"from":N,` may be inserted when the update stands for the
-/// publications `(N, offset]`.
-///
-/// `channel_json` is the name as JSON text, made once for each channel by [`push_string`]; `data` is JSON text.
-pub fn update(channel_json: &[u8], offset: u64, data: &[u8], out: &mut Vec<u8>) -> usize {
-    out.extend_from_slice(b"{\"channel\":");
-    out.extend_from_slice(channel_json);
-    out.push(b',');
-    let from = out.len();
-    out.extend_from_slice(b"\"offset\":");
-    push_number(offset, out);
-    out.extend_from_slice(b",\"data\":");
-    out.extend_from_slice(data);
-    out.push(b'}');
-    from
 }
 
 /// A JSON object that is being written; `type` comes first.
