@@ -1,0 +1,380 @@
+"""From the core's events to the application's functions.
+
+The core wakes the event loop once per batch. Functions run as tasks; of one client at most ``max_running``
+at a time, in the order of its messages; the rest waits in the client's backlog, and reading from that client
+stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from inspect import isawaitable
+from typing import Any, Final
+
+from . import _core, answers
+from ._core import Core, Handshake
+from .auth import ANONYMOUS, Identity
+from .client import Client, Message
+from .deadlines import Deadlines
+from .exceptions import ConnectionClosed, Refused
+from .jobs import (
+    AuthenticateJob,
+    ConnectJob,
+    DisconnectJob,
+    Job,
+    MessageJob,
+    PublishJob,
+    Rejected,
+    SubscribeJob,
+    shortened,
+)
+from .routing import Background, Handler, Routes, StreamRoute, WebSocketRoute
+from .runs import Runs
+from .settings import Settings
+from .websocket import WebSocket
+
+logger = logging.getLogger("umbel")
+
+Event = tuple[Any, ...]
+
+
+class Dispatcher:
+    """Takes events from a core and runs the application's functions on one event loop."""
+
+    def __init__(
+        self,
+        core: Core,
+        routes: Routes,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        stopped: Callable[[], None],
+        interrupt: Callable[[], None],
+    ) -> None:
+        """Prepare; events are taken when ``drain`` is called.
+
+        Args:
+            core: where events come from and answers go to.
+            routes: the application's declarations.
+            settings: limits and times.
+            loop: the loop that functions run on.
+            stopped: called at the core's last event.
+            interrupt: called when a function raises KeyboardInterrupt; it stops the server.
+        """
+        self.core = core
+        self.loop = loop
+        self.runs = Runs(self, settings.tick, settings.max_runs)
+        self._routes = routes
+        self._rules = routes.rules()
+        self._most = settings.max_running
+        self._interrupt = interrupt
+        self._clients: dict[int, Client] = {}
+        self._sockets: dict[int, WebSocket] = {}
+        # Clients whose on_connect runs, and how they left when they did so meanwhile.
+        self._connecting: dict[Client, tuple[int, str] | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # all that runs; shutdown() ends it
+        self._backgrounds: list[asyncio.Task[None]] = []
+        self._deadlines = Deadlines(loop, settings.handler_timeout)
+        self._authentications = Deadlines(loop, settings.handshake_timeout)
+        self._handlers: dict[str, Handler] = dict(routes.handlers)
+        for message_type, stream in routes.streams.items():
+            self._handlers[message_type] = self._starter(stream)
+        if routes.streams:
+            self._handlers["ai_cancel"] = self.runs.cancel
+        self._events: dict[int, Callable[..., None]] = {
+            _core.OPEN: self._opened,
+            _core.MESSAGE: self._message,
+            _core.SUBSCRIBE: self._subscribe,
+            _core.PUBLISH: self._publish,
+            _core.TEXT: self._socket_message,
+            _core.BINARY: self._socket_message,
+            _core.WRITABLE: self._writable,
+            _core.CLOSED: self._closed,
+            _core.LOG: self._log,
+            _core.STOPPED: stopped,
+        }
+
+    def drain(self) -> None:
+        """Handle one batch. Call it when the core's descriptor is readable, which it stays while more events
+        wait.
+        """
+        for event in self.core.drain(BATCH):
+            try:
+                self._events[event[0]](*event[1:])  # type: ignore[index]
+            except Exception:
+                logger.exception("an event was not handled: %r", event)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that ends with the server at the latest."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def shutdown(self, seconds: float) -> None:
+        """Let what runs for clients end within a time, then cancel it. Runs and background tasks are
+        cancelled at once.
+        """
+        self.runs.stop()
+        for task in self._backgrounds:
+            task.cancel()
+        for end in (seconds, CANCEL_TIME):
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=end)
+            for task in self._tasks:
+                task.cancel()
+        for task in self._tasks:
+            logger.error("%r did not end when it was cancelled; it is left behind", task)
+        self._deadlines.clear()
+        self._authentications.clear()
+
+    def start_backgrounds(self) -> None:
+        """Start the application's background tasks."""
+        self._backgrounds = [self.spawn(self._background(function)) for function in self._routes.backgrounds]
+
+    # Clients
+
+    def _opened(self, key: int, handshake: Handshake) -> None:
+        if handshake.route is not None:
+            self._socket_opened(key, handshake, self._routes.websockets[handshake.route])
+            return
+        client = self._clients[key] = Client(self, key, handshake)
+        if self._routes.authenticate is None:
+            self._admit(client, ANONYMOUS)
+            return
+        job = AuthenticateJob(
+            self._routes.authenticate,
+            client.request,
+            lambda identity: self._admit(client, identity),
+            lambda *refusal: self.refuse(client, *refusal),
+        )
+        self._start(job, self._authentications)
+
+    def _admit(self, client: Client, identity: Identity) -> None:
+        client.identity = identity
+        self.core.admit(client._key)
+        if self._clients.get(client._key) is not client:
+            return  # it left while it was authenticated
+        if self._routes.connect is None:
+            self.connected(client, True)
+        else:
+            self._connecting[client] = None
+            self._start(ConnectJob(client, self._routes.connect))
+
+    def connected(self, client: Client, let_in: bool) -> None:
+        """Go on after ``on_connect``: with the client's messages, or with its leaving."""
+        left = self._connecting.pop(client, None)
+        if not let_in:
+            return
+        client._opening = False
+        if left is not None:
+            self._left(client, *left)
+        else:
+            self._advance(client)
+
+    def refuse(
+        self, client: Client, close: int, code: str, message: str, details: Mapping[str, Any] | None
+    ) -> None:
+        """Tell a client why, and close it."""
+        self.core.reply(client._key, answers.error(code, message, None, details))
+        self.core.close(client._key, close, shortened(message))
+
+    def _closed(self, key: int, code: int, reason: str) -> None:
+        client = self._clients.pop(key, None)
+        if client is None:
+            socket = self._sockets.pop(key, None)
+            if socket is not None:
+                socket._closed(code, reason)
+            return
+        client._backlog = None
+        self.runs.client_left(client)
+        if client in self._connecting:
+            self._connecting[client] = code, reason
+        elif not client._opening:
+            self._left(client, code, reason)
+
+    def _left(self, client: Client, code: int, reason: str) -> None:
+        if self._routes.disconnect is not None:
+            self._start(DisconnectJob(client, self._routes.disconnect, code, reason))
+
+    # Jobs
+
+    def _message(self, key: int, message_type: str, request: bytes | None, text: bytes) -> None:
+        handler = self._handlers.get(message_type)
+        if handler is None:
+            text_for_people = f"no handler for messages of type {message_type[:64]!r}"
+            self.core.reply(key, answers.error("unknown_type", text_for_people, request))
+        elif client := self._clients.get(key):
+            self._submit(MessageJob(client, handler, message_type, request, text))
+
+    def _subscribe(self, key: int, ticket: int, rule: int, channel: str, parameters: tuple[str, ...]) -> None:
+        if client := self._clients.get(key):
+            self._submit(SubscribeJob(client, self._rules[rule], ticket, channel, parameters))
+
+    def _publish(
+        self,
+        key: int,
+        ticket: int,
+        rule: int,
+        channel: str,
+        parameters: tuple[str, ...],
+        data: bytes,
+        publication_key: str | None,
+    ) -> None:
+        if client := self._clients.get(key):
+            self._submit(PublishJob(client, self._rules[rule], ticket, channel, parameters, data))
+
+    def _starter(self, stream: StreamRoute) -> Handler:
+        def start(client: Client, message: Message) -> object:
+            return self.runs.start(client, message, stream)
+
+        return start
+
+    def _submit(self, job: Job) -> None:
+        """Start a job of a client, or let it wait for its turn."""
+        client = job.client
+        assert client is not None
+        if not client._opening and not client._backlog and client._running < self._most:
+            self._start(job)
+            return
+        if client._backlog is None:
+            client._backlog = deque()
+        client._backlog.append(job)
+        if not client._paused:
+            client._paused = True
+            self.core.pause(client._key)
+
+    def _advance(self, client: Client) -> None:
+        """Start what waits, and read from the client again when little runs."""
+        while client._backlog and client._running < self._most:
+            self._start(client._backlog.popleft())
+        if not client._backlog:
+            client._backlog = None
+            if client._paused and client._running <= self._most // 2:
+                client._paused = False
+                self.core.resume(client._key)
+
+    def _start(self, job: Job, deadlines: Deadlines | None = None) -> None:
+        """Call a job's function. What it returns decides: a value is the result, an awaitable becomes a
+        task.
+        """
+        try:
+            value = job.call()
+            if not isawaitable(value):
+                job.done(value)
+                return
+        except BaseException as error:
+            self._failed(job, error)
+            return
+        if job.client is not None:
+            job.client._running += 1
+        deadlines = deadlines or self._deadlines
+        job.task = self.spawn(self._finish(job, value, deadlines))
+        deadlines.add(job)
+
+    async def _finish(self, job: Job, awaitable: Any, deadlines: Deadlines) -> None:
+        try:
+            value = await awaitable
+            if not job.expired:
+                job.done(value)
+        except GeneratorExit:
+            raise  # the loop was closed under us: nobody is left to tell
+        except BaseException as error:
+            self._failed(job, error)
+        deadlines.discard(job)
+        job.task = None
+        if job.client is not None:
+            job.client._running -= 1
+            self._advance(job.client)
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        if isinstance(error, Refused):
+            if not job.expired:
+                job.fail("not_allowed", error.reason, close=error.code)
+        elif isinstance(error, Rejected):
+            job.fail(error.code, str(error))
+        elif job.expired and isinstance(error, asyncio.CancelledError):
+            logger.warning("%s for %r was cancelled: its time was over", job.name, job.client)
+        else:
+            number = answers.incident()
+            logger.error("%s failed for %r (incident %s)", job.name, job.client, number, exc_info=error)
+            if not job.expired:
+                job.fail(
+                    "internal",
+                    "the server failed to do this; the details are in its log",
+                    {"incident": number},
+                )
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupt()
+
+    # Websocket paths
+
+    def _socket_opened(self, key: int, handshake: Handshake, route: WebSocketRoute) -> None:
+        socket = self._sockets[key] = WebSocket(self.core, self.loop, key, handshake)
+
+        def admit(identity: Identity) -> None:
+            socket.identity = identity
+            self.core.admit(key)
+            if not socket.closed:
+                parameters = dict(zip(route.names, handshake.params, strict=True))
+                self.spawn(self._socket(socket, route, parameters))
+
+        def refuse(close: int, code: str, message: str, details: Mapping[str, Any] | None) -> None:
+            self.core.close(key, close, shortened(message))
+
+        if self._routes.authenticate is None:
+            admit(ANONYMOUS)
+        else:
+            job = AuthenticateJob(self._routes.authenticate, socket.request, admit, refuse)
+            self._start(job, self._authentications)
+
+    async def _socket(self, socket: WebSocket, route: WebSocketRoute, parameters: dict[str, str]) -> None:
+        try:
+            await route.function(socket, **parameters)
+            socket.close(1000)
+        except GeneratorExit:
+            raise
+        except ConnectionClosed:
+            socket.close(1000)
+        except Refused as refusal:
+            socket.close(refusal.code, refusal.reason)
+        except asyncio.CancelledError:
+            socket.close(1012)
+        except BaseException as error:
+            number = answers.incident()
+            logger.error("websocket %r failed (incident %s)", route.pattern, number, exc_info=error)
+            socket.close(1011, f"incident {number}")
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupt()
+
+    def _socket_message(self, key: int, message: str | bytes) -> None:
+        if socket := self._sockets.get(key):
+            socket._received(message)
+
+    def _writable(self, key: int) -> None:
+        if socket := self._sockets.get(key):
+            socket._drained()
+
+    # The rest
+
+    def _log(self, level: int, text: str) -> None:
+        logger.log(level, "%s", text)
+
+    async def _background(self, function: Background) -> None:
+        try:
+            await function()
+        except (GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
+            logger.error("background task %s failed", function.__qualname__, exc_info=error)
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupt()
+
+
+BATCH: Final = 256
+"""Events per turn of the loop: enough to make the wake-up cheap, few enough that timers stay on time."""
+
+CANCEL_TIME: Final = 1.0
+"""Seconds that cancelled functions get to clean up when the server stops."""

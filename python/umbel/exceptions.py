@@ -1,0 +1,80 @@
+"""The errors that applications see.
+
+::
+
+    UmbelError
+    ├── ConfigurationError (also ValueError)   the application is declared wrongly
+    ├── ConnectionClosed                       a websocket path's connection has ended
+    └── Refused                                raised by the application to refuse a client
+
+Wrong types and values raise the builtin ``TypeError`` and ``ValueError``, calls at the wrong time
+``RuntimeError``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class UmbelError(Exception):
+    """The root of Umbel's own errors."""
+
+
+class ConfigurationError(UmbelError, ValueError):
+    """The application is declared in a way that can't be served; the message says what to change."""
+
+
+class ConnectionClosed(UmbelError):  # noqa: N818 - as other libraries of the field call it
+    """The connection has ended, so nothing can be sent or received any more.
+
+    Attributes:
+        code: the close code that ended the connection; 1006 when it broke off without one.
+        reason: the text that came with it, often empty.
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        super().__init__(f"connection closed with code {code}" + (f": {reason}" if reason else ""))
+        self.code = code
+        self.reason = reason
+
+
+class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application states, not a failure
+    """Raise it to refuse a client, with a reason that the client may read.
+
+    In an ``authenticate`` or ``on_connect`` function the client gets an ``error`` and is closed with
+    ``code``. In all other functions of the application the client gets an ``error`` with code
+    ``not_allowed`` and stays connected.
+
+    Attributes:
+        code: 4401 for credentials that are missing or expired, so that the client gets new ones and comes
+            back; 4500 when it must not come back. Any code from 3000 to 4999, 1008 and 1013 are accepted too.
+        reason: at most 123 bytes of UTF-8.
+
+    Example:
+        >>> from umbel import Refused
+        >>> str(Refused(4500, "this account is locked"))
+        'this account is locked'
+    """
+
+    def __init__(self, code: int = 4401, reason: str = "") -> None:
+        """Check code and reason.
+
+        Raises:
+            ValueError: if the code may not be used for a refusal, or the reason is too long.
+        """
+        if not (3000 <= code <= 4999 or code in (1008, 1013)):
+            raise ValueError(
+                f"{code} is not a close code for a refusal; use 4401, 4500, or another from 3000 to 4999"
+            )
+        if len(reason.encode()) > LONGEST_REASON:
+            raise ValueError(f"a close reason has at most {LONGEST_REASON} bytes of UTF-8")
+        super().__init__(reason or ("not allowed" if code == NOT_ALLOWED else "authentication required"))
+        self.code = code
+        self.reason = str(self)
+
+
+LONGEST_REASON: Final = 123
+"""Bytes: a control frame holds 125, and the code takes two of them (RFC 6455 §5.5)."""
+
+UNAUTHENTICATED: Final = 4401
+NOT_ALLOWED: Final = 4500

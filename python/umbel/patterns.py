@@ -1,0 +1,77 @@
+"""Patterns of channel names and websocket paths.
+
+Only the core matches names; here a pattern is checked and its parameters are read, so that a mistake shows
+at the line that makes it and not when the first client comes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from .exceptions import ConfigurationError
+
+
+def parameters(pattern: str) -> tuple[str, ...]:
+    """Return the names of a pattern's parameters, in their order.
+
+    ``{name}`` stands for one or more characters other than the separator (``:`` in channels, ``/`` in paths),
+    ``{name:path}`` for anything.
+
+    Raises:
+        ConfigurationError: if the pattern can't be read, or has two parameters with nothing between them.
+    """
+    if not pattern or len(pattern.encode()) > LONGEST:
+        raise ConfigurationError(f"pattern {pattern!r} must have 1 to {LONGEST} bytes")
+    if any(ord(character) < 32 or ord(character) == 127 for character in pattern):
+        raise ConfigurationError(f"pattern {pattern!r} has a control character")
+    names: list[str] = []
+    end = -1
+    for found in PARAMETER.finditer(pattern):
+        name, kind = found["name"], found["kind"]
+        if not name.isidentifier():
+            raise ConfigurationError(
+                f"pattern {pattern!r}: {name!r} is not a name; write {{name}} or {{name:path}}"
+            )
+        if kind not in (None, "path"):
+            raise ConfigurationError(f"pattern {pattern!r}: {kind!r} is not known; only {{{name}:path}} is")
+        if name in names:
+            raise ConfigurationError(f"pattern {pattern!r} has the parameter {name!r} twice")
+        if found.start() == end:
+            raise ConfigurationError(f"pattern {pattern!r} needs a character between its parameters")
+        names.append(name)
+        end = found.end()
+    if re.search(r"[{}]", PARAMETER.sub("", pattern)):
+        raise ConfigurationError(f"pattern {pattern!r} has a brace without its partner")
+    return tuple(names)
+
+
+def check_signature(
+    function: Callable[..., object], pattern: str, leading: str, names: Iterable[str]
+) -> None:
+    """Check that a function can be called with one positional argument and the given keywords.
+
+    Raises:
+        ConfigurationError: if not; the message shows the signature that is needed.
+    """
+    keywords = dict.fromkeys(names)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have no signature; the call will tell
+        return
+    try:
+        signature.bind(None, **keywords)
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        wanted = ", ".join((leading, *keywords))
+        raise ConfigurationError(
+            f"{name}{signature} does not fit the pattern {pattern!r}: it is called as {name}({wanted})"
+        ) from error
+
+
+LONGEST: Final = 255
+"""Bytes of a channel name, the same in the core."""
+
+PARAMETER: Final = re.compile(r"\{(?P<name>[^{}:]*)(?::(?P<kind>[^{}]*))?\}")

@@ -1,0 +1,151 @@
+"""A process that does nothing but serve: event loop, signals, logging, file descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+from .server import Server
+
+logger = logging.getLogger("umbel")
+
+
+class Process:
+    """Serves in the calling thread until it is told to stop."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        uvloop: bool | None = None,
+        listening: Callable[[Server], None] = lambda server: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            server: what to serve; used once.
+            uvloop: use uvloop; ``None`` if it is installed.
+            listening: called once, when the server listens.
+        """
+        self._server = server
+        self._uvloop = uvloop
+        self._listening = listening
+        self._signals = 0
+
+    def run(self) -> None:
+        """Serve. Blocks until the server has stopped.
+
+        Raises:
+            RuntimeError: if an event loop runs in this thread already.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("an event loop is running in this thread: use `async with app.serve(…)` there")
+        configure_logging()
+        raise_descriptors(self._server.settings.max_connections)
+        with self._handled(), asyncio.Runner(loop_factory=loop_factory(self._uvloop)) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        async with self._server as server:
+            self._listening(server)
+            if self._signals:  # one came before there was anything to stop
+                server.stop()
+            await server.wait_closed()
+
+    @contextmanager
+    def _handled(self) -> Iterator[None]:
+        """Handle signals by plain handlers, not the loop's: they run even while the loop is blocked by a
+        function.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._signalled) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            logger.info("%s: stopping within %g s", signal.Signals(number).name, self._server.settings.drain)
+            self._server.stop()
+        else:
+            self._server.stop(within=0)
+            for other in SIGNALS:  # a third one ends the process, whatever hangs
+                signal.signal(other, signal.SIG_DFL)
+
+
+def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; ``None`` for asyncio's own.
+
+    Raises:
+        RuntimeError: if uvloop is wanted and not installed.
+    """
+    if wanted is False:
+        return None
+    try:
+        module: Any = importlib.import_module("uvloop")
+    except ImportError as error:
+        if wanted:
+            raise RuntimeError("uvloop is not installed: pip install 'umbel[uvloop]'") from error
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return factory
+
+
+def configure_logging() -> None:
+    """Send the log to stderr, unless the application has said where it goes."""
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+
+
+def raise_descriptors(connections: int) -> None:
+    """Raise the soft limit of file descriptors to the hard one, and warn when it is below the connections
+    wanted.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, connections + SPARE_DESCRIPTORS)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            soft = hard
+        except (ValueError, OSError) as error:
+            logger.warning("the limit of file descriptors stays at %d: %s", soft, error)
+    if soft < connections:
+        logger.warning(
+            "this process may open %d files, so about %d connections, not max_connections=%d: "
+            "raise the hard limit (ulimit -Hn, or LimitNOFILE= in a systemd unit), or lower max_connections",
+            soft,
+            max(0, soft - SPARE_DESCRIPTORS),
+            connections,
+        )
+
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+SPARE_DESCRIPTORS: Final = 64
+"""Descriptors for everything that is not a connection: listeners, event loops, files of the application."""

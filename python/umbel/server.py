@@ -1,0 +1,209 @@
+"""One running server: its start, its graceful stop, and what can be asked of it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, cast, final
+
+from . import lifetime
+from ._core import Core, Stats
+from .dispatch import Dispatcher
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .app import Umbel
+
+logger = logging.getLogger("umbel")
+
+
+@final
+class Server:
+    """A server of an application, made by ``app.serve(…)`` and used as ``async with app.serve(…) as server``.
+
+    It listens from the beginning of the block to its end. Leaving the block stops it gracefully.
+
+    Attributes:
+        settings: with which it runs.
+        addresses: where it listens, as ``http://127.0.0.1:8000`` or ``unix:/run/umbel.sock``; empty before
+            the start.
+    """
+
+    def __init__(self, app: Umbel, settings: Settings) -> None:
+        self.settings: Final = settings
+        self.addresses: tuple[str, ...] = ()
+        self._app = app
+        self._core: Core | None = None
+        self._last: Stats | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._overdue: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+
+    @property
+    def core(self) -> Core:
+        """The core of this server. Private to the package."""
+        if self._core is None:
+            raise RuntimeError("this server is not running")
+        return self._core
+
+    @property
+    def url(self) -> str:
+        """The first address, for clients: ``http://…`` or ``https://…``; the WebSocket is at ``/ws`` below
+        it.
+        """
+        if not self.addresses:
+            raise RuntimeError(
+                "this server is not running: enter it with `async with app.serve(…) as server`"
+            )
+        return self.addresses[0]
+
+    async def __aenter__(self) -> Self:
+        """Bind, listen and begin to serve.
+
+        Raises:
+            ConfigurationError: if a declaration of the application is incomplete.
+            OSError: if the address can't be bound.
+            ValueError: if a setting is out of range, or the certificate or key can't be used.
+            RuntimeError: if the application is served already, or this server was used before.
+        """
+        if self._closed is not None:
+            raise RuntimeError("a server is used once; call app.serve() again for another")
+        self._app._claim(self)
+        try:
+            self._start()
+        except BaseException:
+            self._app._release(self)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gracefully, within the setting ``drain``."""
+        try:
+            self.stop()
+            await self.wait_closed()
+        except asyncio.CancelledError:
+            # Cancelled a second time: whoever waits has no more patience.
+            self.stop(within=0)
+            self._detach()
+            raise
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counters since the start, and of the gauges of this moment; after the
+        stop the last.
+
+        Raises:
+            RuntimeError: if the server was never started.
+        """
+        if self._last is not None:
+            return self._last
+        return self.core.stats()
+
+    def stop(self, within: float | None = None) -> None:
+        """Begin to stop gracefully: clients are told to come back and get what waits for them, functions may
+        end.
+
+        May be called from any thread and from a signal handler; returns at once. A second call with a
+        shorter time hastens the stop; after the stop it does nothing.
+
+        Args:
+            within: seconds it may take; the setting ``drain`` when not given.
+        """
+        core, loop = self._core, self._loop
+        if core is None or loop is None or self._last is not None:
+            return
+        seconds = self.settings.drain if within is None else within
+        core.stop(seconds)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._watch, seconds)
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has stopped. It does not stop it: call `stop`, or cancel.
+
+        Raises:
+            RuntimeError: if the server was never started.
+        """
+        if self._closed is None:
+            raise RuntimeError("this server is not running")
+        await asyncio.shield(self._closed)
+
+    def forked(self) -> None:
+        """Become inert in a forked child process. Private to the package."""
+        inert = cast(Core, lifetime.ForkedCore())
+        self._core = inert
+        if self._dispatcher is not None:
+            self._dispatcher.core = inert
+            self._dispatcher.runs.core = inert
+        self._app._forked()
+
+    def _start(self) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        routes = self._app._routes
+        core = Core(self.settings.to_json(**routes.config()), dict(routes.pages))
+        dispatcher = Dispatcher(core, routes, self.settings, loop, self._stopped, self.stop)
+        self.addresses = tuple(core.start())
+        self._core, self._dispatcher = core, dispatcher
+        self._closed = loop.create_future()
+        lifetime.alive.add(self)
+        loop.add_reader(core.fileno(), dispatcher.drain)
+        self._app._attach(core)
+        dispatcher.start_backgrounds()
+        for address in self.addresses:
+            logger.info("listening on %s", address)
+
+    def _watch(self, seconds: float) -> None:
+        """Set the time at which the stop is over, whatever the core says."""
+        assert self._loop is not None
+        self._deadline = self._loop.time() + seconds
+        if self._overdue is not None:
+            self._overdue.cancel()
+        if self._closing is None:
+            self._overdue = self._loop.call_at(self._deadline + OVERDUE, self._give_up)
+
+    def _give_up(self) -> None:
+        logger.error("the core did not stop in time; going on without it")
+        self._stopped()
+
+    def _stopped(self) -> None:
+        """The core's last event: every shard has ended."""
+        assert self._loop is not None
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+
+    async def _close(self) -> None:
+        assert self._loop is not None
+        assert self._dispatcher is not None
+        assert self._closed is not None
+        if self._overdue is not None:
+            self._overdue.cancel()
+        try:
+            await self._dispatcher.shutdown(max(0.0, self._deadline - self._loop.time()))
+        finally:
+            self._detach()
+            if not self._closed.done():
+                self._closed.set_result(None)
+            logger.info("stopped")
+
+    def _detach(self) -> None:
+        """Let go of the core and the application."""
+        core = self._core
+        if core is None or self._last is not None or self._loop is None:
+            return
+        self._last = core.stats()
+        if not self._loop.is_closed():
+            self._loop.remove_reader(core.fileno())
+        self._app._release(self)
+        if core.join(JOIN_TIME):
+            lifetime.alive.discard(self)
+
+
+OVERDUE: Final = 2.0
+"""Seconds after the time of a stop at which a core that says nothing is given up."""
+
+JOIN_TIME: Final = 0.2
+"""Seconds to wait for the core's threads on the event loop; after STOPPED they have ended already."""

@@ -1,0 +1,195 @@
+"""One connection of a path with a protocol of the application's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final, final
+
+from ._core import Core, Handshake
+from .auth import ANONYMOUS, Identity, Request
+from .exceptions import ConnectionClosed
+
+
+@final
+class WebSocket:
+    """One connection of a path that ``@app.websocket`` declared. Used on the event loop only.
+
+    ``async for message in websocket`` gives messages until the connection ends: ``str`` for text, ``bytes``
+    for binary. When the function falls behind, reading from this connection stops; messages are never
+    dropped.
+
+    Attributes:
+        identity: what ``authenticate`` returned; an anonymous identity when the application has no such
+            function.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_core",
+        "_end",
+        "_ended",
+        "_held",
+        "_key",
+        "_loop",
+        "_messages",
+        "_paused",
+        "_wake",
+        "_writable",
+        "identity",
+        "request",
+    )
+
+    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop, key: int, handshake: Handshake) -> None:
+        self.request: Final = Request(handshake)
+        self.identity: Identity = ANONYMOUS
+        self._core = core
+        self._loop = loop
+        self._key = key
+        # Bound: the core is paused at either mark. What it has read already still comes, at most its event
+        # queue.
+        self._messages: deque[str | bytes] = deque()
+        self._held = 0
+        self._paused = False
+        self._wake: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._end: ConnectionClosed | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended. Messages that came before may still wait to be received."""
+        return self._end is not None
+
+    @property
+    def close_code(self) -> int | None:
+        """The code that ended the connection; ``None`` while it is open."""
+        return None if self._end is None else self._end.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason that came with the code; ``None`` while it is open."""
+        return None if self._end is None else self._end.reason
+
+    async def receive(self) -> str | bytes:
+        """Wait for the next message.
+
+        Raises:
+            ConnectionClosed: if the connection has ended and all its messages were received.
+            RuntimeError: if another task waits already.
+        """
+        while not self._messages:
+            if self._end is not None:
+                raise ConnectionClosed(self._end.code, self._end.reason)
+            if self._wake is not None:
+                raise RuntimeError("another task is receiving from this websocket already")
+            self._wake = self._loop.create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+        message = self._messages.popleft()
+        self._held -= len(message)
+        if self._paused and len(self._messages) <= MOST_MESSAGES // 2 and self._held <= MOST_BYTES // 2:
+            self._paused = False
+            self._core.resume(self._key)
+        return message
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """Give messages until the connection ends, whatever the close code."""
+        while True:
+            try:
+                message = await self.receive()
+            except ConnectionClosed:
+                return
+            yield message
+
+    async def send(self, message: str | bytes | bytearray | memoryview) -> None:
+        """Send one message: text for ``str``, else binary.
+
+        Returns at once while the connection keeps up. When more than 64 KiB wait for the socket, it waits
+        until most of that is gone, so that a loop around ``send`` runs no faster than the other end reads.
+        Messages of concurrent calls keep the order of the calls.
+
+        Raises:
+            ConnectionClosed: if the connection has ended.
+            TypeError: if the message is neither text nor bytes.
+        """
+        if self._end is not None:
+            raise ConnectionClosed(self._end.code, self._end.reason)
+        if isinstance(message, str):
+            waiting = self._core.send_text(self._key, message)
+        elif isinstance(message, bytes):
+            waiting = self._core.send_binary(self._key, message)
+        elif isinstance(message, bytearray | memoryview):
+            waiting = self._core.send_binary(self._key, bytes(message))
+        else:
+            raise TypeError(f"a websocket message is str or bytes, not {type(message).__name__}")
+        if waiting is None:
+            raise ConnectionClosed
+        if waiting > HIGH_MARK:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+
+    def close(self, code: int = 1000, reason: str = "") -> bool:
+        """Begin to close, after what was sent before; returns at once.
+
+        Args:
+            code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999.
+            reason: at most 123 bytes of UTF-8.
+
+        Returns:
+            ``False`` when the connection has ended already.
+
+        Raises:
+            ValueError: if the code may not be sent, or the reason is too long.
+        """
+        return self._core.close(self._key, code, reason)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended."""
+        if self._end is None:
+            if self._ended is None:
+                self._ended = self._loop.create_future()
+            await asyncio.shield(self._ended)
+
+    # What follows is called by the dispatcher, once per event.
+
+    def _received(self, message: str | bytes) -> None:
+        self._messages.append(message)
+        self._held += len(message)
+        if not self._paused and (len(self._messages) >= MOST_MESSAGES or self._held >= MOST_BYTES):
+            self._paused = True
+            self._core.pause(self._key)
+        wake(self._wake)
+
+    def _drained(self) -> None:
+        wake(self._writable)
+        self._writable = None
+
+    def _closed(self, code: int, reason: str) -> None:
+        self._end = ConnectionClosed(code, reason)
+        self._drained()
+        wake(self._wake)
+        wake(self._ended)
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self.request.path} from {self.request.peer}>"
+
+
+def wake(future: asyncio.Future[None] | None) -> None:
+    """Wake who waits, if anybody does and nobody else woke it."""
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
+HIGH_MARK: Final = 64 << 10
+"""Bytes that may wait for the socket before ``send`` waits; the core reports WRITABLE after this mark was
+passed."""
+
+MOST_MESSAGES: Final = 64
+MOST_BYTES: Final = 1 << 20
+"""Received and not yet taken by the function, when reading stops: messages, and bytes (characters of
+text)."""
