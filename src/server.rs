@@ -101,7 +101,7 @@ impl Server {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             draining: AtomicBool::new(false),
             salt: u64::from_ne_bytes(salt),
-            backlogs: Mutex::default(),
+            clients: Mutex::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), state: Arc::default() })
@@ -173,33 +173,36 @@ impl Server {
     }
 
     /// Appends one JSON text to the private channel of a client.
-    pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Position {
+    /// `None` when the client is gone.
+    pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Position> {
+        self.shared.client(client)?;
         let channel = ChannelName::private(&self.shared.public_id(client));
         let position = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
         if position.offset == 1 {
             self.post(client, Letter::Private(client));
         }
-        position
+        Some(position)
     }
 
     /// Sends a message on a websocket route. Returns the bytes on their way to the socket, `None` when the client is gone.
     pub fn send_route(&self, client: ClientId, is_text: bool, data: Bytes) -> Option<usize> {
-        let backlog = self.shared.backlog(client)?;
+        let backlog = self.shared.client(client)??;
         let waiting = backlog.fetch_add(data.len(), Ordering::AcqRel) + data.len();
         self.post(client, Letter::Send(client, is_text, data));
         Some(waiting)
     }
 
-    pub fn admit(&self, client: ClientId) {
-        self.post(client, Letter::Admit(client));
+    /// Lets a client in. Like all that names a client: `false` when that client is gone.
+    pub fn admit(&self, client: ClientId) -> bool {
+        self.post(client, Letter::Admit(client))
     }
 
-    pub fn reply(&self, client: ClientId, message: Bytes) {
-        self.post(client, Letter::Reply(client, message));
+    pub fn reply(&self, client: ClientId, message: Bytes) -> bool {
+        self.post(client, Letter::Reply(client, message))
     }
 
-    pub fn close(&self, client: ClientId, code: CloseCode, reason: String) {
-        self.post(client, Letter::Close(client, code, reason));
+    pub fn close(&self, client: ClientId, code: CloseCode, reason: String) -> bool {
+        self.post(client, Letter::Close(client, code, reason))
     }
 
     /// # Errors
@@ -209,25 +212,24 @@ impl Server {
         client: ClientId,
         channel: &str,
         request: Option<String>,
-    ) -> Result<(), NameError> {
-        self.post(client, Letter::Subscribe(client, ChannelName::new(channel)?, request));
-        Ok(())
+    ) -> Result<bool, NameError> {
+        Ok(self.post(client, Letter::Subscribe(client, ChannelName::new(channel)?, request)))
     }
 
-    pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) {
-        self.post(client, Letter::Unsubscribe(client, channel, reason));
+    pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) -> bool {
+        self.post(client, Letter::Unsubscribe(client, channel, reason))
     }
 
-    pub fn answer(&self, client: ClientId, ticket: u64, answer: Answer) {
-        self.post(client, Letter::Answer(client, ticket, answer));
+    pub fn answer(&self, client: ClientId, ticket: u64, answer: Answer) -> bool {
+        self.post(client, Letter::Answer(client, ticket, answer))
     }
 
-    pub fn pause(&self, client: ClientId) {
-        self.post(client, Letter::Pause(client));
+    pub fn pause(&self, client: ClientId) -> bool {
+        self.post(client, Letter::Pause(client))
     }
 
-    pub fn resume(&self, client: ClientId) {
-        self.post(client, Letter::Resume(client));
+    pub fn resume(&self, client: ClientId) -> bool {
+        self.post(client, Letter::Resume(client))
     }
 
     /// The application has taken events: shards that had stopped reading go on.
@@ -243,10 +245,10 @@ impl Server {
         (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), channels, published)
     }
 
-    fn post(&self, client: ClientId, letter: Letter) {
-        if let Some(mailbox) = self.shared.mailbox(client) {
-            mailbox.push(letter);
-        }
+    /// `false` when the client is gone.
+    fn post(&self, client: ClientId, letter: Letter) -> bool {
+        let mailbox = self.shared.mailbox(client).filter(|_| self.shared.client(client).is_some());
+        mailbox.map(|mailbox| mailbox.push(letter)).is_some()
     }
 }
 

@@ -4,6 +4,12 @@ from typing import Final, final
 
 __version__: Final[str]
 
+HIGH_WATER: Final[int]
+"""Bytes on their way to a socket at which a sender on a websocket path waits for WRITABLE."""
+
+CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
+"""Code, name, meaning, and whether to come back, of every close code that the core sends."""
+
 # Kinds of events, the first element of each tuple that Core.drain() returns.
 OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)
@@ -93,8 +99,15 @@ class Stats:
     def blocked(self) -> int: ...
     @property
     def received(self) -> int: ...
-    def lateness(self, quantile: float, /) -> float:
-        """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written."""
+    @property
+    def panics(self) -> int: ...
+    @property
+    def lateness_buckets(self) -> list[int]: ...
+    def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
+        """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written.
+
+        With ``since``, an earlier snapshot, only what came after it counts.
+        """
 
 @final
 class Core:
@@ -152,10 +165,12 @@ class Core:
         """Subscribe a client from the server's side, without asking anyone; tells it ``subscription_established``."""
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
         """End a subscription; tells the client ``subscription_ended`` with the reason."""
-    def answer_subscribe(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
-        """Answer a SUBSCRIBE event. When not allowed, ``code`` and ``message`` go into the ``error``."""
-    def answer_publish(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
-        """Answer a PUBLISH event. When allowed, the data are published as they came."""
+    def answer(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
+        """Answer a SUBSCRIBE or PUBLISH event.
+
+        When allowed, the client is subscribed, or its data are published as they came. When not, ``code`` and
+        ``message`` go into the ``error`` that the client gets.
+        """
     def pause(self, client: int, /) -> bool:
         """Stop reading from a client."""
     def resume(self, client: int, /) -> bool:

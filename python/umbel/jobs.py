@@ -139,7 +139,7 @@ class SubscribeJob(Job):
 
     def _answer(self, allowed: bool, code: str, message: str) -> None:
         assert self.client is not None
-        self.client._dispatcher.core.answer_subscribe(self.client._key, self.ticket, allowed, code, message)
+        self.client._dispatcher.core.answer(self.client._key, self.ticket, allowed, code, message)
 
 
 class PublishJob(SubscribeJob):
@@ -181,7 +181,7 @@ class PublishJob(SubscribeJob):
 
     def _answer(self, allowed: bool, code: str, message: str) -> None:
         assert self.client is not None
-        self.client._dispatcher.core.answer_publish(self.client._key, self.ticket, allowed, code, message)
+        self.client._dispatcher.core.answer(self.client._key, self.ticket, allowed, code, message)
 
 
 class AuthenticateJob(Job):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, final
 
-from ._core import Core, Handshake
+from ._core import HIGH_WATER, Core, Handshake
 from .auth import ANONYMOUS, Identity, Request
 from .exceptions import ConnectionClosed
 
@@ -185,7 +185,7 @@ def wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
-HIGH_MARK: Final = 64 << 10
+HIGH_MARK: Final = HIGH_WATER
 """Bytes that may wait for the socket before ``send`` waits; the core reports WRITABLE after this mark was
 passed."""
 

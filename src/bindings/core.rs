@@ -67,13 +67,13 @@ impl Core {
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
-    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> Position {
-        Position(self.server.send(ClientId(client), data, key))
+    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> Option<Position> {
+        self.server.send(ClientId(client), data, key).map(Position)
     }
 
     #[pyo3(signature = (client, message, /))]
-    fn reply(&self, client: u64, message: &[u8]) {
-        self.server.reply(ClientId(client), Bytes::copy_from_slice(message));
+    fn reply(&self, client: u64, message: &[u8]) -> bool {
+        self.server.reply(ClientId(client), Bytes::copy_from_slice(message))
     }
 
     #[pyo3(signature = (client, text, /))]
@@ -87,12 +87,12 @@ impl Core {
     }
 
     #[pyo3(signature = (client, /))]
-    fn admit(&self, client: u64) {
-        self.server.admit(ClientId(client));
+    fn admit(&self, client: u64) -> bool {
+        self.server.admit(ClientId(client))
     }
 
     #[pyo3(signature = (client, code, reason, /))]
-    fn close(&self, client: u64, code: u16, reason: String) -> PyResult<()> {
+    fn close(&self, client: u64, code: u16, reason: String) -> PyResult<bool> {
         let legal = CloseCode::new(code).ok_or_else(|| {
             let text =
                 format!("{code} is no close code: use 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999");
@@ -102,35 +102,34 @@ impl Core {
             let text = format!("the reason has {} bytes; a close frame holds {LONGEST_REASON}", reason.len());
             return Err(PyValueError::new_err(text));
         }
-        self.server.close(ClientId(client), legal, reason);
-        Ok(())
+        Ok(self.server.close(ClientId(client), legal, reason))
     }
 
     #[pyo3(signature = (client, channel, request = None, /))]
-    fn subscribe(&self, client: u64, channel: &str, request: Option<&[u8]>) -> PyResult<()> {
+    fn subscribe(&self, client: u64, channel: &str, request: Option<&[u8]>) -> PyResult<bool> {
         let request = request.map(|id| String::from_utf8_lossy(id).into_owned());
         Ok(self.server.subscribe(ClientId(client), channel, request)?)
     }
 
     #[pyo3(signature = (client, channel, reason, /))]
-    fn unsubscribe(&self, client: u64, channel: String, reason: String) {
-        self.server.unsubscribe(ClientId(client), channel, reason);
+    fn unsubscribe(&self, client: u64, channel: String, reason: String) -> bool {
+        self.server.unsubscribe(ClientId(client), channel, reason)
     }
 
     #[pyo3(signature = (client, ticket, allowed, code, message, /))]
-    fn answer(&self, client: u64, ticket: u64, allowed: bool, code: String, message: String) {
+    fn answer(&self, client: u64, ticket: u64, allowed: bool, code: String, message: String) -> bool {
         let answer = if allowed { Answer::Yes } else { Answer::No { code, message } };
-        self.server.answer(ClientId(client), ticket, answer);
+        self.server.answer(ClientId(client), ticket, answer)
     }
 
     #[pyo3(signature = (client, /))]
-    fn pause(&self, client: u64) {
-        self.server.pause(ClientId(client));
+    fn pause(&self, client: u64) -> bool {
+        self.server.pause(ClientId(client))
     }
 
     #[pyo3(signature = (client, /))]
-    fn resume(&self, client: u64) {
-        self.server.resume(ClientId(client));
+    fn resume(&self, client: u64) -> bool {
+        self.server.resume(ClientId(client))
     }
 
     fn stats(&self) -> Stats {

@@ -105,6 +105,11 @@ impl Shard {
         let connection = &mut self.connections[key as usize];
         connection.phase = Phase::Asked(protocol);
         self.replies.extend_from_slice(&response);
+        let backlog = route.map(|_| Arc::new(AtomicUsize::new(0)));
+        if backlog.is_some() {
+            connection.extra().backlog.clone_from(&backlog);
+        }
+        shared.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.id, backlog);
         let config = &shared.config;
         if route.is_some() || config.authenticate || config.notify_connect {
             let connection = &mut self.connections[key as usize];
@@ -118,11 +123,6 @@ impl Shard {
             };
             connection.known = true;
             let client = connection.id;
-            if route.is_some() {
-                let backlog = Arc::new(AtomicUsize::new(0));
-                connection.extra().backlog = Some(Arc::clone(&backlog));
-                shared.backlogs.lock().unwrap_or_else(PoisonError::into_inner).insert(client, backlog);
-            }
             shared.inbox.push(Event::Open { client, opening: Box::new(opening) });
         }
         if !config.authenticate {

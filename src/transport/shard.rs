@@ -59,8 +59,9 @@ pub(crate) struct Shared {
     pub draining: AtomicBool,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
-    /// Bytes of route messages between the application and the sockets, by client.
-    pub backlogs: Mutex<HashMap<ClientId, Arc<AtomicUsize>>>,
+    /// Clients that are upgraded and not closed; of those on websocket routes, the bytes between the application and
+    /// the socket. Locked for one look-up, insertion or removal.
+    pub clients: Mutex<HashMap<ClientId, Option<Arc<AtomicUsize>>>>,
 }
 
 /// A fixed answer to `GET`.
@@ -88,9 +89,9 @@ impl Shared {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
-    /// The backlog of a client of a websocket route.
-    pub fn backlog(&self, client: ClientId) -> Option<Arc<AtomicUsize>> {
-        self.backlogs.lock().unwrap_or_else(PoisonError::into_inner).get(&client).cloned()
+    /// A client that is connected, and its backlog when it is on a websocket route.
+    pub fn client(&self, client: ClientId) -> Option<Option<Arc<AtomicUsize>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&client).cloned()
     }
 }
 
@@ -347,8 +348,8 @@ impl Shard {
     }
 
     fn tell_closed(&self, client: ClientId, known: bool, code: u16, reason: &str) {
+        self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
         if known {
-            self.shared.backlogs.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
             self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
         }
     }
