@@ -173,7 +173,8 @@ impl WebSocket {
                 }
             };
             let missing = usize::try_from(frame.header.length - frame.arrived).unwrap_or(usize::MAX);
-            let (payload, after) = std::mem::take(&mut rest).split_at_mut(missing.min(rest.len()));
+            let present = missing.min(rest.len());
+            let (payload, after) = std::mem::take(&mut rest).split_at_mut(present);
             rest = after;
             unmask(payload, frame.header.mask, frame.arrived as usize);
             match self.take_payload(frame, payload)? {

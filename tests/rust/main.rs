@@ -1,1 +1,2 @@
 //! One binary for all Rust tests that need more than one module.
+mod protocol_websocket;
