@@ -186,5 +186,5 @@ def check(name: str, kind: str, value: object) -> None:
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
 
-PYTHON_ONLY: Final = frozenset({"handler_timeout", "max_running", "max_runs"})
+PYTHON_ONLY: Final = frozenset({"drain", "handler_timeout", "max_running", "max_runs"})
 """Fields that the core knows nothing about."""
