@@ -84,7 +84,12 @@ pub const TABLE: &[Meaning] = &[
     row(CloseCode::INTERNAL, "internal", "a handler of the application or the server failed", Return::Yes),
     row(CloseCode::RESTART, "restart", "the server restarts", Return::Yes),
     row(CloseCode::TRY_LATER, "try_later", "the server is out of a resource", Return::Yes),
-    row(CloseCode::UNAUTHENTICATED, "unauthenticated", "credentials missing or expired: get new ones", Return::Yes),
+    row(
+        CloseCode::UNAUTHENTICATED,
+        "unauthenticated",
+        "credentials missing or expired: get new ones",
+        Return::Yes,
+    ),
     row(CloseCode::NO_HEARTBEAT, "no_heartbeat", "no pong or message within the heartbeat time", Return::Yes),
     row(CloseCode::TOO_FAR_BEHIND, "too_far_behind", "the log moved past this reader", Return::Yes),
     row(CloseCode::TOO_MANY, "too_many", "too many messages, connections or subscriptions", Return::Yes),

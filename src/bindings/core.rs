@@ -1,0 +1,157 @@
+//! `Core`: one server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+
+use crate::bindings::bridge::{Bridge, to_tuple};
+use crate::bindings::position::Position;
+use crate::bindings::stats::Stats;
+use crate::close::CloseCode;
+use crate::config::Config;
+use crate::protocol::frame::LONGEST_REASON;
+use crate::server::{Server, StartError};
+use crate::transport::events::ClientId;
+use crate::transport::mailbox::Answer;
+use crate::transport::shard::Page;
+
+#[pyclass(frozen, module = "umbel._core")]
+pub struct Core {
+    server: Server,
+    bridge: Arc<Bridge>,
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(config: &[u8], pages: HashMap<String, (String, Vec<u8>)>) -> PyResult<Self> {
+        let config = Config::from_json(config).map_err(StartError::from)?;
+        let bridge = Arc::new(Bridge::new(config.event_queue)?);
+        let pages = pages
+            .into_iter()
+            .map(|(path, (content_type, body))| (path, Page { content_type, body }))
+            .collect();
+        let server = Server::new(config, pages, Arc::clone(&bridge) as _)?;
+        Ok(Self { server, bridge })
+    }
+
+    fn start(&self) -> PyResult<Vec<String>> {
+        Ok(self.server.start()?)
+    }
+
+    fn fileno(&self) -> i32 {
+        self.bridge.descriptor()
+    }
+
+    #[pyo3(signature = (limit, /))]
+    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let (events, room) = self.bridge.take(limit);
+        if room {
+            self.server.room();
+        }
+        let tuples = events
+            .into_iter()
+            .map(|event| to_tuple(event, py))
+            .collect::<PyResult<Vec<Bound<'py, PyTuple>>>>();
+        PyList::new(py, tuples?)
+    }
+
+    #[pyo3(signature = (channel, data, key = None, /))]
+    fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Position> {
+        Ok(Position(self.server.publish(channel, data, key)?))
+    }
+
+    #[pyo3(signature = (client, data, key = None, /))]
+    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> Position {
+        Position(self.server.send(ClientId(client), data, key))
+    }
+
+    #[pyo3(signature = (client, message, /))]
+    fn reply(&self, client: u64, message: &[u8]) {
+        self.server.reply(ClientId(client), Bytes::copy_from_slice(message));
+    }
+
+    #[pyo3(signature = (client, text, /))]
+    fn send_text(&self, client: u64, text: &str) -> Option<usize> {
+        self.server.send_route(ClientId(client), true, Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[pyo3(signature = (client, data, /))]
+    fn send_binary(&self, client: u64, data: &[u8]) -> Option<usize> {
+        self.server.send_route(ClientId(client), false, Bytes::copy_from_slice(data))
+    }
+
+    #[pyo3(signature = (client, /))]
+    fn admit(&self, client: u64) {
+        self.server.admit(ClientId(client));
+    }
+
+    #[pyo3(signature = (client, code, reason, /))]
+    fn close(&self, client: u64, code: u16, reason: String) -> PyResult<()> {
+        let legal = CloseCode::new(code).ok_or_else(|| {
+            let text =
+                format!("{code} is no close code: use 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999");
+            PyValueError::new_err(text)
+        })?;
+        if reason.len() > LONGEST_REASON {
+            let text = format!("the reason has {} bytes; a close frame holds {LONGEST_REASON}", reason.len());
+            return Err(PyValueError::new_err(text));
+        }
+        self.server.close(ClientId(client), legal, reason);
+        Ok(())
+    }
+
+    #[pyo3(signature = (client, channel, request = None, /))]
+    fn subscribe(&self, client: u64, channel: &str, request: Option<&[u8]>) -> PyResult<()> {
+        let request = request.map(|id| String::from_utf8_lossy(id).into_owned());
+        Ok(self.server.subscribe(ClientId(client), channel, request)?)
+    }
+
+    #[pyo3(signature = (client, channel, reason, /))]
+    fn unsubscribe(&self, client: u64, channel: String, reason: String) {
+        self.server.unsubscribe(ClientId(client), channel, reason);
+    }
+
+    #[pyo3(signature = (client, ticket, allowed, code, message, /))]
+    fn answer(&self, client: u64, ticket: u64, allowed: bool, code: String, message: String) {
+        let answer = if allowed { Answer::Yes } else { Answer::No { code, message } };
+        self.server.answer(ClientId(client), ticket, answer);
+    }
+
+    #[pyo3(signature = (client, /))]
+    fn pause(&self, client: u64) {
+        self.server.pause(ClientId(client));
+    }
+
+    #[pyo3(signature = (client, /))]
+    fn resume(&self, client: u64) {
+        self.server.resume(ClientId(client));
+    }
+
+    fn stats(&self) -> Stats {
+        let (snapshot, channels, published) = self.server.stats();
+        Stats::new(&snapshot, channels, published)
+    }
+
+    #[pyo3(signature = (within, /))]
+    fn stop(&self, within: f64) -> PyResult<()> {
+        self.server.stop(duration(within)?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (timeout, /))]
+    fn join(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = duration(timeout)?;
+        Ok(py.detach(|| self.server.join(timeout)))
+    }
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{seconds} is no time in seconds: 0 or more")))
+}

@@ -1,0 +1,41 @@
+//! The core as Python sees it; `python/umbel/_core.pyi` says what each thing promises. The only layer that knows pyo3.
+
+mod bridge;
+mod core;
+mod errors;
+mod handshake;
+mod position;
+mod stats;
+
+use pyo3::prelude::*;
+
+/// `umbel._core`.
+#[pymodule]
+#[pyo3(name = "_core")]
+mod module {
+    use super::*;
+
+    #[pymodule_export]
+    use super::core::Core;
+    #[pymodule_export]
+    use super::handshake::Handshake;
+    #[pymodule_export]
+    use super::position::Position;
+    #[pymodule_export]
+    use super::stats::Stats;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("HIGH_WATER", crate::transport::HIGH_WATER)?;
+        let table: Vec<_> = crate::close::TABLE
+            .iter()
+            .map(|row| (row.code.get(), row.name, row.meaning, row.come_back == crate::close::Return::Yes))
+            .collect();
+        module.add("CLOSE_CODES", table)?;
+        for (kind, name) in bridge::KINDS.iter().enumerate() {
+            module.add(*name, kind)?;
+        }
+        Ok(())
+    }
+}

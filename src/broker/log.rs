@@ -1,0 +1,224 @@
+//! The log of one channel, as all shards of one process read it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::config::{Mode, Retention};
+use crate::moment::Moment;
+use crate::position::{Epoch, Position};
+use crate::publication::{Publication, head};
+
+/// An append-only log, bounded in count, bytes and age.
+#[derive(Debug)]
+pub struct Log {
+    epoch: Epoch,
+    retention: Retention,
+    /// Top offset, readable without the lock. Written under it.
+    top: AtomicU64,
+    /// Guards the entries. Held for one append, or for copying one batch: never while anything can wait.
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug)]
+struct Entries {
+    update_head: Box<[u8]>,
+    /// Ascending offsets. Without holes, unless the mode is `Latest`: there a newer entry of a key removes the older.
+    kept: VecDeque<Publication>,
+    bytes: usize,
+    /// Everything up to here was dropped by a bound; a reader below it has a gap.
+    trimmed: u64,
+    /// Mode `Latest`: offset of the newest entry of each key.
+    newest: HashMap<Box<str>, u64>,
+    watchers: SmallVec<[Arc<Watcher>; 2]>,
+}
+
+/// Called when a log moved that a reader watches. Must not block, and must not call the log.
+pub trait Alarm: Send + Sync {
+    fn ring(&self);
+}
+
+/// One reader's interest in a log. After it has rung it stays silent until it is armed again, so that a burst of
+/// publications costs one wake-up.
+pub struct Watcher {
+    silent: AtomicBool,
+    alarm: Arc<dyn Alarm>,
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Watcher").field("silent", &self.silent).finish_non_exhaustive()
+    }
+}
+
+impl Watcher {
+    /// Lets the next append ring. Compare [`Log::top`] with what you know *after* this call, else a publication that
+    /// came in between is missed.
+    pub fn arm(&self) {
+        self.silent.store(false, Ordering::SeqCst);
+    }
+
+    fn moved(&self) {
+        if !self.silent.swap(true, Ordering::SeqCst) {
+            self.alarm.ring();
+        }
+    }
+}
+
+/// What [`Log::read`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Read {
+    /// The reader's position afterwards.
+    pub to: u64,
+    /// Updates that were written.
+    pub count: u32,
+    /// `(from, to]`: publications that will never come. They lie before everything that was written.
+    pub gap: Option<(u64, u64)>,
+    /// When the oldest publication that was written had been appended.
+    pub oldest: Option<Moment>,
+}
+
+impl Log {
+    pub fn new(channel: &str, epoch: Epoch, retention: Retention) -> Self {
+        let entries = Entries {
+            update_head: head(channel),
+            kept: VecDeque::new(),
+            bytes: 0,
+            trimmed: 0,
+            newest: HashMap::new(),
+            watchers: SmallVec::new(),
+        };
+        Self { epoch, retention, top: AtomicU64::new(0), entries: Mutex::new(entries) }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    /// The offset of the newest publication.
+    pub fn top(&self) -> u64 {
+        self.top.load(Ordering::SeqCst)
+    }
+
+    /// The position behind the newest publication.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.top() }
+    }
+
+    /// Whether a reader that stands at `offset` can be given everything after it.
+    pub fn reaches_back_to(&self, offset: u64) -> bool {
+        offset >= self.lock().trimmed && offset <= self.top()
+    }
+
+    /// Appends one JSON text and rings the watchers.
+    pub fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> Position {
+        let mut entries = self.lock();
+        let offset = self.top() + 1;
+        let publication = Publication::new(&entries.update_head, offset, key, data, now);
+        if self.retention.mode == Mode::Latest
+            && let Some(key) = key
+        {
+            entries.supersede(key, offset);
+        }
+        entries.bytes += publication.size();
+        entries.kept.push_back(publication);
+        entries.trim(&self.retention, now);
+        self.top.store(offset, Ordering::SeqCst);
+        for watcher in &entries.watchers {
+            watcher.moved();
+        }
+        Position { epoch: self.epoch, offset }
+    }
+
+    /// Writes the updates after `cursor` to `out`, separated by commas, until about `max_bytes` are written (at least
+    /// one update is).
+    pub fn read(&self, cursor: u64, max_bytes: usize, out: &mut Vec<u8>) -> Read {
+        let entries = self.lock();
+        let top = self.top();
+        let gap = (cursor < entries.trimmed).then_some((cursor, entries.trimmed));
+        let mut read = Read { to: cursor.max(entries.trimmed), count: 0, gap, oldest: None };
+        let first = entries.kept.partition_point(|entry| entry.offset <= read.to);
+        let start = out.len();
+        for entry in entries.kept.range(first..) {
+            if read.count > 0 && out.len() - start >= max_bytes {
+                return read;
+            }
+            if read.count > 0 {
+                out.push(b',');
+            }
+            entry.write(read.to, out);
+            read.to = entry.offset;
+            read.count += 1;
+            read.oldest = read.oldest.or(Some(entry.appended));
+        }
+        debug_assert!(read.count == 0 || read.to == top, "the newest entry is never superseded");
+        read
+    }
+
+    /// Drops what is too old. Returns whether the log is empty and unwatched.
+    pub(super) fn tidy(&self, now: Moment) -> bool {
+        let mut entries = self.lock();
+        entries.trim(&self.retention, now);
+        entries.kept.is_empty() && entries.watchers.is_empty()
+    }
+
+    pub(super) fn watch(&self, alarm: Arc<dyn Alarm>) -> Arc<Watcher> {
+        let watcher = Arc::new(Watcher { silent: AtomicBool::new(false), alarm });
+        self.lock().watchers.push(Arc::clone(&watcher));
+        watcher
+    }
+
+    /// Returns whether the log is empty and unwatched.
+    pub(super) fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
+        let mut entries = self.lock();
+        entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
+        entries.kept.is_empty() && entries.watchers.is_empty()
+    }
+
+    /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    /// Mode `Latest`: forgets the older entry of a key. It is not lost: the newer one stands for it.
+    fn supersede(&mut self, key: &str, offset: u64) {
+        let Some(newest) = self.newest.get_mut(key) else {
+            self.newest.insert(key.into(), offset);
+            return;
+        };
+        let older = std::mem::replace(newest, offset);
+        if let Ok(index) = self.kept.binary_search_by_key(&older, |entry| entry.offset)
+            && let Some(entry) = self.kept.remove(index)
+        {
+            self.bytes -= entry.size();
+        }
+    }
+
+    /// The newest publication always stays, whatever the bounds: a log that could not hold it would lose every one.
+    fn trim(&mut self, retention: &Retention, now: Moment) {
+        while let Some(oldest) = self.kept.front() {
+            let aged = now.since(oldest.appended) > retention.age;
+            let over = self.kept.len() > retention.count || self.bytes > retention.bytes;
+            if !aged && (!over || self.kept.len() == 1) {
+                break;
+            }
+            self.trimmed = oldest.offset;
+            self.bytes -= oldest.size();
+            if let Some(key) = &oldest.key
+                && self.newest.get(key) == Some(&oldest.offset)
+            {
+                self.newest.remove(key);
+            }
+            self.kept.pop_front();
+        }
+    }
+}

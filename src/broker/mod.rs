@@ -1,0 +1,40 @@
+//! Where publications are ordered and kept.
+//!
+//! # What a broker guarantees
+//! - **Order.** The publications of a channel have the offsets 1, 2, 3, … within an epoch, in the order in which their
+//!   appends returned. There is no order between channels.
+//! - **Atomicity.** A publication is in the log with its offset, or it is not there. A reader never sees half of one.
+//! - **Exactly one meaning per position.** The epoch changes whenever the top offset can have gone back, so two
+//!   different publications never carry one position.
+//! - **Bounds.** A log keeps at most so many publications, so many bytes, so much time. What it drops it counts, and
+//!   a reader that still wanted it learns the exact range ([`log::Read::gap`]).
+//! - **No waiting.** Appending never waits for a reader.
+
+pub mod log;
+pub mod memory;
+
+use std::sync::Arc;
+
+use crate::channel::ChannelName;
+use crate::moment::Moment;
+use crate::position::Position;
+use log::{Alarm, Log, Watcher};
+
+/// Orders and keeps publications. Every method may be called from any thread.
+pub trait Broker: Send + Sync {
+    /// Appends one JSON text to a channel and returns where it stands.
+    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Position;
+
+    /// Opens a channel's log for a reader, who is rung through `alarm` when the log moves (see [`Watcher`]).
+    fn watch(&self, channel: &ChannelName, alarm: Arc<dyn Alarm>) -> (Arc<Log>, Arc<Watcher>);
+
+    /// Ends what [`Broker::watch`] began.
+    fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>);
+
+    /// Drops publications that are too old, and channels that nobody reads and that hold nothing.
+    /// Call it every few seconds.
+    fn tidy(&self, now: Moment);
+
+    /// Channels that exist, and publications appended since the start.
+    fn totals(&self) -> (u64, u64);
+}

@@ -1,0 +1,256 @@
+//! The deadlines of one connection. They are kept by the shard's wheel, outside the connection's own progress, so a
+//! peer that stalls a write can't stall its deadline.
+
+use std::time::Duration;
+
+use crate::close::CloseCode;
+use crate::config::Config;
+use crate::moment::Moment;
+
+/// The durations that [`Keepalive`] counts with; the same for all connections of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub handshake: Duration,
+    pub heartbeat: Duration,
+    pub message: Duration,
+    pub write: Duration,
+    pub close: Duration,
+}
+
+impl From<&Config> for Deadlines {
+    fn from(config: &Config) -> Self {
+        Self {
+            handshake: config.handshake_timeout,
+            heartbeat: config.heartbeat,
+            message: config.message_timeout,
+            write: config.write_timeout,
+            close: config.close_timeout,
+        }
+    }
+}
+
+/// What a connection is waiting for, and since when.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    stage: Stage,
+    /// Accepted, in the handshake; heard from, when open; close sent, when closing.
+    since: Moment,
+    pinged: bool,
+    message: Option<Moment>,
+    stalled: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Open,
+    Closing,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// Nothing before this moment.
+    Wait(Moment),
+    /// Send a ping.
+    Ping,
+    /// The handshake took too long: 408 if a part of it came, else close without a word.
+    Late,
+    /// Close with this code and reason.
+    Close(CloseCode, &'static str),
+    /// Drop the socket: the peer does not read, or does not end its side.
+    Drop,
+}
+
+impl Keepalive {
+    pub fn new(accepted: Moment) -> Self {
+        Self { stage: Stage::Handshake, since: accepted, pinged: false, message: None, stalled: None }
+    }
+
+    /// The handshake, authentication included, has ended well.
+    pub fn opened(&mut self, now: Moment) {
+        *self = Self {
+            stage: Stage::Open,
+            since: now,
+            pinged: false,
+            message: self.message,
+            stalled: self.stalled,
+        };
+    }
+
+    /// Bytes came from the peer.
+    pub fn heard(&mut self, now: Moment) {
+        if self.stage == Stage::Open {
+            self.since = now;
+            self.pinged = false;
+        }
+    }
+
+    /// Tells whether a message is unfinished.
+    pub fn message(&mut self, unfinished: bool, now: Moment) {
+        self.message = unfinished.then(|| self.message.unwrap_or(now));
+    }
+
+    /// Tells whether bytes wait for the socket. Call with `false` then `true` when some but not all were taken.
+    pub fn stalled(&mut self, waiting: bool, now: Moment) {
+        self.stalled = waiting.then(|| self.stalled.unwrap_or(now));
+    }
+
+    /// Our close frame, or our last response, went out.
+    pub fn closing(&mut self, now: Moment) {
+        if self.stage != Stage::Closing {
+            (self.stage, self.since) = (Stage::Closing, now);
+        }
+    }
+
+    /// The earliest moment at which [`Keepalive::check`] may have something to say.
+    pub fn next(&self, limits: &Deadlines) -> Moment {
+        let stage = match self.stage {
+            Stage::Handshake => self.since + limits.handshake,
+            Stage::Closing => return self.since + limits.close,
+            Stage::Open if self.pinged => self.since + limits.heartbeat * 2,
+            Stage::Open => self.since + limits.heartbeat,
+        };
+        let stalled = self.stalled.map(|since| since + limits.write);
+        let message = self.message.map(|since| since + limits.message);
+        [stalled, message].into_iter().flatten().fold(stage, Moment::min)
+    }
+
+    /// Judges all deadlines. After anything but [`Verdict::Wait`], act, then ask again.
+    ///
+    /// `listening` says whether the peer is being read from: where the server itself does not listen, silence is not
+    /// the peer's.
+    pub fn check(&mut self, now: Moment, listening: bool, limits: &Deadlines) -> Verdict {
+        let over = |since: Option<Moment>, limit| since.is_some_and(|since| now >= since + limit);
+        match self.stage {
+            Stage::Handshake if now >= self.since + limits.handshake => return Verdict::Late,
+            Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
+            Stage::Handshake | Stage::Open | Stage::Closing => {}
+        }
+        if self.stage != Stage::Closing && over(self.stalled, limits.write) {
+            return Verdict::Close(CloseCode::POLICY, "the client does not read");
+        }
+        if self.stage != Stage::Closing && over(self.message, limits.message) {
+            return Verdict::Close(CloseCode::POLICY, "a message was begun and not finished in time");
+        }
+        if self.stage == Stage::Open {
+            self.heartbeat(now, listening && self.stalled.is_none(), limits.heartbeat)
+        } else {
+            Verdict::Wait(self.next(limits))
+        }
+    }
+
+    fn heartbeat(&mut self, now: Moment, listening: bool, interval: Duration) -> Verdict {
+        if !listening {
+            // A peer whose answers are not read, because nothing can be written to it or the application asked for
+            // a pause, begins a new interval.
+            (self.since, self.pinged) = (now, false);
+            return Verdict::Wait(now + interval);
+        }
+        let (ping, end) = (self.since + interval, self.since + interval * 2);
+        if self.pinged && now >= end {
+            return Verdict::Close(CloseCode::NO_HEARTBEAT, "no answer to a ping");
+        }
+        if !self.pinged && now >= ping {
+            // Whenever the wheel came round to it, the peer has a whole interval to answer.
+            (self.since, self.pinged) = (now - interval, true);
+            return Verdict::Ping;
+        }
+        Verdict::Wait(if self.pinged { end } else { ping })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Deadlines = Deadlines {
+        handshake: Duration::from_secs(10),
+        heartbeat: Duration::from_secs(25),
+        message: Duration::from_secs(60),
+        write: Duration::from_secs(30),
+        close: Duration::from_secs(5),
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default() + Duration::from_secs(seconds)
+    }
+
+    fn open() -> Keepalive {
+        let mut keepalive = Keepalive::new(at(0));
+        keepalive.opened(at(0));
+        keepalive
+    }
+
+    #[test]
+    fn a_handshake_is_late_ten_seconds_after_accept_however_busy_it_is() {
+        let mut keepalive = Keepalive::new(at(0));
+        keepalive.heard(at(9));
+        assert_eq!(keepalive.check(at(9), true, &LIMITS), Verdict::Wait(at(10)));
+        assert_eq!(keepalive.check(at(10), true, &LIMITS), Verdict::Late);
+    }
+
+    #[test]
+    fn a_silent_peer_is_pinged_once_and_then_closed() {
+        let mut keepalive = open();
+        assert_eq!(keepalive.check(at(24), true, &LIMITS), Verdict::Wait(at(25)));
+        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
+        assert_eq!(keepalive.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
+        assert!(matches!(keepalive.check(at(50), true, &LIMITS), Verdict::Close(CloseCode::NO_HEARTBEAT, _)));
+    }
+
+    #[test]
+    fn a_peer_that_answers_stays() {
+        let mut keepalive = open();
+        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
+        keepalive.heard(at(26));
+        assert_eq!(keepalive.check(at(50), true, &LIMITS), Verdict::Wait(at(51)));
+    }
+
+    #[test]
+    fn after_a_suspended_machine_wakes_the_peer_still_gets_a_whole_interval() {
+        let mut keepalive = open();
+        assert_eq!(keepalive.check(at(3600), true, &LIMITS), Verdict::Ping);
+        assert_eq!(keepalive.check(at(3601), true, &LIMITS), Verdict::Wait(at(3625)));
+    }
+
+    #[test]
+    fn an_unfinished_message_ends_the_connection_even_when_pings_come_in_between() {
+        let mut keepalive = open();
+        keepalive.message(true, at(1));
+        for second in (2..61).step_by(10) {
+            keepalive.heard(at(second));
+            keepalive.message(true, at(second));
+            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+        }
+        assert!(matches!(keepalive.check(at(61), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_listened_to_is_not_silent() {
+        let mut keepalive = open();
+        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
+        assert_eq!(keepalive.check(at(49), false, &LIMITS), Verdict::Wait(at(74)));
+        assert_eq!(keepalive.check(at(50), true, &LIMITS), Verdict::Wait(at(74)));
+    }
+
+    #[test]
+    fn a_write_that_makes_no_progress_ends_the_connection() {
+        let mut keepalive = open();
+        keepalive.stalled(true, at(1));
+        keepalive.stalled(true, at(20));
+        assert!(matches!(keepalive.check(at(31), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
+        keepalive.stalled(false, at(31));
+        keepalive.heard(at(31));
+        assert_eq!(keepalive.check(at(31), true, &LIMITS), Verdict::Wait(at(56)));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_end_its_side_is_dropped() {
+        let mut keepalive = open();
+        keepalive.closing(at(3));
+        assert_eq!(keepalive.check(at(4), true, &LIMITS), Verdict::Wait(at(8)));
+        assert_eq!(keepalive.check(at(8), true, &LIMITS), Verdict::Drop);
+    }
+}

@@ -1,0 +1,4 @@
+//! One client, whatever the transport: its deadlines and its limits. Time is an argument.
+
+pub mod conduct;
+pub mod keepalive;

@@ -1,0 +1,182 @@
+//! The server's side of the opening handshake (RFC 6455 §4.2).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
+
+use super::deflate::{self, DeflatePolicy, Parameters};
+use super::http::{HttpError, Method, Request, is_token_byte, trim};
+
+/// What the server accepts.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// In order of preference. A client that offers none is accepted; one that offers only others is refused, with a text
+    /// that says so, because browsers would drop the connection without one. Empty: offers are ignored.
+    pub subprotocols: Vec<String>,
+    /// `None`: compression is not negotiated.
+    pub deflate: Option<DeflatePolicy>,
+    pub origins: Origins,
+}
+
+/// Whose pages may connect (RFC 6455 §10.2).
+///
+/// A defence of browsers only, never authentication: other clients send what they like, or no `Origin` at all, which is
+/// always allowed here. Where cookies authenticate, the caller must demand one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    Any,
+    /// The host and port of `Host`.
+    #[default]
+    SameHost,
+    /// Exact origins: `https://app.example` or `https://app.example:8443`. No patterns.
+    List(Vec<String>),
+}
+
+/// An accepted handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    pub subprotocol: Option<String>,
+    pub deflate: Option<Parameters>,
+    /// The complete head of the 101 response. Frames follow it.
+    pub response: Vec<u8>,
+}
+
+/// Whether the request asks for a WebSocket, well or badly; [`upgrade`] then says which.
+pub fn is_upgrade(request: &Request) -> bool {
+    request.has_token("upgrade", "websocket")
+}
+
+/// Accepts or refuses.
+///
+/// # Errors
+///
+/// With the status that RFC 6455 §4.2.2 and §4.4 or RFC 9110 ask for. Nothing after the head may be read then: the
+/// connection is closed.
+pub fn upgrade(request: &Request, policy: &Policy) -> Result<Upgrade, HttpError> {
+    check_request(request)?;
+    let accept = accept_key(request)?;
+    check_origin(request, &policy.origins)?;
+    let subprotocol = choose_subprotocol(request, &policy.subprotocols)?;
+    let mut response =
+        String::from("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+    response.extend(["Sec-WebSocket-Accept: ", &accept, "\r\n"]);
+    if let Some(subprotocol) = subprotocol {
+        response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
+    }
+    let mut parameters = None;
+    if let Some(deflate_policy) = &policy.deflate {
+        let offers = request.headers("sec-websocket-extensions");
+        let agreed = deflate::negotiate(offers, deflate_policy).map_err(|_| BAD_EXTENSIONS)?;
+        if let Some((agreed, value)) = agreed {
+            response.extend(["Sec-WebSocket-Extensions: ", &value, "\r\n"]);
+            parameters = Some(agreed);
+        }
+    }
+    response.push_str("\r\n");
+    Ok(Upgrade {
+        subprotocol: subprotocol.map(str::to_owned),
+        deflate: parameters,
+        response: response.into_bytes(),
+    })
+}
+
+/// RFC 6455 §4.2.1, items 1 to 4 and 6.
+fn check_request(request: &Request) -> Result<(), HttpError> {
+    if request.method() != Method::Get {
+        return Err(NOT_GET);
+    }
+    if request.is_http_1_0() {
+        return Err(HttpError::VERSION);
+    }
+    // Bytes that one side takes for a body and the other for frames are a way to smuggle (CVE-2026-69243).
+    if request.has_body() {
+        return Err(BODY);
+    }
+    if !is_upgrade(request) {
+        return Err(NO_UPGRADE);
+    }
+    if !request.has_token("connection", "upgrade") {
+        return Err(NO_CONNECTION_UPGRADE);
+    }
+    match request.headers("sec-websocket-version").count() {
+        0 | 1 if request.header("sec-websocket-version") == Some("13") => Ok(()),
+        0 | 1 => Err(WRONG_VERSION),
+        _ => Err(DOUBLED_VERSION),
+    }
+}
+
+/// RFC 6455 §4.2.1 item 5: one key, the base64 form of 16 bytes. §4.2.2 item 5.4 says what to answer.
+fn accept_key(request: &Request) -> Result<String, HttpError> {
+    let key = request.header("sec-websocket-key").ok_or(BAD_KEY)?;
+    let mut bytes = [0; 18];
+    match STANDARD.decode_slice(key, &mut bytes) {
+        Ok(16) => {}
+        _ => return Err(BAD_KEY),
+    }
+    let digest =
+        Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    Ok(STANDARD.encode(digest))
+}
+
+fn check_origin(request: &Request, origins: &Origins) -> Result<(), HttpError> {
+    let mut values = request.headers("origin");
+    let allowed = match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(origin), None) => match origins {
+            Origins::Any => true,
+            Origins::SameHost => request.host().is_some_and(|host| is_same_host(origin, host)),
+            Origins::List(list) => {
+                origin.is_ascii() && list.iter().any(|other| other.eq_ignore_ascii_case(origin))
+            }
+        },
+        (Some(_), Some(_)) => false,
+    };
+    if allowed { Ok(()) } else { Err(FORBIDDEN_ORIGIN) }
+}
+
+/// Compares host and port. The scheme is not compared: behind a proxy that ends TLS it is not known here.
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let default_port = match origin.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ":80",
+        _ => return false,
+    };
+    let Some((_, authority)) = origin.split_once("://") else { return false };
+    let without_default = |text: &str| text.strip_suffix(default_port).unwrap_or(text).to_ascii_lowercase();
+    without_default(authority) == without_default(host)
+}
+
+/// RFC 6455 §4.2.2: the server's first choice among the client's offers.
+fn choose_subprotocol<'a>(request: &Request, supported: &'a [String]) -> Result<Option<&'a str>, HttpError> {
+    let mut offers =
+        request.headers("sec-websocket-protocol").flat_map(|value| value.split(',')).map(trim).peekable();
+    if offers.peek().is_none() || supported.is_empty() {
+        return Ok(None);
+    }
+    let mut best = supported.len();
+    for offer in offers {
+        if offer.is_empty() || !offer.bytes().all(is_token_byte) {
+            return Err(BAD_SUBPROTOCOL);
+        }
+        // Compared with case: these are names, not tokens of HTTP (RFC 6455 §1.9).
+        best = supported.iter().take(best).position(|name| name == offer).unwrap_or(best);
+    }
+    supported.get(best).map(|name| Some(name.as_str())).ok_or(UNKNOWN_SUBPROTOCOL)
+}
+
+const NOT_GET: HttpError =
+    HttpError::new(405, "a WebSocket handshake is a GET request").with_headers(&[("Allow", "GET")]);
+const BODY: HttpError = HttpError::new(400, "a WebSocket handshake has no body");
+const NO_UPGRADE: HttpError = HttpError::new(426, "this resource speaks WebSocket: Upgrade must name it")
+    .with_headers(&[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
+const NO_CONNECTION_UPGRADE: HttpError = HttpError::new(400, "Connection must hold the token Upgrade");
+const WRONG_VERSION: HttpError =
+    HttpError::new(426, "only version 13 of the WebSocket protocol is spoken here")
+        .with_headers(&[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
+const DOUBLED_VERSION: HttpError = HttpError::new(400, "Sec-WebSocket-Version must stand once");
+const BAD_KEY: HttpError =
+    HttpError::new(400, "Sec-WebSocket-Key must stand once and be the base64 form of 16 bytes");
+const BAD_EXTENSIONS: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Extensions");
+const BAD_SUBPROTOCOL: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Protocol");
+const UNKNOWN_SUBPROTOCOL: HttpError = HttpError::new(400, "none of the offered subprotocols is spoken here");
+const FORBIDDEN_ORIGIN: HttpError = HttpError::new(403, "pages of this origin may not connect");

@@ -1,0 +1,297 @@
+//! One request head, checked.
+
+use smallvec::SmallVec;
+
+use super::{HeadLimits, HttpError, is_token_byte};
+
+/// The methods that some resource here may answer; all others get 501.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+/// A request head past every check. Owns its bytes in one piece: they outlive the read buffer.
+#[derive(Clone, Debug)]
+pub struct Request {
+    head: Box<str>,
+    /// Percent-decoded, once.
+    path: Box<str>,
+    query: Option<Span>,
+    method: Method,
+    http_1_0: bool,
+    content_length: Option<u64>,
+    fields: SmallVec<[Field; 16]>,
+}
+
+/// A piece of the head, in bytes from its start.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+impl Request {
+    /// Parses a whole head, which ends with its empty line. The caller has refused bare CR and LF, control characters and
+    /// folded lines.
+    pub(super) fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HttpError> {
+        // Cookies hold raw UTF-8 now and then; anything else above ASCII has no meaning on which two parsers agree.
+        let head = std::str::from_utf8(head).map_err(|_| HttpError::NOT_UTF8)?;
+        let mut headers = vec![httparse::EMPTY_HEADER; limits.headers];
+        let mut parsed = httparse::Request::new(&mut headers);
+        let (method, target, version) = match parsed.parse(head.as_bytes()) {
+            Ok(httparse::Status::Complete(length)) if length == head.len() => {
+                match (parsed.method, parsed.path, parsed.version) {
+                    (Some(method), Some(target), Some(version)) => (method, target, version),
+                    _ => return Err(HttpError::BAD_REQUEST_LINE),
+                }
+            }
+            Ok(_) => return Err(HttpError::BAD_REQUEST_LINE),
+            Err(error) => return Err(refusal(error)),
+        };
+        if target.len() > limits.target_bytes {
+            return Err(HttpError::TARGET_TOO_LONG);
+        }
+        let method = parse_method(method)?;
+        let (path, query) = split_target(target)?;
+        let mut request = Self {
+            path: decode_path(path)?.into_boxed_str(),
+            query: query.map(|query| span(head, query.as_bytes())),
+            method,
+            http_1_0: version == 0,
+            content_length: None,
+            fields: parsed
+                .headers
+                .iter()
+                .map(|header| Field {
+                    name: span(head, header.name.as_bytes()),
+                    value: span(head, header.value),
+                })
+                .collect(),
+            head: head.into(),
+        };
+        request.check_host()?;
+        request.content_length = request.check_length()?;
+        Ok(request)
+    }
+
+    pub const fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Percent-decoded exactly once. Begins with `/`; holds no `.` or `..` segment and no control character.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What follows the first `?`, as it was sent: visible ASCII.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|query| self.text(query))
+    }
+
+    /// The decoded values of a query parameter, in order. `+` is a space, as `URLSearchParams` writes it.
+    ///
+    /// # Errors
+    ///
+    /// When a value of this name is not percent-encoded UTF-8 or holds a control character.
+    pub fn query_values(&self, name: &str) -> Result<Vec<String>, HttpError> {
+        let pairs = self.query().unwrap_or_default().split('&');
+        pairs
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| percent_decode(&value.replace('+', " ")).ok_or(HttpError::BAD_TARGET))
+            .collect()
+    }
+
+    /// The value of a header that stands once. `None` when it is absent, and also when it is doubled: a value that depends
+    /// on which of two is read is no value. Names are compared without case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// All values of a header, in order. Names are compared without case.
+    pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.all_headers().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Names and values in the order in which they came.
+    pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|field| (self.text(field.name), self.text(field.value)))
+    }
+
+    /// Whether a header that is a list of tokens holds this one. Compared without case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.headers(name)
+            .flat_map(|value| value.split(','))
+            .any(|item| trim(item).eq_ignore_ascii_case(token))
+    }
+
+    /// Whether bytes of a body follow the head.
+    pub fn has_body(&self) -> bool {
+        self.content_length.is_some_and(|length| length > 0)
+    }
+
+    /// In bytes, as declared.
+    pub const fn content_length(&self) -> Option<u64> {
+        self.content_length
+    }
+
+    /// Host and perhaps port. Always there in HTTP/1.1.
+    pub fn host(&self) -> Option<&str> {
+        self.header("host")
+    }
+
+    /// Whether the request came as HTTP/1.0, which nginx speaks to its upstreams unless told otherwise.
+    pub const fn is_http_1_0(&self) -> bool {
+        self.http_1_0
+    }
+
+    fn text(&self, span: Span) -> &str {
+        self.head.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// RFC 9112 §3.2: exactly one in HTTP/1.1.
+    fn check_host(&self) -> Result<(), HttpError> {
+        match (self.headers("host").count(), self.host()) {
+            (1, Some(host)) if is_host(host) => Ok(()),
+            (0, _) if self.http_1_0 => Ok(()),
+            _ => Err(HttpError::BAD_HOST),
+        }
+    }
+
+    /// RFC 9112 §6: one plain number, or no body.
+    fn check_length(&self) -> Result<Option<u64>, HttpError> {
+        if self.headers("transfer-encoding").next().is_some() {
+            return Err(HttpError::TRANSFER_ENCODING);
+        }
+        let mut values = self.headers("content-length");
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                value.parse().map(Some).map_err(|_| HttpError::BAD_LENGTH)
+            }
+            _ => Err(HttpError::BAD_LENGTH),
+        }
+    }
+}
+
+fn refusal(error: httparse::Error) -> HttpError {
+    match error {
+        httparse::Error::Version => HttpError::VERSION,
+        httparse::Error::TooManyHeaders => HttpError::TOO_MANY_HEADERS,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => HttpError::BAD_HEADER,
+        httparse::Error::NewLine | httparse::Error::Status | httparse::Error::Token => {
+            HttpError::BAD_REQUEST_LINE
+        }
+    }
+}
+
+/// Names are compared with case (RFC 9110 §9.1).
+fn parse_method(name: &str) -> Result<Method, HttpError> {
+    Ok(match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
+        "OPTIONS" => Method::Options,
+        _ if name.bytes().all(is_token_byte) => return Err(HttpError::UNKNOWN_METHOD),
+        _ => return Err(HttpError::BAD_REQUEST_LINE),
+    })
+}
+
+/// Takes the origin form only: other forms name a host a second time, or no resource.
+fn split_target(target: &str) -> Result<(&str, Option<&str>), HttpError> {
+    if !target.starts_with('/') || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        return Err(HttpError::BAD_TARGET);
+    }
+    Ok(match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    })
+}
+
+/// A path that means something else to the next reader (dot segments, backslash) is refused.
+fn decode_path(path: &str) -> Result<String, HttpError> {
+    let decoded = percent_decode(path).ok_or(HttpError::BAD_TARGET)?;
+    let misleading =
+        decoded.contains('\\') || decoded.split('/').any(|segment| matches!(segment, "." | ".."));
+    if misleading { Err(HttpError::BAD_TARGET) } else { Ok(decoded) }
+}
+
+/// Decodes once. `None` for a broken escape, for bytes that are not UTF-8 (overlong forms are not), and for control
+/// characters.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+}
+
+const fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// `uri-host [":" port]` (RFC 9110 §7.2), without escapes: host names and addresses need none.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port))
+                if address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.') =>
+            {
+                (address, port)
+            }
+            _ => return false,
+        },
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            if !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+            {
+                return false;
+            }
+            (name, port)
+        }
+    };
+    !name.is_empty() && (port.is_empty() || is_port(port))
+}
+
+fn is_port(port: &str) -> bool {
+    let digits = port.strip_prefix(':').unwrap_or_default();
+    digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+}
+
+/// Optional white space is spaces and tabs only (RFC 9110 §5.6.3).
+pub(crate) fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+/// Where `part`, a slice of `whole`, stands in it. Heads are far smaller than 4 GiB.
+fn span(whole: &str, part: &[u8]) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    Span { start: start as u32, end: (start + part.len()) as u32 }
+}

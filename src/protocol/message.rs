@@ -1,0 +1,17 @@
+//! The JSON messages inside text frames: strict reading of a client's, writing of a server's.
+//!
+//! `docs/protocol.schema.json` is the machine-readable form of both; a test compares them.
+
+mod client;
+mod json;
+mod server;
+mod text;
+
+pub use client::{ClientMessage, EnvelopeError, Fault, Id, Kind, MAX_CHANNELS, Position, parse};
+pub use json::{InvalidJson, MAX_DEPTH, validate};
+pub use server::{
+    BATCH_PREFIX, ConnectionEstablished, ErrorMessage, Gap, SubscriptionEstablished, batch_suffix,
+    connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,
+    subscription_established,
+};
+pub use text::{Timestamp, push_number, push_string};

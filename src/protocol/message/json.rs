@@ -1,0 +1,219 @@
+//! Validates JSON without building it, so that whatever reads it later cannot be hurt.
+//!
+//! Stricter than RFC 8259 where readers disagree: no duplicate keys (one reader takes the first, another the last), no
+//! lone surrogates (not text), no number beyond a double (one reader says infinity), and a bound on depth (Python's
+//! recursion limit; CVE-2024-27454).
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
+
+/// How deep arrays and objects may nest, the message itself included.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why a text is not acceptable JSON. The position is in the text that was looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidJson(#[from] serde_json::Error);
+
+/// Checks that `text` is one JSON value within all the rules above. `depth` is how deep it will stand: 0 for a whole
+/// text.
+///
+/// Linear in the length of `text`; holds the keys of the objects that are open.
+///
+/// # Errors
+///
+/// At the first rule that is broken.
+pub fn validate(text: &str, depth: usize) -> Result<(), InvalidJson> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Value { depth }.deserialize(&mut deserializer)?;
+    Ok(deserializer.end()?)
+}
+
+/// The keys of one open object.
+///
+/// A list for the usual handful; for more, a set whose keyed hash is chosen at random, so that a peer cannot aim
+/// for collisions.
+#[derive(Default)]
+pub(super) struct Keys<'a> {
+    few: SmallVec<[Cow<'a, str>; FEW_KEYS]>,
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Returns whether the key is new.
+    pub(super) fn insert(&mut self, key: Cow<'a, str>) -> bool {
+        if !self.many.is_empty() {
+            return self.many.insert(key);
+        }
+        if self.few.contains(&key) {
+            return false;
+        }
+        if self.few.len() == FEW_KEYS {
+            self.many.extend(self.few.drain(..));
+            return self.many.insert(key);
+        }
+        self.few.push(key);
+        true
+    }
+}
+
+/// Comparing so many short keys costs about as much as hashing one.
+const FEW_KEYS: usize = 8;
+
+/// One value at this depth. Visiting it is validating it.
+#[derive(Clone, Copy)]
+struct Value {
+    depth: usize,
+}
+
+impl Value {
+    fn inner<E: Error>(self) -> Result<Self, E> {
+        if self.depth < MAX_DEPTH {
+            Ok(Self { depth: self.depth + 1 })
+        } else {
+            Err(E::custom(format_args!("nested deeper than {MAX_DEPTH}")))
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while items.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        let mut keys = Keys::default();
+        while let Some(key) = entries.next_key_seed(Key)? {
+            if !keys.insert(key) {
+                return Err(A::Error::custom("duplicate key"));
+            }
+            entries.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key with its escapes resolved: borrowed from the text when it has none.
+pub(super) struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_readers_agree_on_is_accepted() {
+        for text in [
+            "null",
+            "-0",
+            "1e308",
+            "123456789012345678901234567890",
+            r#"{"a":{"a":[1]}}"#,
+            r#""\ud83d\ude00""#,
+        ] {
+            assert!(validate(text, 0).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_readers_disagree_on_is_refused() {
+        let duplicate_late =
+            format!("{{{}\"k3\":1}}", (0..20).map(|n| format!("\"k{n}\":0,")).collect::<String>());
+        for text in [
+            "NaN",
+            "Infinity",
+            "1e400",
+            "-1e400",
+            "\"\\ud800\"",
+            "\"\\udc00x\"",
+            "{\"a\":1,\"\\u0061\":2}",
+            "1 1",
+            "",
+            "01",
+            "\"\t\"",
+            "[1,]",
+            "'a'",
+            "\u{feff}1",
+            &duplicate_late,
+        ] {
+            assert!(validate(text, 0).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_from_where_the_value_stands() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(validate(&nested(MAX_DEPTH), 0).is_ok());
+        assert!(validate(&nested(MAX_DEPTH + 1), 0).is_err());
+        assert!(validate(&nested(MAX_DEPTH), 1).is_err());
+        assert!(validate(&nested(100_000), 0).is_err());
+    }
+}

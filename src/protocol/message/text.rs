@@ -1,0 +1,142 @@
+//! The parts of JSON text that are written here: strings, numbers, timestamps.
+
+/// Appends `text` as a JSON string, quotes included.
+pub fn push_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..index]);
+        copied = index + 1;
+        push_escape(byte, out);
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+fn push_escape(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' => b'"',
+        b'\\' => b'\\',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 15)];
+            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]);
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Appends a decimal number.
+pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// A moment, in milliseconds since 1970-01-01 UTC; what is before that or after the year 9999 has no place here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// A moment after the year 9999 becomes the last one in it: RFC 3339 has four digits.
+    pub const fn from_unix_millis(millis: u64) -> Self {
+        Self(if millis > LAST_MILLI { LAST_MILLI } else { millis })
+    }
+
+    /// Appends it as RFC 3339 in UTC with milliseconds, without quotes: `2026-11-23T07:15:45.042Z`.
+    pub fn push(self, out: &mut Vec<u8>) {
+        let (year, month, day) = civil_from_days(self.0 / MILLIS_PER_DAY);
+        let millis = self.0 % MILLIS_PER_DAY;
+        for (number, digits, end) in [
+            (year, 4, b'-'),
+            (month, 2, b'-'),
+            (day, 2, b'T'),
+            (millis / 3_600_000, 2, b':'),
+            (millis / 60_000 % 60, 2, b':'),
+            (millis / 1000 % 60, 2, b'.'),
+            (millis % 1000, 3, b'Z'),
+        ] {
+            for place in (0..digits).rev() {
+                out.push(b'0' + (number / 10_u64.pow(place) % 10) as u8);
+            }
+            out.push(end);
+        }
+    }
+}
+
+/// The Gregorian date of a day counted from 1970-01-01.
+///
+/// Counts in years that begin on 1 March, so that the leap day is the last of its year, and in cycles of 400 years, which
+/// all have 146,097 days. `(5 × day + 2) / 153` is the month, because five months from March on have 153 days.
+const fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (cycle, day_of_cycle) = (shifted / 146_097, shifted % 146_097);
+    let year_of_cycle =
+        (day_of_cycle - day_of_cycle / 1_460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (cycle * 400 + year_of_cycle + (month <= 2) as u64, month, day)
+}
+
+const MILLIS_PER_DAY: u64 = 86_400_000;
+
+/// 9999-12-31T23:59:59.999Z.
+const LAST_MILLI: u64 = 253_402_300_799_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(millis: u64) -> String {
+        let mut out = Vec::new();
+        Timestamp::from_unix_millis(millis).push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn timestamps_are_dates() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_795_418_145_042, "2026-11-23T07:15:45.042Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(written(millis), expected);
+        }
+    }
+
+    #[test]
+    fn strings_come_back_as_they_were() {
+        let text: String = (0..0x250).filter_map(char::from_u32).chain(['\u{2028}', '😀']).collect();
+        let mut out = Vec::new();
+        push_string(&text, &mut out);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
+            let mut out = Vec::new();
+            push_number(number, &mut out);
+            assert_eq!(out, number.to_string().as_bytes());
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The composition root: puts the layers together, starts the threads, stops them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::broker::memory::MemoryBroker;
+use crate::channel::{ChannelName, NameError, Pattern};
+use crate::close::CloseCode;
+use crate::config::{Config, ConfigError, OriginSetting, Rules};
+use crate::connection::keepalive::Deadlines;
+use crate::position::Position;
+use crate::protocol::deflate::DeflatePolicy;
+use crate::protocol::handshake::{Origins, Policy};
+use crate::stats::{Counters, Snapshot};
+use crate::transport::clock::Clock;
+use crate::transport::events::{ClientId, Event, Inbox, Level};
+use crate::transport::listener::{self, Listener};
+use crate::transport::mailbox::{Answer, Letter};
+use crate::transport::shard::{Page, Shard, Shared};
+use crate::transport::tls::{self, TlsError};
+
+/// A server: logs from its making, connections from its start. Every method may be called from any thread.
+pub struct Server {
+    shared: Arc<Shared>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Shards that run. The condition is signalled when it becomes zero.
+    running: Mutex<Running>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Running {
+    started: bool,
+    shards: usize,
+}
+
+/// Why a server can't be made or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("this server was started before; make a new one")]
+    Twice,
+}
+
+impl Server {
+    /// Checks the configuration and makes the broker. Events go to `inbox`.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] or [`StartError::Tls`] say what can't be used.
+    pub fn new(
+        config: Config,
+        pages: HashMap<String, Page>,
+        inbox: Arc<dyn Inbox>,
+    ) -> Result<Self, StartError> {
+        let shards = match config.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let rules = Arc::new(Rules::new(&config.channels)?);
+        let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
+        let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::server_config(certificate, key)?),
+            _ => None,
+        };
+        let route_policy = policy(&config, Vec::new());
+        let policy = policy(&config, vec![SUBPROTOCOL.to_owned()]);
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let shared = Shared {
+            deadlines: Deadlines::from(&config),
+            broker: Arc::new(MemoryBroker::new(Arc::clone(&rules))),
+            rules,
+            routes,
+            pages,
+            policy,
+            route_policy,
+            tls,
+            clock: Clock::new(),
+            inbox,
+            mailboxes: (0..shards).map(|_| Arc::default()).collect(),
+            counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
+            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            draining: AtomicBool::new(false),
+            salt: u64::from_ne_bytes(salt),
+            backlogs: Mutex::default(),
+            config,
+        };
+        Ok(Self { shared: Arc::new(shared), state: Arc::default() })
+    }
+
+    /// Binds, starts a thread per shard, and returns the addresses.
+    ///
+    /// # Errors
+    /// [`StartError::Io`] when an address can't be bound, [`StartError::Twice`] the second time.
+    pub fn start(&self) -> Result<Vec<String>, StartError> {
+        let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.started {
+            return Err(StartError::Twice);
+        }
+        let shards = self.shared.mailboxes.len();
+        let listeners = Listener::bind(&self.shared.config, shards)?;
+        let secure = self.shared.tls.is_some();
+        let mut addresses = Vec::new();
+        for listener in &listeners {
+            let address = listener.address(secure)?;
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        running.started = true;
+        let mut listeners = listeners.into_iter();
+        for index in 0..shards {
+            let (shared, state, listener) =
+                (Arc::clone(&self.shared), Arc::clone(&self.state), listeners.next());
+            let run = move || {
+                run_shard(index, Arc::clone(&shared), listener);
+                state.shard_ended(&*shared.inbox);
+            };
+            thread::Builder::new().name(format!("umbel-shard-{index}")).spawn(run)?;
+            running.shards += 1;
+        }
+        Ok(addresses)
+    }
+
+    /// Begins the graceful stop, which takes at most `within`. A second call hastens it.
+    pub fn stop(&self, within: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        for mailbox in &self.shared.mailboxes {
+            mailbox.push(Letter::Drain(within));
+        }
+    }
+
+    /// Waits until every shard has ended; `false` when that takes longer than `timeout`.
+    pub fn join(&self, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.shards > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            running = self.state.ended.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Appends one JSON text to a channel. The cost does not depend on the number of subscribers.
+    ///
+    /// # Errors
+    /// [`NameError`] when the name is not one an application may publish to.
+    pub fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> Result<Position, NameError> {
+        let channel = ChannelName::new(channel)?;
+        Ok(self.shared.broker.append(&channel, data, key, self.shared.clock.now()))
+    }
+
+    /// Appends one JSON text to the private channel of a client.
+    pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Position {
+        let channel = ChannelName::private(&self.shared.public_id(client));
+        let position = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
+        if position.offset == 1 {
+            self.post(client, Letter::Private(client));
+        }
+        position
+    }
+
+    /// Sends a message on a websocket route. Returns the bytes on their way to the socket, `None` when the client is gone.
+    pub fn send_route(&self, client: ClientId, is_text: bool, data: Bytes) -> Option<usize> {
+        let backlog = self.shared.backlog(client)?;
+        let waiting = backlog.fetch_add(data.len(), Ordering::AcqRel) + data.len();
+        self.post(client, Letter::Send(client, is_text, data));
+        Some(waiting)
+    }
+
+    pub fn admit(&self, client: ClientId) {
+        self.post(client, Letter::Admit(client));
+    }
+
+    pub fn reply(&self, client: ClientId, message: Bytes) {
+        self.post(client, Letter::Reply(client, message));
+    }
+
+    pub fn close(&self, client: ClientId, code: CloseCode, reason: String) {
+        self.post(client, Letter::Close(client, code, reason));
+    }
+
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn subscribe(
+        &self,
+        client: ClientId,
+        channel: &str,
+        request: Option<String>,
+    ) -> Result<(), NameError> {
+        self.post(client, Letter::Subscribe(client, ChannelName::new(channel)?, request));
+        Ok(())
+    }
+
+    pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) {
+        self.post(client, Letter::Unsubscribe(client, channel, reason));
+    }
+
+    pub fn answer(&self, client: ClientId, ticket: u64, answer: Answer) {
+        self.post(client, Letter::Answer(client, ticket, answer));
+    }
+
+    pub fn pause(&self, client: ClientId) {
+        self.post(client, Letter::Pause(client));
+    }
+
+    pub fn resume(&self, client: ClientId) {
+        self.post(client, Letter::Resume(client));
+    }
+
+    /// The application has taken events: shards that had stopped reading go on.
+    pub fn room(&self) {
+        for mailbox in &self.shared.mailboxes {
+            mailbox.push(Letter::Room);
+        }
+    }
+
+    /// What was counted so far; channels and publications come from the broker.
+    pub fn stats(&self) -> (Snapshot, u64, u64) {
+        let (channels, published) = self.shared.broker.totals();
+        (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), channels, published)
+    }
+
+    fn post(&self, client: ClientId, letter: Letter) {
+        if let Some(mailbox) = self.shared.mailbox(client) {
+            mailbox.push(letter);
+        }
+    }
+}
+
+impl State {
+    fn shard_ended(&self, inbox: &dyn Inbox) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.shards -= 1;
+        if running.shards == 0 {
+            inbox.push(Event::Stopped);
+            self.ended.notify_all();
+        }
+    }
+}
+
+fn policy(config: &Config, subprotocols: Vec<String>) -> Policy {
+    let origins = match &config.origins {
+        None => Origins::SameHost,
+        Some(OriginSetting::Any(_)) => Origins::Any,
+        Some(OriginSetting::List(list)) => Origins::List(list.clone()),
+    };
+    Policy { subprotocols, deflate: config.deflate.then(DeflatePolicy::default), origins }
+}
+
+/// The life of one thread. Ends when its shard has drained.
+fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
+    let inbox = Arc::clone(&shared.inbox);
+    let complain = |what: &str, error: io::Error| {
+        let text = format!("shard {index} can't {what}: {error}");
+        inbox.push(Event::Log { level: Level::Error, text });
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain("start", error),
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let spread = shared.config.reuse_port;
+        let (broker, clock) = (Arc::clone(&shared.broker), shared.clock);
+        let shard = Rc::new(RefCell::new(Shard::new(index, shared)));
+        let accepting = listener.map(|listener| {
+            let shard = Rc::clone(&shard);
+            tokio::task::spawn_local(listener::serve(listener, shard, spread))
+        });
+        // One shard tidies for all. Ended with the runtime.
+        if index == 0 {
+            tokio::task::spawn_local(async move {
+                loop {
+                    tokio::time::sleep(TIDY_INTERVAL).await;
+                    broker.tidy(clock.now());
+                }
+            });
+        }
+        Shard::run(shard).await;
+        if let Some(accepting) = accepting {
+            accepting.abort();
+        }
+    });
+}
+
+const SUBPROTOCOL: &str = "umbel.v1";
+
+/// Publications outlive their age by at most this much when nothing is appended.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);

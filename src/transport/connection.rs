@@ -1,0 +1,213 @@
+//! One connection: a byte stream, how far its protocol has come, and what waits for the socket.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use crate::channel::ChannelName;
+use crate::connection::conduct::Conduct;
+use crate::connection::keepalive::Keepalive;
+use crate::hub::prepared::Form;
+use crate::hub::{Delivery, Outgoing};
+use crate::moment::Moment;
+use crate::position::Position;
+use crate::protocol::http::HeadReader;
+use crate::protocol::websocket::WebSocket;
+use crate::transport::events::ClientId;
+use crate::transport::io::Io;
+use crate::transport::outbox::Outbox;
+
+/// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub id: ClientId,
+    pub io: Io,
+    pub phase: Phase,
+    /// What the socket did not take. While there is one, nothing is read either.
+    pub outbox: Option<Box<Outbox>>,
+    /// Wakes the task of this connection.
+    pub waker: Option<Waker>,
+    pub keepalive: Keepalive,
+    /// When the wheel comes round to it; an earlier entry of the wheel is an old one.
+    pub timer: Moment,
+    /// Input that could not be worked on, because an answer had to wait or the application had no room.
+    pub unread: Vec<u8>,
+    pub conduct: Conduct,
+    /// Frames it may still begin, and when that was last topped up.
+    pub frames: (u32, Moment),
+    /// The application was told of it, and so has to be told of its end.
+    pub known: bool,
+    /// The application does not want to hear more of it for now.
+    pub paused: bool,
+    /// What was asked of the application, or remembered; nearly all connections need none of it.
+    pub extra: Option<Box<Extra>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// The request head is being read.
+    Head(Box<Head>),
+    /// Upgraded; the application decides whether it may come in.
+    Asked(Protocol),
+    Open(Protocol),
+    /// Our last bytes are sent or wait in the outbox. What still comes is read and dropped, so that the kernel does not
+    /// answer it with a reset that would take our last bytes from the peer.
+    Closing {
+        ended: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub buffer: Vec<u8>,
+    pub reader: HeadReader,
+}
+
+/// What is spoken after the upgrade.
+#[derive(Debug)]
+pub(crate) struct Protocol {
+    pub websocket: WebSocket,
+    pub form: Form,
+    /// A websocket route of the application, and not the Umbel protocol.
+    pub is_route: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    pub asks: Vec<Ask>,
+    pub next_ticket: u64,
+    /// The last publishes that had an `id`: a repetition is answered, not published.
+    pub published: VecDeque<(Box<str>, ChannelName, u64)>,
+    /// Bytes of route messages between the application and the socket; shared with the application's side.
+    pub backlog: Option<Arc<AtomicUsize>>,
+    /// How many of those lie in the outbox.
+    pub parked: usize,
+}
+
+/// A question to the application.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub ticket: u64,
+    pub id: Option<Box<str>>,
+    pub channel: ChannelName,
+    pub wish: Wish,
+}
+
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Subscribe { from: Option<Position> },
+    Publish { data: Bytes, key: Option<Box<str>> },
+}
+
+impl Connection {
+    pub fn new(id: ClientId, io: Io, accepted: Moment) -> Self {
+        Self {
+            id,
+            io,
+            phase: Phase::Head(Box::default()),
+            outbox: None,
+            waker: None,
+            keepalive: Keepalive::new(accepted),
+            timer: Moment::default(),
+            unread: Vec::new(),
+            conduct: Conduct::default(),
+            frames: (FRAMES_BURST, accepted),
+            known: false,
+            paused: false,
+            extra: None,
+        }
+    }
+
+    /// Writes without waiting; what the socket does not take of the bytes is kept, if it took any.
+    pub fn deliver(&mut self, bytes: Outgoing<'_>, now: Moment, sent: &mut u64) -> Delivery {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.push(bytes.keep(0));
+            return Delivery::Parked;
+        }
+        let whole = bytes.as_slice();
+        match self.io.try_write(whole) {
+            Ok(count) => {
+                *sent += count as u64;
+                if count == whole.len() && !self.io.holds_output() {
+                    return Delivery::Sent;
+                }
+                self.block(now).push(bytes.keep(count));
+                Delivery::Parked
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.block(now);
+                Delivery::Refused
+            }
+            Err(_) => Delivery::Gone,
+        }
+    }
+
+    /// Waits for the socket to take bytes.
+    pub fn block(&mut self, now: Moment) -> &mut Outbox {
+        self.keepalive.stalled(true, now);
+        self.wake();
+        self.outbox.get_or_insert_default()
+    }
+
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub fn open(&mut self) -> Option<&mut Protocol> {
+        match &mut self.phase {
+            Phase::Open(protocol) => Some(protocol),
+            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => None,
+        }
+    }
+
+    /// Whether bytes of the peer are wanted, as far as this connection knows.
+    pub fn listens(&self) -> bool {
+        let answering = self.extra.as_ref().is_none_or(|extra| extra.asks.len() < MAX_ASKS);
+        match self.phase {
+            Phase::Head(_) | Phase::Closing { .. } => true,
+            Phase::Asked(_) => false,
+            Phase::Open(_) => !self.paused && answering,
+        }
+    }
+
+    /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
+    pub fn allows_frames(&mut self, count: u32, now: Moment) -> bool {
+        let (left, since) = self.frames;
+        let earned = (now.since(since).as_secs_f64() * f64::from(FRAMES_PER_SECOND)) as u32;
+        let left = left.saturating_add(earned).min(FRAMES_BURST);
+        self.frames = (left.saturating_sub(count), now);
+        left >= count
+    }
+}
+
+impl Outgoing<'_> {
+    /// What lies behind the first `skip` bytes, to be kept.
+    fn keep(&self, skip: usize) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.slice(skip..),
+            Self::Own(bytes) => Bytes::copy_from_slice(&bytes[skip..]),
+        }
+    }
+}
+
+/// Questions of one connection that the application has not answered; with so many open, nothing more is read.
+const MAX_ASKS: usize = 16;
+
+/// Empty fragments cost a peer 6 bytes each and us a few ns; beyond this rate they are an attack. A legitimate 4 MiB
+/// message in 64-byte fragments has 65,536 frames and arrives in a fraction of a second.
+const FRAMES_PER_SECOND: u32 = 200_000;
+const FRAMES_BURST: u32 = 400_000;

@@ -1,0 +1,105 @@
+//! What the application is told.
+
+use bytes::Bytes;
+
+use crate::protocol::http::Request;
+
+/// Names one client of one server for as long as the server runs: shard, slot and count in one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// Something the application has to hear of. The events of one client come in order, and `Closed` is its last.
+#[derive(Debug)]
+pub enum Event {
+    Open {
+        client: ClientId,
+        opening: Box<Opening>,
+    },
+    Message {
+        client: ClientId,
+        kind: String,
+        id: Option<String>,
+        text: Bytes,
+    },
+    Subscribe {
+        client: ClientId,
+        ticket: u64,
+        rule: usize,
+        channel: String,
+        params: Vec<String>,
+    },
+    Publish {
+        client: ClientId,
+        ticket: u64,
+        rule: usize,
+        channel: String,
+        params: Vec<String>,
+        data: Bytes,
+        key: Option<String>,
+    },
+    Text {
+        client: ClientId,
+        text: String,
+    },
+    Binary {
+        client: ClientId,
+        data: Bytes,
+    },
+    /// What the application had sent on a websocket route was taken by the socket.
+    Writable {
+        client: ClientId,
+    },
+    Closed {
+        client: ClientId,
+        code: u16,
+        reason: String,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    Stopped,
+}
+
+/// The request that opened a connection, and what was made of it.
+#[derive(Debug)]
+pub struct Opening {
+    pub request: Request,
+    pub peer: String,
+    pub secure: bool,
+    /// The websocket route that matched; `None` for the Umbel protocol.
+    pub route: Option<usize>,
+    pub params: Vec<String>,
+    pub public_id: String,
+}
+
+/// How loud a log line is; the numbers are those of Python's `logging`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info = 20,
+    Warning = 30,
+    Error = 40,
+}
+
+impl Event {
+    /// Bytes that this event keeps alive, for the bound of the queue.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Message { text, .. } => text.len(),
+                Self::Publish { data, .. } => data.len(),
+                Self::Text { text, .. } => text.len(),
+                Self::Binary { data, .. } => data.len(),
+                _ => 0,
+            }
+    }
+}
+
+/// Where events go. Shards ask for room before they read from a socket; they never drop an event.
+pub trait Inbox: Send + Sync {
+    /// Takes an event, always. Must not block.
+    fn push(&self, event: Event);
+
+    /// Whether shards may go on reading. After `false`, [`crate::transport::mailbox::Letter::Room`] follows when they may.
+    fn has_room(&self) -> bool;
+}

@@ -1,0 +1,188 @@
+//! One byte stream: TCP or a Unix socket, with TLS on top or without.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConnection;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::moment::Moment;
+
+/// A socket on its way to its shard.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub socket: Socket,
+    pub at: Moment,
+}
+
+/// A non-blocking socket that belongs to no runtime yet.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A socket that belongs to the runtime of this thread.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A byte stream that belongs to the runtime of its shard.
+#[derive(Debug)]
+pub(crate) struct Io {
+    stream: Stream,
+    tls: Option<Box<ServerConnection>>,
+}
+
+impl Io {
+    pub fn new(stream: Stream, tls: Option<Box<ServerConnection>>) -> Self {
+        Self { stream, tls }
+    }
+
+    pub fn peer(&self) -> String {
+        match &self.stream {
+            Stream::Tcp(stream) => {
+                stream.peer_addr().map_or_else(|_| "unknown".into(), |peer| peer.to_string())
+            }
+            Stream::Unix(_) => "unix".into(),
+        }
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads what is there; `Ok(0)` is the end. `Pending` has arranged that the task is woken.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else { return self.stream.poll_read(cx, buffer) };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // The peer went without close_notify: as with plain TCP, what came before stands by itself.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+                done => return Poll::Ready(done),
+            }
+            let mut cipher = [0; 4096];
+            let count = ready!(self.stream.poll_read(cx, &mut cipher))?;
+            let mut arrived = &cipher[..count];
+            loop {
+                tls.read_tls(&mut arrived)?;
+                let processed = tls.process_new_packets();
+                // Handshake messages, and the alert that says what was wrong.
+                while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
+                processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+                if arrived.is_empty() {
+                    break;
+                }
+            }
+            if count == 0 && tls.is_handshaking() {
+                return Poll::Ready(Ok(0));
+            }
+        }
+    }
+
+    /// Writes without waiting. `Ok` says how many bytes were taken over; with TLS they may still wait here, see
+    /// [`Io::holds_output`].
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.stream.try_write(bytes) };
+        let mut taken = 0;
+        loop {
+            while tls.wants_write() {
+                match tls.write_tls(&mut Writer(&self.stream)) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && taken > 0 => return Ok(taken),
+                    Err(error) => return Err(error),
+                }
+            }
+            if taken == bytes.len() || tls.is_handshaking() {
+                return Ok(taken);
+            }
+            taken += tls.writer().write(&bytes[taken..])?;
+        }
+    }
+
+    /// Whether TLS records wait for the socket.
+    pub fn holds_output(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write() && !tls.is_handshaking())
+    }
+
+    /// Ready when the socket takes bytes; `Pending` has arranged that the task is woken.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.poll_write_ready(cx),
+            Stream::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    /// Ends our side: the peer reads what was written, then the end.
+    pub fn shutdown(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
+        }
+        // It fails only when the peer is gone already.
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Stream {
+    /// # Errors
+    /// When the runtime of this thread can't watch the socket.
+    pub fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),
+            Socket::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+
+    /// Takes it from the runtime of this thread, for another one.
+    pub fn into_socket(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => Socket::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Socket::Unix(stream.into_std()?),
+        })
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let done = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        };
+        done.map_ok(|()| buffer.filled().len())
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+}
+
+/// The socket as rustls wants it.
+struct Writer<'a>(&'a Stream);
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Listening sockets, and how accepted ones reach their shard.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+
+use crate::config::Config;
+use crate::transport::events::{Event, Level};
+use crate::transport::io::{Accepted, Stream};
+use crate::transport::mailbox::Letter;
+use crate::transport::shard::{Shard, Shared};
+
+/// A bound, listening socket.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, String),
+}
+
+impl Listener {
+    /// Binds what the configuration names. With `reuse_port` there is one listener per shard.
+    ///
+    /// # Errors
+    /// What the system says: the address is in use, needs privileges, or does not exist here.
+    pub fn bind(config: &Config, shards: usize) -> io::Result<Vec<Self>> {
+        if let Some(path) = &config.unix_socket {
+            return Ok(vec![Self::bind_unix(path, config.backlog)?]);
+        }
+        let mut address = resolve(&config.host, config.port)?;
+        let count = if config.reuse_port { shards } else { 1 };
+        let mut listeners = Vec::with_capacity(count);
+        for _ in 0..count {
+            let listener = Self::bind_tcp(address, config)?;
+            // Port 0: the others take the port that the first one was given.
+            address = listener.local_addr()?;
+            listeners.push(Self::Tcp(listener));
+        }
+        Ok(listeners)
+    }
+
+    fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+        let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if config.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        // Accepted sockets inherit these on Linux, which saves a system call each per connection.
+        socket.set_tcp_nodelay(true)?;
+        if let Some(bytes) = config.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(config.backlog)?;
+        Ok(socket.into())
+    }
+
+    fn bind_unix(path: &str, backlog: i32) -> io::Result<Self> {
+        // A socket file that nobody listens on any more is left over from a process that was killed.
+        if std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        {
+            std::fs::remove_file(path)?;
+        }
+        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        socket.listen(backlog)?;
+        Ok(Self::Unix(socket.into(), path.to_owned()))
+    }
+
+    /// Where clients reach it: `http://127.0.0.1:8000`, `https://[::1]:8443` or `unix:/run/umbel.sock`.
+    pub fn address(&self, secure: bool) -> io::Result<String> {
+        let scheme = if secure { "https" } else { "http" };
+        Ok(match self {
+            Self::Tcp(listener) => format!("{scheme}://{}", listener.local_addr()?),
+            Self::Unix(_, path) => format!("unix:{path}"),
+        })
+    }
+
+    /// Lets the runtime of the calling thread watch it.
+    fn accepting(self) -> io::Result<Accepting> {
+        Ok(match self {
+            Self::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Self::Unix(listener, path) => {
+                Accepting::Unix(tokio::net::UnixListener::from_std(listener)?, SocketFile(path))
+            }
+        })
+    }
+}
+
+/// A listener that belongs to a runtime.
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "held for its Drop")] SocketFile),
+}
+
+impl Accepting {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// The name of a Unix socket; removed when nobody listens there any more.
+struct SocketFile(String);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever removed it before us did our work.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    (bare, port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(ErrorKind::AddrNotAvailable, format!("{host} has no address")))
+}
+
+/// Accepts connections and hands each to the least-loaded shard. Ends when the server drains.
+pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread: bool) -> io::Result<()> {
+    let (shared, own) = {
+        let shard = shard.borrow();
+        (Arc::clone(&shard.shared), shard.index)
+    };
+    let mut reserve = Reserve::new();
+    let mut complaint = Complaint::default();
+    let listener = listener.accepting()?;
+    loop {
+        // Bounded, so that a storm of connects does not keep the flush waiting.
+        for _ in 0..ACCEPTS_PER_TURN {
+            let accepted = poll_fn(|cx| listener.poll_accept(cx)).await;
+            if shared.draining.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            match accepted {
+                Ok(stream) => admit(stream, &shared, &shard, spread.then_some(own)),
+                Err(error) if is_exhaustion(&error) => {
+                    complaint.log(&shared, &error);
+                    reserve.spend(&listener).await;
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                    reserve = Reserve::new();
+                }
+                // The connection was gone before it was accepted, or a signal came: the next one is another matter.
+                Err(_) => {}
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Hands a socket to a shard: its own where every shard listens, else the one with the fewest connections.
+fn admit(stream: Stream, shared: &Arc<Shared>, shard: &Rc<RefCell<Shard>>, own: Option<usize>) {
+    if shared.connections() >= shared.config.max_connections {
+        let counters = &shard.borrow().counters;
+        counters.refused.add(1);
+        refuse(&stream);
+        return;
+    }
+    let at = shared.clock.now();
+    let least = || (0..shared.loads.len()).min_by_key(|&index| shared.loads[index].load(Ordering::Relaxed));
+    let target = own.or_else(least).unwrap_or(0);
+    shared.loads[target].fetch_add(1, Ordering::Relaxed);
+    let mut here = shard.borrow_mut();
+    if target == here.index {
+        here.accept(shard, stream, at);
+        return;
+    }
+    drop(here);
+    match stream.into_socket() {
+        Ok(socket) => shared.mailboxes[target].push(Letter::Accepted(Accepted { socket, at })),
+        Err(_) => drop(shared.loads[target].fetch_sub(1, Ordering::Relaxed)),
+    }
+}
+
+/// Says why, as far as a socket that nobody reads yet can be told.
+fn refuse(stream: &Stream) {
+    // Best effort: a fresh socket has an empty buffer, so this nearly always leaves.
+    let _ = socket2::SockRef::from(stream).send(UNAVAILABLE);
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// A descriptor kept for the moment when there is no other: it lets us accept one connection and tell it so.
+struct Reserve(Option<File>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Gives the descriptor up for one connection that would otherwise wait without a word.
+    async fn spend(&mut self, listener: &Accepting) {
+        self.0 = None;
+        if let Ok(stream) = poll_fn(|cx| listener.poll_accept(cx)).await {
+            refuse(&stream);
+        }
+    }
+}
+
+/// Says once in a while what is wrong.
+#[derive(Default)]
+struct Complaint(Option<std::time::Instant>);
+
+impl Complaint {
+    fn log(&mut self, shared: &Shared, error: &io::Error) {
+        if self.0.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
+            self.0 = Some(std::time::Instant::now());
+            let text = format!(
+                "can't accept connections: {error}; {} are open. Raise the limit of open files (ulimit -n); \
+                 accepting again when descriptors are free",
+                shared.connections()
+            );
+            shared.inbox.push(Event::Log { level: Level::Error, text });
+        }
+    }
+}
+
+const ACCEPTS_PER_TURN: usize = 64;
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 24\r\n\r\ntoo many connections now";

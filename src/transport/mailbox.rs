@@ -1,0 +1,93 @@
+//! How other threads reach a shard.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::broker::log::Alarm;
+use crate::channel::ChannelName;
+use crate::close::CloseCode;
+use crate::hub::FeedKey;
+use crate::transport::events::ClientId;
+use crate::transport::io::Accepted;
+
+/// What a shard is asked to do.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Accepted(Accepted),
+    /// The log of a feed has moved.
+    Rang(FeedKey),
+    /// The application has room for events again.
+    Room,
+    Admit(ClientId),
+    /// The private channel of a client has its first publication.
+    Private(ClientId),
+    Reply(ClientId, Bytes),
+    /// A message of a websocket route; `true` for text.
+    Send(ClientId, bool, Bytes),
+    Close(ClientId, CloseCode, String),
+    Subscribe(ClientId, ChannelName, Option<String>),
+    Unsubscribe(ClientId, String, String),
+    Answer(ClientId, u64, Answer),
+    Pause(ClientId),
+    Resume(ClientId),
+    /// Stop gracefully, within this time.
+    Drain(Duration),
+}
+
+/// What the application says to something a client asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Yes,
+    No { code: String, message: String },
+}
+
+/// Letters for one shard. Bounded by what feeds it: one `Rang` per feed, and what the application does about the
+/// events it was given.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    /// Guards the letters; held for a push or a swap.
+    letters: Mutex<Vec<Letter>>,
+    notify: Notify,
+}
+
+impl Mailbox {
+    /// Puts a letter in, and wakes the shard if the box was empty.
+    pub(crate) fn push(&self, letter: Letter) {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.push(letter);
+        let first = letters.len() == 1;
+        drop(letters);
+        if first {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Swaps all letters into `into`, which is empty.
+    pub(crate) fn take(&self, into: &mut Vec<Letter>) {
+        std::mem::swap(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+
+    /// Asks the shard for another turn without a letter.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    pub(crate) async fn wait_letter(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// The bell of one feed: a letter to its shard.
+pub(crate) struct Bell {
+    pub mailbox: Arc<Mailbox>,
+    pub feed: FeedKey,
+}
+
+impl Alarm for Bell {
+    fn ring(&self) {
+        self.mailbox.push(Letter::Rang(self.feed));
+    }
+}

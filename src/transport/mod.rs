@@ -1,0 +1,17 @@
+//! Moves bytes: listeners, shards, connections, TLS. The only layer that has sockets and asks a clock.
+
+pub mod clock;
+pub mod events;
+pub mod listener;
+pub mod mailbox;
+pub mod shard;
+pub mod tls;
+
+mod connection;
+mod http;
+mod io;
+mod outbox;
+mod session;
+mod wheel;
+
+pub use session::HIGH_WATER;

@@ -1,0 +1,55 @@
+//! What waits for a socket that does not take it. Nearly all connections have none.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+use bytes::{Buf, Bytes};
+
+use crate::transport::io::Io;
+
+/// Bytes in the order in which they must leave. The first may be the rest of a shared frame.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.parts.push_back(bytes);
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes as much as the socket takes; `true` when nothing is left, here or in TLS.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn flush(&mut self, io: &mut Io, sent: &mut u64) -> io::Result<bool> {
+        while let Some(first) = self.parts.front_mut() {
+            match io.try_write(first) {
+                Ok(count) => {
+                    self.bytes -= count;
+                    *sent += count as u64;
+                    first.advance(count);
+                    if !first.is_empty() {
+                        return Ok(false);
+                    }
+                    self.parts.pop_front();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        if io.holds_output() {
+            match io.try_write(&[]) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(!io.holds_output())
+    }
+}

@@ -1,0 +1,507 @@
+//! What a client says and what the core answers by itself; everything else goes to the application.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::channel::ChannelName;
+use crate::close::CloseCode;
+use crate::config::Access;
+use crate::hub::{Due, ReaderKey, Subscribed};
+use crate::position::Position;
+use crate::protocol::frame::{self, Opcode};
+use crate::protocol::message::{
+    self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
+};
+use crate::protocol::websocket::{Event as Frame, WebSocket};
+use crate::transport::connection::{Ask, Phase, Wish};
+use crate::transport::events::{ClientId, Event};
+use crate::transport::mailbox::{Answer, Letter};
+use crate::transport::shard::Shard;
+
+impl Shard {
+    /// Works on bytes that came from a connection.
+    pub fn receive(&mut self, key: ReaderKey, chunk: &mut [u8]) {
+        match self.connections[key as usize].phase {
+            Phase::Head(_) => self.receive_head(key, chunk),
+            Phase::Open(_) => self.receive_frames(key, chunk),
+            Phase::Asked(_) | Phase::Closing { .. } => {}
+        }
+        if self.hub.due(self.now) == Due::Now {
+            self.mailbox.wake();
+        }
+    }
+
+    fn receive_frames(&mut self, key: ReaderKey, chunk: &mut [u8]) {
+        let connection = &mut self.connections[key as usize];
+        connection.keepalive.heard(self.now);
+        let Phase::Open(protocol) = &mut connection.phase else { return };
+        let is_route = protocol.is_route;
+        // Taken out while its events act on the shard.
+        let mut websocket = std::mem::replace(&mut protocol.websocket, WebSocket::new(0, None));
+        let held = websocket.held_bytes();
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        let mut taken = 0;
+        let mut fault = None;
+        loop {
+            match websocket.receive(&mut chunk[taken..], &mut inflater) {
+                Ok((count, None)) => {
+                    taken += count;
+                    break;
+                }
+                Ok((count, Some(event))) => {
+                    taken += count;
+                    if !self.on_frame(key, event, is_route) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    fault = Some(error);
+                    break;
+                }
+            }
+        }
+        self.inflater = Some(inflater);
+        self.flush_replies(key);
+        self.held = (self.held + websocket.held_bytes()).saturating_sub(held);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            self.held = self.held.saturating_sub(websocket.held_bytes());
+            return;
+        };
+        let allowed = connection.allows_frames(websocket.take_frames(), self.now);
+        let Phase::Open(protocol) = &mut connection.phase else {
+            self.held = self.held.saturating_sub(websocket.held_bytes());
+            return;
+        };
+        connection.keepalive.message(websocket.is_mid_message(), self.now);
+        protocol.websocket = websocket;
+        connection.unread = chunk[taken..].to_vec();
+        if let Some(error) = fault {
+            self.close(key, error.code(), &error.to_string());
+        } else if !allowed {
+            self.close(key, CloseCode::POLICY, "too many frames");
+        } else if self.held > self.shared.config.max_held_bytes {
+            self.close(key, CloseCode::TRY_LATER, "too much is held for unfinished messages");
+        } else {
+            self.schedule(key);
+        }
+    }
+
+    /// Acts on one frame or message; `false` when the rest of the input has to wait.
+    fn on_frame(&mut self, key: ReaderKey, event: Frame<'_>, is_route: bool) -> bool {
+        match event {
+            Frame::Ping(payload) => frame::pong(payload, &mut self.replies),
+            Frame::Pong(_) => return true,
+            Frame::Close { code, reason } => {
+                let mut answer = Vec::new();
+                match code {
+                    Some(code) => frame::close_frame(code, "", &mut answer),
+                    None => frame::empty_close_frame(&mut answer),
+                }
+                self.say_last(key, &answer, code.map_or(NO_CODE, CloseCode::get), reason);
+                return false;
+            }
+            Frame::Text(text) if is_route => {
+                self.counters.received.add(1);
+                let client = self.connections[key as usize].id;
+                self.shared.inbox.push(Event::Text { client, text: text.to_owned() });
+            }
+            Frame::Binary(data) if is_route => {
+                self.counters.received.add(1);
+                let client = self.connections[key as usize].id;
+                self.shared.inbox.push(Event::Binary { client, data: Bytes::copy_from_slice(data) });
+            }
+            Frame::Text(text) => {
+                self.counters.received.add(1);
+                self.on_text(key, text);
+            }
+            Frame::Binary(_) => {
+                self.close(key, CloseCode::UNSUPPORTED, "this protocol has text messages only");
+                return false;
+            }
+        }
+        if self.replies.len() >= REPLIES_AT_ONCE {
+            self.flush_replies(key);
+        }
+        let Some(connection) = self.connections.get(key as usize) else { return false };
+        connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
+    }
+
+    fn on_text(&mut self, key: ReaderKey, text: &str) {
+        let message = match message::parse(text) {
+            Ok(message) => message,
+            Err(error) => return self.answer_error(key, error.code(), &error.to_string(), error.id()),
+        };
+        let id = message.id;
+        match message.kind {
+            Kind::Heartbeat => {
+                let time = self.timestamp();
+                self.answer_with(|out| message::heartbeat_ack(time, id, out));
+            }
+            Kind::Subscribe { channels, position } => {
+                let from = position.and_then(|position| {
+                    Some(Position { epoch: position.epoch.parse().ok()?, offset: position.offset })
+                });
+                for channel in channels {
+                    self.wish_subscribe(key, &channel, from, id);
+                }
+            }
+            Kind::Unsubscribe { channels } => {
+                for channel in channels {
+                    if self.hub.unsubscribe(key, &channel) {
+                        self.answer_with(|out| {
+                            message::subscription_ended(&channel, "unsubscribed", id, out)
+                        });
+                    } else {
+                        self.answer_error(
+                            key,
+                            "not_subscribed",
+                            &format!("not subscribed to {channel:?}"),
+                            id,
+                        );
+                    }
+                }
+            }
+            Kind::Publish { channel, data, key: publication_key } => {
+                let wish = Wish::Publish {
+                    data: Bytes::copy_from_slice(data.as_bytes()),
+                    key: publication_key.map(|key| key.into_owned().into()),
+                };
+                self.wish_publish(key, &channel, wish, id);
+            }
+            Kind::Application { message_type } => {
+                let connection = &mut self.connections[key as usize];
+                connection.known = true;
+                self.shared.inbox.push(Event::Message {
+                    client: connection.id,
+                    kind: message_type.into_owned(),
+                    id: id.map(|id| id.as_json().to_owned()),
+                    text: Bytes::copy_from_slice(text.as_bytes()),
+                });
+            }
+        }
+    }
+
+    // ---- subscribing and publishing ----
+
+    fn wish_subscribe(&mut self, key: ReaderKey, channel: &str, from: Option<Position>, id: Option<Id<'_>>) {
+        let Some(name) = self.legal_name(key, channel, id) else { return };
+        let shared = std::sync::Arc::clone(&self.shared);
+        let Some((rule, access, params)) =
+            shared.rules.find(channel).map(|(index, rule, params)| (index, rule.subscribe, params))
+        else {
+            return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
+        };
+        match access {
+            Access::Open => self.subscribe(key, &name, from, id),
+            Access::No => self.answer_error(key, "not_allowed", "nobody may subscribe to this channel", id),
+            Access::Ask => {
+                let params = params.into_iter().map(str::to_owned).collect();
+                let (client, ticket) = self.ask(key, name, Wish::Subscribe { from }, id);
+                let channel = channel.to_owned();
+                self.shared.inbox.push(Event::Subscribe { client, ticket, rule, channel, params });
+            }
+        }
+    }
+
+    fn wish_publish(&mut self, key: ReaderKey, channel: &str, wish: Wish, id: Option<Id<'_>>) {
+        let Some(name) = self.legal_name(key, channel, id) else { return };
+        let shared = std::sync::Arc::clone(&self.shared);
+        let Some((rule, access, params)) =
+            shared.rules.find(channel).map(|(index, rule, params)| (index, rule.publish, params))
+        else {
+            return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
+        };
+        if let Some(id) = id {
+            let published = self.connections[key as usize].extra.as_ref().and_then(|extra| {
+                extra
+                    .published
+                    .iter()
+                    .find(|(other, name, _)| **other == *id.as_json() && name.as_str() == channel)
+            });
+            if let Some(&(_, _, offset)) = published {
+                return self.answer_with(|out| message::published(channel, offset, Some(id), out));
+            }
+        }
+        let Wish::Publish { data, key: publication_key } = wish else { return };
+        match access {
+            Access::Open => self.publish(key, &name, &data, publication_key.as_deref(), id),
+            Access::No => {
+                self.answer_error(key, "not_allowed", "clients may not publish to this channel", id)
+            }
+            Access::Ask => {
+                let params = params.into_iter().map(str::to_owned).collect();
+                let event_key = publication_key.as_deref().map(str::to_owned);
+                let wish = Wish::Publish { data: data.clone(), key: publication_key };
+                let (client, ticket) = self.ask(key, name, wish, id);
+                let channel = channel.to_owned();
+                let event = Event::Publish { client, ticket, rule, channel, params, data, key: event_key };
+                self.shared.inbox.push(event);
+            }
+        }
+    }
+
+    fn legal_name(&mut self, key: ReaderKey, channel: &str, id: Option<Id<'_>>) -> Option<ChannelName> {
+        match ChannelName::new(channel) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.answer_error(key, "bad_channel", &error.to_string(), id);
+                None
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        key: ReaderKey,
+        channel: &ChannelName,
+        from: Option<Position>,
+        id: Option<Id<'_>>,
+    ) {
+        let (position, recovered) =
+            match self.hub.subscribe(key, channel, from, self.shared.config.max_subscriptions) {
+                Subscribed::From { position, recovered } => (position, recovered),
+                Subscribed::Already { position } => (position, false),
+                Subscribed::TooMany => {
+                    let text = format!("at most {} subscriptions", self.shared.config.max_subscriptions);
+                    return self.answer_error(key, "limit_exceeded", &text, id);
+                }
+            };
+        let established = SubscriptionEstablished {
+            channel: channel.as_str(),
+            epoch: &position.epoch.to_string(),
+            offset: position.offset,
+            recovered,
+            id,
+        };
+        self.answer_with(|out| message::subscription_established(&established, out));
+    }
+
+    fn publish(
+        &mut self,
+        key: ReaderKey,
+        channel: &ChannelName,
+        data: &[u8],
+        publication_key: Option<&str>,
+        id: Option<Id<'_>>,
+    ) {
+        let offset = self.shared.broker.append(channel, data, publication_key, self.now).offset;
+        if let Some(id) = id {
+            let published = &mut self.connections[key as usize].extra().published;
+            if published.len() >= REMEMBERED_PUBLISHES {
+                published.pop_front();
+            }
+            published.push_back((id.as_json().into(), channel.clone(), offset));
+        }
+        self.answer_with(|out| message::published(channel.as_str(), offset, id, out));
+    }
+
+    /// Notes a question to the application, to be answered by its ticket.
+    fn ask(
+        &mut self,
+        key: ReaderKey,
+        channel: ChannelName,
+        wish: Wish,
+        id: Option<Id<'_>>,
+    ) -> (ClientId, u64) {
+        let connection = &mut self.connections[key as usize];
+        connection.known = true;
+        let client = connection.id;
+        let extra = connection.extra();
+        extra.next_ticket += 1;
+        let ticket = extra.next_ticket;
+        extra.asks.push(Ask { ticket, id: id.map(|id| id.as_json().into()), channel, wish });
+        (client, ticket)
+    }
+
+    fn on_answer(&mut self, key: ReaderKey, ticket: u64, answer: Answer) {
+        let connection = &mut self.connections[key as usize];
+        connection.wake();
+        let Some(extra) = &mut connection.extra else { return };
+        let Some(index) = extra.asks.iter().position(|ask| ask.ticket == ticket) else { return };
+        let Ask { id, channel, wish, .. } = extra.asks.remove(index);
+        let id = id.as_deref().and_then(Id::from_json);
+        match (answer, wish) {
+            (Answer::Yes, Wish::Subscribe { from }) => self.subscribe(key, &channel, from, id),
+            (Answer::Yes, Wish::Publish { data, key: publication_key }) => {
+                self.publish(key, &channel, &data, publication_key.as_deref(), id);
+            }
+            (Answer::No { code, message }, _) => self.answer_error(key, &code, &message, id),
+        }
+    }
+
+    // ---- answers ----
+
+    /// The first message of every connection.
+    pub fn greet(&mut self, key: ReaderKey) {
+        let config = &self.shared.config;
+        let message = ConnectionEstablished {
+            client_id: &self.shared.public_id(self.connections[key as usize].id),
+            heartbeat: config.heartbeat.as_secs_f64().ceil() as u64,
+            tick: config.tick.as_millis() as u64,
+            reconnect_window: RECONNECT_WINDOW,
+            timestamp: self.timestamp(),
+        };
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        message::connection_established(&message, &mut text);
+        frame::encode_header(Opcode::Text, false, true, text.len(), &mut self.replies);
+        self.replies.extend_from_slice(&text);
+        self.scratch = text;
+    }
+
+    /// Puts one message behind the other answers to this read.
+    fn answer_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        frame::encode_header(Opcode::Text, false, true, self.scratch.len(), &mut self.replies);
+        self.replies.extend_from_slice(&self.scratch);
+    }
+
+    fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {
+        let error = ErrorMessage { code, message: text, details: None, id, timestamp: self.timestamp() };
+        self.answer_with(|out| message::error(&error, out));
+        if !self.connections[key as usize].conduct.tolerates(self.now) {
+            self.close(key, CloseCode::POLICY, "too many errors");
+        }
+    }
+
+    // ---- letters ----
+
+    /// Does what another thread asked for.
+    pub fn open_letter(&mut self, letter: Letter) {
+        match letter {
+            Letter::Accepted(_) => {}
+            Letter::Rang(feed) => self.hub.moved(feed),
+            Letter::Room => self.wake_waiting(),
+            Letter::Drain(within) => self.begin_drain(within),
+            Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
+            Letter::Private(client) => self.with(client, |shard, key| {
+                let channel = ChannelName::private(&shard.shared.public_id(client));
+                shard.open_private(key, &channel);
+            }),
+            Letter::Reply(client, text) => self.with(client, |shard, _| {
+                frame::encode_header(Opcode::Text, false, true, text.len(), &mut shard.replies);
+                shard.replies.extend_from_slice(&text);
+            }),
+            Letter::Send(client, is_text, data) => {
+                self.with(client, |shard, key| shard.send_route(key, is_text, &data))
+            }
+            Letter::Close(client, code, reason) => {
+                self.with(client, |shard, key| {
+                    if matches!(shard.connections[key as usize].phase, Phase::Asked(_)) {
+                        shard.refuse_client(key, code, &reason);
+                    }
+                    shard.close(key, code, &reason);
+                });
+            }
+            Letter::Subscribe(client, channel, id) => self.with(client, |shard, key| {
+                shard.subscribe(key, &channel, None, id.as_deref().and_then(Id::from_json));
+            }),
+            Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
+                if shard.hub.unsubscribe(key, &channel) {
+                    shard.answer_with(|out| message::subscription_ended(&channel, &reason, None, out));
+                }
+            }),
+            Letter::Answer(client, ticket, answer) => {
+                self.with(client, |shard, key| shard.on_answer(key, ticket, answer));
+            }
+            Letter::Pause(client) => {
+                self.with(client, |shard, key| shard.connections[key as usize].paused = true)
+            }
+            Letter::Resume(client) => self.with(client, |shard, key| {
+                let connection = &mut shard.connections[key as usize];
+                connection.paused = false;
+                connection.wake();
+            }),
+        }
+    }
+
+    fn with(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
+        let Some((key, connection)) = self.find(client) else { return };
+        if matches!(connection.phase, Phase::Head(_) | Phase::Closing { .. }) {
+            return;
+        }
+        act(self, key);
+        self.flush_replies(key);
+        self.replies.clear();
+    }
+
+    /// A client that is not let in hears why before the close frame.
+    fn refuse_client(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
+        self.counters.refused.add(1);
+        let name = if code == CloseCode::UNAUTHENTICATED { "unauthenticated" } else { "not_allowed" };
+        if matches!(&self.connections[key as usize].phase, Phase::Asked(protocol) if !protocol.is_route) {
+            self.answer_error(key, name, reason, None);
+        }
+    }
+
+    fn open_private(&mut self, key: ReaderKey, channel: &ChannelName) {
+        // From the beginning: the publication that opened it is to be delivered.
+        let subscribed = self.hub.subscribe_from_start(key, channel);
+        let established = SubscriptionEstablished {
+            channel: channel.as_str(),
+            epoch: &subscribed.epoch.to_string(),
+            offset: subscribed.offset,
+            recovered: false,
+            id: None,
+        };
+        self.answer_with(|out| message::subscription_established(&established, out));
+    }
+
+    // ---- websocket routes ----
+
+    fn send_route(&mut self, key: ReaderKey, is_text: bool, data: &[u8]) {
+        let connection = &mut self.connections[key as usize];
+        let Some(form) = connection.open().filter(|protocol| protocol.is_route).map(|protocol| protocol.form)
+        else {
+            return;
+        };
+        let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+        let mut out = Vec::with_capacity(data.len() + 10);
+        self.hub.press().message(opcode, data, form, &mut out);
+        self.send(key, &out);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if connection.outbox.is_some() {
+            connection.extra().parked += data.len();
+        } else {
+            self.delivered_to_route(key, data.len());
+        }
+    }
+
+    /// The outbox of a connection is empty.
+    pub fn unpark(&mut self, key: ReaderKey) {
+        if let Some(extra) = &mut self.connections[key as usize].extra {
+            let parked = std::mem::take(&mut extra.parked);
+            if parked > 0 {
+                self.delivered_to_route(key, parked);
+            }
+        }
+    }
+
+    fn delivered_to_route(&mut self, key: ReaderKey, count: usize) {
+        let connection = &self.connections[key as usize];
+        let Some(backlog) = connection.extra.as_ref().and_then(|extra| extra.backlog.as_ref()) else {
+            return;
+        };
+        let before = backlog.fetch_sub(count, Ordering::AcqRel);
+        if before >= HIGH_WATER && before - count < HIGH_WATER {
+            self.shared.inbox.push(Event::Writable { client: connection.id });
+        }
+    }
+}
+
+/// What the application is told of a close frame without a code (RFC 6455 §7.4.1: never on the wire).
+const NO_CODE: u16 = 1005;
+
+/// Answers of one read that are sent together; with more, the socket is tried before more is read.
+const REPLIES_AT_ONCE: usize = 32 * 1024;
+
+/// Publishes of one connection whose `id` is remembered, so that a repetition is not published again.
+const REMEMBERED_PUBLISHES: usize = 32;
+
+/// Advice to clients that lose their connection without a word: come back within so many milliseconds.
+const RECONNECT_WINDOW: u64 = 2000;
+
+/// With so many bytes on their way, a sender on a websocket route waits for [`Event::Writable`].
+pub const HIGH_WATER: usize = 256 * 1024;

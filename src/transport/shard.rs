@@ -1,0 +1,670 @@
+//! One shard: a thread with its own event loop, its connections, and its part of the subscriptions.
+//!
+//! Everything of a shard lives in one [`Shard`] behind a `RefCell`, and is touched only between two awaits, so nothing
+//! is locked and nothing is shared. A connection's task does nothing but wait for its socket; the flush writes to all sockets
+//! directly and wakes no task.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConnection;
+use slab::Slab;
+
+use crate::broker::Broker;
+use crate::channel::Pattern;
+use crate::close::CloseCode;
+use crate::config::{Config, Rules};
+use crate::connection::keepalive::{Deadlines, Verdict};
+use crate::hub::prepared::Press;
+use crate::hub::{Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
+use crate::moment::Moment;
+use crate::protocol::deflate::Inflater;
+use crate::protocol::frame;
+use crate::protocol::handshake::Policy;
+use crate::protocol::http::HttpError;
+use crate::protocol::message::{self, Timestamp};
+use crate::stats::Counters;
+use crate::transport::clock::Clock;
+use crate::transport::connection::{Connection, Phase};
+use crate::transport::events::{ClientId, Event, Inbox, Level};
+use crate::transport::io::{Accepted, Io, Stream};
+use crate::transport::mailbox::{Bell, Letter, Mailbox};
+use crate::transport::wheel::Wheel;
+
+/// What all shards of a server share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub deadlines: Deadlines,
+    pub rules: Arc<Rules>,
+    pub routes: Vec<Pattern>,
+    pub pages: HashMap<String, Page>,
+    pub policy: Policy,
+    pub route_policy: Policy,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub clock: Clock,
+    pub broker: Arc<dyn Broker>,
+    pub inbox: Arc<dyn Inbox>,
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub counters: Vec<Arc<Counters>>,
+    /// Connections of each shard, those on their way to it included.
+    pub loads: Vec<AtomicUsize>,
+    pub draining: AtomicBool,
+    /// Mixed into public ids, so that they tell nothing about the order of connections.
+    pub salt: u64,
+    /// Bytes of route messages between the application and the sockets, by client.
+    pub backlogs: Mutex<HashMap<ClientId, Arc<AtomicUsize>>>,
+}
+
+/// A fixed answer to `GET`.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub content_type: String,
+    pub body: Vec<u8>,
+}
+
+impl Shared {
+    /// The id that clients and applications see: one to one with the inner id, and without its order.
+    pub fn public_id(&self, client: ClientId) -> String {
+        // The finalizer of splitmix64, a bijection of 64-bit numbers.
+        let mut mixed = client.0 ^ self.salt;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        format!("{:016x}", mixed ^ (mixed >> 31))
+    }
+
+    pub fn mailbox(&self, client: ClientId) -> Option<&Arc<Mailbox>> {
+        self.mailboxes.get((client.0 >> 56) as usize)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The backlog of a client of a websocket route.
+    pub fn backlog(&self, client: ClientId) -> Option<Arc<AtomicUsize>> {
+        self.backlogs.lock().unwrap_or_else(PoisonError::into_inner).get(&client).cloned()
+    }
+}
+
+pub(crate) struct Shard {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub mailbox: Arc<Mailbox>,
+    pub counters: Arc<Counters>,
+    pub hub: Hub,
+    pub connections: Slab<Connection>,
+    pub now: Moment,
+    /// Connections that would read if the application had room.
+    pub waiting: Vec<ReaderKey>,
+    /// Control frames for the connection that is being read, sent together at the end of the read.
+    pub replies: Vec<u8>,
+    pub scratch: Vec<u8>,
+    pub inflater: Option<Box<Inflater>>,
+    /// Bytes held for unfinished messages.
+    pub held: usize,
+    wheel: Wheel,
+    due: Vec<u32>,
+    letters: Vec<Letter>,
+    generation: u32,
+    /// Connections that a flush found broken.
+    broken: Vec<ReaderKey>,
+    overrun: Vec<ReaderKey>,
+    drain: Option<Drain>,
+    read_buffer: Vec<u8>,
+}
+
+/// A graceful stop on its way.
+struct Drain {
+    end: Moment,
+    /// When the next connections are closed, and how many at a time.
+    next: Moment,
+    portion: usize,
+}
+
+/// What the shard's task does next.
+enum Next {
+    Again,
+    WaitUntil(Moment),
+    Wait,
+    End,
+}
+
+impl Shard {
+    pub fn new(index: usize, shared: Arc<Shared>) -> Self {
+        let mailbox = Arc::clone(&shared.mailboxes[index]);
+        let counters = Arc::clone(&shared.counters[index]);
+        let press = Press::new(shared.config.deflate_level, shared.config.deflate_window);
+        let box_of_bells = Arc::clone(&mailbox);
+        let bell = Box::new(move |feed| -> Arc<dyn crate::broker::log::Alarm> {
+            Arc::new(Bell { mailbox: Arc::clone(&box_of_bells), feed })
+        });
+        let hub =
+            Hub::new(Arc::clone(&shared.broker), Arc::clone(&counters), press, shared.config.tick, bell);
+        let now = shared.clock.now();
+        Self {
+            index,
+            mailbox,
+            counters,
+            hub,
+            connections: Slab::new(),
+            now,
+            waiting: Vec::new(),
+            replies: Vec::new(),
+            scratch: Vec::new(),
+            inflater: None,
+            held: 0,
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            letters: Vec::new(),
+            generation: 0,
+            broken: Vec::new(),
+            overrun: Vec::new(),
+            drain: None,
+            read_buffer: vec![0; READ_BYTES],
+            shared,
+        }
+    }
+
+    /// Runs until the server stops. Its connections are tasks of the same runtime.
+    pub async fn run(shard: Rc<RefCell<Self>>) {
+        let (mailbox, clock) = {
+            let shard = shard.borrow();
+            (Arc::clone(&shard.mailbox), shard.shared.clock)
+        };
+        loop {
+            let turn = catch_unwind(AssertUnwindSafe(|| Self::turn(&shard)));
+            match turn.unwrap_or_else(|_| shard.borrow().recovered()) {
+                // Lets the runtime look at the sockets.
+                Next::Again => tokio::task::yield_now().await,
+                Next::WaitUntil(moment) => {
+                    let deadline = clock.instant(moment).into();
+                    // Elapsed is as good as a letter: both mean another turn.
+                    let _ = tokio::time::timeout_at(deadline, mailbox.wait_letter()).await;
+                }
+                Next::Wait => mailbox.wait_letter().await,
+                Next::End => break,
+            }
+        }
+    }
+
+    fn recovered(&self) -> Next {
+        self.counters.panics.add(1);
+        self.log(Level::Error, "a turn of a shard panicked; its connections go on".into());
+        Next::Again
+    }
+
+    /// Opens letters, looks at deadlines, flushes a slice.
+    fn turn(cell: &Rc<RefCell<Self>>) -> Next {
+        let mut shard = cell.borrow_mut();
+        let this = &mut *shard;
+        this.now = this.shared.clock.now();
+        let mut letters = std::mem::take(&mut this.letters);
+        this.mailbox.take(&mut letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Accepted(Accepted { socket, at }) => match Stream::new(socket) {
+                    Ok(stream) => this.accept(cell, stream, at),
+                    Err(_) => this.give_up_socket(),
+                },
+                letter => this.open_letter(letter),
+            }
+        }
+        this.letters = letters;
+        this.look_at_deadlines();
+        this.flush();
+        if this.drain.is_some() && this.drain_some() {
+            return Next::End;
+        }
+        this.next()
+    }
+
+    fn next(&self) -> Next {
+        let flush = match self.hub.due(self.now) {
+            Due::Now => return Next::Again,
+            Due::At(moment) => Some(moment),
+            Due::Never => None,
+        };
+        let drain = self.drain.as_ref().map(|drain| drain.next.min(drain.end));
+        let soonest = [flush, self.wheel.due(), drain].into_iter().flatten().min();
+        soonest.map_or(Next::Wait, Next::WaitUntil)
+    }
+
+    fn flush(&mut self) {
+        if self.hub.due(self.now) != Due::Now {
+            return;
+        }
+        let time = self.timestamp();
+        let mut sockets = Sockets {
+            connections: &mut self.connections,
+            now: self.now,
+            sent: 0,
+            broken: &mut self.broken,
+            overrun: &mut self.overrun,
+        };
+        self.hub.flush(self.now, time, &mut sockets);
+        let sent = sockets.sent;
+        self.counters.bytes_sent.add(sent);
+        while let Some(key) = self.broken.pop() {
+            self.finish(key, ABNORMAL, "the connection broke");
+        }
+        while let Some(key) = self.overrun.pop() {
+            self.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
+        }
+    }
+
+    pub fn timestamp(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.shared.clock.unix_millis())
+    }
+
+    pub fn log(&self, level: Level, text: String) {
+        self.shared.inbox.push(Event::Log { level, text });
+    }
+
+    // ---- the life of a connection ----
+
+    /// Takes a socket over.
+    pub fn accept(&mut self, cell: &Rc<RefCell<Self>>, stream: Stream, at: Moment) {
+        let session = self.shared.tls.as_ref().map(|config| ServerConnection::new(Arc::clone(config)));
+        let Ok(tls) = session.transpose() else { return self.give_up_socket() };
+        let io = Io::new(stream, tls.map(Box::new));
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let key = entry.key() as ReaderKey;
+        let id = (self.index as u64) << 56 | u64::from(key & 0xff_ffff) << 32 | u64::from(self.generation);
+        entry.insert(Connection::new(ClientId(id), io, at));
+        self.counters.accepted.add(1);
+        self.counters.connections.add(1);
+        self.schedule(key);
+        drop(tokio::task::spawn_local(ConnectionTask { shard: Rc::clone(cell), key, id: ClientId(id) }));
+    }
+
+    fn give_up_socket(&self) {
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.counters.refused.add(1);
+    }
+
+    /// The connection with this id, and its key.
+    pub fn find(&mut self, client: ClientId) -> Option<(ReaderKey, &mut Connection)> {
+        let key = (client.0 >> 32) as ReaderKey & 0xff_ffff;
+        self.connections
+            .get_mut(key as usize)
+            .filter(|connection| connection.id == client)
+            .map(|it| (key, it))
+    }
+
+    /// Sends a close frame behind everything that waits, and ends our side.
+    pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        match connection.phase {
+            Phase::Open(_) | Phase::Asked(_) => {}
+            Phase::Head(_) | Phase::Closing { .. } => return,
+        }
+        let mut bytes = Vec::new();
+        frame::close_frame(code, reason, &mut bytes);
+        self.say_last(key, &bytes, code.get(), reason);
+    }
+
+    /// Sends the last bytes of our side: a close frame or an HTTP response.
+    pub fn say_last(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) {
+        self.flush_replies(key);
+        self.hub.leave(key);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (id, known) = (connection.id, std::mem::take(&mut connection.known));
+        connection.phase = Phase::Closing { ended: false };
+        connection.unread = Vec::new();
+        connection.extra = None;
+        connection.keepalive.closing(self.now);
+        let mut sent = 0;
+        let delivery = connection.deliver(Outgoing::Own(bytes), self.now, &mut sent);
+        if delivery == Delivery::Refused {
+            connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
+        }
+        connection.wake();
+        self.counters.bytes_sent.add(sent);
+        self.tell_closed(id, known, code, reason);
+        self.schedule(key);
+    }
+
+    /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
+    pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
+        let Some(connection) = self.connections.try_remove(key as usize) else { return };
+        self.hub.leave(key);
+        connection.wake();
+        self.counters.connections.sub(1);
+        if matches!(connection.phase, Phase::Head(_)) {
+            self.counters.refused.add(1);
+        }
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.tell_closed(connection.id, connection.known, code, reason);
+    }
+
+    fn tell_closed(&self, client: ClientId, known: bool, code: u16, reason: &str) {
+        if known {
+            self.shared.backlogs.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
+            self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
+        }
+    }
+
+    // ---- writing ----
+
+    /// Writes control frames to a connection, in order with all else that it is sent.
+    pub fn send(&mut self, key: ReaderKey, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let mut sent = 0;
+        match connection.deliver(Outgoing::Own(bytes), self.now, &mut sent) {
+            Delivery::Sent => {}
+            Delivery::Parked => self.hub.blocked(key),
+            Delivery::Refused => {
+                connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
+                self.hub.blocked(key);
+            }
+            Delivery::Gone => self.broken.push(key),
+        }
+        self.counters.bytes_sent.add(sent);
+        let connection = &self.connections[key as usize];
+        let is_route = matches!(&connection.phase, Phase::Open(protocol) if protocol.is_route);
+        if !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL {
+            self.close(key, CloseCode::POLICY, "answers were not read");
+        }
+        self.schedule(key);
+        // The connection that is being served may have broken; nobody looks at it before the end of this turn.
+        while let Some(key) = self.broken.pop() {
+            self.finish(key, ABNORMAL, "the connection broke");
+        }
+    }
+
+    pub fn flush_replies(&mut self, key: ReaderKey) {
+        if !self.replies.is_empty() {
+            let replies = std::mem::take(&mut self.replies);
+            self.send(key, &replies);
+            self.replies = replies;
+            self.replies.clear();
+        }
+    }
+
+    // ---- deadlines ----
+
+    /// Makes sure that the wheel comes round to a connection in time.
+    pub fn schedule(&mut self, key: ReaderKey) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let next = connection.keepalive.next(&self.shared.deadlines);
+        if connection.timer <= self.now || next < connection.timer {
+            connection.timer = next;
+            self.wheel.enter(key, next);
+        }
+    }
+
+    fn look_at_deadlines(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now, &mut due);
+        for key in due.drain(..) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.timer > self.now {
+                continue;
+            }
+            let listening = connection.listens();
+            match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
+                Verdict::Wait(_) => {}
+                Verdict::Ping => self.ping(key),
+                Verdict::Late => self.late(key),
+                Verdict::Close(code, reason) => self.close(key, code, reason),
+                Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
+            }
+            self.schedule(key);
+        }
+        self.due = due;
+    }
+
+    fn ping(&mut self, key: ReaderKey) {
+        let mut bytes = Vec::with_capacity(2);
+        frame::ping(b"", &mut bytes);
+        self.send(key, &bytes);
+    }
+
+    fn late(&mut self, key: ReaderKey) {
+        match &self.connections[key as usize].phase {
+            Phase::Head(head) if !head.buffer.is_empty() => {
+                self.counters.refused.add(1);
+                self.say_last(key, &HttpError::TIMEOUT.to_response(), ABNORMAL, "");
+            }
+            Phase::Asked(_) => {
+                self.close(key, CloseCode::TRY_LATER, "the application did not answer in time")
+            }
+            Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => self.finish(key, ABNORMAL, "silent"),
+        }
+    }
+
+    // ---- stopping ----
+
+    /// Begins the graceful stop: everyone is asked to come back later, and the connections are closed in portions.
+    pub fn begin_drain(&mut self, within: Duration) {
+        let end = self.now + within;
+        if let Some(drain) = &mut self.drain {
+            *drain = Drain { end: drain.end.min(end), next: self.now, portion: usize::MAX };
+            return;
+        }
+        let mut text = Vec::new();
+        message::reconnect(within.as_millis() as u64, &mut text);
+        let mut bytes = Vec::new();
+        self.hub.press().text(&text, crate::hub::prepared::Form::Plain, &mut bytes);
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+        for &key in &keys {
+            match &self.connections.get(key as usize).map(|it| &it.phase) {
+                Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, &bytes),
+                Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
+                _ => {}
+            }
+        }
+        // Half of the time for the paced closes, the rest for what they leave to be written.
+        let steps = (within.as_millis() / 2 / DRAIN_STEP.as_millis()).max(1) as usize;
+        self.drain = Some(Drain { end, next: self.now, portion: keys.len().div_ceil(steps).max(1) });
+    }
+
+    /// Closes a portion; `true` when no connection is left or the time is over.
+    fn drain_some(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        if self.connections.is_empty() || self.now >= drain.end {
+            let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+            for key in keys {
+                self.finish(key, CloseCode::RESTART.get(), "the server stops");
+            }
+            return true;
+        }
+        if self.now < drain.next {
+            return false;
+        }
+        drain.next = self.now + DRAIN_STEP;
+        let portion = drain.portion;
+        let open = |connection: &Connection| !matches!(connection.phase, Phase::Closing { .. });
+        let keys: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| open(connection) && connection.outbox.is_none())
+            .map(|(key, _)| key as ReaderKey)
+            .take(portion)
+            .collect();
+        for key in keys {
+            self.close(key, CloseCode::RESTART, "the server restarts");
+        }
+        false
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+}
+
+/// The connections of a shard as the hub sees them.
+struct Sockets<'a> {
+    connections: &'a mut Slab<Connection>,
+    now: Moment,
+    sent: u64,
+    broken: &'a mut Vec<ReaderKey>,
+    overrun: &'a mut Vec<ReaderKey>,
+}
+
+impl Outbound for Sockets<'_> {
+    fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+        let Some(connection) = self.connections.get_mut(reader as usize) else { return Delivery::Gone };
+        let delivery = connection.deliver(bytes, self.now, &mut self.sent);
+        if delivery == Delivery::Gone {
+            self.broken.push(reader);
+        }
+        delivery
+    }
+
+    fn overrun(&mut self, reader: ReaderKey, _channel: &str) {
+        self.overrun.push(reader);
+    }
+}
+
+/// Waits for one socket. Ends with its connection.
+struct ConnectionTask {
+    shard: Rc<RefCell<Shard>>,
+    key: ReaderKey,
+    id: ClientId,
+}
+
+impl Future for ConnectionTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { shard, key, id } = &*self;
+        let drive = AssertUnwindSafe(|| shard.borrow_mut().drive(*key, *id, cx));
+        catch_unwind(drive).unwrap_or_else(|_| {
+            let mut shard = shard.borrow_mut();
+            shard.counters.panics.add(1);
+            shard.log(Level::Error, "a connection panicked and was closed".into());
+            shard.replies.clear();
+            if shard.find(*id).is_some() {
+                shard.finish(*key, CloseCode::INTERNAL.get(), "internal error");
+            }
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Shard {
+    /// Writes what waits, then reads what came, until the socket or the application has had enough.
+    fn drive(&mut self, key: ReaderKey, id: ClientId, cx: &mut Context<'_>) -> Poll<()> {
+        self.now = self.shared.clock.now();
+        for _ in 0..READS_PER_WAKE {
+            let Some(connection) = self.connections.get_mut(key as usize).filter(|it| it.id == id) else {
+                return Poll::Ready(());
+            };
+            if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                connection.waker = Some(cx.waker().clone());
+            }
+            if connection.outbox.is_some() {
+                match self.write_waiting(key, cx) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(_) => {
+                        self.finish(key, ABNORMAL, "the connection broke");
+                        return Poll::Ready(());
+                    }
+                }
+                continue;
+            }
+            if let Phase::Closing { ended } = &mut connection.phase
+                && !std::mem::replace(ended, true)
+            {
+                connection.io.shutdown();
+            }
+            if !connection.listens() {
+                return Poll::Pending;
+            }
+            if matches!(connection.phase, Phase::Open(_)) && !self.shared.inbox.has_room() {
+                self.waiting.push(key);
+                return Poll::Pending;
+            }
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            let unread = std::mem::take(&mut connection.unread);
+            let read = if unread.is_empty() {
+                connection.io.poll_read(cx, &mut buffer)
+            } else {
+                buffer[..unread.len()].copy_from_slice(&unread);
+                Poll::Ready(Ok(unread.len()))
+            };
+            match read {
+                Poll::Pending => {
+                    self.read_buffer = buffer;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(count @ 1..)) => self.receive(key, &mut buffer[..count]),
+                Poll::Ready(Ok(0)) => self.finish(key, ABNORMAL, "the client ended the connection"),
+                Poll::Ready(Err(error)) => self.finish(key, ABNORMAL, broken_text(&error)),
+            }
+            self.read_buffer = buffer;
+        }
+        // A peer that sends without end gets its next turn after all others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes the outbox; `true` when it is empty.
+    fn write_waiting(&mut self, key: ReaderKey, cx: &mut Context<'_>) -> io::Result<bool> {
+        let connection = &mut self.connections[key as usize];
+        let Some(outbox) = &mut connection.outbox else { return Ok(true) };
+        let mut sent = 0;
+        let empty = loop {
+            match connection.io.poll_writable(cx) {
+                Poll::Pending => break false,
+                Poll::Ready(ready) => ready?,
+            }
+            if outbox.flush(&mut connection.io, &mut sent)? {
+                break true;
+            }
+        };
+        if sent > 0 {
+            connection.keepalive.stalled(false, self.now);
+        }
+        connection.keepalive.stalled(!empty, self.now);
+        self.counters.bytes_sent.add(sent);
+        if empty {
+            connection.outbox = None;
+            self.hub.writable(key);
+            self.unpark(key);
+            if self.hub.due(self.now) == Due::Now {
+                self.mailbox.wake();
+            }
+        }
+        self.schedule(key);
+        Ok(empty)
+    }
+
+    /// The application has room again.
+    pub fn wake_waiting(&mut self) {
+        for key in std::mem::take(&mut self.waiting) {
+            if let Some(connection) = self.connections.get(key as usize) {
+                connection.wake();
+            }
+        }
+    }
+}
+
+fn broken_text(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::InvalidData { "TLS failed" } else { "the connection broke" }
+}
+
+/// What the application is told when there was no close frame (RFC 6455 §7.4.1: never on the wire).
+pub(crate) const ABNORMAL: u16 = 1006;
+
+/// One buffer per shard, for whichever connection is being read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one connection before the others have their turn.
+const READS_PER_WAKE: usize = 4;
+
+/// Answers and errors that wait for one socket.
+const MAX_WAITING_CONTROL: usize = 64 * 1024;
+
+const DRAIN_STEP: Duration = Duration::from_millis(20);

@@ -1,0 +1,126 @@
+//! A timer wheel: one deadline per connection, none of which is worth a timer of its own.
+
+use std::time::Duration;
+
+use crate::moment::Moment;
+
+/// Keys in slots of [`SLOT`], which come round every [`SLOTS`] slots. A deadline beyond that fires early; whoever it
+/// belongs to is asked again and puts it back.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Vec<Vec<u32>>,
+    /// Number of the first slot that has not been emptied.
+    next: u64,
+    entries: usize,
+}
+
+impl Wheel {
+    pub fn new(now: Moment) -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: slot(now), entries: 0 }
+    }
+
+    /// Enters a key, to come out at the deadline or up to one slot later.
+    pub fn enter(&mut self, key: u32, deadline: Moment) {
+        let wanted = slot(deadline) + 1;
+        let number = wanted.clamp(self.next, self.next + SLOTS - 1);
+        self.slots[(number % SLOTS) as usize].push(key);
+        self.entries += 1;
+    }
+
+    /// Moves the keys whose slot is over to `out`.
+    pub fn advance(&mut self, now: Moment, out: &mut Vec<u32>) {
+        let end = slot(now);
+        if self.entries == 0 {
+            self.next = self.next.max(end + 1);
+            return;
+        }
+        if end >= self.next + SLOTS {
+            // After a long sleep every slot is over, once.
+            self.slots.iter_mut().for_each(|slot| out.append(slot));
+            self.entries = 0;
+            self.next = self.next.max(end + 1);
+            return;
+        }
+        while self.next <= end {
+            let due = &mut self.slots[(self.next % SLOTS) as usize];
+            self.entries -= due.len();
+            out.append(due);
+            // A crowd that came at once left room for itself here; idle servers give it back.
+            if due.capacity() > 64 {
+                *due = Vec::new();
+            }
+            self.next += 1;
+        }
+    }
+
+    /// When [`Wheel::advance`] has something to give; `None` while the wheel is empty.
+    pub fn due(&self) -> Option<Moment> {
+        if self.entries == 0 {
+            return None;
+        }
+        let waiting = |number: &u64| !self.slots[(number % SLOTS) as usize].is_empty();
+        (self.next..self.next + SLOTS).find(waiting).map(start)
+    }
+}
+
+fn slot(moment: Moment) -> u64 {
+    moment.as_nanos() / SLOT.as_nanos() as u64
+}
+
+fn start(number: u64) -> Moment {
+    Moment::from_nanos(number * SLOT.as_nanos() as u64)
+}
+
+/// Deadlines are seconds; a twentieth of one is exact enough, and lets an idle shard sleep.
+const SLOT: Duration = Duration::from_millis(50);
+
+/// 51 s: longer than the default deadlines, so that most fire once.
+const SLOTS: u64 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * 1_000_000)
+    }
+
+    fn advance(wheel: &mut Wheel, now: Moment) -> Vec<u32> {
+        let mut out = Vec::new();
+        wheel.advance(now, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_key_comes_out_after_its_deadline_and_within_a_slot() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(7, at(120));
+        assert_eq!(advance(&mut wheel, at(120)), []);
+        assert_eq!(wheel.due(), Some(at(150)));
+        assert_eq!(advance(&mut wheel, at(150)), [7]);
+        assert_eq!(wheel.due(), None);
+    }
+
+    #[test]
+    fn a_far_deadline_comes_out_early_rather_than_never() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(1, at(3_600_000));
+        assert_eq!(advance(&mut wheel, at(51_200)), [1]);
+    }
+
+    #[test]
+    fn nothing_is_lost_when_the_clock_jumps_over_a_whole_turn() {
+        let mut wheel = Wheel::new(at(0));
+        (0..100).for_each(|key| wheel.enter(key, at(u64::from(key) * 300)));
+        assert_eq!(advance(&mut wheel, at(10_000_000)).len(), 100);
+        wheel.enter(5, at(10_000_100));
+        assert_eq!(advance(&mut wheel, at(10_000_200)), [5]);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_comes_out_at_the_next_turn() {
+        let mut wheel = Wheel::new(at(10_000));
+        wheel.enter(3, at(5));
+        assert_eq!(advance(&mut wheel, at(10_100)), [3]);
+    }
+}
