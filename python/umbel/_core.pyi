@@ -14,9 +14,7 @@ CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)
 SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, ticket: int, rule: int, channel: str, params: tuple[str, ...])
-PUBLISH: Final[
-    int
-]  # (PUBLISH, client, ticket: int, rule: int, channel: str, params, data: bytes, key: str | None)
+PUBLISH: Final[int]  # (PUBLISH, client, ticket: int, rule: int, channel: str, params, data: bytes, key: str | None)
 TEXT: Final[int]  # (TEXT, client, text: str): a message of a websocket path
 BINARY: Final[int]  # (BINARY, client, data: bytes): a message of a websocket path
 WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark

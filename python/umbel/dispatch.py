@@ -189,6 +189,7 @@ class Dispatcher:
                 socket._closed(code, reason)
             return
         client._backlog = None
+        client._paused = False  # nothing to read from any more
         self.runs.client_left(client)
         if client in self._connecting:
             self._connecting[client] = code, reason

@@ -31,7 +31,7 @@ def parameters(pattern: str) -> tuple[str, ...]:
     end = -1
     for found in PARAMETER.finditer(pattern):
         name, kind = found["name"], found["kind"]
-        if not name.isidentifier():
+        if not (name.isidentifier() and name.isascii()):
             raise ConfigurationError(
                 f"pattern {pattern!r}: {name!r} is not a name; write {{name}} or {{name:path}}"
             )

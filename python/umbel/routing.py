@@ -54,10 +54,10 @@ class ChannelRule:
                 raise ConfigurationError(
                     f"channel {self.pattern!r}: {name} must be one of {allowed}, not {value!r}"
                 )
-        for name in ("history", "history_bytes", "history_seconds"):
-            if not 0 <= getattr(self, name) < float("inf"):
+        for name, least in (("history", 1), ("history_bytes", 1), ("history_seconds", 0)):
+            if not least <= getattr(self, name) < float("inf"):
                 raise ConfigurationError(
-                    f"channel {self.pattern!r}: {name} must be a finite number of at least 0"
+                    f"channel {self.pattern!r}: {name} must be a finite number of at least {least}"
                 )
         if callable(self.publish):
             check_signature(self.publish, self.pattern, "client", (*self.names, "data"))

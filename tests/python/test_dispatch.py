@@ -1,0 +1,659 @@
+"""From events to functions: order, slots, time-outs, failures."""
+
+import asyncio
+import logging
+
+import pytest
+from looping import settle, virtual
+
+from umbel import ConnectionClosed, Identity, Refused, _core
+
+
+@virtual
+async def test_a_message_reaches_its_handler_and_the_result_goes_back_with_the_id(app, bench):
+    @app.on("add")
+    async def add(client, message):
+        return sum(message.data)
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "add", id="x", data=[1, 2])
+    await umbel.run()
+    assert umbel.answers == [{"type": "add_result", "id": "x", "data": 3}]
+
+
+@virtual
+async def test_a_result_of_none_is_answered_only_when_the_message_has_an_id(app, bench):
+    app.on("note")(lambda client, message: None)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "note")
+    umbel.core.message(1, "note", id=7)
+    await umbel.run()
+    assert umbel.answers == [{"type": "note_result", "id": 7, "data": None}]
+
+
+@virtual
+async def test_an_unknown_type_is_an_error_with_the_same_id(app, bench):
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "what", id=[1])
+    await umbel.run()
+    assert umbel.answers[0]["code"] == "unknown_type"
+    assert umbel.answers[0]["id"] == [1]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("secret"), SystemExit(3), KeyboardInterrupt(), RecursionError("secret"), BaseException("secret")]
+)
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_failing_handler_tells_the_client_nothing_internal_and_the_log_everything(app, bench, caplog, error, is_async):
+    async def fail_later(client, message):
+        raise error
+
+    def fail_now(client, message):
+        raise error
+
+    app.on("fail")(fail_later if is_async else fail_now)
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        umbel.core.message(1, "fail", id="a")
+        umbel.core.message(1, "fail", id="b")
+        await umbel.run()
+        first, second = umbel.answers
+        assert first["code"] == "internal"
+        assert (first["id"], second["id"]) == ("a", "b")
+        assert "secret" not in str(first)
+        assert first["details"]["incident"] in caplog.text
+        assert "Traceback" in caplog.text
+        assert "fail_later" in caplog.text or "fail_now" in caplog.text
+        assert umbel.core.named("close") == []
+        assert umbel.interrupts == (2 if isinstance(error, KeyboardInterrupt) else 0)
+
+    scenario()
+
+
+@virtual
+async def test_a_handler_that_recurses_without_end_is_an_internal_error(app, bench, caplog):
+    def recurse(client, message):
+        return recurse(client, message)
+
+    app.on("deep")(recurse)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "deep", id=1)
+    await umbel.run()
+    assert umbel.answers[0]["code"] == "internal"
+
+
+@virtual
+async def test_a_result_that_is_not_json_is_an_internal_error(app, bench, caplog):
+    app.on("bad")(lambda client, message: object())
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "bad", id=1)
+    await umbel.run()
+    assert umbel.answers[0]["code"] == "internal"
+
+
+@virtual
+async def test_a_handler_may_refuse(app, bench, caplog):
+    @app.on("delete")
+    async def delete(client, message):
+        raise Refused(4500, "only the owner may")
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "delete", id=1)
+    await umbel.run()
+    assert umbel.answers == [{"type": "error", "code": "not_allowed", "message": "only the owner may", "id": 1}]
+    assert caplog.text == ""
+    assert umbel.core.named("close") == []
+
+
+@virtual
+async def test_text_that_orjson_refuses_is_a_bad_message(app, bench):
+    app.on("x")(lambda client, message: 1)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.put(_core.MESSAGE, 1, "x", b"1", b'{"type":"x","data":' + b"[" * 5000 + b"]" * 5000 + b"}")
+    await umbel.run()
+    assert umbel.answers[0]["code"] == "bad_message"
+
+
+@virtual
+async def test_a_handler_that_takes_too_long_is_cancelled_and_the_client_told(app, bench, caplog):
+    cancelled = []
+
+    @app.on("slow")
+    async def slow(client, message):
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(asyncio.get_running_loop().time())
+            raise
+
+    umbel = bench(handler_timeout=2.0)
+    umbel.core.open()
+    umbel.core.message(1, "slow", id=1)
+    await umbel.run()
+    assert umbel.answers == []
+    await asyncio.sleep(2.1)
+    assert [answer["code"] for answer in umbel.answers] == ["timeout"]
+    assert cancelled == [2.0]
+    assert "its time was over" in caplog.text
+    assert umbel.client()._running == 0
+
+
+@virtual
+async def test_a_handler_that_ignores_its_cancellation_keeps_its_slot_and_is_answered_once(app, bench):
+    @app.on("stubborn")
+    async def stubborn(client, message):
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            await asyncio.sleep(10)
+        return "late"
+
+    umbel = bench(handler_timeout=1.0)
+    umbel.core.open()
+    umbel.core.message(1, "stubborn", id=1)
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert umbel.client()._running == 1
+    await asyncio.sleep(20)
+    assert umbel.client()._running == 0
+    assert [answer["type"] for answer in umbel.answers] == ["error"]
+
+
+@virtual
+async def test_without_a_timeout_a_handler_may_take_all_day(app, bench):
+    @app.on("slow")
+    async def slow(client, message):
+        await asyncio.sleep(86_400)
+        return "done"
+
+    umbel = bench(handler_timeout=None)
+    umbel.core.open()
+    umbel.core.message(1, "slow")
+    await umbel.run()
+    await asyncio.sleep(86_401)
+    assert umbel.answers[0]["data"] == "done"
+
+
+@virtual
+async def test_above_max_running_the_client_is_paused_and_its_messages_start_in_order(app, bench):
+    started = []
+    release = asyncio.Event()
+
+    @app.on("work")
+    async def work(client, message):
+        started.append(message.data)
+        await release.wait()
+
+    umbel = bench(max_running=2)
+    umbel.core.open()
+    for number in range(6):
+        umbel.core.message(1, "work", data=number)
+    await umbel.run()
+    assert started == [0, 1]
+    assert umbel.core.named("pause") == [(1,)]
+    assert umbel.core.named("resume") == []
+    release.set()
+    await settle()
+    assert started == [0, 1, 2, 3, 4, 5]
+    assert umbel.core.named("pause") == [(1,)]
+    assert umbel.core.named("resume") == [(1,)]
+
+
+@virtual
+async def test_slow_handlers_of_one_client_do_not_delay_another(app, bench):
+    started = []
+
+    @app.on("work")
+    async def work(client, message):
+        started.append((client.id, message.data))
+        await asyncio.sleep(10)
+
+    umbel = bench(max_running=1)
+    umbel.core.open(1)
+    umbel.core.open(2)
+    for number in range(100):
+        umbel.core.message(1, "work", data=number)
+    umbel.core.message(2, "work", data="mine")
+    await umbel.run()
+    assert started == [("c1", 0), ("c2", "mine")]
+
+
+@virtual
+async def test_a_synchronous_handler_waits_for_its_turn_too(app, bench):
+    order = []
+
+    @app.on("slow")
+    async def slow(client, message):
+        await asyncio.sleep(1)
+        order.append("slow")
+
+    app.on("fast")(lambda client, message: order.append("fast"))
+    umbel = bench(max_running=1)
+    umbel.core.open()
+    umbel.core.message(1, "slow")
+    umbel.core.message(1, "fast")
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert order == ["slow", "fast"]
+
+
+@virtual
+async def test_what_waits_for_a_client_that_leaves_is_dropped(app, bench):
+    started = []
+
+    @app.on("work")
+    async def work(client, message):
+        started.append(message.data)
+        await asyncio.sleep(1)
+
+    umbel = bench(max_running=1)
+    umbel.core.open()
+    umbel.core.message(1, "work", data=0)
+    umbel.core.message(1, "work", data=1)
+    umbel.core.closed(1)
+    await umbel.run()
+    await asyncio.sleep(5)
+    assert started == [0]
+    assert umbel.dispatcher._clients == {}
+    assert umbel.core.named("resume") == []
+
+
+@virtual
+async def test_the_function_of_a_channel_decides_by_name(app, bench):
+    @app.channel("doc:{owner}:{name}")
+    async def doc(client, name, owner):
+        return (owner, name) == ("ann", "plan")
+
+    umbel = bench()
+    umbel.core.open()
+    yes = umbel.core.subscribe_wish(1, 0, "doc:ann:plan", "ann", "plan")
+    no = umbel.core.subscribe_wish(1, 0, "doc:bob:plan", "bob", "plan")
+    await umbel.run()
+    assert umbel.core.named("answer_subscribe") == [
+        (1, yes, True, "", ""),
+        (1, no, False, "not_allowed", "you may not subscribe to doc:bob:plan"),
+    ]
+
+
+@virtual
+async def test_a_failing_function_of_a_channel_refuses_and_logs(app, bench, caplog):
+    @app.channel("a:{x}")
+    def guard(client, x):
+        raise LookupError("secret")
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.subscribe_wish(1, 0, "a:1", "1")
+    await umbel.run()
+    ((_, _, allowed, code, message),) = umbel.core.named("answer_subscribe")
+    assert (allowed, code) == (False, "internal")
+    assert "secret" not in message
+    assert "LookupError: secret" in caplog.text
+    assert "incident" in message
+
+
+@virtual
+async def test_a_function_of_a_channel_may_refuse_with_a_reason(app, bench):
+    @app.channel("a:{x}")
+    async def guard(client, x):
+        raise Refused(4500, "not yours")
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.subscribe_wish(1, 0, "a:1", "1")
+    await umbel.run()
+    assert umbel.core.named("answer_subscribe") == [(1, 1, False, "not_allowed", "not yours")]
+
+
+@virtual
+async def test_the_publish_function_sees_the_data(app, bench):
+    app.channel("a:{x}", open=True, publish=lambda client, x, data: data["to"] == x)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.publish_wish(1, 0, "a:1", "1", data={"to": "1"})
+    umbel.core.publish_wish(1, 0, "a:1", "1", data={"to": "2"})
+    await umbel.run()
+    assert umbel.core.named("answer_publish") == [
+        (1, 1, True, "", ""),
+        (1, 2, False, "not_allowed", "you may not publish to a:1"),
+    ]
+
+
+@virtual
+async def test_authentication_gives_the_identity_before_anything_else(app, bench):
+    order = []
+
+    @app.authenticate
+    async def who(request):
+        await asyncio.sleep(1)
+        order.append(request.token)
+        return {"sub": "ann", "role": "admin"}
+
+    @app.on_connect
+    async def connect(client):
+        await asyncio.sleep(1)
+        order.append(client.identity.subject)
+
+    @app.on("x")
+    async def handle(client, message):
+        order.append(client.identity.claims["role"])
+
+    umbel = bench()
+    umbel.core.open(headers=[("authorization", "Bearer abc")])
+    await umbel.run()
+    assert umbel.core.named("admit") == []
+    umbel.core.message(1, "x")
+    await umbel.run()
+    await asyncio.sleep(3)
+    assert umbel.core.named("admit") == [(1,)]
+    assert order == ["abc", "ann", "admin"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "close"),
+    [(None, "unauthenticated", 4401), (Refused(), "unauthenticated", 4401), (Refused(4500, "locked"), "not_allowed", 4500)],
+)
+def test_who_is_not_authenticated_is_told_and_closed(app, bench, answer, code, close):
+    @app.authenticate
+    async def who(request):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        await umbel.run()
+        assert umbel.answers[0]["code"] == code
+        ((_, number, reason),) = umbel.core.named("close")
+        assert number == close
+        assert reason
+        assert umbel.core.named("admit") == []
+
+    scenario()
+
+
+@pytest.mark.parametrize("answer", [42, {"name": "no subject"}, "", Identity("")])
+def test_an_identity_without_a_subject_lets_nobody_in(app, bench, caplog, answer):
+    app.authenticate(lambda request: answer)
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        await umbel.run()
+        assert umbel.answers[0]["code"] == "internal"
+        assert umbel.core.named("close")[0][1] == 1011
+        assert umbel.core.named("admit") == []
+
+    scenario()
+
+
+@virtual
+async def test_an_authentication_that_hangs_ends_with_the_handshake_timeout(app, bench, caplog):
+    @app.authenticate
+    async def who(request):
+        await asyncio.sleep(1000)
+
+    umbel = bench(handshake_timeout=3.0)
+    umbel.core.open()
+    await umbel.run()
+    await asyncio.sleep(3.1)
+    assert umbel.answers[0]["code"] == "timeout"
+    assert umbel.core.named("close")[0][1] == 1011
+
+
+@virtual
+async def test_a_client_that_left_during_authentication_is_not_connected(app, bench):
+    connected = []
+
+    @app.authenticate
+    async def who(request):
+        await asyncio.sleep(1)
+        return "ann"
+
+    app.on_connect(connected.append)
+    app.on_disconnect(lambda client, code, reason: connected.append(code))
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.closed(1)
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert connected == []
+
+
+@virtual
+async def test_disconnect_follows_connect_even_when_the_client_leaves_meanwhile(app, bench):
+    order = []
+
+    @app.on_connect
+    async def connect(client):
+        await asyncio.sleep(1)
+        order.append("connected")
+
+    @app.on_disconnect
+    async def disconnect(client, code, reason):
+        order.append((code, reason))
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.closed(1, 1001, "bye")
+    await umbel.run()
+    assert order == []
+    await asyncio.sleep(2)
+    assert order == ["connected", (1001, "bye")]
+
+
+@virtual
+async def test_a_client_that_on_connect_refused_is_closed_and_not_disconnected(app, bench):
+    order = []
+
+    @app.on_connect
+    def connect(client):
+        raise Refused(4500, "full")
+
+    app.on_disconnect(lambda *arguments: order.append(arguments))
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "x")
+    await umbel.run()
+    umbel.core.closed(1, 4500)
+    await umbel.run()
+    assert umbel.core.named("close") == [(1, 4500, "full")]
+    assert order == []
+
+
+@virtual
+async def test_a_failing_on_disconnect_is_logged(app, bench, caplog):
+    @app.on_disconnect
+    async def disconnect(client, code, reason):
+        raise OSError("database gone")
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.closed(1)
+    await umbel.run()
+    assert "database gone" in caplog.text
+    assert umbel.core.replies == []
+
+
+@virtual
+async def test_one_broken_event_does_not_stop_the_others(app, bench, caplog):
+    app.on("x")(lambda client, message: 1)
+    umbel = bench()
+    umbel.core.put(999, 1)
+    umbel.core.open()
+    umbel.core.message(1, "x")
+    await umbel.run()
+    assert umbel.answers[0]["data"] == 1
+    assert "was not handled" in caplog.text
+
+
+@virtual
+async def test_lines_of_the_core_reach_the_log(app, bench, caplog):
+    umbel = bench()
+    umbel.core.put(_core.LOG, logging.WARNING, "no descriptors left: 100%")
+    await umbel.run()
+    assert caplog.record_tuples == [("umbel", logging.WARNING, "no descriptors left: 100%")]
+
+
+@virtual
+async def test_events_of_unknown_clients_are_harmless(app, bench):
+    app.on("x")(lambda client, message: 1)
+    app.channel("a")(lambda client: True)
+    umbel = bench()
+    umbel.core.message(9, "x")
+    umbel.core.subscribe_wish(9, 0, "a")
+    umbel.core.publish_wish(9, 0, "a")
+    umbel.core.put(_core.TEXT, 9, "x")
+    umbel.core.put(_core.WRITABLE, 9)
+    umbel.core.closed(9)
+    await umbel.run()
+    assert umbel.core.calls == []
+
+
+@virtual
+async def test_a_websocket_path_gets_its_parameters_and_closes_when_its_function_ends(app, bench):
+    seen = []
+
+    @app.websocket("/files/{name:path}")
+    async def files(websocket, name):
+        seen.append(name)
+        async for message in websocket:
+            await websocket.send(message)
+            if message == "last":
+                return
+
+    umbel = bench()
+    umbel.core.open(5, route=0, params=("a/b",), path="/files/a/b")
+    umbel.core.put(_core.TEXT, 5, "hello")
+    umbel.core.put(_core.BINARY, 5, b"\0\1")
+    umbel.core.put(_core.TEXT, 5, "last")
+    await umbel.run()
+    assert seen == ["a/b"]
+    assert umbel.core.named("send_text") == [(5, "hello"), (5, "last")]
+    assert umbel.core.named("send_binary") == [(5, b"\0\1")]
+    assert umbel.core.named("close") == [(5, 1000, "")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("secret"), 1011), (Refused(4500, "no"), 4500), (ConnectionClosed(1001), 1000), (SystemExit(1), 1011)],
+)
+def test_a_websocket_function_that_raises_closes_with_a_code_that_says_so(app, bench, caplog, error, code):
+    @app.websocket("/x")
+    async def fail(websocket):
+        raise error
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open(5, route=0)
+        await umbel.run()
+        ((_, closed_with, reason),) = umbel.core.named("close")
+        assert closed_with == code
+        assert "secret" not in reason
+        assert ("Traceback" in caplog.text) == (code == 1011)
+
+    scenario()
+
+
+@virtual
+async def test_websocket_paths_are_authenticated_too(app, bench):
+    seen = []
+
+    @app.authenticate
+    async def who(request):
+        return request.query.get("user")
+
+    @app.websocket("/x")
+    async def handle(websocket):
+        seen.append(websocket.identity.subject)
+
+    umbel = bench()
+    umbel.core.open(5, route=0, query="user=ann")
+    umbel.core.open(6, route=0)
+    await umbel.run()
+    assert seen == ["ann"]
+    assert umbel.core.named("admit") == [(5,)]
+    assert umbel.core.named("close") == [(6, 4401, "authentication required"), (5, 1000, "")]
+
+
+@virtual
+async def test_shutdown_lets_functions_end_then_cancels_them(app, bench):
+    ended = []
+
+    @app.on("work")
+    async def work(client, message):
+        try:
+            await asyncio.sleep(message.data)
+            ended.append(message.data)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "work", data=1)
+    umbel.core.message(1, "work", data=1000)
+    await umbel.run()
+    await umbel.dispatcher.shutdown(5.0)
+    assert ended == [1, "cancelled"]
+    assert asyncio.get_running_loop().time() < 7
+    assert umbel.dispatcher._tasks == set()
+
+
+@virtual
+async def test_shutdown_goes_on_without_a_function_that_never_ends(app, bench, caplog):
+    release = asyncio.Event()
+
+    @app.on("hang")
+    async def hang(client, message):
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    umbel = bench(handler_timeout=None)
+    umbel.core.open()
+    umbel.core.message(1, "hang")
+    await umbel.run()
+    await umbel.dispatcher.shutdown(1.0)
+    assert "left behind" in caplog.text
+    release.set()
+    await settle()
+
+
+@virtual
+async def test_background_tasks_run_beside_and_are_cancelled_at_the_end(app, bench, caplog):
+    ticks = []
+
+    @app.background
+    async def tick():
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(1)
+
+    @app.background
+    async def broken():
+        raise ValueError("no source")
+
+    umbel = bench()
+    umbel.dispatcher.start_backgrounds()
+    await asyncio.sleep(2.5)
+    await umbel.dispatcher.shutdown(100.0)
+    assert len(ticks) == 3
+    assert asyncio.get_running_loop().time() < 5
+    assert "no source" in caplog.text
