@@ -1,0 +1,70 @@
+"""Umbel, to be measured: an open channel, and a publisher in the same process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+from typing import Any
+
+from umbel import Umbel
+
+import control
+
+
+def application(options: argparse.Namespace) -> Umbel:
+    """The only place that depends on Umbel's configuration."""
+    settings: dict[str, Any] = {"tick": options.tick / 1000}
+    app = Umbel(**settings)
+    history: dict[str, Any] = {} if options.history is None else {"history": options.history}
+    # Open: anyone may subscribe, and clients may publish, without asking Python.
+    app.channel("{channel:path}", open=True, publish=True, **history)
+    if options.identify:
+        from umbel import Identity
+
+        @app.authenticate
+        async def identify(request: Any) -> Identity:
+            return Identity(subject=request.headers["x-user"])
+
+    return app
+
+
+def block(seconds: float) -> None:
+    """Holds the interpreter lock: PyDLL, unlike CDLL, does not release it around the call."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+async def serve(options: argparse.Namespace) -> None:
+    app = application(options)
+    payload = control.Payload(options.payload, options.data_bytes)
+    publisher = control.Publisher(app.publish, payload, options.channels)
+    loop = asyncio.get_running_loop()
+
+    def rate(text: str) -> None:
+        publisher.set_rate(float(text))
+
+    def timeit(text: str) -> control.Stats:
+        return control.time_publish(app.publish, payload, int(text))
+
+    def hold(text: str) -> None:
+        loop.call_soon_threadsafe(block, float(text))
+
+    def stats() -> control.Stats:
+        return {**publisher.pace.stats(), "publisher_cpu_seconds": publisher.cpu_seconds}
+
+    async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
+        publisher.start()
+        control.listening(server.port)
+        await asyncio.to_thread(control.obey, {"rate": rate, "timeit": timeit, "block": hold}, stats)
+    # The drain is not what is measured; connections may still be open.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    parser = control.arguments(__doc__ or "")
+    parser.add_argument("--tick", type=float, default=16.0, help="milliseconds")
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--history", type=int, help="publications kept per channel")
+    parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
+    asyncio.run(serve(parser.parse_args()))
