@@ -5,6 +5,7 @@ Every process started here ends by itself: servers at the end of their stdin, th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -114,10 +115,8 @@ class Process:
 
     def end(self) -> None:
         if self._process.stdin:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -157,7 +156,9 @@ class Server(Process):
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.end()
 
 
@@ -165,8 +166,9 @@ class Load(Process):
     """umbel-load in one of its client commands; waits for ``go()`` once all connections are open."""
 
     def __init__(self, bench: Bench, command: str, server: Server, options: dict[str, Any]) -> None:
-        self.lossy = bool(options.get("lossy"))
-        self._seconds = float(options.get("seconds", 0)) + float(options.get("warmup", 0)) + float(options.get("drain", 0))
+        self._seconds = (
+            float(options.get("seconds", 0)) + float(options.get("warmup", 0)) + float(options.get("drain", 0))
+        )
         words = [str(bench.load_binary), command, "--port", str(server.port), "--server-pid", str(server.pid)]
         for name, value in options.items():
             if value is True:
@@ -190,7 +192,7 @@ class Load(Process):
             answer: Answer = json.loads(self.out.next(self._seconds + 30))
         finally:
             self.end()
-        if not answer["valid"] and not self.lossy:
+        if not answer["valid"]:
             raise BenchError(f"not valid: {answer['faults']}")
         return answer
 
@@ -212,7 +214,8 @@ class Bench:
     def umbel(self, **options: Any) -> Server:
         """Starts the server that is measured: Umbel, or the program named by ``--subject`` in its place."""
         if self.subject != "umbel":
-            options = {name: value for name, value in options.items() if name in ("data_bytes", "payload", "channels", "deflate")}
+            known = ("data_bytes", "payload", "channels", "each", "deflate")
+            options = {name: value for name, value in options.items() if name in known}
             return self.peer(self.subject, **options)
         options.pop("deflate", None)
         return Server([sys.executable, str(HERE / "servers/umbel_fanout.py"), *_words(options)], "umbel")
@@ -227,24 +230,32 @@ class Bench:
         options.setdefault("seconds", self.effort.seconds)
         return Load(self, command, server, options)
 
-    def fanout(self, server: Server, command: str, *, drain: float = 0.3, **options: Any) -> Answer:
+    def fanout(self, server: Server, command: str, *, drain: float = 1.0, **options: Any) -> Answer:
         """Opens the connections, gives the server its command (a rate), measures a window, and lets the rest arrive."""
         if server.name == "floor":
             options |= {"raw": True, "lossy": True}
+        drain = drain if self.effort.name != "short" else min(drain, 0.3)
         options.setdefault("sample_every", 10 if self.effort.name == "short" else 100)
         load = self.load("fanout", server, wait=True, drain=drain, **options)
         try:
             load.wait_ready()
             if server.name == "floor":
                 _wait_accepted(server, int(options["connections"]))
-            before = server.ask(command)
+            before = server.ask("stats")
+            server.ask(command)
             load.go()
             load.wait_window()
             after = server.ask("rate 0")
             answer = load.result()
         finally:
             load.end()
-        answer["server"] = {"name": server.name, "command": command, "before": before, "after": after}
+        answer["server"] = {
+            "name": server.name,
+            "command": command,
+            "before": before,
+            "after": after,
+            "warmup": float(options.get("warmup", self.effort.warmup)),
+        }
         self.runs.append(answer)
         return answer
 
@@ -286,7 +297,8 @@ def install_peers() -> None:
 def machine() -> Answer:
     """What the figures depend on."""
     model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
     )
     memory = Path("/proc/meminfo").read_text().split(None, 2)[1]
 

@@ -25,8 +25,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import EFFORTS, HERE, Answer, Bench, BenchError, build_load, install_peers, machine, raise_descriptor_limit
+from measure import Result
 from plot import plot
-from rows import ROWS, Result, Row
+from rows import ROWS, Row
 
 
 def main() -> int:
@@ -63,7 +64,9 @@ def arguments() -> argparse.Namespace:
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument("--short", dest="effort", action="store_const", const="short", help="tiny and untimed")
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="longer windows")
-    parser.add_argument("--subject", default="umbel", choices=["umbel", "websockets", "socketify"], help="measure this in Umbel's place")
+    parser.add_argument(
+        "--subject", default="umbel", choices=["umbel", "websockets", "socketify"], help="measure this in Umbel's place"
+    )
     parser.add_argument("--output", type=Path, help="directory of the results (default: benches/results)")
     parser.set_defaults(effort="normal")
     return parser.parse_args()
@@ -89,27 +92,38 @@ def measure(bench: Bench, rows: list[Row]) -> tuple[list[tuple[Row, Result]], bo
 
 
 def verdict(result: Result) -> str:
-    return {True: "pass", False: "MISS", None: "–"}[result.passed]
+    return "FAIL" if result.figure == "ERROR" else {True: "pass", False: "MISS", None: "–"}[result.passed]
 
 
 def line(row: Row, result: Result) -> str:
     ratio = "" if result.ratio is None else f"{result.ratio:.3f}"
-    return f"{verdict(result):4}  {row.name:24} {result.figure:>24} | {result.against:24} × {ratio:8} {row.goal}  ({result.note})"
+    figures = f"{result.figure:>24} | {result.against:24} × {ratio:8}"
+    return f"{verdict(result):4}  {row.name:24} {figures} {row.goal}  ({result.note})"
 
 
 def table(about: Answer, effort: str, results: list[tuple[Row, Result]]) -> str:
     lines = [
         f"# Benchmark results, {datetime.date.today().isoformat()}",
         "",
-        f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}, Python {about['python']}, "
-        f"{about['rustc']}, commit {about['commit']}, effort “{effort}”. Server on core 0, load on core 1, loopback.",
+        f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}, "
+        f"Python {about['python']}, {about['rustc']}, commit {about['commit']}, effort “{effort}”. "
+        "Server on core 0, load on core 1, loopback.",
         "",
         "| row | what | goal | Umbel | floor or peer | ratio | verdict | notes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row, result in results:
         ratio = "" if result.ratio is None else f"{result.ratio:.3f}"
-        cells = [f"`{row.name}`", row.what, row.goal, result.figure, result.against, ratio, verdict(result), result.note]
+        cells = [
+            f"`{row.name}`",
+            row.what,
+            row.goal,
+            result.figure,
+            result.against,
+            ratio,
+            verdict(result),
+            result.note,
+        ]
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join([*lines, ""])
 

@@ -15,13 +15,14 @@ line and answers each with one JSON object on stdout:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 Stats = dict[str, Any]
@@ -33,6 +34,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--data-bytes", type=int, default=128, help="size of one publication's data as JSON")
     parser.add_argument("--payload", choices=["pad", "json"], default="pad")
     parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--each", action="store_true", help="a publication is one to every channel")
     parser.add_argument("--deflate", action="store_true")
     return parser
 
@@ -132,17 +134,22 @@ class Pace:
         return {"published": self.published, "late_max_ms": round(self.late_max * 1e3, 3)}
 
 
+def targets(channels: int, each: bool) -> Iterator[list[str]]:
+    """The channels of each publication: one after the other, or all of them each time."""
+    names = ["bench"] if channels == 1 else [f"bench-{number}" for number in range(channels)]
+    return itertools.cycle([names] if each else [[name] for name in names])
+
+
 class Publisher(threading.Thread):
     """Publishes from a thread of its own, for servers whose publish() may be called from any thread."""
 
-    def __init__(self, publish: Callable[[str, Any], Any], payload: Payload, channels: int) -> None:
+    def __init__(self, publish: Callable[[str, Any], Any], payload: Payload, names: Iterator[list[str]]) -> None:
         super().__init__(name="publisher", daemon=True)
         self.pace = Pace()
         self.cpu_seconds = 0.0
         self._publish = publish
         self._payload = payload
-        self._names = ["bench"] if channels == 1 else [f"bench-{number}" for number in range(channels)]
-        self._number = 0
+        self._names = names
         self._changed = threading.Event()
 
     def set_rate(self, rate: float) -> None:
@@ -153,8 +160,8 @@ class Publisher(threading.Thread):
         publish, make, names = self._publish, self._payload.make, self._names
         while True:
             for _ in range(self.pace.take()):
-                publish(names[self._number % len(names)], make())
-                self._number += 1
+                for name in next(names):
+                    publish(name, make())
             self.cpu_seconds = time.thread_time()
             if self._changed.wait(self.pace.wait()):
                 self._changed.clear()
@@ -190,7 +197,7 @@ def process_stats() -> Stats:
 
 
 def obey(commands: dict[str, Callable[[str], Stats | None]], stats: Callable[[], Stats]) -> None:
-    """Reads commands until ``quit`` or the end of stdin; each answer is the statistics and what the command returned."""
+    """Reads commands until ``quit`` or the end of stdin; an answer is the statistics and the command's result."""
     for line in sys.stdin:
         word, _, rest = line.strip().partition(" ")
         if word == "quit":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import json
 import os
 import socket
@@ -24,10 +25,10 @@ def free_port() -> int:
 
 def main(options: argparse.Namespace) -> None:
     app = App()
-    names = ["bench"] if options.channels == 1 else [f"bench-{number}" for number in range(options.channels)]
+    targets = control.targets(options.channels, options.each)
     payload = control.Payload(options.payload, options.data_bytes)
     pace = control.Pace()
-    offsets = dict.fromkeys(names, 0)
+    offsets: collections.Counter[str] = collections.Counter()
     loop = app.loop.loop
 
     def opened(ws: Any) -> None:
@@ -47,14 +48,12 @@ def main(options: argparse.Namespace) -> None:
         ws.send(json.dumps(answer, separators=(",", ":")), OpCode.TEXT)
 
     async def publish() -> None:
-        number = 0
         while True:
             for _ in range(pace.take()):
-                name = names[number % len(names)]
-                number += 1
-                offsets[name] += 1
-                data = control.envelope(name, offsets[name], payload.make())
-                app.publish(name, data, OpCode.TEXT, options.deflate)
+                for name in next(targets):
+                    offsets[name] += 1
+                    data = control.envelope(name, offsets[name], payload.make())
+                    app.publish(name, data, OpCode.TEXT, options.deflate)
             await asyncio.sleep(min(pace.wait(), 0.02))
 
     def rate(text: str) -> None:

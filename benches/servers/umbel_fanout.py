@@ -8,15 +8,14 @@ import ctypes
 import os
 from typing import Any
 
-from umbel import Umbel
-
 import control
+from umbel import Umbel
 
 
 def application(options: argparse.Namespace) -> Umbel:
     """The only place that depends on Umbel's configuration."""
-    settings: dict[str, Any] = {"tick": options.tick / 1000}
-    app = Umbel(**settings)
+    settings = {"tick": options.tick / 1000, "heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
+    app = Umbel(max_connections=100_000, **{name: value for name, value in settings.items() if value is not None})
     history: dict[str, Any] = {} if options.history is None else {"history": options.history}
     # Open: anyone may subscribe, and clients may publish, without asking Python.
     app.channel("{channel:path}", open=True, publish=True, **history)
@@ -38,7 +37,7 @@ def block(seconds: float) -> None:
 async def serve(options: argparse.Namespace) -> None:
     app = application(options)
     payload = control.Payload(options.payload, options.data_bytes)
-    publisher = control.Publisher(app.publish, payload, options.channels)
+    publisher = control.Publisher(app.publish, payload, control.targets(options.channels, options.each))
     loop = asyncio.get_running_loop()
 
     def rate(text: str) -> None:
@@ -64,6 +63,8 @@ async def serve(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = control.arguments(__doc__ or "")
     parser.add_argument("--tick", type=float, default=16.0, help="milliseconds")
+    parser.add_argument("--heartbeat", type=float, help="seconds")
+    parser.add_argument("--write-timeout", type=float, help="seconds")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--history", type=int, help="publications kept per channel")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")

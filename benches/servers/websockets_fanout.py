@@ -49,18 +49,16 @@ class Channels:
 async def main(options: argparse.Namespace) -> None:
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
     channels = Channels()
-    names = ["bench"] if options.channels == 1 else [f"bench-{number}" for number in range(options.channels)]
+    targets = control.targets(options.channels, options.each)
     payload = control.Payload(options.payload, options.data_bytes)
     pace = control.Pace()
     loop = asyncio.get_running_loop()
-    number = 0
 
     async def publish() -> None:
-        nonlocal number
         while True:
             for _ in range(pace.take()):
-                channels.publish(names[number % len(names)], payload.make())
-                number += 1
+                for name in next(targets):
+                    channels.publish(name, payload.make())
             await asyncio.sleep(min(pace.wait(), 0.02))
 
     def rate(text: str) -> None:

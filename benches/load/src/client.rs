@@ -127,6 +127,8 @@ impl<'o> Client<'o> {
             let (low, high) = range.unwrap_or((at, at));
             Some((at.min(low), at.max(high)))
         });
+        let slow = self.connections.iter().filter(|connection| connection.role == Role::Slow);
+        self.report.slow_open = slow.filter_map(Connection::fd).filter(|fd| !socket::hung_up(*fd)).count();
         self.report.published = self.published;
         for connection in &self.connections {
             if let Some(socket) = &connection.socket {

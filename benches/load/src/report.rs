@@ -56,6 +56,8 @@ pub struct Report {
     pub every: Histogram,
     pub pong: Histogram,
     pub live: usize,
+    /// Never-reading connections that the server has not closed.
+    pub slow_open: usize,
     pub positions: Option<(u64, u64)>,
     pub published: u64,
     faults: BTreeMap<String, u64>,
@@ -128,6 +130,7 @@ impl Report {
             "connections": options.connections,
             "live": self.live,
             "slow": options.slow,
+            "slow_open": self.slow_open,
             "channels": options.channels,
             "per_connection": options.per_connection,
             "deflate_agreed": self.deflate_agreed,

@@ -136,6 +136,13 @@ pub fn would_block(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
+/// Whether the peer has closed or reset the connection; reads nothing.
+pub fn hung_up(fd: i32) -> bool {
+    let mut entry = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one pollfd, and no waiting.
+    unsafe { libc::poll(&raw mut entry, 1, 0) > 0 }
+}
+
 /// Waits until the descriptor is readable; false when the time is over.
 pub fn wait_readable(fd: i32, nanoseconds: u64) -> bool {
     let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
