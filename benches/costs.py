@@ -1,4 +1,4 @@
-"""Rows about what it costs, and what happens in trouble: CPU, memory, connects, a blocked interpreter, slow readers."""
+"""Rows about what it costs and about trouble: CPU, memory, connects, a blocked interpreter, slow readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import time
 from typing import Any
 
 from harness import Answer, Bench, Server
-from measure import ENVELOPE_BYTES, Result, floor_run, judge, loads, need, publisher_seconds, thousands, umbel_run
+from measure import (
+    ENVELOPE_BYTES,
+    Result,
+    floor_run,
+    judge,
+    loads,
+    need,
+    publisher_seconds,
+    thousands,
+    umbel_run,
+)
 
 
 def cpu(bench: Bench, connections: int, rate: float) -> Result:
@@ -74,7 +84,9 @@ def memory(bench: Bench, connections: int, identity: bool) -> Result:
     limit = 4096 if identity else 2048
     extra: dict[str, Any] = {"header": "X-User: someone-with-a-name"} if identity else {"no_subscribe": True}
     with bench.umbel(data_bytes=128, identify=identity) as umbel:
-        warm = bench.load("idle", umbel, connections=max(1, count // 20), deflate=True, seconds=0.1, warmup=0, **extra)
+        warm = bench.load(
+            "idle", umbel, connections=max(1, count // 20), deflate=True, seconds=0.1, warmup=0, **extra
+        )
         warm.result()
         time.sleep(min(1.0, bench.effort.warmup))
         before = umbel.memory()
@@ -88,7 +100,9 @@ def memory(bench: Bench, connections: int, identity: bool) -> Result:
     need(run["deflate_agreed"] == count, "permessage-deflate was not agreed")
     each = (after - before) / count
     note = f"private memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
-    return Result(f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note)
+    return Result(
+        f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note
+    )
 
 
 def connects(bench: Bench) -> Result:
@@ -122,21 +136,32 @@ def reconnect(bench: Bench, connections: int) -> Result:
         ).result()
     need(run["live"] == count, "connections were lost")
     connect = run["connect_ms"]
-    note = f"p99 {connect['p99']:.0f} ms, all open after {run['open_seconds']:.2f} s, from the first connect() on"
+    note = f"p99 {connect['p99']:.0f} ms, all open {run['open_seconds']:.2f} s after the first connect()"
     return Result(
-        f"mean {connect['mean']:.1f} ms", "50 ms", connect["mean"] / 50, judge(bench, connect["mean"] < 50), note
+        f"mean {connect['mean']:.1f} ms",
+        "50 ms",
+        connect["mean"] / 50,
+        judge(bench, connect["mean"] < 50),
+        note,
     )
 
 
 def blocked(bench: Bench, connections: int) -> Result:
-    """A handler holds the interpreter lock for 3 s; a client publishes, others connect, and pings are answered."""
+    """A handler holds the interpreter lock; a client publishes, others connect, pings are answered."""
     count = bench.effort.connections(connections)
     short = bench.effort.name == "short"
     hold, seconds = (0.5, 0.6) if short else (3.0, 4.0)
 
     def window(umbel: Server, block: bool) -> tuple[Answer, Answer | None]:
         load = bench.load(
-            "fanout", umbel, connections=count, wait=True, publish_rate=50, ping_rate=50, seconds=seconds, drain=0.5
+            "fanout",
+            umbel,
+            connections=count,
+            wait=True,
+            publish_rate=50,
+            ping_rate=50,
+            seconds=seconds,
+            drain=0.5,
         )
         try:
             load.wait_ready()
@@ -145,7 +170,13 @@ def blocked(bench: Bench, connections: int) -> Result:
             newcomers = None
             if block:
                 umbel.ask(f"block {hold}")
-                options = {"connections": 20, "hold": True, "warmup": 0, "seconds": 0.05, "timeout": hold + 10}
+                options = {
+                    "connections": 20,
+                    "hold": True,
+                    "warmup": 0,
+                    "seconds": 0.05,
+                    "timeout": hold + 10,
+                }
                 newcomers = bench.load("connect", umbel, no_subscribe=True, **options).result()
             return load.result(), newcomers
         finally:

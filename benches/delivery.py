@@ -24,7 +24,7 @@ from measure import (
 
 
 def frames(bench: Bench, connections: int, data_bytes: int) -> Result:
-    """One publication per pass: the publisher goes slightly faster than the floor program, and the tick is 0."""
+    """One publication per pass: the publisher is slightly faster than the floor program, the tick is 0."""
     count = bench.effort.connections(connections)
 
     def subject(floor: Answer) -> Answer:
@@ -40,12 +40,16 @@ def frames(bench: Bench, connections: int, data_bytes: int) -> Result:
         f"(floor {mean(floors, 'server_us_per_frame'):.2f}); {loads(run, *floors)}"
     )
     return Result(
-        f"{thousands(run['frames_per_second'])} frames/s", thousands(base), ratio, judge(bench, ratio >= 0.95), note
+        f"{thousands(run['frames_per_second'])} frames/s",
+        thousands(base),
+        ratio,
+        judge(bench, ratio >= 0.95),
+        note,
     )
 
 
 def sweep(bench: Bench, start: Callable[[], Server], connections: int, rate: float) -> Answer:
-    """Doubles the publishing rate until deliveries fall behind, then tries between the last two; returns the best."""
+    """Doubles the rate until deliveries fall behind, then tries between the last two; returns the best."""
     best: Answer | None = None
     steps = 2 if bench.effort.name == "short" else 8
 
@@ -85,7 +89,11 @@ def messages_to_floor(bench: Bench, connections: int) -> Result:
     ratio = run["messages_per_second"] / base
     note = f"at {run['rate']:.0f} publications/s, {run['messages_per_frame']:.1f} per frame; {loads(run)}"
     return Result(
-        f"{thousands(run['messages_per_second'])} messages/s", thousands(base), ratio, judge(bench, ratio >= 25), note
+        f"{thousands(run['messages_per_second'])} messages/s",
+        thousands(base),
+        ratio,
+        judge(bench, ratio >= 25),
+        note,
     )
 
 
@@ -114,7 +122,8 @@ def latency(bench: Bench, connections: int, rate: float, limits: dict[str, float
         lambda _: umbel_run(bench, count, rate, {"data_bytes": 128}),
     )
     ratios = {
-        name: run["latency_oldest_ms"][name] / mean(floors, "latency_oldest_ms", name) for name in ("p50", "p95", "p99")
+        name: run["latency_oldest_ms"][name] / mean(floors, "latency_oldest_ms", name)
+        for name in ("p50", "p95", "p99")
     }
     worst = max(ratios[name] for name in limits)
     passed = all(ratios[name] <= limit for name, limit in limits.items())
@@ -141,12 +150,16 @@ def saturation(bench: Bench, connections: int) -> Result:
         f"floor's pass {pass_seconds(floor) * 1000:.1f} ms"
     )
     return Result(
-        f"p95 {run['latency_ms']['p95']:.1f} ms", f"pass {one_pass:.1f} ms", ratio, judge(bench, ratio <= 1.1), note
+        f"p95 {run['latency_ms']['p95']:.1f} ms",
+        f"pass {one_pass:.1f} ms",
+        ratio,
+        judge(bench, ratio <= 1.1),
+        note,
     )
 
 
 def overload(bench: Bench, connections: int, factor: float) -> Result:
-    """The publisher goes faster than the best rate found: the rest must be announced, the delivered be fresh."""
+    """The publisher is faster than the best rate found: losses must be announced, the delivered fresh."""
     count = bench.effort.connections(connections)
     peak = umbel_peak(bench, count)
     deliverable = peak["messages_per_second"] / count
@@ -157,7 +170,8 @@ def overload(bench: Bench, connections: int, factor: float) -> Result:
     note = (
         f"p95 {p95:.1f} ms = {p95 / one_pass:.2f} passes; "
         f"{thousands(run['lost'])} lost in {thousands(run['gaps'])} gaps; "
-        f"offered {factor * deliverable:.0f}/s, publisher late by at most {after['late_max_ms']:.0f} ms; {loads(run)}"
+        f"offered {factor * deliverable:.0f}/s, publisher late by at most {after['late_max_ms']:.0f} ms; "
+        f"{loads(run)}"
     )
     return Result(
         f"{thousands(run['messages_per_second'])} messages/s",
@@ -192,7 +206,7 @@ def deflate(bench: Bench, connections: int) -> Result:
 
 
 def random_channels(bench: Bench, connections: int) -> Result:
-    """Ten publications per connection and pass, once from one channel, once from the ten each has of a hundred."""
+    """Ten publications per connection and pass: from one channel, or from the ten each has of a hundred."""
     count = bench.effort.connections(connections)
     floor = floor_run(bench, count, 1024)
     rate = 10 * floor["frames_per_second"] / count
@@ -200,14 +214,22 @@ def random_channels(bench: Bench, connections: int) -> Result:
     sampled = {"deflate": True, "sample_every": 20}
     one = umbel_run(bench, count, rate, settings, **sampled)
     many = umbel_run(
-        bench, count, rate * 10, settings | {"channels": 100}, channels=100, per_connection=10, random=True, **sampled
+        bench,
+        count,
+        rate * 10,
+        settings | {"channels": 100},
+        channels=100,
+        per_connection=10,
+        random=True,
+        **sampled,
     )
     need(many["compressed_frames"] > 0, "nothing was compressed")
     ratio = many["messages_per_second"] / one["messages_per_second"]
     note = (
         f"{many['messages_per_frame']:.1f} and {one['messages_per_frame']:.1f} publications, "
         f"{many['bytes_per_frame']:.0f} and {one['bytes_per_frame']:.0f} bytes per frame; "
-        f"{many['server_us_per_frame']:.2f} and {one['server_us_per_frame']:.2f} µs per frame; {loads(many, one)}"
+        f"{many['server_us_per_frame']:.2f} and {one['server_us_per_frame']:.2f} µs per frame; "
+        f"{loads(many, one)}"
     )
     return Result(
         f"{thousands(many['messages_per_second'])} messages/s",
@@ -254,7 +276,11 @@ def curve_channels(bench: Bench, connections: int) -> Result:
 
 
 def _curve(
-    bench: Bench, curves: dict[str, list[tuple[float, float]]], ratios: list[float], sizes: list[int], unit: str
+    bench: Bench,
+    curves: dict[str, list[tuple[float, float]]],
+    ratios: list[float],
+    sizes: list[int],
+    unit: str,
 ) -> Result:
     spread = max(ratios) / min(ratios)
     figures = ", ".join(f"{cost:.2f}" for _, cost in curves["Umbel"])
@@ -264,6 +290,6 @@ def _curve(
         f"{floors} µs",
         spread,
         judge(bench, spread <= 1.2),
-        f"at {', '.join(f'{size:,}' for size in sizes)} {unit}; ratio: the largest over the smallest of Umbel / floor",
+        f"at {', '.join(f'{size:,}' for size in sizes)} {unit}; ratio: largest over smallest Umbel / floor",
         curves=curves,
     )

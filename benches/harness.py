@@ -1,6 +1,7 @@
 """Starts the programs that are measured and the load, pins them to their cores, and reads what they say.
 
-Every process started here ends by itself: servers at the end of their stdin, the load after its window or its timeout.
+Every process started here ends by itself: servers at the end of their stdin, the load after its window or its
+timeout.
 """
 
 from __future__ import annotations
@@ -167,7 +168,9 @@ class Load(Process):
 
     def __init__(self, bench: Bench, command: str, server: Server, options: dict[str, Any]) -> None:
         self._seconds = (
-            float(options.get("seconds", 0)) + float(options.get("warmup", 0)) + float(options.get("drain", 0))
+            float(options.get("seconds", 0))
+            + float(options.get("warmup", 0))
+            + float(options.get("drain", 0))
         )
         words = [str(bench.load_binary), command, "--port", str(server.port), "--server-pid", str(server.pid)]
         for name, value in options.items():
@@ -223,7 +226,9 @@ class Bench:
     def peer(self, name: str, **options: Any) -> Server:
         if not self.peers_python.exists():
             raise BenchError(f"peers are not installed: python {HERE.name}/run.py --setup")
-        return Server([str(self.peers_python), str(HERE / f"servers/{name}_fanout.py"), *_words(options)], name)
+        return Server(
+            [str(self.peers_python), str(HERE / f"servers/{name}_fanout.py"), *_words(options)], name
+        )
 
     def load(self, command: str, server: Server, **options: Any) -> Load:
         options.setdefault("warmup", self.effort.warmup)
@@ -231,7 +236,7 @@ class Bench:
         return Load(self, command, server, options)
 
     def fanout(self, server: Server, command: str, *, drain: float = 1.0, **options: Any) -> Answer:
-        """Opens the connections, gives the server its command (a rate), measures a window, and lets the rest arrive."""
+        """Opens connections, gives the server its command, measures a window, lets the rest arrive."""
         if server.name == "floor":
             options |= {"raw": True, "lossy": True}
         drain = drain if self.effort.name != "short" else min(drain, 0.3)
@@ -261,7 +266,7 @@ class Bench:
 
 
 def _wait_accepted(floor: Server, connections: int) -> None:
-    for _ in range(200):
+    for _ in range(1000):
         if floor.ask("stats")["connections"] >= connections:
             return
         time.sleep(0.02)
@@ -281,7 +286,15 @@ def _words(options: dict[str, Any]) -> list[str]:
 
 def build_load() -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "load"
-    command = ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(HERE / "load/Cargo.toml")]
+    command = [
+        "cargo",
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        str(HERE / "load/Cargo.toml"),
+    ]
     subprocess.run([*command, "--target-dir", str(target)], check=True)
     return target / "release/umbel-load"
 
@@ -290,21 +303,35 @@ def install_peers() -> None:
     place = ROOT / "target/bench-venv"
     if not (place / "bin/python").exists():
         venv.create(place, with_pip=True)
-    command = [str(place / "bin/python"), "-m", "pip", "install", "--quiet", "-r", str(HERE / "requirements.txt")]
+    command = [
+        str(place / "bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-r",
+        str(HERE / "requirements.txt"),
+    ]
     subprocess.run(command, check=True)
 
 
 def machine() -> Answer:
     """What the figures depend on."""
     model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "?",
     )
     memory = Path("/proc/meminfo").read_text().split(None, 2)[1]
 
     def version(*command: str) -> str:
         try:
-            return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, cwd=ROOT
+            ).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return "?"
 

@@ -34,18 +34,22 @@ def need(condition: bool, what: str) -> None:
 
 
 def delivered(run: Answer) -> Answer:
-    """Checks that a run delivered, that the sample was checked, and that announced gaps explain what is missing."""
+    """Checks that a run delivered, that the sample was checked, and that gaps explain what is missing."""
     need(run["frames"] > 0, "no frames in the window")
     need(run["total"]["checked_updates"] > 0, "no update was checked")
     need(run["live"] == run["connections"], "connections were lost")
     server, total = run["server"], run["total"]
     if server["name"] == "umbel" and run["channels"] == 1 and server["before"]["published"] == 0:
         published = server["after"]["published"]
-        need(run["position_min"] == run["position_max"] == published or run["compressed_frames"] > 0, "not all arrived")
+        need(
+            run["position_min"] == run["position_max"] == published or run["compressed_frames"] > 0,
+            "not all arrived",
+        )
         if not run["compressed_frames"]:
             expected = published * run["connections"]
             need(
-                total["messages"] + total["lost"] == expected, "delivered and lost do not add up to what was published"
+                total["messages"] + total["lost"] == expected,
+                "delivered and lost do not add up to what was published",
             )
     return run
 
@@ -53,11 +57,15 @@ def delivered(run: Answer) -> Answer:
 def publisher_seconds(run: Answer) -> float:
     """CPU of Python's publisher in the window; it ran at the same pace during the warm-up."""
     server, window = run["server"], run["window_seconds"]
-    used = server["after"].get("publisher_cpu_seconds", 0.0) - server["before"].get("publisher_cpu_seconds", 0.0)
+    used = server["after"].get("publisher_cpu_seconds", 0.0) - server["before"].get(
+        "publisher_cpu_seconds", 0.0
+    )
     return float(used * window / (window + server["warmup"]))
 
 
-def floor_run(bench: Bench, connections: int, data_bytes: int, command: str = "saturate", **options: Any) -> Answer:
+def floor_run(
+    bench: Bench, connections: int, data_bytes: int, command: str = "saturate", **options: Any
+) -> Answer:
     with bench.floor(max(data_bytes, 24)) as floor:
         return delivered(bench.fanout(floor, command, connections=connections, **options))
 

@@ -118,7 +118,10 @@ def _rows() -> list[Row]:
         ),
         Row("connects", "connects/s, one core", "≥ 20,000/s", costs.connects),
         Row(
-            "reconnect-10000", "connect time, 10,000 at once", "mean < 50 ms", part(costs.reconnect, connections=10_000)
+            "reconnect-10000",
+            "connect time, 10,000 at once",
+            "mean < 50 ms",
+            part(costs.reconnect, connections=10_000),
         ),
         Row(
             "blocked",

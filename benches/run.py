@@ -14,7 +14,7 @@ Exit status: 0 when every row could be measured and its results are valid, whate
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import sys
@@ -24,7 +24,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import EFFORTS, HERE, Answer, Bench, BenchError, build_load, install_peers, machine, raise_descriptor_limit
+from harness import (
+    EFFORTS,
+    HERE,
+    Answer,
+    Bench,
+    BenchError,
+    build_load,
+    install_peers,
+    machine,
+    raise_descriptor_limit,
+)
 from measure import Result
 from plot import plot
 from rows import ROWS, Row
@@ -62,10 +72,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="show the rows")
     parser.add_argument("--setup", action="store_true", help="install the peers into target/bench-venv")
     effort = parser.add_mutually_exclusive_group()
-    effort.add_argument("--short", dest="effort", action="store_const", const="short", help="tiny and untimed")
+    effort.add_argument(
+        "--short", dest="effort", action="store_const", const="short", help="tiny and untimed"
+    )
     effort.add_argument("--full", dest="effort", action="store_const", const="full", help="longer windows")
     parser.add_argument(
-        "--subject", default="umbel", choices=["umbel", "websockets", "socketify"], help="measure this in Umbel's place"
+        "--subject",
+        default="umbel",
+        choices=["umbel", "websockets", "socketify"],
+        help="measure this in Umbel's place",
     )
     parser.add_argument("--output", type=Path, help="directory of the results (default: benches/results)")
     parser.set_defaults(effort="normal")
@@ -103,7 +118,7 @@ def line(row: Row, result: Result) -> str:
 
 def table(about: Answer, effort: str, results: list[tuple[Row, Result]]) -> str:
     lines = [
-        f"# Benchmark results, {datetime.date.today().isoformat()}",
+        f"# Benchmark results, {dt.date.today().isoformat()}",
         "",
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}, "
         f"Python {about['python']}, {about['rustc']}, commit {about['commit']}, effort “{effort}”. "
@@ -131,7 +146,7 @@ def table(about: Answer, effort: str, results: list[tuple[Row, Result]]) -> str:
 def write(place: Path, about: Answer, bench: Bench, results: list[tuple[Row, Result]]) -> None:
     """Writes the table, the figures, every run as the load reported it, and the plots."""
     place.mkdir(parents=True, exist_ok=True)
-    stem = datetime.datetime.now().strftime("%Y-%m-%d-%H%M")
+    stem = dt.datetime.now().strftime("%Y-%m-%d-%H%M")
     text = table(about, bench.effort.name, results)
     (place / f"{stem}.md").write_text(text)
     rows = {row.name: {"goal": row.goal, **asdict(result)} for row, result in results}
@@ -143,7 +158,9 @@ def write(place: Path, about: Answer, bench: Bench, results: list[tuple[Row, Res
     for row, result in results:
         if result.curves:
             unit = row.name.partition("-")[2]
-            (place / f"{stem}-{row.name}.svg").write_text(plot(row.what, unit, "µs of server CPU", result.curves))
+            (place / f"{stem}-{row.name}.svg").write_text(
+                plot(row.what, unit, "µs of server CPU", result.curves)
+            )
     print()
     print(text)
 

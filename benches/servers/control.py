@@ -1,7 +1,7 @@
 """What the measured servers share: payloads, the open-loop pace, and the commands on stdin.
 
-A server prints ``{"event": "listening", "port": …, "pid": …}`` when it accepts connections. It then obeys one command a
-line and answers each with one JSON object on stdout:
+A server prints ``{"event": "listening", "port": …, "pid": …}`` when it accepts connections. It then obeys one
+command a line and answers each with one JSON object on stdout:
 
 ==============  ========================================================================================
 ``rate R``      publish R times a second from now on (0: stop)
@@ -50,14 +50,16 @@ def listening(port: int) -> None:
 class Payload:
     """Data of a fixed size that begins with the publishing time.
 
-    ``pad`` is one string of x; ``json`` is records of numbers and words that differ from publication to publication, so
-    that compression has the work it has in real use.
+    ``pad`` is one string of x; ``json`` is records of numbers and words that differ from publication to
+    publication, so that compression has the work it has in real use.
     """
 
     def __init__(self, kind: str, data_bytes: int) -> None:
         self._size = data_bytes
         self._pads: dict[int, str] = {}
-        self._bodies = [_records(random.Random(seed), data_bytes) for seed in range(64)] if kind == "json" else []
+        self._bodies = (
+            [_records(random.Random(seed), data_bytes) for seed in range(64)] if kind == "json" else []
+        )
         self._next = 0
 
     def make(self) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class Pace:
         return max(due, 0)
 
     def wait(self) -> float:
-        """Seconds until the next is due; never under half a millisecond, so that fast rates go in small bursts."""
+        """Seconds until the next is due, at least half a millisecond: fast rates go in small bursts."""
         if self.rate <= 0:
             return 3600.0
         return max(0.0005, self._started + self._since / self.rate - time.monotonic())
@@ -143,7 +145,9 @@ def targets(channels: int, each: bool) -> Iterator[list[str]]:
 class Publisher(threading.Thread):
     """Publishes from a thread of its own, for servers whose publish() may be called from any thread."""
 
-    def __init__(self, publish: Callable[[str, Any], Any], payload: Payload, names: Iterator[list[str]]) -> None:
+    def __init__(
+        self, publish: Callable[[str, Any], Any], payload: Payload, names: Iterator[list[str]]
+    ) -> None:
         super().__init__(name="publisher", daemon=True)
         self.pace = Pace()
         self.cpu_seconds = 0.0
@@ -168,10 +172,10 @@ class Publisher(threading.Thread):
 
 
 def time_publish(publish: Callable[[str, Any], Any], payload: Payload, count: int) -> Stats:
-    """Times publish() in bursts of 200 calls, 20 ms apart, so that the flush of one burst does not run into the next.
+    """Times publish() in bursts of 200 calls, 20 ms apart, so that the flush of one ends before the next.
 
-    CPU time of the calling thread is what a caller pays; wall time also holds what the server did meanwhile on the same
-    core.
+    CPU time of the calling thread is what a caller pays; wall time also holds what the server did meanwhile
+    on the same core.
     """
     burst, cpu, wall = 200, [], []
     for _ in range(max(1, count // burst)):
@@ -197,7 +201,7 @@ def process_stats() -> Stats:
 
 
 def obey(commands: dict[str, Callable[[str], Stats | None]], stats: Callable[[], Stats]) -> None:
-    """Reads commands until ``quit`` or the end of stdin; an answer is the statistics and the command's result."""
+    """Reads commands until ``quit`` or the end of stdin; answers with the statistics and the result."""
     for line in sys.stdin:
         word, _, rest = line.strip().partition(" ")
         if word == "quit":

@@ -6,24 +6,25 @@ import argparse
 import asyncio
 import ctypes
 import os
-from typing import Any
+from urllib.parse import urlsplit
 
 import control
-from umbel import Umbel
+from umbel import Identity, Request, Umbel
 
 
 def application(options: argparse.Namespace) -> Umbel:
-    """The only place that depends on Umbel's configuration."""
-    settings = {"tick": options.tick / 1000, "heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
-    app = Umbel(max_connections=100_000, **{name: value for name, value in settings.items() if value is not None})
-    history: dict[str, Any] = {} if options.history is None else {"history": options.history}
-    # Open: anyone may subscribe, and clients may publish, without asking Python.
-    app.channel("{channel:path}", open=True, publish=True, **history)
+    """Declares open channels: anyone may subscribe, and clients may publish, without asking Python."""
+    settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
+    app = Umbel(
+        tick=options.tick / 1000,
+        max_connections=100_000,
+        **{name: value for name, value in settings.items() if value is not None},
+    )
+    app.channel("{channel:path}", open=True, publish=True, history=options.history)
     if options.identify:
-        from umbel import Identity
 
         @app.authenticate
-        async def identify(request: Any) -> Identity:
+        async def identify(request: Request) -> Identity:
             return Identity(subject=request.headers["x-user"])
 
     return app
@@ -54,7 +55,7 @@ async def serve(options: argparse.Namespace) -> None:
 
     async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
         publisher.start()
-        control.listening(server.port)
+        control.listening(urlsplit(server.url).port or 0)
         await asyncio.to_thread(control.obey, {"rate": rate, "timeit": timeit, "block": hold}, stats)
     # The drain is not what is measured; connections may still be open.
     os._exit(0)
@@ -66,6 +67,6 @@ if __name__ == "__main__":
     parser.add_argument("--heartbeat", type=float, help="seconds")
     parser.add_argument("--write-timeout", type=float, help="seconds")
     parser.add_argument("--shards", type=int, default=1)
-    parser.add_argument("--history", type=int, help="publications kept per channel")
+    parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
     asyncio.run(serve(parser.parse_args()))

@@ -26,7 +26,9 @@ class Channels:
                 channel = message["channel"]
                 if message["type"] == "publish":
                     self.publish(channel, message["data"])
-                    await connection.send(json.dumps({"type": "published", "id": message["id"]}, separators=(",", ":")))
+                    await connection.send(
+                        json.dumps({"type": "published", "id": message["id"]}, separators=(",", ":"))
+                    )
                     continue
                 self.readers.setdefault(channel, set()).add(connection)
                 answer = {
