@@ -226,9 +226,10 @@ class Peer:
                 payload, compressed = b"", bool(received.rsv & 4)
             payload += received.payload
             if received.fin:
-                return self._inflate(payload) if compressed else payload
+                return self.inflate(payload) if compressed else payload
 
-    def _inflate(self, payload: bytes) -> bytes:
+    def inflate(self, payload: bytes) -> bytes:
+        """Decompress the payload of a message, with what was negotiated."""
         assert self._inflater is not None, "compressed, but that was not negotiated"
         if not self._inflate_takeover:
             self._inflater = zlib.decompressobj(-15)
