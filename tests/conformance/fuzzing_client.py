@@ -7,7 +7,7 @@ The suite itself is used unchanged. SITE is added with addsitedir() and not thro
 namespace packages in it come with .pth files that only addsitedir() reads.
 """
 
-from __future__ import print_function
+from __future__ import print_function  # noqa: UP010
 
 import json
 import site

@@ -6,12 +6,12 @@
     python tests/conformance/run.py --core --server "…"        about 20 s
     python tests/conformance/run.py --install                  only install the suite
 
-The suite is installed on first use, from requirements.txt, into build/conformance/. It is Python 2 code, so it needs a
-Python 2.7 interpreter: $PYTHON27, python2.7 on the PATH, or one that pyenv keeps. The cases are dealt out to as many
-fuzzing clients as --jobs says.
+The suite is installed on first use, from requirements.txt, into build/conformance/. It is Python 2 code, so
+it needs a Python 2.7 interpreter: $PYTHON27, python2.7 on the PATH, or one that pyenv keeps. The cases are
+dealt out to as many fuzzing clients as --jobs says.
 
-Exit status: 0 when every verdict is the expected one, 1 when one is not (or the server died, or did not end with
-status 0), 2 when the suite could not be run at all.
+Exit status: 0 when every verdict is the expected one, 1 when one is not (or the server died, or did not end
+with status 0), 2 when the suite could not be run at all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "conformance"
 REPORTS = HERE / "reports"
 
-# Every case of the framing, control, UTF-8 and close chapters; of the long chapters the small ones and one large one.
+# Every case of the short chapters; of the long ones (limits, compression) a few of each kind.
 CORE = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 CORE += ["9.1.3", "9.2.3", "9.3.1", "9.3.5", "9.4.1", "9.4.5", "9.5.3", "9.6.3", "9.7.1", "9.8.1"]
 CORE += [f"12.{group}.{case}" for group in range(1, 6) for case in (1, 3)]
@@ -91,10 +91,14 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="where the echo server listens (default: a free port for --server)")
     parser.add_argument("--server", help="command that starts the echo server; {port} is replaced")
-    parser.add_argument("--cases", default="*", help="patterns with commas between, such as 1.*,7.1.5 (default: all)")
+    parser.add_argument(
+        "--cases", default="*", help="patterns with commas between, such as 1.*,7.1.5 (default: all)"
+    )
     parser.add_argument("--core", action="store_true", help="the short selection")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="fuzzing clients at a time")
     parser.add_argument("--expected", type=pathlib.Path, default=HERE / "expected.json")
@@ -103,23 +107,35 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# ---------------------------------------------------------------------------------------------------------- the suite
+# ------------------------------------------------------------------------------------------------ the suite
 
 
 def install_suite() -> pathlib.Path:
-    """Install requirements.txt below build/ unless exactly that list is already there; return the directory."""
+    """Install requirements.txt below build/ unless that very list is there already; return the directory."""
     requirements = HERE / "requirements.txt"
-    digest = hashlib.sha256(requirements.read_bytes() + (HERE / "constraints.txt").read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(requirements.read_bytes() + (HERE / "constraints.txt").read_bytes()).hexdigest()[
+        :16
+    ]
     site = BUILD / f"site-{digest}"
     if (site / ".complete").exists():
         return site
     shutil.rmtree(site, ignore_errors=True)
     site.mkdir(parents=True)
     print(f"installing the suite into {site.relative_to(ROOT)} (once, about a minute)", flush=True)
-    command = [python27(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
+    command = [
+        python27(),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-warn-script-location",
+    ]
     command += ["--no-deps", "--require-hashes", "--target", str(site), "--requirement", str(requirements)]
     environment = dict(os.environ, PIP_CONSTRAINT=str(HERE / "constraints.txt"), PYTHONWARNINGS="ignore")
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode != 0:
         raise CannotRun(f"the suite could not be installed:\n{done.stdout}")
     (site / ".complete").touch()
@@ -136,14 +152,14 @@ def python27() -> str:
         if subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
             return candidate
     raise CannotRun(
-        "no Python 2.7 with pip found. The suite is Python 2 code: install one (for example `pyenv install 2.7.18`) "
+        "no Python 2.7 with pip found. The suite is Python 2 code: install one (`pyenv install 2.7.18`) "
         "or name it in the environment variable PYTHON27"
     )
 
 
 def all_cases(site: pathlib.Path) -> list[str]:
     command = [python27(), "-W", "ignore", str(HERE / "fuzzing_client.py"), str(site), "--list"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise CannotRun(f"the suite does not start:\n{done.stderr}")
     return list(json.loads(done.stdout))
@@ -179,8 +195,17 @@ def run_cases(site: pathlib.Path, cases: list[str], url: str, jobs: int) -> dict
         directory.mkdir()
         server = {"agent": "server", "url": url, "options": {}}
         spec = {"outdir": str(directory), "servers": [server], "cases": share}
-        (directory / "spec.json").write_text(json.dumps({**spec, "exclude-cases": [], "exclude-agent-cases": {}}))
-        command = [python27(), "-W", "ignore", str(HERE / "fuzzing_client.py"), str(site), str(directory / "spec.json")]
+        (directory / "spec.json").write_text(
+            json.dumps({**spec, "exclude-cases": [], "exclude-agent-cases": {}})
+        )
+        command = [
+            python27(),
+            "-W",
+            "ignore",
+            str(HERE / "fuzzing_client.py"),
+            str(site),
+            str(directory / "spec.json"),
+        ]
         with (directory / "client.log").open("wb") as log:
             clients.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
     try:
@@ -209,7 +234,7 @@ def watch(clients: list[subprocess.Popen[bytes]], total: int) -> None:
             print(f"… {sum(logs)} of {total} cases", flush=True)
 
 
-# --------------------------------------------------------------------------------------------------------- the server
+# ----------------------------------------------------------------------------------------------- the server
 
 
 @contextlib.contextmanager
@@ -236,7 +261,8 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes] | None) -> None:
     """Return when the server completes an opening handshake."""
     parts = urllib.parse.urlsplit(url)
     address = (parts.hostname or "127.0.0.1", parts.port or 80)
-    head = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    head = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+    head += "Upgrade: websocket\r\nConnection: Upgrade\r\n"
     head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     deadline = time.monotonic() + READY_SECONDS
     answer: object = None
@@ -252,7 +278,9 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes] | None) -> None:
         except OSError as error:
             answer = error
         time.sleep(0.05)
-    raise CannotRun(f"no WebSocket server at {url} within {READY_SECONDS:.0f} s; the last answer was {answer!r}")
+    raise CannotRun(
+        f"no WebSocket server at {url} within {READY_SECONDS:.0f} s; the last answer was {answer!r}"
+    )
 
 
 def free_port() -> int:
@@ -261,10 +289,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# --------------------------------------------------------------------------------------------------------- the verdict
+# ---------------------------------------------------------------------------------------------- the verdict
 
 
-def report(verdicts: dict[str, dict[str, object]], expected: dict[str, dict[str, str]], seconds: float) -> bool:
+def report(
+    verdicts: dict[str, dict[str, object]], expected: dict[str, dict[str, str]], seconds: float
+) -> bool:
     """Print the counts and every deviation; say whether there was none."""
     for aspect in ("behavior", "behaviorClose"):
         counts = collections.Counter(str(verdict[aspect]) for verdict in verdicts.values())

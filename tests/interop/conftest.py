@@ -7,18 +7,17 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "python"))
+sys.path[:0] = [str(HERE), str(ROOT / "tests" / "python")]
 
 from serving import Server, example, running  # noqa: E402
-
-Node = Callable[..., dict[str, Any]]
+from wire import Node  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +36,16 @@ def fanout() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def node() -> Node:
-    """Run one scenario of ws_client.mjs and return what it reports. Installs the pinned ``ws`` when it is missing."""
+    """Run one scenario of ws_client.mjs and return what it reports. Installs ``ws`` when it is missing."""
     if not shutil.which("node"):
         pytest.fail("node is needed: install Node.js 20 or later")
     lock = json.loads((HERE / "package-lock.json").read_text())
     wanted = lock["packages"]["node_modules/ws"]["version"]
     manifest = HERE / "node_modules" / "ws" / "package.json"
     if not manifest.exists() or json.loads(manifest.read_text())["version"] != wanted:
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=120)
+        subprocess.run(
+            ["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=120
+        )
 
     def run(scenario: str, url: str, **options: object) -> dict[str, Any]:
         command = ["node", str(HERE / "ws_client.mjs"), scenario, url, json.dumps(options)]

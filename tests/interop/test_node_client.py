@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Node
 from serving import Server
-from wire import follow, received
+from wire import Node, follow, received
 
 pytestmark = pytest.mark.timeout(90)
 
 
 @pytest.mark.parametrize("deflate", [True, False], ids=["deflate", "plain"])
 @pytest.mark.parametrize("protocol", ["umbel.v1", ""])
-def test_publications_arrive_in_order_without_a_hole(node: Node, fanout: Server, deflate: bool, protocol: str) -> None:
+def test_publications_arrive_in_order_without_a_hole(
+    node: Node, fanout: Server, deflate: bool, protocol: str
+) -> None:
     channel, count = f"node:{deflate}:{protocol}", 500
     found = node("fanout", fanout.url(), channel=channel, count=count, deflate=deflate, protocol=protocol)
     assert found["protocol"] == protocol

@@ -41,7 +41,7 @@ class Link(Protocol):
 class WebsocketsLink:
     def __init__(self, connection: websockets.asyncio.client.ClientConnection) -> None:
         self.connection = connection
-        self.protocol = connection.subprotocol
+        self.protocol: str | None = connection.subprotocol
         self.compressed = any(isinstance(each, PerMessageDeflate) for each in connection.protocol.extensions)
 
     async def send(self, message: str | bytes) -> None:
@@ -72,7 +72,11 @@ class AiohttpLink:
         self.compressed = connection.compress > 0
 
     async def send(self, message: str | bytes) -> None:
-        await (self.connection.send_str(message) if isinstance(message, str) else self.connection.send_bytes(message))
+        await (
+            self.connection.send_str(message)
+            if isinstance(message, str)
+            else self.connection.send_bytes(message)
+        )
 
     async def receive(self) -> str | bytes:
         message = await self.connection.receive()
@@ -103,16 +107,24 @@ class AiohttpLink:
 
 
 @contextlib.asynccontextmanager
-async def websockets_link(url: str, *, deflate: bool = True, protocol: str | None = None) -> AsyncIterator[Link]:
-    async with websockets.asyncio.client.connect(
+async def websockets_link(
+    url: str, *, deflate: bool = True, protocol: str | None = None
+) -> AsyncIterator[Link]:
+    connection = await websockets.asyncio.client.connect(
         url,
         compression="deflate" if deflate else None,
         subprotocols=[websockets.Subprotocol(protocol)] if protocol else None,
         max_size=32 * MIB,
         ping_interval=None,
         proxy=None,
-    ) as connection:
+    )
+    try:
         yield WebsocketsLink(connection)
+    finally:
+        with contextlib.suppress(
+            AttributeError
+        ):  # websockets 17.4, when the transport ended in the middle of a write
+            await connection.close()
 
 
 @contextlib.asynccontextmanager
@@ -154,17 +166,27 @@ async def message(link: Link, *kinds: str) -> dict[str, Any]:
     return answer
 
 
-# ------------------------------------------------------------------------------------------------------------- fan-out
+# -------------------------------------------------------------------------------------------------- fan-out
 
 
 @pytest.mark.parametrize("protocol", ["umbel.v1", None])
-def test_the_subprotocol_is_agreed_on_or_left_out(open_link: Open, fanout: Server, protocol: str | None) -> None:
+def test_the_subprotocol_is_agreed_on_or_left_out(
+    open_link: Open, fanout: Server, protocol: str | None
+) -> None:
     async def scenario() -> None:
         async with open_link(fanout.url(), protocol=protocol) as link:
             assert link.protocol == protocol
             hello = received(await link.receive())
             assert hello["type"] == "connection_established"
-            assert {"clientId", "session", "resumed", "heartbeat", "tick", "position", "timestamp"} <= hello.keys()
+            assert {
+                "clientId",
+                "session",
+                "resumed",
+                "heartbeat",
+                "tick",
+                "position",
+                "timestamp",
+            } <= hello.keys()
             await link.send(sent(type="heartbeat", id="h1"))
             answer = received(await link.receive())
             assert (answer["type"], answer["id"]) == ("heartbeat_ack", "h1")
@@ -239,9 +261,15 @@ def test_the_same_id_is_not_published_twice(open_link: Open, fanout: Server) -> 
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [('{"type": "no_such_type", "id": 5}', "unknown_type"), ("{not json", "bad_message"), ("[1]", "bad_message")],
+    [
+        ('{"type": "no_such_type", "id": 5}', "unknown_type"),
+        ("{not json", "bad_message"),
+        ("[1]", "bad_message"),
+    ],
 )
-def test_a_wrong_message_gets_an_error_and_nothing_worse(open_link: Open, fanout: Server, text: str, code: str) -> None:
+def test_a_wrong_message_gets_an_error_and_nothing_worse(
+    open_link: Open, fanout: Server, text: str, code: str
+) -> None:
     async def scenario() -> None:
         async with open_link(fanout.url()) as link:
             await message(link, "connection_established")
@@ -256,15 +284,15 @@ def test_a_wrong_message_gets_an_error_and_nothing_worse(open_link: Open, fanout
     run(scenario())
 
 
-# ---------------------------------------------------------------------------------------------------------------- echo
+# ----------------------------------------------------------------------------------------------------- echo
 
 
 @pytest.mark.parametrize("deflate", [True, False], ids=["deflate", "plain"])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 1 * MIB, 16 * MIB])
 def test_messages_come_back_as_they_were(open_link: Open, echo: Server, size: int, deflate: bool) -> None:
-    pattern = "Zürich – 東京 – 🌍 "
+    pattern = "Zürich, 東京, 🌍, "
     text = (pattern * (size // len(pattern.encode()) + 1)).encode()[:size].decode(errors="ignore")
-    binary = (os.urandom(8 * KIB) * (size // (8 * KIB) + 1))[:size]
+    binary = (os.urandom(KIB) * (size // KIB + 1))[:size]
 
     async def scenario() -> None:
         async with open_link(echo.url("/any/path"), deflate=deflate) as link:
@@ -321,10 +349,12 @@ def test_the_client_closes_cleanly(open_link: Open, echo: Server, code: int) -> 
 
 @pytest.mark.parametrize("deflate", ["deflate", None])
 def test_fragments_are_put_together(echo: Server, deflate: str | None) -> None:
-    pieces = ["Zür", "ich", "", " – ", "東京"] * 200
+    pieces = ["Zür", "ich", "", ", ", "東京"] * 200
 
     async def scenario() -> None:
-        async with websockets.asyncio.client.connect(echo.url("/"), compression=deflate, proxy=None) as connection:
+        async with websockets.asyncio.client.connect(
+            echo.url("/"), compression=deflate, proxy=None
+        ) as connection:
             await connection.send(pieces)
             assert await connection.recv() == "".join(pieces)
 
@@ -355,6 +385,7 @@ def test_http_is_answered_on_the_same_port(fanout: Server) -> None:
 
 def test_stopping_the_server_closes_every_client_with_1012() -> None:
     """SIGTERM: ``reconnect`` first, then close 1012, then exit status 0."""
+
     async def scenario(server: Server) -> None:
         async with websockets_link(server.url()) as first, aiohttp_link(server.url()) as second:
             for link in (first, second):

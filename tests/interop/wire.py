@@ -1,4 +1,4 @@
-"""What every client checks: messages against the schema, offsets without a hole, bytes that were really on the wire."""
+"""What every client checks: the schema, offsets without a hole, and bytes that were really on the wire."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import json
 import pathlib
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped,unused-ignore]
+
+Node = Callable[..., dict[str, Any]]
+"""Runs one scenario of ws_client.mjs: name, address, options."""
 
 SCHEMA: Final = pathlib.Path(__file__).resolve().parents[2] / "docs" / "protocol.schema.json"
 
@@ -50,14 +53,16 @@ def follow(messages: Iterable[dict[str, Any]], channel: str, position: int) -> l
         assert message["count"] == len(message["updates"]) > 0
         for update in message["updates"]:
             if update["channel"] == channel:
-                assert update.get("from", update["offset"] - 1) == position, f"{update} does not follow {position}"
+                assert update.get("from", update["offset"] - 1) == position, (
+                    f"{update} does not follow {position}"
+                )
                 position = update["offset"]
                 data.append(update["data"])
     return data
 
 
 def bytes_received(connection: socket.socket) -> int:
-    """Bytes of payload that the kernel has received on a TCP connection (``tcpi_bytes_received`` of TCP_INFO)."""
+    """Bytes that the kernel has received on a TCP connection (``tcpi_bytes_received`` of TCP_INFO)."""
     information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     count: int = struct.unpack_from("=Q", information, 128)[0]
     return count

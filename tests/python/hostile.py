@@ -1,13 +1,15 @@
-"""A WebSocket client that can break every rule, a healthy client that notices, and a book of what was delivered.
+"""A WebSocket client that can break every rule, a healthy one that notices, and a book of what was delivered.
 
 - `Peer`: a raw socket that sends any bytes and any frame and reads frames strictly. Standard library only.
 - `Canary`: a healthy client that publishes and receives while others misbehave; it keeps order and latency.
-- `Ledger`: every publication that was acknowledged, every one that a client got, every gap; names the first difference.
+- `Ledger`: every publication that was acknowledged, every one that a client got, every gap; it names the
+  first difference.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -17,7 +19,7 @@ import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 TEXT: Final = 0x1
 BINARY: Final = 0x2
@@ -74,13 +76,13 @@ class Peer:
         self._inflater: Any = None
         self._inflate_takeover = True
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    # ------------------------------------------------------------------------------------------------------- bytes
+    # ------------------------------------------------------------------------------------------------ bytes
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are.
@@ -127,13 +129,14 @@ class Peer:
         return data
 
     def expect_end(self, seconds: float = LINGER) -> bytes:
-        """Read until the other end closes; return what came before. A reset is an end, too."""
+        """Read until the other end closes, and close; return what came before. A reset is an end, too."""
         deadline = time.monotonic() + seconds
         try:
             while (left := deadline - time.monotonic()) > 0:
                 self.socket.settimeout(left)
                 self._fill()
         except Ended:
+            self.socket.close()
             rest = bytes(self._buffer)
             self._buffer.clear()
             return rest
@@ -156,7 +159,7 @@ class Peer:
             self.socket.settimeout(PATIENCE)
         return True
 
-    # -------------------------------------------------------------------------------------------------------- HTTP
+    # ------------------------------------------------------------------------------------------------- HTTP
 
     def response(self) -> Response:
         """Read the head of a response (and its body where Content-Length tells the size)."""
@@ -185,7 +188,7 @@ class Peer:
             self._inflate_takeover = "server_no_context_takeover" not in extensions
         return response
 
-    # ------------------------------------------------------------------------------------------------------ frames
+    # ----------------------------------------------------------------------------------------------- frames
 
     def send_frame(self, opcode: int, payload: bytes = b"", **bits: Any) -> None:
         """Send one frame; `frame` says what can be bent."""
@@ -206,7 +209,9 @@ class Peer:
             length = int.from_bytes(self.read(8), "big")
             assert length > 0xFFFF, "the length is not in its shortest form"
         received = Frame(first & 0xF, self.read(length), bool(first & 0x80), first >> 4 & 7)
-        assert received.opcode < CLOSE or (received.fin and length < 126), f"not a legal control frame: {received}"
+        assert received.opcode < CLOSE or (received.fin and length < 126), (
+            f"not a legal control frame: {received}"
+        )
         return received
 
     def read_message(self) -> bytes:
@@ -255,15 +260,17 @@ class Peer:
             try:
                 received = self.read_frame()
             except Ended as error:
-                raise AssertionError(f"the connection ended without a close frame; expected {codes}") from error
+                raise AssertionError(
+                    f"the connection ended without a close frame; expected {codes}"
+                ) from error
             if received.opcode == CLOSE:
                 break
-        assert received.close_code in codes, f"closed with {received.close_code} {received.payload[2:]!r}, not {codes}"
+        assert received.close_code in codes, (
+            f"closed with {received.close_code} {received.payload[2:]!r}, not {codes}"
+        )
         if answer:
-            try:
+            with contextlib.suppress(Ended):
                 self.send_frame(CLOSE, received.payload[:2])
-            except Ended:
-                pass
         self.expect_end()
         return received.payload[2:].decode()
 
@@ -274,7 +281,12 @@ class Peer:
 
 
 def handshake(
-    path: str = "/ws", *, method: str = "GET", version: str = "HTTP/1.1", add: Iterable[str] = (), without: Iterable[str] = ()
+    path: str = "/ws",
+    *,
+    method: str = "GET",
+    version: str = "HTTP/1.1",
+    add: Iterable[str] = (),
+    without: Iterable[str] = (),
 ) -> bytes:
     """Return an upgrade request with header lines added, replaced (same name) or left out."""
     key = base64.b64encode(os.urandom(16)).decode()
@@ -342,7 +354,7 @@ def bomb(size: int) -> bytes:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = bytes(1 << 20)
     parts = [compressor.compress(block) for _ in range(size >> 20)]
-    return b"".join(parts + [compressor.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(b"\x00\x00\xff\xff")
+    return b"".join([*parts, compressor.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(b"\x00\x00\xff\xff")
 
 
 class Subscriber(Peer):
@@ -410,8 +422,8 @@ class Subscriber(Peer):
 class Canary:
     """A healthy client: publishes to its own channel at a steady rate and times the way back.
 
-    Use it as a context manager around the abuse; on leaving, it has checked order and completeness, and ``latencies``
-    (seconds) can be judged.
+    Use it as a context manager around the abuse; on leaving, it has checked order and completeness, and
+    ``latencies`` (seconds) can be judged.
     """
 
     def __init__(self, address: tuple[str, int], *, every: float = 0.005, channel: str = "canary") -> None:
@@ -424,7 +436,10 @@ class Canary:
 
     def _live(self) -> None:
         try:
-            with Subscriber(self.address, [self.channel], name="canary") as reader, Peer(self.address) as writer:
+            with (
+                Subscriber(self.address, [self.channel], name="canary") as reader,
+                Peer(self.address) as writer,
+            ):
                 writer.upgrade()
                 writer.read_json("connection_established")
                 while not self._stop.wait(self.every):
@@ -443,7 +458,9 @@ class Canary:
         with self._beats:
             target = len(self.latencies) + count
             alive = self._beats.wait_for(lambda: len(self.latencies) >= target or self.errors, seconds)
-        assert alive and not self.errors, f"the canary stopped after {len(self.latencies)} beats: {self.errors}"
+        assert alive and not self.errors, (
+            f"the canary stopped after {len(self.latencies)} beats: {self.errors}"
+        )
 
     def quantile(self, part: float) -> float:
         ordered = sorted(self.latencies)
@@ -464,7 +481,7 @@ class Canary:
 
 @dataclass
 class Ledger:
-    """Who published what and who got what. All claims about loss rest on it, none on the server's own counters."""
+    """Who published what and who got what. Claims about loss rest on it, not on the server's counters."""
 
     publications: dict[str, dict[int, str]] = field(default_factory=dict)
     starts: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The server of the socket tests: every channel open, clients may publish, ``/echo`` sends every message back.
+"""The server of the socket tests: every channel open, clients may publish, ``/echo`` sends messages back.
 
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
@@ -14,7 +14,7 @@ from umbel import Client, Umbel, WebSocket
 def main() -> None:
     options = json.loads(sys.argv[1])
     app = Umbel(**options["settings"])
-    app.channel("{name:path}", open=True, publish=True, history=options["history"])
+    app.channel("{name:path}", open=True, publish=True, history=options["history"], history_bytes=64 << 20)
 
     @app.websocket("/echo")
     async def echo(websocket: WebSocket) -> None:

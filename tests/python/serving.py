@@ -1,4 +1,4 @@
-"""Servers as processes of their own, for tests that need a socket: start, wait until ready, stop, look inside."""
+"""Servers as processes, for tests that need a socket: start, wait until ready, stop, look inside."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class Server:
 
     def _collect(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._arrived:
-                self.lines.append(line.rstrip("\n"))
-                self._arrived.notify_all()
+        with self.process.stdout as lines:
+            for line in lines:
+                with self._arrived:
+                    self.lines.append(line.rstrip("\n"))
+                    self._arrived.notify_all()
         with self._arrived:
             self.process.wait()
             self._arrived.notify_all()
@@ -82,7 +83,9 @@ class Server:
                 return found is not None or self.process.returncode is not None
 
             self._arrived.wait_for(search, seconds)
-        assert found, f"no line like {pattern!r} from {self.command} (status {self.process.poll()}):\n{self.output}"
+        assert found, (
+            f"no line like {pattern!r} from {self.command} (status {self.process.poll()}):\n{self.output}"
+        )
         return found
 
     def wait_ready(self) -> Server:
@@ -101,7 +104,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError(f"SIGTERM did not end the server in {STOPPED} s:\n{self.output}") from None
+                raise AssertionError(
+                    f"SIGTERM did not end the server in {STOPPED} s:\n{self.output}"
+                ) from None
         self._reader.join(5)
         return self.process.returncode
 
@@ -148,7 +153,7 @@ def example(name: str, *arguments: str) -> Server:
 
 
 def served(history: int = 1000, **settings: object) -> Server:
-    """Start the server of these tests (served.py) with settings of its own; ``UMBEL_TEST_SERVER`` names another script."""
+    """Start served.py with settings of its own. ``UMBEL_TEST_SERVER`` names another script."""
     script = os.environ.get("UMBEL_TEST_SERVER", pathlib.Path(__file__).with_name("served.py"))
     options = {"host": "127.0.0.1", "port": 0, **settings}
     return Server(sys.executable, script, json.dumps({"history": history, "settings": options}))
@@ -162,7 +167,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
-    """Look again and again until the condition holds; fail after so many seconds. The one place that pauses."""
+    """Look until the condition holds; fail after so many seconds. The one place that pauses."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

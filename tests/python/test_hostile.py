@@ -1,10 +1,12 @@
 """What hostile and broken clients meet, through a socket: one test per rule for the wiring.
 
-The rules themselves are tested without sockets beside the codecs; the letters are the rows of docs/reliability.md.
+The rules themselves are tested without sockets, beside the codecs. A letter and a number in a comment is the
+row of the checklist of hostile input: A handshake, B frames, C compression, F slow readers, I host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -55,7 +57,7 @@ def server() -> Iterator[Server]:
 def strict() -> Iterator[Server]:
     """A server with small limits and short deadlines."""
     limits = {"max_message": 64 * KIB, "handshake_timeout": 0.3, "write_timeout": 1.0, "close_timeout": 0.5}
-    with running(served(history=100, **limits)) as process:
+    with running(served(**limits)) as process:
         yield process
 
 
@@ -77,7 +79,7 @@ def assert_alive(peer: Peer) -> None:
     assert received.payload == b"alive?"
 
 
-# ------------------------------------------------------------------------------------------------ A: handshake, HTTP
+# --------------------------------------------------------------------------------------- A: handshake, HTTP
 
 
 def test_silence_before_the_request_is_closed_at_the_deadline(strict: Server) -> None:  # A1
@@ -86,7 +88,6 @@ def test_silence_before_the_request_is_closed_at_the_deadline(strict: Server) ->
     silent = [Peer(strict.address) for _ in range(100)]
     for peer in silent:
         assert peer.expect_end(5) == b""
-        peer.socket.close()
     assert 0.2 < time.monotonic() - began < 3
     wait_until(lambda: strict.descriptors() <= before, "all descriptors are free again")
 
@@ -125,12 +126,12 @@ def test_a_slow_request_ends_at_the_deadline_whatever_trickles_in(strict: Server
         pytest.param(handshake("/" + "x" * 64 * KIB), 414, id="path of 64 KiB"),
     ],
 )
-def test_an_oversized_request_is_refused_with_the_reason(server: Server, request_bytes: bytes, status: int) -> None:  # A4
+def test_an_oversized_request_is_refused_with_the_reason(
+    server: Server, request_bytes: bytes, status: int
+) -> None:  # A4
     with Canary(server.address) as canary, Peer(server.address) as peer:
-        try:
+        with contextlib.suppress(Ended):  # refused while it was still being sent
             peer.send(request_bytes)
-        except Ended:  # refused while it was still being sent
-            pass
         assert peer.response().status == status
         peer.expect_end()
         canary.wait_beats(5)
@@ -173,13 +174,19 @@ def test_upgrade_and_connection_are_lists_without_case(server: Server, headers: 
         pytest.param(handshake(add=["Sec-WebSocket-Version: 12"]), {426}, id="version 12"),
         pytest.param(handshake(without=["Sec-WebSocket-Version"]), {400, 426}, id="no version"),
         pytest.param(handshake(without=["Sec-WebSocket-Key"]), {400}, id="no key"),
-        pytest.param(handshake(add=["Sec-WebSocket-Key: " + "AAAAAAAAAAAAAAAAAAAAAA=="] * 2), {400}, id="two keys"),
+        pytest.param(
+            handshake(add=["Sec-WebSocket-Key: " + "AAAAAAAAAAAAAAAAAAAAAA=="] * 2), {400}, id="two keys"
+        ),
         pytest.param(handshake(add=["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA"]), {400}, id="key of 15 bytes"),
-        pytest.param(handshake(add=["Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!=="]), {400}, id="key not base64"),
+        pytest.param(
+            handshake(add=["Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!=="]), {400}, id="key not base64"
+        ),
         pytest.param(handshake(method="POST", add=["Content-Length: 0"]), {400, 405}, id="POST"),
         pytest.param(handshake(version="HTTP/1.0"), {400, 426, 505}, id="HTTP/1.0"),
         pytest.param(handshake(add=["Content-Length: 30"]) + b"x" * 30, {400}, id="body by length"),
-        pytest.param(handshake(add=["Transfer-Encoding: chunked"]) + b"0\r\n\r\n", {400}, id="body in chunks"),
+        pytest.param(
+            handshake(add=["Transfer-Encoding: chunked"]) + b"0\r\n\r\n", {400}, id="body in chunks"
+        ),
         pytest.param(handshake().replace(b"\r\n", b"\n"), {400}, id="bare LF"),
         pytest.param(handshake(add=["X-Folded: a\r\n b"]), {400}, id="folded header"),
         pytest.param(handshake(add=["X-Space : a"]), {400}, id="space before the colon"),
@@ -212,12 +219,14 @@ def test_a_body_of_an_upgrade_is_never_read_as_a_request(server: Server) -> None
 
 def test_h2c_is_not_upgraded_to(server: Server) -> None:  # A15
     with Peer(server.address) as peer:
-        peer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")
+        peer.send(
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        )
         peer.send(b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
         assert peer.response().status != 101
 
 
-# -------------------------------------------------------------------------------------------------------- B: frames
+# ------------------------------------------------------------------------------------------------ B: frames
 
 
 ILLEGAL = {
@@ -249,7 +258,9 @@ def test_an_illegal_frame_closes_with_1002(server: Server, data: bytes, path: st
         assert peer.expect_close(1002), "the reason should say what was wrong"
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ok\xe2\x82"], ids=repr)
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"ok\xe2\x82"], ids=repr
+)
 def test_invalid_utf8_closes_with_1007(server: Server, data: bytes) -> None:  # B8
     with connect(server) as peer:
         peer.send_frame(TEXT, data)
@@ -330,7 +341,9 @@ def test_a_ping_flood_that_reads_is_answered_at_most_once_each(server: Server) -
         seen: list[int] = []
         while not seen or seen[-1] != 999:
             seen.append(int(peer.read_frame().payload))
-        assert seen == sorted(set(seen)), "pongs may be skipped (RFC 6455 §5.5.3), not doubled or out of order"
+        assert seen == sorted(set(seen)), (
+            "pongs may be skipped (RFC 6455 §5.5.3), not doubled or out of order"
+        )
 
 
 def ended(peer: Peer) -> bool:
@@ -425,7 +438,9 @@ def test_bad_json_gets_an_error_and_the_connection_stays(server: Server, text: s
     ],
     ids=str,
 )
-def test_a_bad_message_gets_an_error_with_its_id(server: Server, message: dict[str, object], code: str) -> None:  # B24
+def test_a_bad_message_gets_an_error_with_its_id(
+    server: Server, message: dict[str, object], code: str
+) -> None:  # B24
     with connect(server, "/ws") as peer:
         peer.send_json(message)
         answer = peer.read_json()
@@ -448,7 +463,7 @@ def test_binary_is_refused_on_the_text_protocol(server: Server) -> None:  # B25
         peer.expect_close(1003)
 
 
-# --------------------------------------------------------------------------------------------------- C: compression
+# ------------------------------------------------------------------------------------------- C: compression
 
 
 @pytest.mark.parametrize("shape", ["one frame", "fragments"])
@@ -459,7 +474,9 @@ def test_a_bomb_is_stopped_at_the_limit(strict: Server, shape: str) -> None:  # 
         before = strict.resident()
         cpu = strict.cpu_seconds()
         try:
-            if shape == "one frame":  # 1000 times smaller on the wire than its content, so the declared length is legal
+            if (
+                shape == "one frame"
+            ):  # 1000 times smaller on the wire than its content, so the declared length is legal
                 peer.send_frame(TEXT, payload, rsv=4)
             else:
                 peer.send_frame(TEXT, payload[:16], rsv=4, fin=False)
@@ -490,7 +507,9 @@ def test_a_bomb_is_stopped_at_the_limit(strict: Server, shape: str) -> None:  # 
         ("permessage-bzip2, permessage-deflate", True),
     ],
 )
-def test_each_offer_is_accepted_or_declined_never_an_error(server: Server, offer: str, accepted: bool) -> None:  # C4
+def test_each_offer_is_accepted_or_declined_never_an_error(
+    server: Server, offer: str, accepted: bool
+) -> None:  # C4
     with Peer(server.address) as peer:
         response = peer.upgrade("/echo", headers=[f"Sec-WebSocket-Extensions: {offer}"])
         assert ("sec-websocket-extensions" in response.headers) == accepted
@@ -499,7 +518,9 @@ def test_each_offer_is_accepted_or_declined_never_an_error(server: Server, offer
         assert peer.read_message() == text
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff\xff", deflated(b"x" * 1000)[:-3] + b"\xff\x07", b"\x06"], ids=repr)
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff", deflated(b"x" * 1000)[:-3] + b"\xff\x07", b"\x06"], ids=repr
+)
 def test_a_broken_deflate_stream_closes_the_connection(server: Server, data: bytes) -> None:  # C5
     with connect(server, deflate=True) as peer:
         peer.send_frame(TEXT, data, rsv=4)
@@ -508,7 +529,11 @@ def test_a_broken_deflate_stream_closes_the_connection(server: Server, data: byt
 
 def test_compressed_and_plain_messages_may_share_a_packet(server: Server) -> None:  # C6
     with connect(server, deflate=True) as peer:
-        peer.send(frame(TEXT, deflated(b"first"), rsv=4) + frame(TEXT, b"second") + frame(TEXT, deflated(b"third"), rsv=4))
+        peer.send(
+            frame(TEXT, deflated(b"first"), rsv=4)
+            + frame(TEXT, b"second")
+            + frame(TEXT, deflated(b"third"), rsv=4)
+        )
         assert [peer.read_message() for _ in range(3)] == [b"first", b"second", b"third"]
 
 
@@ -527,18 +552,19 @@ def test_plain_and_compressed_readers_of_one_channel_get_the_same(server: Server
             peer.read_json("subscription_established")
         plain.send_json({"type": "publish", "channel": "mixed", "data": text})
         received = packed.read_frame()
-        assert received.rsv == 4 and len(received.payload) < len(text) / 4
+        assert received.rsv == 4
+        assert len(received.payload) < len(text) / 4
         assert json.loads(packed.inflate(received.payload))["updates"][0]["data"] == text
         assert plain.read_json("batched_updates")["updates"][0]["data"] == text
 
 
-# ------------------------------------------------------------------------------------------------ F: slow readers
+# ------------------------------------------------------------------------------------------ F: slow readers
 
 
 def test_a_reader_that_falls_behind_is_told_every_gap(strict: Server) -> None:  # F1 F3
     ledger = Ledger()
-    data = "x" * 8 * KIB
-    count = 3000
+    data = "x" * 2 * KIB
+    count = 5000  # far more than the log's 1000 entries and what the kernel holds
     with (
         Subscriber(strict.address, ["feed"], ledger, "slow", receive_buffer=4 * KIB) as slow,
         Subscriber(strict.address, ["feed"], ledger, "healthy") as healthy,
@@ -552,7 +578,8 @@ def test_a_reader_that_falls_behind_is_told_every_gap(strict: Server) -> None:  
             last = healthy.publish("feed", [number, data])
         healthy.read_until("feed", last)
         assert canary.quantile(0.5) < 10 * calm + 0.05
-        assert strict.resident() - before < 100 * 9 * KIB + 256 * KIB + NOISE, "a log of 100 entries, and one frame"
+        log = 1000 * 3 * KIB
+        assert strict.resident() - before < log + 256 * KIB + NOISE
         slow.read_until("feed", last, 20)
         assert ledger.first_difference() is None
         assert ledger.lost("healthy", "feed") == 0
@@ -583,7 +610,7 @@ def test_echo_stops_reading_from_a_client_that_does_not_read(server: Server) -> 
     assert server.peak() - before < 4 * MIB
 
 
-# ----------------------------------------------------------------------------------------------------------- I: host
+# -------------------------------------------------------------------------------------------------- I: host
 
 
 def test_running_out_of_descriptors_is_survived() -> None:  # I1
@@ -599,17 +626,21 @@ def test_running_out_of_descriptors_is_survived() -> None:  # I1
         used = server.cpu_seconds() - cpu
         assert beats > 20, "existing clients go on"
         assert used < 0.1 + beats * 0.002, f"{used:.2f} s of CPU in a second: the accept loop spins"
-        assert server.output.lower().count("descriptor") in (1, 2), f"one line should say so:\n{server.output}"
+        said = [line for line in server.lines if "descriptor" in line.lower()]
+        assert len(said) in (1, 2), f"one line in ten seconds should say so:\n{server.output}"
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
-        wait_until(lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 3)
+        wait_until(
+            lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 3
+        )
         for peer in crowd:
             peer.socket.close()
 
 
 def test_a_port_in_use_is_named_in_the_error(server: Server) -> None:  # I7
     second = served(port=server.port)
-    assert second.process.wait(20) not in (0, None)
     second.wait_line(rf"\b{server.port}\b")
+    second.process.wait(20)
+    assert second.stop() not in (0, None)
     assert "Traceback" not in second.output
 
 
