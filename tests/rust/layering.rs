@@ -103,7 +103,11 @@ fn python_modules_import_only_what_stands_below_them() {
                 name => vec![name.split('.').next().unwrap()],
             };
             for import in imported {
-                assert!(rank(import) < rank(&own), "{}: imports {import}, which stands above", path.display());
+                assert!(
+                    rank(import) < rank(&own),
+                    "{}: imports {import}, which stands above",
+                    path.display()
+                );
             }
         }
     }
@@ -111,7 +115,14 @@ fn python_modules_import_only_what_stands_below_them() {
 
 #[test]
 fn files_are_small_and_their_names_say_something() {
-    let places = [("src", "rs"), ("tests", "rs"), ("benches", "rs"), ("python", "py"), ("tests", "py"), ("benches", "py")];
+    let places = [
+        ("src", "rs"),
+        ("tests", "rs"),
+        ("benches", "rs"),
+        ("python", "py"),
+        ("tests", "py"),
+        ("benches", "py"),
+    ];
     for (place, extension) in places {
         for path in files(place, extension) {
             let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
