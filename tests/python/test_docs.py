@@ -1,4 +1,4 @@
-"""What the documentation says, compared with what is there: examples, messages, codes, settings, constants."""
+"""What the documentation says, compared with what is there: examples, messages, codes, settings, bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import jsonschema
 import pytest
 import websockets
 from serving import ROOT, Server, running
-
 from umbel import Settings, _core
 from umbel.settings import PYTHON_ONLY
 
@@ -152,8 +151,8 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_the_close_codes_are_those_of_the_core() -> None:
-    documented = [(int(code), words(name)[0], meaning, back == "yes")
-                  for code, name, meaning, back in rows(PROTOCOL, "| code | name |")]  # fmt: skip
+    table = rows(PROTOCOL, "| code | name |")
+    documented = [(int(code), words(name)[0], meaning, back == "yes") for code, name, meaning, back in table]
     assert documented == _core.CLOSE_CODES
 
 
@@ -174,11 +173,10 @@ def test_the_error_codes_are_those_that_are_sent() -> None:
 
 
 def test_the_page_of_settings_repeats_the_class() -> None:
-    text = inspect.getdoc(Settings) or ""
-    meanings = {name: " ".join(body.split()).replace("``", "`")
-                for name, body in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)}  # fmt: skip
-    page = {words(name)[0]: (words(default)[0], meaning)
-            for name, default, meaning in rows(source("docs/settings.md"), "| setting |")}  # fmt: skip
+    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", inspect.getdoc(Settings) or "", re.MULTILINE)
+    meanings = {name: " ".join(body.split()).replace("``", "`") for name, body in entries}
+    table = rows(source("docs/settings.md"), "| setting |")
+    page = {words(name)[0]: (words(default)[0], meaning) for name, default, meaning in table}
     names = [field.name for field in fields(Settings)]
     assert list(page) == list(meanings) == names
     for field in fields(Settings):

@@ -41,7 +41,8 @@ async def main():
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         key = base64.b64encode(os.urandom(16)).decode()
         writer.write(
-            f"GET /ws HTTP/1.1\\r\\nHost: 127.0.0.1:{port}\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+            f"GET /ws HTTP/1.1\\r\\nHost: 127.0.0.1:{port}\\r\\n"
+            "Upgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
             f"Sec-WebSocket-Key: {key}\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n".encode()
         )
         head = await reader.readuntil(b"\\r\\n\\r\\n")

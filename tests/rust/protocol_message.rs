@@ -152,13 +152,12 @@ fn every_server_message_is_as_the_protocol_says() {
         heartbeat: 25,
         tick: 16,
         reconnect_window: 5000,
-        position: ("e", 0),
         timestamp: now,
     };
     assert_eq!(
         written(|out| message::connection_established(&established, out)),
         json!({"type": "connection_established", "clientId": "c\"1", "heartbeat": 25, "tick": 16, "reconnectWindow": 5000,
-            "position": {"epoch": "e", "offset": 0}, "timestamp": time})
+            "timestamp": time})
     );
     let subscription =
         message::SubscriptionEstablished { channel: "a", epoch: "e", offset: 9, recovered: true, id };
@@ -230,7 +229,6 @@ fn the_schema_names_every_message_and_its_required_fields() {
         heartbeat: 25,
         tick: 16,
         reconnect_window: 5000,
-        position: ("e", 0),
         timestamp: now,
     };
     let subscription =
