@@ -4,7 +4,7 @@
 //! stays within its bound, and what one reader accepts a second one reads alike.
 
 use umbel::protocol::ProtocolError;
-use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, Inflater, Parameters};
+use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, History, Inflater, Parameters};
 use umbel::protocol::handshake::{Origins, Policy, upgrade};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
 use umbel::protocol::message;
@@ -102,10 +102,10 @@ pub fn deflate(data: &[u8]) {
     const LIMIT: usize = 100_000;
     let mut inflater = Inflater::new();
     let plain = inflater.inflate(data, LIMIT).map(<[u8]>::to_vec);
-    let mut history = Vec::new();
-    let with_history = inflater.inflate_with_history(data, LIMIT, &mut history, 15).map(<[u8]>::to_vec);
+    let mut history = History::new(15);
+    let with_history = inflater.inflate_with_history(data, LIMIT, &mut history).map(<[u8]>::to_vec);
     assert_eq!(plain, with_history);
-    assert!(history.len() <= 32 * 1024 && inflater.held_bytes() <= LIMIT + 64 * 1024);
+    assert!(history.held_bytes() <= 32 * 1024 && inflater.held_bytes() <= LIMIT + 64 * 1024);
     if let Ok(message) = plain {
         assert!(message.len() <= LIMIT);
         let mut wire = Vec::new();
