@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use umbel::moment::Moment;
 use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
+use umbel::publication::{Publication, head};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
     let error = parse(text).expect_err(text);
@@ -201,10 +203,9 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(message::BATCH_PREFIX);
-        message::update(b"\"x\"", 5, b"{\"a\":1}", out);
+        Publication::new(&head("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
         out.push(b',');
-        let from = message::update(b"\"y\"", 9, b"[]", out);
-        out.splice(from..from, *b"\"from\":6,");
+        Publication::new(&head("y"), 9, None, b"[]", Moment::default()).write(6, out);
         message::batch_suffix(2, now, out);
     });
     assert_eq!(
