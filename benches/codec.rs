@@ -4,12 +4,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use umbel::moment::Moment;
 use umbel::protocol::deflate::{Compressor, Inflater, stored};
 use umbel::protocol::frame::{self, Opcode};
 use umbel::protocol::mask::unmask;
-use umbel::protocol::message::{Timestamp, batch_suffix, parse, push_string, update};
+use umbel::protocol::message::{Timestamp, batch_suffix, parse, push_string};
 use umbel::protocol::utf8::Validator;
 use umbel::protocol::websocket::{Event, WebSocket};
+use umbel::publication::{Publication, head};
 
 /// A batch as it goes over the wire: updates that resemble each other, with numbers that do not.
 fn batch(bytes: usize) -> Vec<u8> {
@@ -21,7 +23,8 @@ fn batch(bytes: usize) -> Vec<u8> {
             "{{\"type\":\"task_update\",\"id\":\"t-{state:08x}\",\"title\":\"Task {}\"}}",
             state % 997
         );
-        update(b"\"task:board-17\"", offset, data.as_bytes(), &mut out);
+        Publication::new(&head("task:board-17"), offset, None, data.as_bytes(), Moment::default())
+            .write(offset - 1, &mut out);
         if out.len() >= bytes {
             break;
         }

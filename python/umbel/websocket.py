@@ -197,6 +197,6 @@ HIGH_MARK: Final = HIGH_WATER
 passed."""
 
 MOST_MESSAGES: Final = 64
-MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 128 << 10
 """Received and not yet taken by the function, when reading stops: messages, and bytes (characters of
 text)."""
