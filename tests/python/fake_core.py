@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-
 from umbel import _core
 
 
@@ -128,7 +127,7 @@ class FakeCore:
         return None if client in self.gone else self.waiting
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("admit", "close", "subscribe", "unsubscribe", "answer_subscribe", "answer_publish", "pause", "resume"):
+        if name not in ("admit", "close", "subscribe", "unsubscribe", "answer", "pause", "resume"):
             raise AttributeError(name)
 
         def call(client: int, *arguments: Any) -> bool:
