@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class FakeHandshake:
 
 
 class FakeCore:
-    """Has the methods of Core. `calls` lists what was called, without publish, send and reply, which have lists."""
+    """Has the methods of Core. `calls` lists what was called; publish, send and reply have their own."""
 
     made: FakeCore | None = None
 
@@ -98,10 +99,8 @@ class FakeCore:
         batch = [self.events.popleft() for _ in range(min(limit, len(self.events)))]
         if not self.events:
             os.set_blocking(self._reader, False)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
-            except BlockingIOError:
-                pass
         return batch
 
     def publish(self, channel: str, data: bytes, key: str | None = None) -> FakePosition:

@@ -1,10 +1,11 @@
-"""Ways to run a coroutine test: on a loop whose time is virtual, or on each of the event loops that Umbel supports."""
+"""Ways to run a coroutine test: on a loop whose time is virtual, or on each supported event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import importlib.util
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -57,8 +58,6 @@ def on_loops(test: Test) -> Callable[..., None]:
     def wrapper(*arguments: Any, loop_factory: Any, **keywords: Any) -> None:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(test(*arguments, **keywords))
-
-    import inspect
 
     signature = inspect.signature(test)
     parameter = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
