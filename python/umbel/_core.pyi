@@ -21,6 +21,7 @@ WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path 
 CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
 LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
 STOPPED: Final[int]  # (STOPPED,): every shard has ended
+ENDED: Final[int]  # (ENDED, client, code: int, reason: str): no more messages on a websocket path; close() says goodbye
 
 @final
 class Position:

@@ -91,6 +91,7 @@ class Dispatcher:
             _core.TEXT: self._socket_message,
             _core.BINARY: self._socket_message,
             _core.WRITABLE: self._writable,
+            _core.ENDED: self._socket_ended,
             _core.CLOSED: self._closed,
             _core.LOG: self._log,
             _core.STOPPED: stopped,
@@ -358,6 +359,10 @@ class Dispatcher:
     def _socket_message(self, key: int, message: str | bytes) -> None:
         if socket := self._sockets.get(key):
             socket._received(message)
+
+    def _socket_ended(self, key: int, code: int, reason: str) -> None:
+        if socket := self._sockets.get(key):
+            socket._input_ended(code, reason)
 
     def _writable(self, key: int) -> None:
         if socket := self._sockets.get(key):

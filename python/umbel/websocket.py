@@ -30,6 +30,7 @@ class WebSocket:
         "_core",
         "_end",
         "_ended",
+        "_exhausted",
         "_held",
         "_key",
         "_loop",
@@ -55,6 +56,7 @@ class WebSocket:
         self._wake: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._end: ConnectionClosed | None = None
+        self._exhausted: ConnectionClosed | None = None
         self._ended: asyncio.Future[None] | None = None
 
     @property
@@ -80,8 +82,8 @@ class WebSocket:
             RuntimeError: if another task waits already.
         """
         while not self._messages:
-            if self._end is not None:
-                raise ConnectionClosed(self._end.code, self._end.reason)
+            if end := self._exhausted or self._end:
+                raise ConnectionClosed(end.code, end.reason)
             if self._wake is not None:
                 raise RuntimeError("another task is receiving from this websocket already")
             self._wake = self._loop.create_future()
@@ -168,6 +170,11 @@ class WebSocket:
     def _drained(self) -> None:
         wake(self._writable)
         self._writable = None
+
+    def _input_ended(self, code: int, reason: str) -> None:
+        """The other end sends no more, but still gets what this one has to say."""
+        self._exhausted = ConnectionClosed(code, reason)
+        wake(self._wake)
 
     def _closed(self, code: int, reason: str) -> None:
         self._end = ConnectionClosed(code, reason)

@@ -35,8 +35,19 @@ struct Queue {
 }
 
 /// Names of the kinds of events; the place in this list is the number in the tuple.
-pub const KINDS: [&str; 10] =
-    ["OPEN", "MESSAGE", "SUBSCRIBE", "PUBLISH", "TEXT", "BINARY", "WRITABLE", "CLOSED", "LOG", "STOPPED"];
+pub const KINDS: [&str; 11] = [
+    "OPEN",
+    "MESSAGE",
+    "SUBSCRIBE",
+    "PUBLISH",
+    "TEXT",
+    "BINARY",
+    "WRITABLE",
+    "CLOSED",
+    "LOG",
+    "STOPPED",
+    "ENDED",
+];
 
 impl Bridge {
     /// # Errors
@@ -116,6 +127,7 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Closed { client, code, reason } => (7, client.0, code, reason).into_pyobject(py),
         Event::Log { level, text } => (8, level as u8, text).into_pyobject(py),
         Event::Stopped => (9,).into_pyobject(py),
+        Event::Ended { client, code, reason } => (10, client.0, code, reason).into_pyobject(py),
     }
 }
 

@@ -97,11 +97,16 @@ impl Keepalive {
         self.stalled = waiting.then(|| self.stalled.unwrap_or(now));
     }
 
-    /// Our close frame, or our last response, went out.
+    /// The peer has ended its side; we end ours in the close time.
     pub fn closing(&mut self, now: Moment) {
         if self.stage != Stage::Closing {
-            (self.stage, self.since) = (Stage::Closing, now);
+            self.last_said(now);
         }
+    }
+
+    /// Our close frame, or our last response, went out; the peer has the close time to end its side.
+    pub fn last_said(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Closing, now);
     }
 
     /// The earliest moment at which [`Keepalive::check`] may have something to say.
@@ -249,7 +254,7 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_end_its_side_is_dropped() {
         let mut keepalive = open();
-        keepalive.closing(at(3));
+        keepalive.last_said(at(3));
         assert_eq!(keepalive.check(at(4), true, &LIMITS), Verdict::Wait(at(8)));
         assert_eq!(keepalive.check(at(8), true, &LIMITS), Verdict::Drop);
     }

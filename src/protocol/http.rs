@@ -97,7 +97,7 @@ impl HeadReader {
 
     /// Refuses what is not HTTP, and a long target, without waiting for the end of the line.
     fn check_request_line(&self, byte: u8, buffered: &[u8], limits: &HeadLimits) -> Result<(), HttpError> {
-        if byte < b' ' && byte != b'\r' || byte > b'~' {
+        if byte < b' ' && byte != b'\r' || byte > b'~' || self.scanned == 0 && byte == b' ' {
             return Err(HttpError::BAD_REQUEST_LINE);
         }
         let start = &buffered[..=self.scanned];

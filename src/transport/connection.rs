@@ -86,6 +86,8 @@ pub(crate) struct Extra {
     pub backlog: Option<Arc<AtomicUsize>>,
     /// How many of those lie in the outbox.
     pub parked: usize,
+    /// A websocket route whose client has ended: our close frame, and the code and reason the application is told.
+    pub ending: Option<(Vec<u8>, u16, String)>,
 }
 
 /// A question to the application.
@@ -180,8 +182,12 @@ impl Connection {
         match self.phase {
             Phase::Head(_) | Phase::Closing { .. } => true,
             Phase::Asked(_) => false,
-            Phase::Open(_) => !self.paused && answering,
+            Phase::Open(_) => !self.paused && answering && !self.is_ending(),
         }
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
     }
 
     /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.

@@ -45,6 +45,13 @@ pub enum Event {
         client: ClientId,
         data: Bytes,
     },
+    /// The client of a websocket route sends no more: it closed, or was wrong. What the application has still to say is
+    /// delivered; the close frame goes when the application closes, at the latest after the close time.
+    Ended {
+        client: ClientId,
+        code: u16,
+        reason: String,
+    },
     /// What the application had sent on a websocket route was taken by the socket.
     Writable {
         client: ClientId,

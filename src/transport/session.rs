@@ -77,7 +77,9 @@ impl Shard {
         protocol.websocket = websocket;
         connection.unread = chunk[taken..].to_vec();
         if let Some(error) = fault {
-            self.close(key, error.code(), &error.to_string());
+            let mut bytes = Vec::new();
+            frame::close_frame(error.code(), &error.to_string(), &mut bytes);
+            self.end(key, bytes, error.code().get(), &error.to_string());
         } else if !allowed {
             self.close(key, CloseCode::POLICY, "too many frames");
         } else if self.held > self.shared.config.max_held_bytes {
@@ -98,7 +100,7 @@ impl Shard {
                     Some(code) => frame::close_frame(code, "", &mut answer),
                     None => frame::empty_close_frame(&mut answer),
                 }
-                self.say_last(key, &answer, code.map_or(NO_CODE, CloseCode::get), reason);
+                self.end(key, answer, code.map_or(NO_CODE, CloseCode::get), reason);
                 return false;
             }
             Frame::Text(text) if is_route => {
@@ -125,6 +127,20 @@ impl Shard {
         }
         let Some(connection) = self.connections.get(key as usize) else { return false };
         connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
+    }
+
+    /// The client closes, or was wrong. On a websocket route the application first answers what came before.
+    fn end(&mut self, key: ReaderKey, last: Vec<u8>, code: u16, reason: &str) {
+        self.flush_replies(key);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let client = connection.id;
+        if connection.extra.as_ref().is_none_or(|extra| extra.backlog.is_none()) {
+            return self.say_last(key, &last, code, reason);
+        }
+        connection.extra().ending = Some((last, code, reason.to_owned()));
+        connection.keepalive.closing(self.now);
+        self.shared.inbox.push(Event::Ended { client, code, reason: reason.to_owned() });
+        self.schedule(key);
     }
 
     fn on_text(&mut self, key: ReaderKey, text: &str) {

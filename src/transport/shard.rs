@@ -308,6 +308,9 @@ impl Shard {
             Phase::Open(_) | Phase::Asked(_) => {}
             Phase::Head(_) | Phase::Closing { .. } => return,
         }
+        if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
+            return self.say_last(key, &bytes, code, &reason);
+        }
         let mut bytes = Vec::new();
         frame::close_frame(code, reason, &mut bytes);
         self.say_last(key, &bytes, code.get(), reason);
@@ -322,7 +325,7 @@ impl Shard {
         connection.phase = Phase::Closing { ended: false };
         connection.unread = Vec::new();
         connection.extra = None;
-        connection.keepalive.closing(self.now);
+        connection.keepalive.last_said(self.now);
         let mut sent = 0;
         let delivery = connection.deliver(Outgoing::Own(bytes), self.now, &mut sent);
         if delivery == Delivery::Refused {
@@ -417,6 +420,7 @@ impl Shard {
                 Verdict::Ping => self.ping(key),
                 Verdict::Late => self.late(key),
                 Verdict::Close(code, reason) => self.close(key, code, reason),
+                Verdict::Drop if connection.is_ending() => self.close(key, CloseCode::NORMAL, ""),
                 Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
             }
             self.schedule(key);

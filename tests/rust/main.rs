@@ -1,2 +1,9 @@
 //! One binary for all Rust tests that need more than one module.
+mod protocol_client;
+mod protocol_deflate;
+mod protocol_fuzz;
+mod protocol_handshake;
+mod protocol_http;
+mod protocol_message;
 mod protocol_websocket;
+mod protocol_websocket_properties;

@@ -1,0 +1,231 @@
+"""Rows about what it costs and about trouble: CPU, memory, connects, a blocked interpreter, slow readers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from harness import Answer, Bench, Server
+from measure import (
+    ENVELOPE_BYTES,
+    Result,
+    floor_run,
+    judge,
+    loads,
+    need,
+    publisher_seconds,
+    thousands,
+    umbel_run,
+)
+
+
+def cpu(bench: Bench, connections: int, rate: float) -> Result:
+    """The floor program then sends as many frames of the same size at the same pace."""
+    count = bench.effort.connections(connections)
+    run = umbel_run(bench, count, rate, {"data_bytes": 128})
+    passes = run["frames_per_second"] / count
+    size = int(run["bytes_per_frame"]) - ENVELOPE_BYTES
+    floor = floor_run(bench, count, size, f"rate {passes:.4f}")
+    ratio = run["server_us_per_frame"] / floor["server_us_per_frame"]
+    publisher = publisher_seconds(run)
+    note = (
+        f"{run['server_us_per_frame']:.2f} and {floor['server_us_per_frame']:.2f} µs per frame, "
+        f"{run['messages_per_frame']:.1f} publications per frame; of it Python's publisher about "
+        f"{publisher / run['window_seconds'] * 100:.2f} %"
+    )
+    return Result(
+        f"{run['server_cpu_percent']:.2f} %",
+        f"{floor['server_cpu_percent']:.2f} %",
+        ratio,
+        judge(bench, ratio <= 1.1),
+        note,
+    )
+
+
+def idle(bench: Bench, connections: int) -> Result:
+    count = bench.effort.connections(connections)
+    seconds = 0.3 if bench.effort.name == "short" else 30
+    with bench.umbel(data_bytes=128) as umbel:
+        load = bench.load("idle", umbel, connections=count, deflate=True, seconds=seconds)
+        run = load.result()
+    need(run["live"] == count, "connections were lost")
+    used = run["server_cpu_percent"]
+    return Result(
+        f"{used:.2f} %", "0.5 %", used / 0.5, judge(bench, used < 0.5), f"{run['pings']} pings in {seconds} s"
+    )
+
+
+def publish_cost(bench: Bench, connections: int) -> Result:
+    count = bench.effort.connections(connections)
+    calls = 400 if bench.effort.name == "short" else 20_000
+    with bench.umbel(data_bytes=128) as umbel:
+        alone = umbel.ask(f"timeit {calls}", timeout=120)
+        load = bench.load("fanout", umbel, connections=count, wait=True, drain=0.5, seconds=0.1, warmup=0)
+        load.wait_ready()
+        watched = umbel.ask(f"timeit {calls}", timeout=120)
+        load.go()
+        run = load.result()
+    need(run["live"] == count, "connections were lost")
+    zero, many = alone["publish_cpu_ns"]["p50"] / 1000, watched["publish_cpu_ns"]["p50"] / 1000
+    wall = watched["publish_wall_ns"]["p50"] / 1000
+    return Result(
+        f"{many:.2f} µs",
+        f"{zero:.2f} µs (no subscriber)",
+        many / zero,
+        judge(bench, max(zero, many) < 1.5 and many < 1.25 * zero),
+        f"median of bursts, the caller's CPU; by the clock {wall:.2f} µs, where the flush shares the core",
+        {"alone": alone, "watched": watched},
+    )
+
+
+def memory(bench: Bench, connections: int, identity: bool) -> Result:
+    """Growth of the server's private memory; a first crowd comes and goes before, so that pools are warm."""
+    count = bench.effort.connections(connections)
+    limit = 4096 if identity else 2048
+    extra: dict[str, Any] = {"header": "X-User: someone-with-a-name"} if identity else {"no_subscribe": True}
+    with bench.umbel(data_bytes=128, identify=identity) as umbel:
+        warm = bench.load(
+            "idle", umbel, connections=max(1, count // 20), deflate=True, seconds=0.1, warmup=0, **extra
+        )
+        warm.result()
+        time.sleep(min(1.0, bench.effort.warmup))
+        before = umbel.memory()
+        load = bench.load("idle", umbel, connections=count, deflate=True, wait=True, seconds=0.1, **extra)
+        load.wait_ready()
+        time.sleep(bench.effort.warmup)
+        after = umbel.memory()
+        load.go()
+        run = load.result()
+    need(run["live"] == count, "connections were lost")
+    need(run["deflate_agreed"] == count, "permessage-deflate was not agreed")
+    each = (after - before) / count
+    note = f"private memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
+    return Result(
+        f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note
+    )
+
+
+def connects(bench: Bench) -> Result:
+    """Each connection is closed as soon as it is established; 200 are on their way at any moment."""
+    with bench.umbel(data_bytes=128) as umbel:
+        concurrency = 20 if bench.effort.name == "short" else 200
+        run = bench.load("connect", umbel, concurrency=concurrency, sources=8).result()
+    need(run["connects"] > 0, "no connection was established")
+    rate = run["connects_per_second"]
+    connect = run["connect_ms"]
+    note = (
+        f"mean {connect['mean']:.2f} ms, p99 {connect['p99']:.2f} ms; "
+        f"server CPU {run['server_cpu_percent']:.0f} %, {loads(run)}"
+    )
+    return Result(f"{thousands(rate)}/s", "20,000/s", rate / 20_000, judge(bench, rate >= 20_000), note)
+
+
+def reconnect(bench: Bench, connections: int) -> Result:
+    """All come at once, and stay."""
+    count = bench.effort.connections(connections)
+    with bench.umbel(data_bytes=128) as umbel:
+        run = bench.load(
+            "connect",
+            umbel,
+            connections=count,
+            concurrency=count,
+            hold=True,
+            deflate=True,
+            no_subscribe=True,
+            seconds=0.1,
+        ).result()
+    need(run["live"] == count, "connections were lost")
+    connect = run["connect_ms"]
+    note = f"p99 {connect['p99']:.0f} ms, all open {run['open_seconds']:.2f} s after the first connect()"
+    return Result(
+        f"mean {connect['mean']:.1f} ms",
+        "50 ms",
+        connect["mean"] / 50,
+        judge(bench, connect["mean"] < 50),
+        note,
+    )
+
+
+def blocked(bench: Bench, connections: int) -> Result:
+    """A handler holds the interpreter lock; a client publishes, others connect, pings are answered."""
+    count = bench.effort.connections(connections)
+    short = bench.effort.name == "short"
+    hold, seconds = (0.5, 0.6) if short else (3.0, 4.0)
+
+    def window(umbel: Server, block: bool) -> tuple[Answer, Answer | None]:
+        load = bench.load(
+            "fanout",
+            umbel,
+            connections=count,
+            wait=True,
+            publish_rate=50,
+            ping_rate=50,
+            seconds=seconds,
+            drain=0.5,
+        )
+        try:
+            load.wait_ready()
+            load.go()
+            time.sleep(bench.effort.warmup + 0.1)
+            newcomers = None
+            if block:
+                umbel.ask(f"block {hold}")
+                options = {
+                    "connections": 20,
+                    "hold": True,
+                    "warmup": 0,
+                    "seconds": 0.05,
+                    "timeout": hold + 10,
+                }
+                newcomers = bench.load("connect", umbel, no_subscribe=True, **options).result()
+            return load.result(), newcomers
+        finally:
+            load.end()
+
+    with bench.umbel(data_bytes=128) as umbel:
+        free, _ = window(umbel, block=False)
+        held, newcomers = window(umbel, block=True)
+    assert newcomers is not None
+    need(free["frames"] > 0 and held["frames"] > 0, "no frames in the window")
+    need(held["pong_ms"] is not None, "no ping was answered")
+    p95, base = held["latency_oldest_ms"]["p95"], free["latency_oldest_ms"]["p95"]
+    accepted = newcomers["connect_ms"]["max"] < hold * 500
+    share = held["frames"] / free["frames"]
+    note = (
+        f"{share * 100:.0f} % of the frames; "
+        f"pong p99 {held['pong_ms']['p99']:.1f} ms (free {free['pong_ms']['p99']:.1f}); "
+        f"{newcomers['connects']} connects meanwhile, the longest {newcomers['connect_ms']['max']:.1f} ms"
+    )
+    passed = p95 <= 1.1 * base and accepted and share > 0.95 and held["pong_ms"]["p99"] < hold * 500
+    return Result(f"p95 {p95:.2f} ms", f"{base:.2f} ms (free)", p95 / base, judge(bench, passed), note)
+
+
+def never_reading(bench: Bench, connections: int, slow: int) -> Result:
+    """The log is filled by the first window, without the slow ones; then memory may not grow."""
+    count = bench.effort.connections(connections)
+    slow = min(slow, count)
+    short = bench.effort.name == "short"
+    # Neither a heartbeat nor a write that makes no progress may end the slow ones while they are measured.
+    with bench.umbel(data_bytes=128, heartbeat=600, write_timeout=600) as umbel:
+        before = bench.fanout(umbel, "rate 1000", connections=count, drain=0.5)
+        load = bench.load(
+            "fanout", umbel, connections=count, slow=slow, wait=True, seconds=0.5 if short else 60, drain=0.5
+        )
+        try:
+            load.wait_ready()
+            quiet = umbel.memory()
+            umbel.ask("rate 1000")
+            load.go()
+            load.wait_window()
+            umbel.ask("rate 0")
+            loud = umbel.memory()
+            run = load.result()
+        finally:
+            load.end()
+    need(run["live"] == count, "connections were lost")
+    need(run["slow_open"] == slow, "slow readers were closed")
+    growth = loud - quiet
+    p95, base = run["latency_ms"]["p95"], before["latency_ms"]["p95"]
+    note = f"p95 of the others {p95:.2f} ms, without them {base:.2f} ms (× {p95 / base:.2f})"
+    passed = growth < 2**20 and p95 <= 1.1 * base
+    return Result(f"{growth / 2**20:.2f} MiB", "1 MiB", growth / 2**20, judge(bench, passed), note)

@@ -1,0 +1,185 @@
+//! The command line. Every option is `--name value`, or `--name` for a flag.
+
+use std::net::Ipv4Addr;
+
+/// How far a connection must get before it counts as open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// The 101 response.
+    Upgrade,
+    /// The first message after it, `connection_established`.
+    Established,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub host: Ipv4Addr,
+    pub port: u16,
+    pub path: String,
+    pub headers: Vec<String>,
+    /// Source addresses 127.0.0.1 … used in turn; one gives about 28,000 ports.
+    pub sources: u32,
+    pub connections: usize,
+    /// Connections being opened at the same time.
+    pub concurrency: usize,
+    /// No HTTP and no WebSocket handshake: the floor program's connections.
+    pub raw: bool,
+    pub until: Until,
+    pub deflate: bool,
+    pub subscribe: bool,
+    /// One channel is called `bench`; several are `bench-0`, `bench-1`, …
+    pub channels: usize,
+    pub per_connection: usize,
+    /// Draw each connection's channels at random instead of connection number modulo channels.
+    pub random: bool,
+    pub seed: u64,
+    /// Further connections that subscribe and then never read.
+    pub slow: usize,
+    /// Every n-th connection has each of its updates parsed, inflated and checked.
+    pub sample_every: usize,
+    /// Offsets may be missing without a `gap` (the floor program skips a full socket).
+    pub lossy: bool,
+    pub warmup: f64,
+    pub seconds: f64,
+    pub drain: f64,
+    /// Wait for the line `go` on stdin when all connections are open.
+    pub wait: bool,
+    pub cpu: Option<usize>,
+    pub server_pid: Option<i32>,
+    pub publish_rate: f64,
+    pub ping_rate: f64,
+    pub data_bytes: usize,
+    pub hold: bool,
+    pub churn: bool,
+    /// Give up when the connections are not open after this many seconds, or `go` does not come.
+    pub timeout: f64,
+}
+
+impl Options {
+    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(name) = words.next() {
+            if options.set_flag(&name) {
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
+            options.set(&name, &value)?;
+        }
+        if options.port == 0 && options.connections > 0 {
+            return Err("--port is required".into());
+        }
+        options.per_connection = options.per_connection.min(options.channels);
+        Ok(options)
+    }
+
+    fn set_flag(&mut self, name: &str) -> bool {
+        let flag = match name {
+            "--raw" => &mut self.raw,
+            "--deflate" => &mut self.deflate,
+            "--random" => &mut self.random,
+            "--wait" => &mut self.wait,
+            "--hold" => &mut self.hold,
+            "--lossy" => &mut self.lossy,
+            "--no-subscribe" => {
+                self.subscribe = false;
+                return true;
+            }
+            _ => return false,
+        };
+        *flag = true;
+        true
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "--host" => self.host = number(name, value)?,
+            "--port" => self.port = number(name, value)?,
+            "--path" => self.path = value.into(),
+            "--header" => self.headers.push(value.into()),
+            "--sources" => self.sources = number::<u32>(name, value)?.max(1),
+            "--connections" => self.connections = number(name, value)?,
+            "--concurrency" => self.concurrency = number::<usize>(name, value)?.max(1),
+            "--until" => {
+                self.until = match value {
+                    "upgrade" => Until::Upgrade,
+                    "established" => Until::Established,
+                    _ => return Err(format!("--until is upgrade or established, not {value:?}")),
+                }
+            }
+            "--channels" => self.channels = number::<usize>(name, value)?.max(1),
+            "--per-connection" => self.per_connection = number::<usize>(name, value)?.max(1),
+            "--seed" => self.seed = number(name, value)?,
+            "--slow" => self.slow = number(name, value)?,
+            "--sample-every" => self.sample_every = number::<usize>(name, value)?.max(1),
+            "--warmup" => self.warmup = number(name, value)?,
+            "--seconds" => self.seconds = number(name, value)?,
+            "--drain" => self.drain = number(name, value)?,
+            "--cpu" => self.cpu = Some(number(name, value)?),
+            "--server-pid" => self.server_pid = Some(number(name, value)?),
+            "--publish-rate" => self.publish_rate = number(name, value)?,
+            "--ping-rate" => self.ping_rate = number(name, value)?,
+            "--data-bytes" => self.data_bytes = number(name, value)?,
+            "--timeout" => self.timeout = number(name, value)?,
+            _ => return Err(format!("unknown option {name}")),
+        }
+        Ok(())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST,
+            port: 0,
+            path: "/ws".into(),
+            headers: Vec::new(),
+            sources: 1,
+            connections: 0,
+            concurrency: 200,
+            raw: false,
+            until: Until::Established,
+            deflate: false,
+            subscribe: true,
+            channels: 1,
+            per_connection: 1,
+            random: false,
+            seed: 1,
+            slow: 0,
+            sample_every: 100,
+            lossy: false,
+            warmup: 1.0,
+            seconds: 5.0,
+            drain: 0.0,
+            wait: false,
+            cpu: None,
+            server_pid: None,
+            publish_rate: 0.0,
+            ping_rate: 0.0,
+            data_bytes: 128,
+            hold: false,
+            churn: false,
+            timeout: 120.0,
+        }
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name}: cannot read {value:?}"))
+}
+
+pub const HELP: &str = "\
+umbel-load <command> [options]
+
+  fanout        open connections, subscribe, count and check what arrives
+  idle          hold connections and answer pings
+  connect       open connections as fast as --concurrency allows; close each once it is open, or --hold them
+  floor-server  the floor program: one thread, one non-blocking send of a ready-made frame per socket and pass;
+                listens on --port (0: any), obeys `saturate`, `rate K`, `stats`, `quit` on stdin
+
+where       --host A  --port P  --path /ws  --header 'Name: value'  --sources K (127.0.0.1, .2, …)
+how many    --connections N  --concurrency C  --slow K (subscribe, then never read)
+what        --raw (no handshake)  --until upgrade|established  --deflate  --no-subscribe
+            --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
+when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
+meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)
+measuring   --cpu N (pin)  --server-pid P (its CPU time in the window)  --sample-every K (full checks)";

@@ -1,0 +1,339 @@
+//! The load: one thread that opens the connections, waits, measures a window, and waits for the rest.
+
+use std::net::Ipv4Addr;
+
+use crate::args::{Options, Until};
+use crate::connection::{self, Connection, Phase, Role};
+use crate::report::Report;
+use crate::verify::Inflater;
+use crate::{clock, frame, socket};
+
+pub struct Client<'o> {
+    pub(crate) options: &'o Options,
+    epoll: socket::Epoll,
+    pub(crate) connections: Vec<Connection>,
+    next_to_open: usize,
+    opening: usize,
+    pub(crate) report: Report,
+    pub(crate) inflater: Option<Inflater>,
+    /// Receive buffer shared by all connections.
+    pub(crate) buffer: Vec<u8>,
+    /// Emptied `partial` buffers, to be used again.
+    pub(crate) spare: Vec<Vec<u8>>,
+    upgrade_request: Vec<u8>,
+    publishing: Schedule,
+    pinging: Schedule,
+    published: u64,
+    unsent: Vec<u8>,
+    go: bool,
+}
+
+/// A moment that comes at a fixed rate, whatever happened before: open loop.
+struct Schedule {
+    period: u64,
+    next: u64,
+}
+
+impl Schedule {
+    fn new(rate: f64) -> Self {
+        Self { period: if rate > 0.0 { (1e9 / rate) as u64 } else { 0 }, next: u64::MAX }
+    }
+
+    fn start(&mut self, now: u64) {
+        if self.period > 0 {
+            self.next = now;
+        }
+    }
+
+    /// True once for every moment that has passed.
+    fn due(&mut self, now: u64) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next += self.period;
+        }
+        due
+    }
+}
+
+const STDIN: u64 = u64::MAX;
+const INTEREST: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+const HANG_UP: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
+/// One `recv` can take this much. Larger than any usual frame, small enough to stay in the second-level cache.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+impl<'o> Client<'o> {
+    pub fn new(options: &'o Options) -> Result<Self, String> {
+        let mut connections = Vec::new();
+        let readers = if options.churn { options.concurrency } else { options.connections };
+        for index in 0..readers {
+            connections.push(Connection::new(Role::Reader, index % options.sample_every == 0));
+        }
+        let others = [(Role::Slow, options.slow), (Role::Publisher, usize::from(options.publish_rate > 0.0))];
+        for (role, count) in others {
+            connections.extend((0..count).map(|_| Connection::new(role, false)));
+        }
+        let epoll = socket::Epoll::new().map_err(|error| format!("epoll: {error}"))?;
+        if options.wait {
+            epoll.add(0, libc::EPOLLIN, STDIN).map_err(|error| format!("--wait: stdin: {error}"))?;
+        }
+        Ok(Self {
+            options,
+            epoll,
+            connections,
+            next_to_open: 0,
+            opening: 0,
+            report: Report::default(),
+            inflater: None,
+            buffer: vec![0; BUFFER_BYTES],
+            spare: Vec::new(),
+            upgrade_request: connection::upgrade_request(options),
+            publishing: Schedule::new(options.publish_rate),
+            pinging: Schedule::new(options.ping_rate),
+            published: 0,
+            unsent: Vec::new(),
+            go: !options.wait,
+        })
+    }
+
+    pub fn run(mut self) -> Result<Report, String> {
+        let started = clock::now();
+        if !self.options.churn {
+            self.run_until(started + clock::nanoseconds(self.options.timeout), |client| client.all_open())?;
+            self.report.open_seconds = (clock::now() - started) as f64 / 1e9;
+            if !self.all_open() {
+                self.report.fault("connections not open in time");
+                return Ok(self.finish());
+            }
+            eprintln!("ready");
+            self.run_until(clock::now() + clock::nanoseconds(self.options.timeout), |client| client.go)?;
+        }
+        self.publishing.start(clock::now());
+        self.pinging.start(clock::now());
+        self.run_for(self.options.warmup)?;
+        self.report.begin_window(self.options.server_pid);
+        self.run_for(self.options.seconds)?;
+        self.report.end_window(self.options.server_pid);
+        eprintln!("window");
+        self.publishing = Schedule::new(0.0);
+        self.run_for(self.options.drain)?;
+        Ok(self.finish())
+    }
+
+    fn finish(mut self) -> Report {
+        let readers = self.connections.iter().filter(|connection| connection.role == Role::Reader);
+        let live: Vec<_> = readers.filter(|connection| connection.phase == Phase::Live).collect();
+        self.report.live = live.len();
+        self.report.positions = live.iter().map(|connection| connection.position).fold(None, |range, at| {
+            let (low, high) = range.unwrap_or((at, at));
+            Some((at.min(low), at.max(high)))
+        });
+        let slow = self.connections.iter().filter(|connection| connection.role == Role::Slow);
+        self.report.slow_open = slow.filter_map(Connection::fd).filter(|fd| !socket::hung_up(*fd)).count();
+        self.report.published = self.published;
+        for connection in &self.connections {
+            if let Some(socket) = &connection.socket {
+                socket::reset_on_close(socket);
+            }
+        }
+        self.report
+    }
+
+    fn run_for(&mut self, seconds: f64) -> Result<(), String> {
+        self.run_until(clock::now() + clock::nanoseconds(seconds), |_| false)
+    }
+
+    /// Runs the loop until the deadline or the condition.
+    fn run_until(&mut self, deadline: u64, done: impl Fn(&Self) -> bool) -> Result<(), String> {
+        loop {
+            self.open_more()?;
+            let now = clock::now();
+            self.keep_schedules(now);
+            if now >= deadline || done(self) {
+                return Ok(());
+            }
+            let until = deadline.min(self.publishing.next).min(self.pinging.next);
+            let count =
+                self.epoll.wait(until.saturating_sub(now)).map_err(|error| format!("epoll: {error}"))?;
+            for at in 0..count {
+                match self.epoll.event(at) {
+                    (STDIN, _) => self.read_command()?,
+                    (token, events) => self.handle(token as usize, events),
+                }
+            }
+        }
+    }
+
+    fn all_open(&self) -> bool {
+        self.opening == 0 && self.next_to_open == self.connections.len()
+    }
+
+    fn read_command(&mut self) -> Result<(), String> {
+        let mut line = [0; 64];
+        // SAFETY: the pointer and length are of one live array.
+        let got = unsafe { libc::read(0, line.as_mut_ptr().cast(), line.len()) };
+        if got <= 0 {
+            return Err("stdin ended before `go`".into());
+        }
+        self.go = true;
+        self.epoll.remove(0);
+        Ok(())
+    }
+
+    fn open_more(&mut self) -> Result<(), String> {
+        while self.opening < self.options.concurrency && self.next_to_open < self.connections.len() {
+            let index = self.next_to_open;
+            self.next_to_open += 1;
+            self.open(index)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to open a connection; an error here is this machine's limit and ends the run.
+    fn open(&mut self, index: usize) -> Result<(), String> {
+        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + index as u32 % self.options.sources);
+        let started = clock::now();
+        let socket = socket::connect(self.options.host, self.options.port, source)
+            .map_err(|error| format!("connect: {error}"))?;
+        let connection = &mut self.connections[index];
+        connection.started = started;
+        connection.phase = Phase::Connecting;
+        connection.socket = Some(socket);
+        let fd = connection.fd().unwrap_or(-1);
+        self.opening += 1;
+        self.epoll.add(fd, INTEREST, index as u64).map_err(|error| format!("epoll: {error}"))
+    }
+
+    fn handle(&mut self, index: usize, events: i32) {
+        if self.connections[index].phase == Phase::Connecting && events & (libc::EPOLLOUT | HANG_UP) != 0 {
+            self.connected(index);
+        }
+        if events & (libc::EPOLLIN | HANG_UP) != 0 {
+            self.receive(index, events & HANG_UP != 0);
+        }
+        if !self.unsent.is_empty() && self.connections[index].role == Role::Publisher {
+            self.flush_publisher(index);
+        }
+    }
+
+    fn connected(&mut self, index: usize) {
+        let Some(socket) = &self.connections[index].socket else { return };
+        if let Some(error) = socket::connect_error(socket) {
+            return self.close(index, &format!("connect: {error}"));
+        }
+        if self.options.raw {
+            return self.opened(index);
+        }
+        self.connections[index].phase = Phase::Upgrading;
+        let request = std::mem::take(&mut self.upgrade_request);
+        self.send(index, &request);
+        self.upgrade_request = request;
+    }
+
+    /// After the 101 response.
+    pub(crate) fn upgraded(&mut self, index: usize) {
+        match self.options.until {
+            Until::Upgrade => self.established(index),
+            Until::Established => self.connections[index].phase = Phase::Greeting,
+        }
+    }
+
+    /// After `connection_established`, or what stands for it.
+    pub(crate) fn established(&mut self, index: usize) {
+        if !self.connections[index].subscribes(self.options) {
+            return self.opened(index);
+        }
+        let (frames, missing) = connection::subscribe_frames(self.options, index);
+        self.connections[index].phase = Phase::Subscribing { missing };
+        self.send(index, &frames);
+    }
+
+    /// The connection is as open as it gets.
+    pub(crate) fn opened(&mut self, index: usize) {
+        self.report.connects += 1;
+        self.report.connect_time.record(clock::now() - self.connections[index].started);
+        self.opening -= 1;
+        let connection = &mut self.connections[index];
+        connection.phase = Phase::Live;
+        if self.options.churn {
+            self.reopen(index);
+        } else if connection.role == Role::Slow
+            && let Some(fd) = connection.fd()
+        {
+            self.epoll.remove(fd);
+        }
+    }
+
+    fn reopen(&mut self, index: usize) {
+        if let Some(socket) = self.connections[index].socket.take() {
+            socket::reset_on_close(&socket);
+        }
+        self.connections[index].partial.clear();
+        if let Err(reason) = self.open(index) {
+            self.report.fault(&reason);
+        }
+    }
+
+    pub(crate) fn close(&mut self, index: usize, reason: &str) {
+        let connection = &mut self.connections[index];
+        if connection.socket.take().is_none() {
+            return;
+        }
+        let was_open = connection.phase == Phase::Live;
+        connection.phase = Phase::Closed;
+        if !was_open {
+            self.opening -= 1;
+        }
+        self.report.fault(reason);
+        if self.options.churn
+            && let Err(reason) = self.open(index)
+        {
+            self.report.fault(&reason);
+        }
+    }
+
+    /// Sends something small; a socket that does not take it at once is a fault.
+    pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
+        let Some(fd) = self.connections[index].fd() else { return };
+        match socket::send(fd, bytes) {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(_) => self.report.fault("send: partly taken"),
+            Err(error) => self.report.fault(&format!("send: {error}")),
+        }
+    }
+
+    fn keep_schedules(&mut self, now: u64) {
+        if now >= self.publishing.next {
+            self.publish_due(now);
+        }
+        while self.pinging.due(now) {
+            let mut ping = Vec::new();
+            frame::write_masked(&mut ping, frame::PING, &clock::now().to_be_bytes());
+            self.send(0, &ping);
+        }
+    }
+
+    fn publish_due(&mut self, now: u64) {
+        let index = self.connections.len() - 1;
+        while self.publishing.due(now) {
+            let data = connection::padded_data(clock::now(), self.options.data_bytes);
+            let (number, channels) = (self.published as usize, self.options.channels);
+            let channel = if channels == 1 { String::new() } else { format!("-{}", number % channels) };
+            self.published += 1;
+            let message = format!(
+                r#"{{"type":"publish","channel":"bench{channel}","data":{data},"id":{}}}"#,
+                self.published
+            );
+            frame::write_masked(&mut self.unsent, frame::TEXT, message.as_bytes());
+        }
+        self.flush_publisher(index);
+    }
+
+    fn flush_publisher(&mut self, index: usize) {
+        let Some(fd) = self.connections[index].fd() else { return };
+        match socket::send(fd, &self.unsent) {
+            Ok(sent) => drop(self.unsent.drain(..sent)),
+            Err(error) if socket::would_block(&error) => {}
+            Err(error) => self.close(index, &format!("publisher: {error}")),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One connection of the load, and how it is opened.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::args::Options;
+use crate::frame;
+use crate::verify::Verifier;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Reader,
+    /// Subscribes, then never reads again.
+    Slow,
+    Publisher,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    Closed,
+    Connecting,
+    Upgrading,
+    /// Waits for `connection_established`.
+    Greeting,
+    Subscribing {
+        missing: usize,
+    },
+    Live,
+}
+
+pub struct Connection {
+    pub socket: Option<OwnedFd>,
+    pub role: Role,
+    pub phase: Phase,
+    /// When the connect began, nanoseconds.
+    pub started: u64,
+    /// Offset of the last update of the only channel; unused with several.
+    pub position: u64,
+    /// The beginning of a frame whose end has not arrived.
+    pub partial: Vec<u8>,
+    /// A fragmented message so far, and whether it is compressed.
+    pub fragments: Option<Box<(bool, Vec<u8>)>>,
+    /// Present on sampled connections.
+    pub verifier: Option<Box<Verifier>>,
+}
+
+impl Connection {
+    pub fn new(role: Role, sampled: bool) -> Self {
+        Self {
+            socket: None,
+            role,
+            phase: Phase::Closed,
+            started: 0,
+            position: 0,
+            partial: Vec::new(),
+            fragments: None,
+            verifier: sampled.then(Box::default),
+        }
+    }
+
+    pub fn fd(&self) -> Option<i32> {
+        self.socket.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    pub fn subscribes(&self, options: &Options) -> bool {
+        options.subscribe && !options.raw && self.role != Role::Publisher && !options.churn
+    }
+}
+
+/// The opening handshake; the key is fixed, and so is the answer to it.
+pub fn upgrade_request(options: &Options) -> Vec<u8> {
+    let mut request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: umbel.v1\r\n",
+        options.path, options.host, options.port
+    );
+    if options.deflate {
+        request.push_str(
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+             client_no_context_takeover\r\n",
+        );
+    }
+    for header in &options.headers {
+        request.push_str(header);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    request.into_bytes()
+}
+
+/// Reads the answer to [`upgrade_request`]: `None` when it has not arrived in full, else its length and whether
+/// permessage-deflate was agreed.
+pub fn read_upgrade(bytes: &[u8]) -> Result<Option<(usize, bool)>, String> {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let head = String::from_utf8_lossy(&bytes[..end]);
+    let status = head.lines().next().unwrap_or_default();
+    if !status.starts_with("HTTP/1.1 101") {
+        return Err(format!("refused: {status}"));
+    }
+    if !head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
+        return Err("wrong Sec-WebSocket-Accept".into());
+    }
+    let deflate = head.to_ascii_lowercase().contains("permessage-deflate");
+    Ok(Some((end + 4, deflate)))
+}
+
+/// The subscribe messages of one connection as frames, and how many answers they bring.
+pub fn subscribe_frames(options: &Options, index: usize) -> (Vec<u8>, usize) {
+    let mut frames = Vec::new();
+    let channels = channels_of(options, index);
+    for (id, channel) in channels.iter().enumerate() {
+        let message = format!(r#"{{"type":"subscribe_updates","channel":"{channel}","id":{}}}"#, id + 1);
+        frame::write_masked(&mut frames, frame::TEXT, message.as_bytes());
+    }
+    (frames, channels.len())
+}
+
+fn channels_of(options: &Options, index: usize) -> Vec<String> {
+    if options.channels == 1 {
+        return vec!["bench".into()];
+    }
+    let chosen: Vec<usize> = if options.random {
+        draw(options.channels, options.per_connection, options.seed.wrapping_add(index as u64))
+    } else {
+        let first = index * options.per_connection;
+        (0..options.per_connection).map(|step| (first + step) % options.channels).collect()
+    };
+    chosen.into_iter().map(|number| format!("bench-{number}")).collect()
+}
+
+/// Draws `count` different numbers below `range`: the first of a shuffle.
+fn draw(range: usize, count: usize, seed: u64) -> Vec<usize> {
+    let mut state = seed;
+    let mut numbers: Vec<usize> = (0..range).collect();
+    for place in 0..count {
+        let other = place + (split_mix(&mut state) % (range - place) as u64) as usize;
+        numbers.swap(place, other);
+    }
+    numbers.truncate(count);
+    numbers
+}
+
+/// SplitMix64: enough for drawing channels, and the same on every machine.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A payload of exactly `bytes` bytes (or the least possible) that begins with the time: `{"t":…,"pad":"xxx"}`.
+pub fn padded_data(time: u64, bytes: usize) -> String {
+    let mut data = format!(r#"{{"t":{time},"pad":""#);
+    let fill = bytes.saturating_sub(data.len() + 2);
+    data.extend(std::iter::repeat_n('x', fill));
+    data.push_str("\"}");
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_channels_are_different_and_the_same_for_the_same_seed() {
+        let drawn = draw(100, 10, 7);
+        let unique: std::collections::HashSet<_> = drawn.iter().collect();
+        assert_eq!((unique.len(), &drawn), (10, &draw(100, 10, 7)));
+    }
+
+    #[test]
+    fn data_has_the_size_asked_for() {
+        assert_eq!(padded_data(123_456, 128).len(), 128);
+        assert_eq!(padded_data(u64::MAX, 1024).len(), 1024);
+    }
+}

@@ -1,0 +1,194 @@
+//! What is counted, and the JSON object it becomes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::args::Options;
+use crate::clock;
+use crate::histogram::Histogram;
+
+/// Counters over the whole run; a window is the difference of two copies.
+#[derive(Clone, Copy, Default)]
+pub struct Counters {
+    pub receives: u64,
+    /// Data messages (one WebSocket frame each, unless the server fragments).
+    pub frames: u64,
+    /// Bytes of data frames on the wire, headers included.
+    pub bytes: u64,
+    pub compressed_frames: u64,
+    /// Updates in frames that were looked into.
+    pub messages: u64,
+    pub counted_frames: u64,
+    pub checked_updates: u64,
+    pub gaps: u64,
+    pub lost: u64,
+    /// Holes without a gap, where they are allowed (`--lossy`).
+    pub missing: u64,
+    pub pings: u64,
+    pub answers: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Moment {
+    at: u64,
+    own_cpu: u64,
+    server_cpu: u64,
+    counters: Counters,
+    connects: u64,
+}
+
+#[derive(Default)]
+pub struct Report {
+    pub counters: Counters,
+    begin: Moment,
+    end: Moment,
+    pub recording: bool,
+    pub connects: u64,
+    pub connect_time: Histogram,
+    pub open_seconds: f64,
+    pub deflate_agreed: u64,
+    /// Age of the oldest update of each frame, all connections.
+    pub oldest: Histogram,
+    /// Age of the newest update of each frame, all connections.
+    pub newest: Histogram,
+    /// Age of every update, sampled connections.
+    pub every: Histogram,
+    pub pong: Histogram,
+    pub live: usize,
+    /// Never-reading connections that the server has not closed.
+    pub slow_open: usize,
+    pub positions: Option<(u64, u64)>,
+    pub published: u64,
+    faults: BTreeMap<String, u64>,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Report {
+    /// Counts something that must not happen.
+    pub fn fault(&mut self, reason: &str) {
+        match self.faults.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => drop(self.faults.insert(reason.into(), 1)),
+        }
+    }
+
+    pub fn begin_window(&mut self, server: Option<i32>) {
+        for histogram in [&mut self.oldest, &mut self.newest, &mut self.every, &mut self.pong] {
+            histogram.clear();
+        }
+        self.recording = true;
+        self.begin = self.moment(server);
+    }
+
+    pub fn end_window(&mut self, server: Option<i32>) {
+        self.end = self.moment(server);
+        self.recording = false;
+    }
+
+    fn moment(&self, server: Option<i32>) -> Moment {
+        Moment {
+            at: clock::now(),
+            own_cpu: clock::own_cpu(),
+            server_cpu: server.map_or(0, clock::process_cpu),
+            counters: self.counters,
+            connects: self.connects,
+        }
+    }
+
+    pub fn is_valid(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    pub fn to_json(&self, command: &str, options: &Options) -> Value {
+        let (begin, end) = (&self.begin.counters, &self.end.counters);
+        let seconds = ((self.end.at - self.begin.at) as f64 / 1e9).max(1e-9);
+        let per_second = |count: u64| (count as f64 / seconds * 10.0).round() / 10.0;
+        let frames = end.frames - begin.frames;
+        let counted = end.counted_frames - begin.counted_frames;
+        let seen = end.messages - begin.messages;
+        // Frames that were only counted hold as many updates as those that were inflated.
+        let messages = if counted == 0 { 0 } else { (seen as f64 * frames as f64 / counted as f64) as u64 };
+        let own_percent = share(self.end.own_cpu - self.begin.own_cpu, seconds);
+        if own_percent > 85.0 {
+            eprintln!("warning: the load itself used {own_percent} % of a core; it may be the bottleneck");
+        }
+        let server = options.server_pid.map(|_| self.end.server_cpu - self.begin.server_cpu);
+        let per_frame = |amount: u64| if frames == 0 { 0.0 } else { amount as f64 / frames as f64 };
+        let opened_per_second = if options.churn {
+            per_second(self.end.connects - self.begin.connects)
+        } else {
+            self.connects as f64 / self.open_seconds.max(1e-9)
+        };
+        let mut object = json!({
+            "command": command,
+            "connections": options.connections,
+            "live": self.live,
+            "slow": options.slow,
+            "slow_open": self.slow_open,
+            "channels": options.channels,
+            "per_connection": options.per_connection,
+            "deflate_agreed": self.deflate_agreed,
+            "connects": self.connects,
+            "open_seconds": self.open_seconds,
+            "connects_per_second": opened_per_second,
+            "connect_ms": self.connect_time.to_json(),
+            "position_min": self.positions.map(|(low, _)| low),
+            "position_max": self.positions.map(|(_, high)| high),
+            "faults": self.faults,
+            "valid": self.is_valid(),
+        });
+        let window = json!({
+            "window_seconds": seconds,
+            "frames": frames,
+            "frames_per_second": per_second(frames),
+            "compressed_frames": end.compressed_frames - begin.compressed_frames,
+            "messages": messages,
+            "messages_per_second": per_second(messages),
+            "messages_estimated": counted != frames,
+            "messages_per_frame": per_frame(messages),
+            "bytes": end.bytes - begin.bytes,
+            "bytes_per_frame": per_frame(end.bytes - begin.bytes),
+            "receives": end.receives - begin.receives,
+            "gaps": end.gaps - begin.gaps,
+            "lost": end.lost - begin.lost,
+            "missing": end.missing - begin.missing,
+            "pings": end.pings - begin.pings,
+            "load_cpu_percent": own_percent,
+            "server_cpu_percent": server.map(|used| share(used, seconds)),
+            "server_us_per_frame": server.map(|used| per_frame(used) / 1e3),
+        });
+        let rest = json!({
+            "latency_ms": self.every.to_json(),
+            "latency_oldest_ms": self.oldest.to_json(),
+            "latency_newest_ms": self.newest.to_json(),
+            "pong_ms": self.pong.to_json(),
+            "total": {
+                "frames": self.counters.frames,
+                "messages": self.counters.messages,
+                "checked_updates": self.counters.checked_updates,
+                "gaps": self.counters.gaps,
+                "lost": self.counters.lost,
+                "missing": self.counters.missing,
+                "published": self.published,
+                "published_answers": self.counters.answers,
+            },
+        });
+        if let Some(object) = object.as_object_mut() {
+            for part in [window, rest] {
+                object.extend(part.as_object().cloned().unwrap_or_default());
+            }
+        }
+        object
+    }
+}
+
+/// Percent of one core.
+fn share(cpu_nanoseconds: u64, seconds: f64) -> f64 {
+    (cpu_nanoseconds as f64 / 1e7 / seconds * 100.0).round() / 100.0
+}

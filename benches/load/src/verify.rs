@@ -1,0 +1,197 @@
+//! The full check, done on a sample of the connections: inflate, parse as JSON, follow every channel's position.
+
+use std::collections::HashMap;
+
+use flate2::{Decompress, FlushDecompress, Status};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    updates: Vec<Update<'a>>,
+    count: u64,
+}
+
+#[derive(Deserialize)]
+struct Update<'a> {
+    channel: &'a str,
+    offset: u64,
+    from: Option<u64>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Timed {
+    t: u64,
+}
+
+/// `gap`, `subscription_established`, `subscription_ended`: the fields that move a position.
+#[derive(Deserialize)]
+struct Control {
+    channel: String,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    from: u64,
+    #[serde(default)]
+    to: u64,
+}
+
+/// Positions of one sampled connection, by channel.
+#[derive(Default)]
+pub struct Verifier {
+    positions: HashMap<String, u64>,
+}
+
+/// What one message said, once it was found right.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct Checked {
+    pub updates: u64,
+    pub lost: u64,
+}
+
+impl Verifier {
+    pub fn subscribed(&mut self, message: &[u8]) -> Result<(), String> {
+        let control: Control = parse(message)?;
+        self.positions.insert(control.channel, control.offset);
+        Ok(())
+    }
+
+    /// Takes the position before the first batch from the batch itself, where nothing else says it.
+    pub fn assume(&mut self, message: &[u8]) {
+        if self.positions.is_empty()
+            && let Ok(batch) = parse::<Batch>(message)
+            && let Some(update) = batch.updates.first()
+        {
+            self.positions.insert(update.channel.into(), update.offset.wrapping_sub(1));
+        }
+    }
+
+    /// Checks that each update continues its channel and hands over the publishing times.
+    pub fn batch(&mut self, message: &[u8], mut on_time: impl FnMut(u64)) -> Result<Checked, String> {
+        let batch: Batch = parse(message)?;
+        if batch.count != batch.updates.len() as u64 {
+            return Err("count is not the number of updates".into());
+        }
+        for update in &batch.updates {
+            let before = update.from.unwrap_or(update.offset.wrapping_sub(1));
+            let position = self.positions.get_mut(update.channel).ok_or("a channel not subscribed to")?;
+            if *position != before {
+                let fault = if before > *position { "updates missing" } else { "updates repeated" };
+                *position = update.offset;
+                return Err(fault.into());
+            }
+            *position = update.offset;
+            if let Ok(timed) = serde_json::from_str::<Timed>(update.data.get()) {
+                on_time(timed.t);
+            }
+        }
+        Ok(Checked { updates: batch.count, lost: 0 })
+    }
+
+    pub fn gap(&mut self, message: &[u8]) -> Result<Checked, String> {
+        let gap: Control = parse(message)?;
+        let position = self.positions.get_mut(&gap.channel).ok_or("a gap in a channel not subscribed to")?;
+        let lost = gap_size(*position, gap.from, gap.to)?;
+        *position = gap.to;
+        Ok(Checked { updates: 0, lost })
+    }
+}
+
+/// How many publications a gap announces, counted from the reader's position. `from` may be that position (the range
+/// then excludes it, like the `from` of a folded update) or the first publication lost.
+pub fn gap_size(position: u64, from: u64, to: u64) -> Result<u64, String> {
+    if (from == position || from == position + 1) && to >= position {
+        Ok(to - position)
+    } else {
+        Err(format!(
+            "a gap that does not begin at the position ({})",
+            if from > position { "later" } else { "earlier" }
+        ))
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(message).map_err(|error| format!("unexpected JSON: {error}"))
+}
+
+/// Inflates single messages. Servers are asked for no context takeover, so one serves all connections.
+pub struct Inflater {
+    decompress: Decompress,
+    pub output: Vec<u8>,
+}
+
+impl Inflater {
+    pub fn new() -> Self {
+        Self { decompress: Decompress::new(false), output: Vec::with_capacity(1 << 16) }
+    }
+
+    /// Inflates into `output`.
+    pub fn inflate(&mut self, payload: &[u8]) -> Result<(), String> {
+        self.decompress.reset(false);
+        self.output.clear();
+        // RFC 7692 section 7.2.2: the sender took these four bytes off the end of the message.
+        for part in [payload, &[0, 0, 0xff, 0xff]] {
+            let start = self.decompress.total_in();
+            while ((self.decompress.total_in() - start) as usize) < part.len() {
+                self.output.reserve(1 << 14);
+                let rest = &part[(self.decompress.total_in() - start) as usize..];
+                let status = self
+                    .decompress
+                    .decompress_vec(rest, &mut self.output, FlushDecompress::Sync)
+                    .map_err(|error| format!("deflate: {error}"))?;
+                if status == Status::StreamEnd {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribed() -> Verifier {
+        let mut verifier = Verifier::default();
+        let message = br#"{"type":"subscription_established","channel":"c","epoch":"e","offset":4}"#;
+        verifier.subscribed(message).unwrap();
+        verifier
+    }
+
+    #[test]
+    fn contiguous_updates_pass_and_give_their_times() {
+        let mut times = Vec::new();
+        let message = br#"{"type":"batched_updates","updates":[{"channel":"c","offset":5,"data":{"t":1}},{"channel":"c","offset":8,"from":5,"data":{"t":2}}],"count":2}"#;
+        assert_eq!(subscribed().batch(message, |time| times.push(time)).unwrap().updates, 2);
+        assert_eq!(times, [1, 2]);
+    }
+
+    #[test]
+    fn a_hole_without_a_gap_is_found_and_one_with_a_gap_is_counted() {
+        let message =
+            br#"{"type":"batched_updates","updates":[{"channel":"c","offset":9,"data":{}}],"count":1}"#;
+        assert!(subscribed().batch(message, |_| ()).is_err());
+        let mut verifier = subscribed();
+        let gap = br#"{"type":"gap","channel":"c","epoch":"e","from":4,"to":8,"reason":"overrun"}"#;
+        assert_eq!(verifier.gap(gap).unwrap().lost, 4);
+        assert!(verifier.batch(message, |_| ()).is_ok());
+    }
+
+    #[test]
+    fn inflates_what_a_server_without_context_takeover_sends() {
+        let text = b"umbel umbel umbel".repeat(5000);
+        let mut compress = flate2::Compress::new(flate2::Compression::fast(), false);
+        let mut packed = Vec::with_capacity(1 << 16);
+        compress.compress_vec(&text, &mut packed, flate2::FlushCompress::Sync).unwrap();
+        assert_eq!(packed.split_off(packed.len() - 4), [0, 0, 0xff, 0xff]);
+        let mut inflater = Inflater::new();
+        for _ in 0..2 {
+            inflater.inflate(&packed).unwrap();
+            assert_eq!(inflater.output, text);
+        }
+    }
+}

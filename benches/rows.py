@@ -1,0 +1,154 @@
+"""The rows of the table of goals. `README.md` says the method in words."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import costs
+import delivery
+from harness import Bench
+from measure import Result
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    what: str
+    goal: str
+    run: Callable[[Bench], Result]
+
+
+def _rows() -> list[Row]:
+    part = functools.partial
+    sizes = [(count, data) for count in (1000, 10_000) for data in (128, 1024, 8192)]
+    every = [
+        Row(
+            f"frames-{count}-{data}",
+            f"frames/s to {count:,}, {data} B",
+            "≥ 0.95 × floor",
+            part(delivery.frames, connections=count, data_bytes=data),
+        )
+        for count, data in sizes
+    ]
+    tight = {"p50": 1.1, "p95": 1.1, "p99": 1.1}
+    every += [
+        Row(
+            "messages-10000",
+            "messages/s to 10,000, 128 B",
+            "≥ 25 × floor's frames/s",
+            part(delivery.messages_to_floor, connections=10_000),
+        ),
+        Row(
+            "messages-1000-socketify",
+            "messages/s to 1,000, against socketify",
+            "≥ 3 ×",
+            part(delivery.messages_to_socketify, connections=1000),
+        ),
+        Row(
+            "latency-10000-10",
+            "latency p50 / p95 / p99, 10,000 × 10/s",
+            "≤ 1.1 × floor",
+            part(delivery.latency, connections=10_000, rate=10, limits=tight),
+        ),
+        Row(
+            "latency-1000-10",
+            "latency p50 / p95 / p99, 1,000 × 10/s",
+            "p99 < 1.2 × floor",
+            part(delivery.latency, connections=1000, rate=10, limits={"p99": 1.2}),
+        ),
+        Row(
+            "saturation-10000",
+            "p95 under saturation, 10,000",
+            "≤ 1.1 × one pass",
+            part(delivery.saturation, connections=10_000),
+        ),
+        Row(
+            "overload-2x",
+            "publisher at 2 × the deliverable",
+            "≥ 0.9 × peak, p95 < 2 passes",
+            part(delivery.overload, connections=10_000, factor=2),
+        ),
+        Row(
+            "overload-4x",
+            "publisher at 4 × the deliverable",
+            "≥ 0.9 × peak, p95 < 2 passes",
+            part(delivery.overload, connections=10_000, factor=4),
+        ),
+        *(
+            Row(
+                f"cpu-1000-{rate}",
+                f"server CPU, 1,000 × {rate}/s",
+                "≤ 1.1 × floor",
+                part(costs.cpu, connections=1000, rate=rate),
+            )
+            for rate in (10, 100, 1000)
+        ),
+        Row("idle-10000", "idle CPU, 10,000", "< 0.5 %", part(costs.idle, connections=10_000)),
+        Row(
+            "deflate-10000",
+            "deflate against plain, 1 KiB JSON, 10,000",
+            "≥ 1.0 × plain",
+            part(delivery.deflate, connections=10_000),
+        ),
+        Row(
+            "random-channels",
+            "10 of 100 channels each, deflate, 10,000",
+            "≥ 0.8 × one channel",
+            part(delivery.random_channels, connections=10_000),
+        ),
+        Row(
+            "publish-cost",
+            "one publish(), 0 and 10,000 subscribers",
+            "< 1.5 µs, the same",
+            part(costs.publish_cost, connections=10_000),
+        ),
+        Row(
+            "memory-bare",
+            "memory per idle connection, bare",
+            "≤ 2 KiB",
+            part(costs.memory, connections=10_000, identity=False),
+        ),
+        Row(
+            "memory-identity",
+            "memory with identity and subscription",
+            "≤ 4 KiB",
+            part(costs.memory, connections=10_000, identity=True),
+        ),
+        Row("connects", "connects/s, one core", "≥ 20,000/s", costs.connects),
+        Row(
+            "reconnect-10000",
+            "connect time, 10,000 at once",
+            "mean < 50 ms",
+            part(costs.reconnect, connections=10_000),
+        ),
+        Row(
+            "blocked",
+            "interpreter blocked for 3 s, 1,000",
+            "p95 ≤ 1.1 ×, pongs and accepts go on",
+            part(costs.blocked, connections=1000),
+        ),
+        Row(
+            "curve-connections",
+            "server µs per frame, 1,000 to 18,000 connections",
+            "flat within 1.2 × of floor's",
+            delivery.curve_connections,
+        ),
+        Row(
+            "curve-channels",
+            "server µs per delivery, 1 to 10,000 channels",
+            "flat within 1.2 × of floor's",
+            part(delivery.curve_channels, connections=10_000),
+        ),
+        Row(
+            "never-reading",
+            "100 never read, a minute at 1,000/s",
+            "< 1 MiB, others' p95 ≤ 1.1 ×",
+            part(costs.never_reading, connections=1000, slow=100),
+        ),
+    ]
+    return every
+
+
+ROWS = {row.name: row for row in _rows()}

@@ -1,0 +1,169 @@
+"""Measures Umbel against its goals.
+
+Examples::
+
+    python benches/run.py --list
+    python benches/run.py --setup                      # the peers' virtual environment, once
+    python benches/run.py frames-1000-128 latency-1000-10
+    python benches/run.py                              # every row, about half an hour
+    python benches/run.py --short                      # every row tiny: does it all still work?
+
+Exit status: 0 when every row could be measured and its results are valid, whatever the figures; 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import (
+    EFFORTS,
+    HERE,
+    Answer,
+    Bench,
+    BenchError,
+    build_load,
+    install_peers,
+    machine,
+    raise_descriptor_limit,
+)
+from measure import Result
+from plot import plot
+from rows import ROWS, Row
+
+
+def main() -> int:
+    options = arguments()
+    if options.list:
+        for row in ROWS.values():
+            print(f"{row.name:26} {row.what}; goal {row.goal}")
+        return 0
+    if options.setup:
+        install_peers()
+        return 0
+    unknown = [name for name in options.rows if name not in ROWS]
+    if unknown:
+        print(f"no such row: {', '.join(unknown)} (--list shows them)", file=sys.stderr)
+        return 2
+    raise_descriptor_limit()
+    if (os.cpu_count() or 1) < 2:
+        print("two cores are needed: one for the server, one for the load", file=sys.stderr)
+        return 2
+    bench = Bench(EFFORTS[options.effort], build_load(), options.subject)
+    about = machine()
+    chosen = [ROWS[name] for name in options.rows] or list(ROWS.values())
+    results, failed = measure(bench, chosen)
+    if options.effort != "short" or options.output:
+        write(options.output or HERE / "results", about, bench, results)
+    return 1 if failed else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure Umbel against its goals.")
+    parser.add_argument("rows", nargs="*", help="rows to measure (default: all)")
+    parser.add_argument("--list", action="store_true", help="show the rows")
+    parser.add_argument("--setup", action="store_true", help="install the peers into target/bench-venv")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument(
+        "--short", dest="effort", action="store_const", const="short", help="tiny and untimed"
+    )
+    effort.add_argument("--full", dest="effort", action="store_const", const="full", help="longer windows")
+    parser.add_argument(
+        "--subject",
+        default="umbel",
+        choices=["umbel", "websockets", "socketify"],
+        help="measure this in Umbel's place",
+    )
+    parser.add_argument("--output", type=Path, help="directory of the results (default: benches/results)")
+    parser.set_defaults(effort="normal")
+    return parser.parse_args()
+
+
+def measure(bench: Bench, rows: list[Row]) -> tuple[list[tuple[Row, Result]], bool]:
+    """Runs the rows; an invalid one is reported and the others go on."""
+    results = []
+    failed = False
+    for row in rows:
+        began = time.monotonic()
+        try:
+            result = row.run(bench)
+        except BenchError as error:
+            if bench.effort.name == "short" and "peers are not installed" in str(error):
+                result = Result("skipped", "", None, None, str(error))
+            else:
+                failed = True
+                result = Result("ERROR", "", None, False, str(error))
+        results.append((row, result))
+        print(line(row, result), f"[{time.monotonic() - began:.1f} s]", flush=True)
+    return results, failed
+
+
+def verdict(result: Result) -> str:
+    return "FAIL" if result.figure == "ERROR" else {True: "pass", False: "MISS", None: "–"}[result.passed]
+
+
+def line(row: Row, result: Result) -> str:
+    ratio = "" if result.ratio is None else f"{result.ratio:.3f}"
+    figures = f"{result.figure:>24} | {result.against:24} × {ratio:8}"
+    return f"{verdict(result):4}  {row.name:24} {figures} {row.goal}  ({result.note})"
+
+
+def table(about: Answer, effort: str, results: list[tuple[Row, Result]]) -> str:
+    lines = [
+        f"# Benchmark results, {dt.date.today().isoformat()}",
+        "",
+        f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, Linux {about['kernel']}, "
+        f"Python {about['python']}, {about['rustc']}, commit {about['commit']}, effort “{effort}”. "
+        "Server on core 0, load on core 1, loopback.",
+        "",
+        "| row | what | goal | Umbel | floor or peer | ratio | verdict | notes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, result in results:
+        ratio = "" if result.ratio is None else f"{result.ratio:.3f}"
+        cells = [
+            f"`{row.name}`",
+            row.what,
+            row.goal,
+            result.figure,
+            result.against,
+            ratio,
+            verdict(result),
+            result.note,
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def write(place: Path, about: Answer, bench: Bench, results: list[tuple[Row, Result]]) -> None:
+    """Writes the table, the figures, every run as the load reported it, and the plots."""
+    place.mkdir(parents=True, exist_ok=True)
+    stem = dt.datetime.now().strftime("%Y-%m-%d-%H%M")
+    text = table(about, bench.effort.name, results)
+    (place / f"{stem}.md").write_text(text)
+    rows = {row.name: {"goal": row.goal, **asdict(result)} for row, result in results}
+    content = {"machine": about, "effort": bench.effort.name, "subject": bench.subject, "rows": rows}
+    (place / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n")
+    raw = place / "raw"
+    raw.mkdir(exist_ok=True)
+    (raw / f"{stem}.json").write_text(json.dumps(bench.runs) + "\n")
+    for row, result in results:
+        if result.curves:
+            unit = row.name.partition("-")[2]
+            (place / f"{stem}-{row.name}.svg").write_text(
+                plot(row.what, unit, "µs of server CPU", result.curves)
+            )
+    print()
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Umbel, to be measured: an open channel, and a publisher in the same process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+from urllib.parse import urlsplit
+
+import control
+from umbel import Identity, Request, Umbel
+
+
+def application(options: argparse.Namespace) -> Umbel:
+    """Declares open channels: anyone may subscribe, and clients may publish, without asking Python."""
+    settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
+    app = Umbel(
+        tick=options.tick / 1000,
+        max_connections=100_000,
+        **{name: value for name, value in settings.items() if value is not None},
+    )
+    app.channel("{channel:path}", open=True, publish=True, history=options.history)
+    if options.identify:
+
+        @app.authenticate
+        async def identify(request: Request) -> Identity:
+            return Identity(subject=request.headers["x-user"])
+
+    return app
+
+
+def block(seconds: float) -> None:
+    """Holds the interpreter lock: PyDLL, unlike CDLL, does not release it around the call."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+async def serve(options: argparse.Namespace) -> None:
+    app = application(options)
+    payload = control.Payload(options.payload, options.data_bytes)
+    publisher = control.Publisher(app.publish, payload, control.targets(options.channels, options.each))
+    loop = asyncio.get_running_loop()
+
+    def rate(text: str) -> None:
+        publisher.set_rate(float(text))
+
+    def timeit(text: str) -> control.Stats:
+        return control.time_publish(app.publish, payload, int(text))
+
+    def hold(text: str) -> None:
+        loop.call_soon_threadsafe(block, float(text))
+
+    def stats() -> control.Stats:
+        return {**publisher.pace.stats(), "publisher_cpu_seconds": publisher.cpu_seconds}
+
+    async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
+        publisher.start()
+        control.listening(urlsplit(server.url).port or 0)
+        await asyncio.to_thread(control.obey, {"rate": rate, "timeit": timeit, "block": hold}, stats)
+    # The drain is not what is measured; connections may still be open.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    parser = control.arguments(__doc__ or "")
+    parser.add_argument("--tick", type=float, default=16.0, help="milliseconds")
+    parser.add_argument("--heartbeat", type=float, help="seconds")
+    parser.add_argument("--write-timeout", type=float, help="seconds")
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
+    parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
+    asyncio.run(serve(parser.parse_args()))

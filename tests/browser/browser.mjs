@@ -1,0 +1,213 @@
+// One scenario in headless Chromium; prints its findings as one JSON object.
+//
+//     node browser.mjs SCENARIO URL OPTIONS
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [scenario, url, options] = [process.argv[2], process.argv[3], JSON.parse(process.argv[4])];
+
+// The browser's own background traffic is off: it would only wait for hosts that no test needs.
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+
+const scenarios = {
+  // The page's own WebSocket: subscribe, publish, receive; the bytes on the wire come from the browser's protocol.
+  async roundtrip(context) {
+    const page = await context.newPage();
+    const developer = await context.newCDPSession(page);
+    await developer.send("Network.enable");
+    const answers = [];
+    developer.on("Network.webSocketHandshakeResponseReceived", ({ response }) => answers.push(response));
+    await page.goto(options.page);
+    const findings = await page.evaluate(roundtrip, { url, channel: options.channel, count: options.count });
+    const headers = Object.fromEntries(
+      Object.entries(answers[0].headers).map(([name, value]) => [name.toLowerCase(), value]),
+    );
+    return { ...findings, headers };
+  },
+
+  // What a person sees of the demo: numbers that move, buttons that do something, an answer that streams in.
+  async demo(context, complaints) {
+    const page = await watched(context, complaints);
+    await page.goto(url);
+    const steps = { answer: null };
+    steps.published = await grows(page, "published");
+    steps.delivered = await grows(page, "delivered");
+    steps.batches = await grows(page, "batches");
+    await page.waitForFunction(hasDigit, "lateness");
+    steps.lateness = await text(page, "lateness");
+    steps.sources = await page.getByTestId("sources").locator("> *").count();
+
+    const rate = page.getByTestId("rate");
+    const [low, high] = [await rate.getAttribute("min"), await rate.getAttribute("max")];
+    await slide(rate, low);
+    steps.slow = await speed(page, "published");
+    await slide(rate, high);
+    steps.fast = await speed(page, "published");
+    await slide(rate, String((Number(low) + Number(high)) / 4));
+
+    steps.aloneDelivered = await speed(page, "delivered");
+    await page.getByTestId("crowd").click();
+    steps.crowdDelivered = 0;
+    for (const end = Date.now() + 30_000; Date.now() < end;) {
+      steps.crowdDelivered = await speed(page, "delivered");
+      if (steps.crowdDelivered > 20 * Math.max(steps.aloneDelivered, 1)) break;
+    }
+
+    await page.getByTestId("slow").click();
+    steps.publishedWhileSlow = await grows(page, "published");
+    await page.getByTestId("slow").click();
+    steps.batchesAfterSlow = await grows(page, "batches");
+
+    await page.getByTestId("ask").fill("What is a cursor?");
+    await page.getByTestId("send").click();
+    await page.waitForFunction(hasText, "answer");
+    const first = (await text(page, "answer")).length;
+    await page.waitForFunction(longer, ["answer", Math.max(first, 20)]);
+    for (let before = ""; before !== steps.answer;) {
+      before = steps.answer;
+      await page.waitForTimeout(1000);
+      steps.answer = await text(page, "answer");
+    }
+    if (options.screenshot) {
+      await page.evaluate(() => window.scrollTo(0, 0));
+      await page.screenshot({ path: options.screenshot });
+    }
+    return steps;
+  },
+
+  // The page in one colour scheme and width: nothing wider than the window, readable contrast, no complaint.
+  async look(context, complaints) {
+    const page = await watched(context, complaints);
+    await page.goto(url);
+    await grows(page, "published");
+    const findings = await page.evaluate(() => {
+      const wide = [...document.querySelectorAll("body *")]
+        .filter((element) => element.checkVisibility() && element.getBoundingClientRect().right > innerWidth + 1)
+        .map((element) => `${element.tagName.toLowerCase()}.${element.className}`);
+      const style = getComputedStyle(document.body);
+      return {
+        overflow: document.documentElement.scrollWidth - innerWidth,
+        wide: wide.slice(0, 5),
+        background: style.backgroundColor,
+        color: style.color,
+        root: getComputedStyle(document.documentElement).backgroundColor,
+      };
+    });
+    if (options.screenshot) await page.screenshot({ path: options.screenshot, fullPage: true });
+    return findings;
+  },
+};
+
+// ---------------------------------------------------------------------------------------------------- inside the page
+
+async function roundtrip({ url, channel, count }) {
+  const socket = new WebSocket(url, ["umbel.v1"]);
+  const inbox = [];
+  let wake = () => {};
+  socket.onmessage = ({ data }) => { inbox.push(JSON.parse(data)); wake(); };
+  await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = () => reject(new Error("refused")); });
+  const expect = async (type) => {
+    for (;;) {
+      while (!inbox.length) await new Promise((resolve) => { wake = resolve; });
+      const message = inbox.shift();
+      if (message.type === type) return message;
+      if (message.type === "error" || message.type === "gap") throw new Error(JSON.stringify(message));
+    }
+  };
+  const hello = await expect("connection_established");
+  socket.send(JSON.stringify({ type: "subscribe_updates", channel, id: "s" }));
+  const start = await expect("subscription_established");
+  for (let number = 0; number < count; number += 1) {
+    socket.send(JSON.stringify({ type: "publish", channel, data: { number, text: "Zürich 東京 ".repeat(20) } }));
+  }
+  let position = start.offset;
+  const numbers = [];
+  while (numbers.length < count) {
+    for (const update of (await expect("batched_updates")).updates) {
+      if ((update.from ?? update.offset - 1) !== position) throw new Error(`a hole after ${position}`);
+      position = update.offset;
+      numbers.push(update.data.number);
+    }
+  }
+  const closed = new Promise((resolve) => { socket.onclose = ({ code, wasClean }) => resolve({ code, wasClean }); });
+  socket.close(1000, "enough");
+  return { hello, start, numbers, protocol: socket.protocol, extensions: socket.extensions, ...(await closed) };
+}
+
+function hasDigit(id) {
+  return /\d/.test(document.querySelector(`[data-testid="${id}"]`)?.textContent ?? "");
+}
+
+function hasText(id) {
+  return Boolean(document.querySelector(`[data-testid="${id}"]`)?.textContent.trim());
+}
+
+function longer([id, length]) {
+  return document.querySelector(`[data-testid="${id}"]`).textContent.trim().length > length;
+}
+
+function above([id, value]) {
+  const shown = document.querySelector(`[data-testid="${id}"]`)?.textContent ?? "";
+  return Number(shown.replace(/[^\d]/g, "")) > value;
+}
+
+// --------------------------------------------------------------------------------------------------- outside the page
+
+async function watched(context, complaints) {
+  const page = await context.newPage();
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("requestfailed", (request) => complaints.push(`${request.url()}: ${request.failure()?.errorText}`));
+  page.on("response", (response) => { if (response.status() >= 400) complaints.push(`${response.status()} ${response.url()}`); });
+  return page;
+}
+
+const text = async (page, id) => (await page.getByTestId(id).textContent()).trim();
+
+const number = async (page, id) => Number((await text(page, id)).replace(/[^\d]/g, ""));
+
+// Wait until a counter has digits and then rises; return the difference.
+async function grows(page, id) {
+  await page.waitForFunction(hasDigit, id);
+  const before = await number(page, id);
+  await page.waitForFunction(above, [id, before]);
+  return (await number(page, id)) - before;
+}
+
+// How much a counter rises per second, over about two seconds.
+async function speed(page, id) {
+  const [began, before] = [Date.now(), await number(page, id)];
+  await page.waitForTimeout(2000);
+  return ((await number(page, id)) - before) / ((Date.now() - began) / 1000);
+}
+
+async function slide(slider, value) {
+  await slider.fill(value);
+  await slider.dispatchEvent("change");
+}
+
+const profile = await mkdtemp(join(tmpdir(), "umbel-browser-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  headless: true,
+  args: FLAGS,
+  viewport: options.viewport ?? { width: 1280, height: 800 },
+  colorScheme: options.scheme ?? "light",
+});
+context.setDefaultTimeout(20_000);
+const complaints = [];
+try {
+  const findings = await scenarios[scenario](context, complaints);
+  process.stdout.write(JSON.stringify({ ...findings, complaints }));
+} finally {
+  await context.close();
+  await rm(profile, { recursive: true, force: true });
+}

@@ -1,0 +1,59 @@
+"""The demo page as a person uses it, in headless Chromium. What is clicked is in browser.mjs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+
+import pytest
+from chromium import HERE, Browser
+from serving import Server
+
+pytestmark = pytest.mark.timeout(240)
+
+SCREENSHOT = HERE.parents[1] / "docs" / "demo.png"
+
+
+def test_everything_on_the_page_works(browser: Browser, demo: Server, tmp_path: pathlib.Path) -> None:
+    # The picture of the README is written anew only on request: it differs from run to run.
+    screenshot = SCREENSHOT if os.environ.get("UMBEL_SCREENSHOT") else tmp_path / "demo.png"
+    found = browser("demo", demo.url("/", "http"), screenshot=str(screenshot))
+    assert found["complaints"] == []
+    assert found["sources"] >= 4, "one card for each source: processor, memory, network, disks"
+    assert re.search(r"\d", found["lateness"])
+    assert found["fast"] > 2 * found["slow"], "the slider should change the rate"
+    assert found["crowdDelivered"] > 20 * max(found["aloneDelivered"], 1), (
+        "a thousand subscribers should be seen"
+    )
+    assert found["publishedWhileSlow"] > 0
+    assert found["batchesAfterSlow"] > 0
+    assert len(found["answer"]) > 20
+    assert screenshot.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits(
+    browser: Browser, demo: Server, tmp_path: pathlib.Path, scheme: str, width: int
+) -> None:
+    viewport = {"width": width, "height": 844}
+    picture = str(tmp_path / "look.png")
+    found = browser("look", demo.url("/", "http"), scheme=scheme, viewport=viewport, screenshot=picture)
+    assert found["complaints"] == []
+    assert found["overflow"] <= 0, f"wider than the window: {found['wide']}"
+    background = found["background"] if "0)" not in found["background"][-3:] else found["root"]
+    assert luminance(background) > 0.5 if scheme == "light" else luminance(background) < 0.2
+    assert contrast(background, found["color"]) >= 4.5
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of ``rgb(…)`` as WCAG 2 defines it."""
+    parts = [float(part) / 255 for part in re.findall(r"[\d.]+", color)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,139 @@
+//! What the fuzzers run. Each target is a plain function of bytes, so that an ordinary test can replay the corpus.
+//!
+//! Beyond "never panics", every target states a property: the outcome does not depend on how the input is cut, memory
+//! stays within its bound, and what one reader accepts a second one reads alike.
+
+use umbel::protocol::ProtocolError;
+use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, Inflater, Parameters};
+use umbel::protocol::handshake::{Origins, Policy, upgrade};
+use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
+use umbel::protocol::message;
+use umbel::protocol::websocket::WebSocket;
+
+/// Request heads: one read, and byte by byte.
+pub fn head(data: &[u8]) {
+    let limits = HeadLimits { head_bytes: 1024, headers: 8, target_bytes: 64 };
+    let whole = HeadReader::default().read(data, &limits);
+    let mut reader = HeadReader::default();
+    let ends = 0..=data.len();
+    let cut = ends.map(|end| reader.read(&data[..end], &limits)).find(|result| !matches!(result, Ok(None)));
+    assert_eq!(outcome(&whole), outcome(&cut.unwrap_or(Ok(None))));
+    if let Ok(Some((request, used))) = whole {
+        assert!(used <= data.len() && data[..used].ends_with(b"\r\n\r\n"));
+        assert!(request.path().starts_with('/') && !request.path().contains(char::is_control));
+        let _ = request.query_values("channel");
+    }
+}
+
+fn outcome(result: &Result<Option<(Request, usize)>, HttpError>) -> String {
+    format!("{result:?}")
+}
+
+/// Headers of a handshake: the response never holds more lines than were meant.
+pub fn handshake(data: &[u8]) {
+    let mut bytes = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        .to_vec();
+    bytes.extend_from_slice(data);
+    bytes.extend_from_slice(b"\r\n\r\n");
+    let Ok(Some((request, _))) = HeadReader::default().read(&bytes, &HeadLimits::default()) else { return };
+    for origins in [Origins::Any, Origins::SameHost, Origins::List(vec!["https://a".to_owned()])] {
+        let policy = Policy {
+            subprotocols: vec!["umbel.v1".to_owned()],
+            deflate: Some(DeflatePolicy { client_context_takeover: true, ..DeflatePolicy::default() }),
+            origins,
+        };
+        match upgrade(&request, &policy) {
+            Ok(upgrade) => {
+                let text = String::from_utf8(upgrade.response).expect("a response is text");
+                assert!(text.ends_with("\r\n\r\n") && text.matches("\r\n").count() <= 7);
+                if let Some(parameters) = upgrade.deflate {
+                    assert!((9..=15).contains(&parameters.server_max_window_bits));
+                    assert!((9..=15).contains(&parameters.client_max_window_bits));
+                }
+            }
+            Err(error) => assert!((400..600).contains(&error.status)),
+        }
+    }
+    let _ = deflate::negotiate(request.headers("x"), &DeflatePolicy::default());
+}
+
+/// Frames: the first byte says how; the rest is read in one piece and in small ones.
+pub fn frames(data: &[u8]) {
+    let Some((&how, bytes)) = data.split_first() else { return };
+    let deflate = (how & 1 != 0)
+        .then(|| Parameters { client_no_context_takeover: how & 2 == 0, ..Parameters::default() });
+    let whole = events(bytes, bytes.len().max(1), deflate);
+    let cut = events(bytes, usize::from(how >> 4) + 1, deflate);
+    assert_eq!(whole, cut);
+}
+
+fn events(bytes: &[u8], size: usize, deflate: Option<Parameters>) -> Vec<Result<String, ProtocolError>> {
+    const LIMIT: usize = 4096;
+    let mut websocket = WebSocket::new(LIMIT, deflate);
+    let mut inflater = Inflater::new();
+    let mut seen = Vec::new();
+    let mut bytes = bytes.to_vec();
+    for mut input in bytes.chunks_mut(size) {
+        loop {
+            match websocket.receive(input, &mut inflater) {
+                Ok((taken, None)) => {
+                    assert_eq!(taken, input.len());
+                    break;
+                }
+                Ok((taken, Some(event))) => {
+                    seen.push(Ok(format!("{event:?}")));
+                    input = &mut input[taken..];
+                }
+                Err(error) => {
+                    seen.push(Err(error));
+                    break;
+                }
+            }
+        }
+        assert!(websocket.held_bytes() <= LIMIT * 3 + 40_000);
+    }
+    seen
+}
+
+/// Compressed payloads: within the limit, the same with and without an empty history, and what was inflated survives a
+/// round trip.
+pub fn deflate(data: &[u8]) {
+    const LIMIT: usize = 100_000;
+    let mut inflater = Inflater::new();
+    let plain = inflater.inflate(data, LIMIT).map(<[u8]>::to_vec);
+    let mut history = Vec::new();
+    let with_history = inflater.inflate_with_history(data, LIMIT, &mut history, 15).map(<[u8]>::to_vec);
+    assert_eq!(plain, with_history);
+    assert!(history.len() <= 32 * 1024 && inflater.held_bytes() <= LIMIT + 64 * 1024);
+    if let Ok(message) = plain {
+        assert!(message.len() <= LIMIT);
+        let mut wire = Vec::new();
+        Compressor::new(1, 12).segment(&message, &mut wire);
+        deflate::stored(&message, &mut wire);
+        deflate::finish_segments(&mut wire);
+        assert_eq!(inflater.inflate(&wire, LIMIT * 2), Ok(&message.repeat(2)[..]));
+    }
+}
+
+/// Envelopes: accepted text is JSON for another reader too, and an echoed id stays one JSON value.
+pub fn envelope(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let id = match message::parse(text) {
+        Ok(message) => {
+            assert!(message::validate(text, 0).is_ok(), "accepted, but not acceptable");
+            message.id.map(|id| id.as_json().to_owned())
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 300, "an error does not repeat the text");
+            error.id().map(|id| id.as_json().to_owned())
+        }
+    };
+    if let Some(id) = id {
+        assert!(id.len() <= 130 && message::validate(&id, 0).is_ok());
+    }
+    let mut escaped = Vec::new();
+    message::push_string(text, &mut escaped);
+    let escaped = std::str::from_utf8(&escaped).expect("escaping keeps UTF-8");
+    assert!(message::validate(escaped, 0).is_ok());
+}
