@@ -16,7 +16,6 @@ use umbel::publication::{Publication, head};
 /// A batch as it goes over the wire: updates that resemble each other, with numbers that do not.
 fn batch(bytes: usize) -> Vec<u8> {
     let mut out = b"{\"type\":\"batched_updates\",\"updates\":[".to_vec();
-    let channel = head("task:board-17");
     let mut state = 7_u32;
     for offset in 1.. {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -24,7 +23,7 @@ fn batch(bytes: usize) -> Vec<u8> {
             "{{\"type\":\"task_update\",\"id\":\"t-{state:08x}\",\"title\":\"Task {}\"}}",
             state % 997
         );
-        Publication::new(&channel, offset, None, data.as_bytes(), Moment::default())
+        Publication::new(&head("task:board-17"), offset, None, data.as_bytes(), Moment::default())
             .write(offset - 1, &mut out);
         if out.len() >= bytes {
             break;
