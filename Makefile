@@ -25,7 +25,7 @@ help:  ## this list
 demo: build  ## a live demonstration in the browser, until Ctrl-C
 	@$(PY) -m umbel demo
 
-STAGES := lint check-types test-rust test-python test-interop test-conformance test-browser test-fuzz bench-short
+STAGES := lint test-rust test-python test-interop test-conformance test-browser test-fuzz bench-short
 
 .PHONY: test
 test: build  ## everything that must pass before a change is merged
@@ -106,12 +106,7 @@ clean:  ## remove all that was built or installed here
 
 # ---- the stages of `make test` that have no line in the list above
 
-.PHONY: check-types test-rust test-python test-interop test-conformance test-browser test-fuzz
-
-check-types: build
-	@.venv/bin/mypy
-	[ ! -d tests/typing ] || .venv/bin/mypy tests/typing
-	.venv/bin/stubtest umbel._core --concise $(addprefix --allowlist ,$(wildcard tests/typing/stubtest-allowlist.txt))
+.PHONY: test-rust test-python test-interop test-conformance test-browser test-fuzz
 
 # Benchmarks are run as tests, once each: the same profile, so nothing is built twice.
 test-rust:
@@ -119,6 +114,7 @@ test-rust:
 	cargo test --locked --quiet --all-targets
 	cargo test --locked --quiet --doc
 
+# Types and the stub are checked by tests/python/test_typing.py.
 test-python: build
 	@$(PY) -m pytest --quiet --benchmark-disable tests/python $(wildcard benches/test_*.py)
 
