@@ -70,13 +70,15 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS (60); what it finds stays in tests/
 	export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"
-	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
+	# Named, so that the flags are not for build scripts.
+	host=$$(rustc -vV | sed -n 's/^host: //p')
+	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target "$$host"
 	for file in tests/fuzz/fuzz_targets/*.rs; do
 	  name=$$(basename "$$file" .rs)
 	  mkdir -p $(TARGET)/fuzz/found/"$$name" tests/fuzz/artifacts
 	  echo "fuzz $$name for $(FUZZ_SECONDS) s"
 	  log=$(TARGET)/fuzz/"$$name".log
-	  $(TARGET)/fuzz/release/"$$name" -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	  $(TARGET)/fuzz/"$$host"/release/"$$name" -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
 	    -artifact_prefix=tests/fuzz/artifacts/"$$name"- $(TARGET)/fuzz/found/"$$name" \
 	    tests/fuzz/corpus/"$$name" > "$$log" 2>&1 || { tail -n 40 "$$log"; exit 1; }
 	  tail -n 1 "$$log"
