@@ -41,15 +41,21 @@ class Effort:
     seconds: float
     most_connections: int
     repeat_floor: bool
+    # Seconds until connections that do not open are given up.
+    patience: float
 
     def connections(self, wanted: int) -> int:
         return min(wanted, self.most_connections)
 
 
 EFFORTS = {
-    "short": Effort("short", warmup=0.1, seconds=0.3, most_connections=100, repeat_floor=False),
-    "normal": Effort("normal", warmup=2.0, seconds=8.0, most_connections=20_000, repeat_floor=True),
-    "full": Effort("full", warmup=3.0, seconds=20.0, most_connections=20_000, repeat_floor=True),
+    "short": Effort("short", warmup=0.1, seconds=0.3, most_connections=100, repeat_floor=False, patience=15),
+    "normal": Effort(
+        "normal", warmup=2.0, seconds=8.0, most_connections=20_000, repeat_floor=True, patience=120
+    ),
+    "full": Effort(
+        "full", warmup=3.0, seconds=20.0, most_connections=20_000, repeat_floor=True, patience=120
+    ),
 }
 
 
@@ -172,6 +178,7 @@ class Load(Process):
             + float(options.get("warmup", 0))
             + float(options.get("drain", 0))
         )
+        self._patience = float(options["timeout"])
         words = [str(bench.load_binary), command, "--port", str(server.port), "--server-pid", str(server.pid)]
         for name, value in options.items():
             if value is True:
@@ -181,7 +188,7 @@ class Load(Process):
         super().__init__(words, LOAD_CORE, f"load ({command})")
 
     def wait_ready(self) -> None:
-        self.errors.wait("ready", 120)
+        self.errors.wait("ready", self._patience + 5)
 
     def go(self) -> None:
         self.write("go")
@@ -233,6 +240,7 @@ class Bench:
     def load(self, command: str, server: Server, **options: Any) -> Load:
         options.setdefault("warmup", self.effort.warmup)
         options.setdefault("seconds", self.effort.seconds)
+        options.setdefault("timeout", self.effort.patience)
         return Load(self, command, server, options)
 
     def fanout(self, server: Server, command: str, *, drain: float = 1.0, **options: Any) -> Answer:

@@ -131,7 +131,7 @@ impl Connection {
             return Delivery::Parked;
         }
         let whole = bytes.as_slice();
-        match self.io.try_write(whole) {
+        match self.io.send(whole) {
             Ok(count) => {
                 *sent += count as u64;
                 if count == whole.len() && !self.io.holds_output() {

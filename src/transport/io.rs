@@ -86,6 +86,16 @@ impl Io {
         }
     }
 
+    /// Writes without waiting and without the runtime: its record of readiness is one cache line more per connection
+    /// and flush, and says nothing that the system call does not say. After `WouldBlock`, wait with [`Io::poll_writable`] and
+    /// write with [`Io::try_write`], which corrects that record.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.tls {
+            None => socket2::SockRef::from(&self.stream).send_with_flags(bytes, NO_SIGNAL),
+            Some(_) => self.try_write(bytes),
+        }
+    }
+
     /// Writes without waiting. `Ok` says how many bytes were taken over; with TLS they may still wait here, see
     /// [`Io::holds_output`].
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -173,6 +183,12 @@ impl Stream {
         }
     }
 }
+
+/// A peer that is gone is an error, not a signal to the process.
+#[cfg(target_os = "linux")]
+const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const NO_SIGNAL: i32 = 0;
 
 /// The socket as rustls wants it.
 struct Writer<'a>(&'a Stream);

@@ -1,4 +1,5 @@
 //! One binary for all Rust tests that need more than one module.
+mod hub;
 mod protocol_client;
 mod protocol_deflate;
 mod protocol_fuzz;
@@ -7,3 +8,4 @@ mod protocol_http;
 mod protocol_message;
 mod protocol_websocket;
 mod protocol_websocket_properties;
+mod server_frames;

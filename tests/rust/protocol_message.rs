@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use umbel::moment::Moment;
 use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
+use umbel::publication::{Publication, head};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
     let error = parse(text).expect_err(text);
@@ -152,13 +154,12 @@ fn every_server_message_is_as_the_protocol_says() {
         heartbeat: 25,
         tick: 16,
         reconnect_window: 5000,
-        position: ("e", 0),
         timestamp: now,
     };
     assert_eq!(
         written(|out| message::connection_established(&established, out)),
         json!({"type": "connection_established", "clientId": "c\"1", "heartbeat": 25, "tick": 16, "reconnectWindow": 5000,
-            "position": {"epoch": "e", "offset": 0}, "timestamp": time})
+            "timestamp": time})
     );
     let subscription =
         message::SubscriptionEstablished { channel: "a", epoch: "e", offset: 9, recovered: true, id };
@@ -202,10 +203,9 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(message::BATCH_PREFIX);
-        message::update(b"\"x\"", 5, b"{\"a\":1}", out);
+        Publication::new(&head("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
         out.push(b',');
-        let from = message::update(b"\"y\"", 9, b"[]", out);
-        out.splice(from..from, *b"\"from\":6,");
+        Publication::new(&head("y"), 9, None, b"[]", Moment::default()).write(6, out);
         message::batch_suffix(2, now, out);
     });
     assert_eq!(
@@ -230,7 +230,6 @@ fn the_schema_names_every_message_and_its_required_fields() {
         heartbeat: 25,
         tick: 16,
         reconnect_window: 5000,
-        position: ("e", 0),
         timestamp: now,
     };
     let subscription =
