@@ -237,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shards=parsed.shards,
             tick=parsed.tick,
             drain=2.0,
+            send_buffer=SEND_BUFFER,
         )
         demo.server = demo.app.serve()
         Process(demo.server, listening=welcome).run()
@@ -291,6 +292,10 @@ STATS_PER_SECOND: Final = 5.0
 
 MOST_CONNECTIONS: Final = 10_300
 """Ten thousand simulated subscribers, and pages."""
+
+SEND_BUFFER: Final = 16 << 10
+"""Bytes that the kernel holds per connection. By default it takes megabytes, in which a slow reader would
+hide for minutes before the server sees it."""
 
 MOST_RELAYS: Final = 8
 
