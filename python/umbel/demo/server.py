@@ -43,8 +43,8 @@ class Demo:
         connections = min(MOST_CONNECTIONS, max(100, descriptors - SPARE // 2))
         self.app = app = Umbel(max_connections=connections, max_runs=4, **settings)
         for source in self.sources:
-            app.channel(source.channel, open=True, mode=source.mode, history=512)
-        app.channel(LOAD, open=True, history=512)
+            app.channel(source.channel, open=True, mode=source.mode, history=512, history_seconds=KEPT)
+        app.channel(LOAD, open=True, history=512, history_seconds=KEPT)
         app.channel(STATS, open=True, mode="latest", history=64)
         channels = [source.channel for source in self.sources] + [LOAD]
         self.crowds = Crowds(affordable(descriptors, connections - 50), channels)
@@ -275,6 +275,9 @@ def descriptors() -> int:
     return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else soft
 
 
+KEPT: Final = 1.5
+"""Seconds of history: enough for a page that changes its connection, soon too little for a slow reader."""
+
 LOAD: Final = "demo:load"
 STATS: Final = "demo:stats"
 
@@ -293,9 +296,9 @@ STATS_PER_SECOND: Final = 5.0
 MOST_CONNECTIONS: Final = 10_300
 """Ten thousand simulated subscribers, and pages."""
 
-SEND_BUFFER: Final = 16 << 10
-"""Bytes that the kernel holds per connection. By default it takes megabytes, in which a slow reader would
-hide for minutes before the server sees it."""
+SEND_BUFFER: Final = 4 << 10
+"""Bytes that the kernel holds per connection, half of what it then takes. By default it takes megabytes, in
+which a slow reader would hide for minutes before the server sees it."""
 
 MOST_RELAYS: Final = 8
 

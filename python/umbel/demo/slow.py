@@ -95,7 +95,7 @@ class Relay:
             self._websocket.close(code, payload[2:].decode(errors="replace"))
 
 
-BYTES_PER_SECOND: Final = 12_000
+BYTES_PER_SECOND: Final = 10_000
 """Less than the sources of this machine alone publish, so that the reader falls behind at any load."""
 
 PIECE: Final = 1024
