@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from umbel import Client, Message, Request, Run, Server, Stats, Umbel, WebSocket, __version__
 
-from .ai import NO_MODEL, Endpoint, EndpointError, Stream, built_in
+from .ai import Endpoint, EndpointError, Stream, built_in
 from .crowds import SPARE, Crowds, affordable
 from .slow import BYTES_PER_SECOND, Relay
 from .sources import sources
@@ -311,4 +311,4 @@ SHORTEST_SLEEP: Final = 0.004
 LATEST: Final = 0.25
 """Seconds of missed rounds that are made up for, and after which a new rate counts at the latest."""
 
-__all__ = ["NO_MODEL", "Demo", "main"]
+__all__ = ["Demo", "main"]
