@@ -7,7 +7,8 @@ import argparse
 
 from umbel import Umbel, WebSocket
 
-app = Umbel(origins="*", max_message=16 << 20)
+# The protocol of Umbel itself is moved out of the way, so that every path that anybody tries echoes.
+app = Umbel(origins="*", max_message=16 << 20, websocket_path="/.umbel")
 
 
 @app.websocket("/{path:path}")

@@ -54,6 +54,8 @@ pub enum StartError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("can't listen on {address}: {source}")]
+    Bind { address: String, source: io::Error },
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("this server was started before; make a new one")]
@@ -110,14 +112,15 @@ impl Server {
     /// Binds, starts a thread per shard, and returns the addresses.
     ///
     /// # Errors
-    /// [`StartError::Io`] when an address can't be bound, [`StartError::Twice`] the second time.
+    /// [`StartError::Bind`] when the address can't be bound, [`StartError::Twice`] the second time.
     pub fn start(&self) -> Result<Vec<String>, StartError> {
         let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.started {
             return Err(StartError::Twice);
         }
         let shards = self.shared.mailboxes.len();
-        let listeners = Listener::bind(&self.shared.config, shards)?;
+        let listeners = Listener::bind(&self.shared.config, shards)
+            .map_err(|source| StartError::Bind { address: self.address(), source })?;
         let secure = self.shared.tls.is_some();
         let mut addresses = Vec::new();
         for listener in &listeners {
@@ -139,6 +142,11 @@ impl Server {
             running.shards += 1;
         }
         Ok(addresses)
+    }
+
+    fn address(&self) -> String {
+        let config = &self.shared.config;
+        config.unix_socket.clone().unwrap_or_else(|| format!("{}:{}", config.host, config.port))
     }
 
     /// Begins the graceful stop, which takes at most `within`. A second call hastens it.

@@ -149,7 +149,7 @@ class Dispatcher:
             self._routes.authenticate,
             client.request,
             lambda identity: self._admit(client, identity),
-            lambda *refusal: self.refuse(client, *refusal),
+            lambda close, reason: self._turn_away(key, close, reason),
         )
         self._start(job, self._authentications)
 
@@ -181,6 +181,9 @@ class Dispatcher:
         """Tell a client why, and close it."""
         self.core.reply(client._key, answers.error(code, message, None, details))
         self.core.close(client._key, close, shortened(message))
+
+    def _turn_away(self, key: int, close: int, reason: str) -> None:
+        self.core.close(key, close, shortened(reason))
 
     def _closed(self, key: int, code: int, reason: str) -> None:
         client = self._clients.pop(key, None)
@@ -323,13 +326,15 @@ class Dispatcher:
                 parameters = dict(zip(route.names, handshake.params, strict=True))
                 self.spawn(self._socket(socket, route, parameters))
 
-        def refuse(close: int, code: str, message: str, details: Mapping[str, Any] | None) -> None:
-            self.core.close(key, close, shortened(message))
-
         if self._routes.authenticate is None:
             admit(ANONYMOUS)
         else:
-            job = AuthenticateJob(self._routes.authenticate, socket.request, admit, refuse)
+            job = AuthenticateJob(
+                self._routes.authenticate,
+                socket.request,
+                admit,
+                lambda close, reason: self._turn_away(key, close, reason),
+            )
             self._start(job, self._authentications)
 
     async def _socket(self, socket: WebSocket, route: WebSocketRoute, parameters: dict[str, str]) -> None:

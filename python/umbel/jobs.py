@@ -179,10 +179,6 @@ class PublishJob(SubscribeJob):
         else:
             self.fail("not_allowed", f"you may not publish to {self.channel}")
 
-    def _answer(self, allowed: bool, code: str, message: str) -> None:
-        assert self.client is not None
-        self.client._dispatcher.core.answer(self.client._key, self.ticket, allowed, code, message)
-
 
 class AuthenticateJob(Job):
     """The question who is connecting, for clients and websockets alike."""
@@ -194,7 +190,7 @@ class AuthenticateJob(Job):
         function: Authenticate,
         request: Request,
         admit: Callable[[Identity], None],
-        refuse: Callable[[int, str, str, Mapping[str, Any] | None], None],
+        refuse: Callable[[int, str], None],
     ) -> None:
         super().__init__(None)
         self.function = function
@@ -218,7 +214,8 @@ class AuthenticateJob(Job):
     def fail(
         self, code: str, message: str, details: Mapping[str, Any] | None = None, close: int = 1011
     ) -> None:
-        self.refuse(close, "unauthenticated" if close == UNAUTHENTICATED else code, message, details)
+        # The core turns the close code into an error with the same text, where the protocol has errors.
+        self.refuse(close, explained(message, details))
 
 
 class ConnectJob(Job):

@@ -140,6 +140,8 @@ class Routes:
             raise ConfigurationError("a type of message can't be empty")
         if message_type in RESERVED:
             raise ConfigurationError(f"messages of type {message_type!r} are answered by Umbel itself")
+        if message_type == "ai_cancel" and self.streams:
+            raise ConfigurationError("messages of type 'ai_cancel' belong to streams")
         if message_type in self.handlers or message_type in self.streams:
             raise ConfigurationError(f"messages of type {message_type!r} already have a function")
 

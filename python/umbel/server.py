@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
@@ -84,6 +86,8 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop gracefully, within the setting ``drain``."""
+        if isinstance(self._core, lifetime.ForkedCore):
+            return  # a child leaves the block: the server is the parent's
         try:
             self.stop()
             await self.wait_closed()
@@ -146,7 +150,10 @@ class Server:
         routes = self._app._routes
         core = Core(self.settings.to_json(**routes.config()), dict(routes.pages))
         dispatcher = Dispatcher(core, routes, self.settings, loop, self._stopped, self.stop)
-        self.addresses = tuple(core.start())
+        try:
+            self.addresses = tuple(core.start())
+        except OSError as error:
+            raise numbered(error) from error
         self._core, self._dispatcher = core, dispatcher
         self._closed = loop.create_future()
         lifetime.alive.add(self)
@@ -200,6 +207,15 @@ class Server:
         self._app._release(self)
         if core.join(JOIN_TIME):
             lifetime.alive.discard(self)
+
+
+def numbered(error: OSError) -> OSError:
+    """Return an error that has a number: those of the core have it in their text only."""
+    found = re.search(r"\(os error (\d+)\)$", str(error))
+    if error.errno is not None or found is None:
+        return error
+    number = int(found[1])
+    return OSError(number, os.strerror(number))
 
 
 OVERDUE: Final = 2.0

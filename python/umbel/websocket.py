@@ -110,7 +110,7 @@ class WebSocket:
     async def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send one message: text for ``str``, else binary.
 
-        Returns at once while the connection keeps up. When more than 64 KiB wait for the socket, it waits
+        Returns at once while the connection keeps up. When more than 256 KiB wait for the socket, it waits
         until most of that is gone, so that a loop around ``send`` runs no faster than the other end reads.
         Messages of concurrent calls keep the order of the calls.
 
@@ -130,7 +130,7 @@ class WebSocket:
             raise TypeError(f"a websocket message is str or bytes, not {type(message).__name__}")
         if waiting is None:
             raise ConnectionClosed
-        if waiting > HIGH_MARK:
+        if waiting >= HIGH_WATER:
             if self._writable is None:
                 self._writable = self._loop.create_future()
             await asyncio.shield(self._writable)
@@ -192,11 +192,7 @@ def wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
-HIGH_MARK: Final = HIGH_WATER
-"""Bytes that may wait for the socket before ``send`` waits; the core reports WRITABLE after this mark was
-passed."""
-
 MOST_MESSAGES: Final = 64
-MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 128 << 10
 """Received and not yet taken by the function, when reading stops: messages, and bytes (characters of
 text)."""

@@ -121,8 +121,8 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
             let params = PyTuple::new(py, params)?;
             (3, client.0, ticket, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
         }
-        Event::Text { client, text } => (4, client.0, text).into_pyobject(py),
-        Event::Binary { client, data } => (5, client.0, PyBytes::new(py, &data)).into_pyobject(py),
+        Event::Text { client, text, .. } => (4, client.0, text).into_pyobject(py),
+        Event::Binary { client, data, .. } => (5, client.0, PyBytes::new(py, &data)).into_pyobject(py),
         Event::Writable { client } => (6, client.0).into_pyobject(py),
         Event::Closed { client, code, reason } => (7, client.0, code, reason).into_pyobject(py),
         Event::Log { level, text } => (8, level as u8, text).into_pyobject(py),

@@ -1,7 +1,7 @@
 //! Errors of the core as Python exceptions.
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 
 use crate::channel::NameError;
 use crate::server::StartError;
@@ -9,6 +9,10 @@ use crate::server::StartError;
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
         match error {
+            // With the number, so that Python makes the subclass that people catch.
+            StartError::Bind { ref source, .. } => {
+                PyOSError::new_err((source.raw_os_error().unwrap_or(0), error.to_string()))
+            }
             StartError::Io(error) => error.into(),
             StartError::Twice => PyRuntimeError::new_err(error.to_string()),
             StartError::Config(_) | StartError::Tls(_) => PyValueError::new_err(error.to_string()),

@@ -140,7 +140,11 @@ pub fn encode_header(opcode: Opcode, rsv1: bool, fin: bool, payload_length: usiz
 
 /// Appends a whole close frame. A reason over [`LONGEST_REASON`] bytes is cut, never inside a character.
 pub fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
-    let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
+    let mut end = reason.len().min(LONGEST_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = &reason[..end];
     encode_header(Opcode::Close, false, true, 2 + reason.len(), out);
     out.extend_from_slice(&code.get().to_be_bytes());
     out.extend_from_slice(reason.as_bytes());

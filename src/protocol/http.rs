@@ -102,7 +102,7 @@ impl HeadReader {
         }
         let start = &buffered[..=self.scanned];
         let in_method = start.len() <= LONGEST_METHOD && !start.contains(&b' ');
-        if in_method && !is_token_byte(byte) || start.len() == LONGEST_METHOD && in_method {
+        if in_method && (!is_token_byte(byte) || start.len() == LONGEST_METHOD) {
             return Err(HttpError::BAD_REQUEST_LINE);
         }
         if start.len() > limits.target_bytes.saturating_add(LONGEST_METHOD + HTTP_VERSION) {

@@ -23,7 +23,7 @@
 
 use super::ProtocolError;
 use super::assembler::Assembler;
-use super::deflate::{InflateError, Inflater, Parameters};
+use super::deflate::{History, InflateError, Inflater, Parameters};
 use super::frame::{self, Header, LONGEST_HEADER, Opcode};
 use super::mask::unmask;
 use super::utf8::Validator;
@@ -55,7 +55,7 @@ pub struct WebSocket {
     /// The unfinished frame and message, if any.
     active: Option<Box<Active>>,
     /// The window of a client that takes its context over. Unused, and without memory, for all others.
-    history: Option<Box<Vec<u8>>>,
+    history: Option<Box<History>>,
     /// In bytes, of one message after inflation.
     message_limit: usize,
     /// Frames begun since [`take_frames`](Self::take_frames).
@@ -142,7 +142,7 @@ impl WebSocket {
             let message = active.message.as_ref().map_or(0, |message| message.payload.held_bytes());
             size_of::<Active>() + active.control.capacity() + message
         });
-        active + self.history.as_ref().map_or(0, |history| size_of::<Vec<u8>>() + history.capacity())
+        active + self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
     }
 
     /// Changes the limit, in bytes, from the next frame on: small before authentication, larger after it.
@@ -196,10 +196,10 @@ impl WebSocket {
     /// Reads a header from what was left over and the front of `input`; says how much of `input` it took.
     fn next_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
         let before = usize::from(self.header_length);
-        if before == 0 {
-            if let Some(found) = frame::decode_header(input)? {
-                return Ok(Some(found));
-            }
+        if before == 0
+            && let Some(found) = frame::decode_header(input)?
+        {
+            return Ok(Some(found));
         }
         let added = input.len().min(LONGEST_HEADER - before);
         self.header[before..before + added].copy_from_slice(&input[..added]);
@@ -317,9 +317,9 @@ impl WebSocket {
         let result = if parameters.client_no_context_takeover {
             inflater.inflate(compressed, self.message_limit)
         } else {
-            let history = self.history.get_or_insert_default();
             let bits = parameters.client_max_window_bits;
-            inflater.inflate_with_history(compressed, self.message_limit, history, bits)
+            let history = self.history.get_or_insert_with(|| Box::new(History::new(bits)));
+            inflater.inflate_with_history(compressed, self.message_limit, history)
         };
         result.map_err(|error| match error {
             InflateError::TooBig { limit } => ProtocolError::TooBig { limit },

@@ -1,8 +1,12 @@
 //! What the application is told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 
 use crate::protocol::http::Request;
+use crate::transport::mailbox::{Letter, Mailbox};
 
 /// Names one client of one server for as long as the server runs: shard, slot and count in one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,10 +44,12 @@ pub enum Event {
     Text {
         client: ClientId,
         text: String,
+        credit: Credit,
     },
     Binary {
         client: ClientId,
         data: Bytes,
+        credit: Credit,
     },
     /// The client of a websocket route sends no more: it closed, or was wrong. What the application has still to say is
     /// delivered; the close frame goes when the application closes, at the latest after the close time.
@@ -67,6 +73,40 @@ pub enum Event {
     },
     Stopped,
 }
+
+/// What one message of a websocket route takes of its connection's allowance; given back when it is dropped, which is
+/// when the application has taken the message. So one client can't fill the queue of all.
+#[derive(Debug)]
+pub struct Credit {
+    client: ClientId,
+    amount: usize,
+    taken: Arc<AtomicUsize>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Credit {
+    pub(crate) fn new(
+        client: ClientId,
+        amount: usize,
+        taken: &Arc<AtomicUsize>,
+        mailbox: &Arc<Mailbox>,
+    ) -> Self {
+        taken.fetch_add(amount, Ordering::AcqRel);
+        Self { client, amount, taken: Arc::clone(taken), mailbox: Arc::clone(mailbox) }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        let before = self.taken.fetch_sub(self.amount, Ordering::AcqRel);
+        if before >= ALLOWANCE && before - self.amount < ALLOWANCE {
+            self.mailbox.push(Letter::Listen(self.client));
+        }
+    }
+}
+
+/// Bytes of messages of one websocket route connection that wait for the application before it is not read any more.
+pub(crate) const ALLOWANCE: usize = 128 * 1024;
 
 /// The request that opened a connection, and what was made of it.
 #[derive(Debug)]

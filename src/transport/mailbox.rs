@@ -21,6 +21,8 @@ pub(crate) enum Letter {
     Rang(FeedKey),
     /// The application has room for events again.
     Room,
+    /// The application has taken enough of a client's messages to hear more of it.
+    Listen(ClientId),
     Admit(ClientId),
     /// The private channel of a client has its first publication.
     Private(ClientId),

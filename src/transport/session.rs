@@ -15,7 +15,7 @@ use crate::protocol::message::{
 };
 use crate::protocol::websocket::{Event as Frame, WebSocket};
 use crate::transport::connection::{Ask, Phase, Wish};
-use crate::transport::events::{ClientId, Event};
+use crate::transport::events::{ClientId, Credit, Event};
 use crate::transport::mailbox::{Answer, Letter};
 use crate::transport::shard::Shard;
 
@@ -105,13 +105,13 @@ impl Shard {
             }
             Frame::Text(text) if is_route => {
                 self.counters.received.add(1);
-                let client = self.connections[key as usize].id;
-                self.shared.inbox.push(Event::Text { client, text: text.to_owned() });
+                let (client, credit) = self.credit(key, text.len());
+                self.shared.inbox.push(Event::Text { client, text: text.to_owned(), credit });
             }
             Frame::Binary(data) if is_route => {
                 self.counters.received.add(1);
-                let client = self.connections[key as usize].id;
-                self.shared.inbox.push(Event::Binary { client, data: Bytes::copy_from_slice(data) });
+                let (client, credit) = self.credit(key, data.len());
+                self.shared.inbox.push(Event::Binary { client, data: Bytes::copy_from_slice(data), credit });
             }
             Frame::Text(text) => {
                 self.counters.received.add(1);
@@ -127,6 +127,12 @@ impl Shard {
         }
         let Some(connection) = self.connections.get(key as usize) else { return false };
         connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
+    }
+
+    fn credit(&mut self, key: ReaderKey, amount: usize) -> (ClientId, Credit) {
+        let connection = &mut self.connections[key as usize];
+        let client = connection.id;
+        (client, Credit::new(client, amount, &connection.extra().untaken, &self.mailbox))
     }
 
     /// The client closes, or was wrong. On a websocket route the application first answers what came before.
@@ -391,6 +397,7 @@ impl Shard {
             Letter::Rang(feed) => self.hub.moved(feed),
             Letter::Room => self.wake_waiting(),
             Letter::Drain(within) => self.begin_drain(within),
+            Letter::Listen(client) => self.with(client, |shard, key| shard.connections[key as usize].wake()),
             Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
             Letter::Private(client) => self.with(client, |shard, key| {
                 let channel = ChannelName::private(&shard.shared.public_id(client));
@@ -520,4 +527,4 @@ const REMEMBERED_PUBLISHES: usize = 32;
 const RECONNECT_WINDOW: u64 = 2000;
 
 /// With so many bytes on their way, a sender on a websocket route waits for [`Event::Writable`].
-pub const HIGH_WATER: usize = 256 * 1024;
+pub const HIGH_WATER: usize = 64 * 1024;

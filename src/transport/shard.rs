@@ -112,6 +112,8 @@ pub(crate) struct Shard {
     /// Bytes held for unfinished messages.
     pub held: usize,
     wheel: Wheel,
+    /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
+    asleep_until: Option<Moment>,
     due: Vec<u32>,
     letters: Vec<Letter>,
     generation: u32,
@@ -163,6 +165,7 @@ impl Shard {
             inflater: None,
             held: 0,
             wheel: Wheel::new(now),
+            asleep_until: None,
             due: Vec::new(),
             letters: Vec::new(),
             generation: 0,
@@ -224,7 +227,9 @@ impl Shard {
         if this.drain.is_some() && this.drain_some() {
             return Next::End;
         }
-        this.next()
+        let next = this.next();
+        this.asleep_until = if let Next::WaitUntil(moment) = next { Some(moment) } else { None };
+        next
     }
 
     fn next(&self) -> Next {
@@ -403,6 +408,10 @@ impl Shard {
         if connection.timer <= self.now || next < connection.timer {
             connection.timer = next;
             self.wheel.enter(key, next);
+            if self.asleep_until.is_none_or(|until| next < until) {
+                self.asleep_until = Some(next);
+                self.mailbox.wake();
+            }
         }
     }
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fake_core import FakeCore
 from looping import settle
-
 from umbel import Umbel
 from umbel.dispatch import Dispatcher
 from umbel.settings import Settings
@@ -49,7 +48,10 @@ class Bench:
     @property
     def answers(self) -> list[Any]:
         """Bodies of the replies, without their timestamps."""
-        return [{name: value for name, value in body.items() if name != "timestamp"} for _, body in self.core.replies]
+        return [
+            {name: value for name, value in body.items() if name != "timestamp"}
+            for _, body in self.core.replies
+        ]
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-
 from umbel import _core
 
 
@@ -31,7 +31,7 @@ class FakeHandshake:
 
 
 class FakeCore:
-    """Has the methods of Core. `calls` lists what was called, without publish, send and reply, which have lists."""
+    """Has the methods of Core. `calls` lists what was called; publish, send and reply have their own."""
 
     made: FakeCore | None = None
 
@@ -99,10 +99,8 @@ class FakeCore:
         batch = [self.events.popleft() for _ in range(min(limit, len(self.events)))]
         if not self.events:
             os.set_blocking(self._reader, False)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
-            except BlockingIOError:
-                pass
         return batch
 
     def publish(self, channel: str, data: bytes, key: str | None = None) -> FakePosition:
@@ -128,7 +126,7 @@ class FakeCore:
         return None if client in self.gone else self.waiting
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("admit", "close", "subscribe", "unsubscribe", "answer_subscribe", "answer_publish", "pause", "resume"):
+        if name not in ("admit", "close", "subscribe", "unsubscribe", "answer", "pause", "resume"):
             raise AttributeError(name)
 
         def call(client: int, *arguments: Any) -> bool:

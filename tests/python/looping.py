@@ -1,10 +1,11 @@
-"""Ways to run a coroutine test: on a loop whose time is virtual, or on each of the event loops that Umbel supports."""
+"""Ways to run a coroutine test: on a loop whose time is virtual, or on each supported event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import importlib.util
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -56,9 +57,8 @@ def on_loops(test: Test) -> Callable[..., None]:
     @functools.wraps(test)
     def wrapper(*arguments: Any, loop_factory: Any, **keywords: Any) -> None:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(test(*arguments, **keywords))
-
-    import inspect
+            # pytest-timeout can't interrupt uvloop.
+            runner.run(asyncio.wait_for(test(*arguments, **keywords), TEST_TIME))
 
     signature = inspect.signature(test)
     parameter = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
@@ -71,6 +71,9 @@ async def settle(turns: int = 20) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
 
+
+TEST_TIME = 40.0
+"""Seconds for one test on a real loop."""
 
 FACTORIES = [pytest.param(asyncio.SelectorEventLoop, id="asyncio")]
 if importlib.util.find_spec("uvloop"):

@@ -482,7 +482,7 @@ def test_a_bomb_is_stopped_at_the_limit(strict: Server, shape: str) -> None:  # 
                 peer.send_frame(TEXT, payload[:16], rsv=4, fin=False)
                 for at in range(16, len(payload), KIB):
                     peer.send_frame(PING, b"between")
-                    peer.send_frame(CONTINUATION, payload[at : at + KIB], fin=False)
+                    peer.send_frame(CONTINUATION, payload[at : at + KIB], fin=at + KIB >= len(payload))
         except Ended:
             pass
         peer.expect_close(1009)

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{
-    Compressor, DeflatePolicy, InflateError, Inflater, Parameters, finish_segments, negotiate, stored,
+    Compressor, DeflatePolicy, History, InflateError, Inflater, Parameters, finish_segments, negotiate,
+    stored,
 };
 use umbel::protocol::websocket::WebSocket;
 
@@ -165,7 +166,7 @@ fn a_bomb_stops_at_the_limit() {
 fn the_limit_counts_the_inflated_message_to_the_byte() {
     let mut inflater = Inflater::new();
     for length in [0_usize, 1, 100, 16 * 1024, 64 * 1024, 100_000] {
-        let data: Vec<u8> = (0..length).map(|index| (index * index >> 3) as u8).collect();
+        let data: Vec<u8> = (0..length).map(|index| ((index * index) >> 3) as u8).collect();
         assert_eq!(inflater.inflate(&compress(&data), length), Ok(&data[..]));
         if length > 0 {
             let limit = length - 1;
@@ -340,8 +341,8 @@ proptest! {
 
     #[test]
     fn random_streams_are_errors_or_messages(data in prop::collection::vec(any::<u8>(), 0..500)) {
-        let mut history = vec![1; 700];
+        let mut history = History::new(9);
         let _ = Inflater::new().inflate(&data, 10_000);
-        let _ = Inflater::new().inflate_with_history(&data, 10_000, &mut history, 9);
+        let _ = Inflater::new().inflate_with_history(&data, 10_000, &mut history);
     }
 }

@@ -28,6 +28,36 @@ pub struct Inflater {
     output: Vec<u8>,
 }
 
+/// The window of one client that takes its context over: the last bytes of its earlier compressed messages.
+///
+/// The window is all that differs between two inflaters, so that a connection holds no more than this: at most
+/// 2^`client_max_window_bits` bytes, and no more than was sent.
+#[derive(Debug)]
+pub struct History {
+    bytes: Vec<u8>,
+    window: usize,
+}
+
+impl History {
+    /// `window_bits` is 9 to 15. Values outside are moved to the nearest inside.
+    pub fn new(window_bits: u8) -> Self {
+        Self { bytes: Vec::new(), window: 1 << window_bits.clamp(9, 15) }
+    }
+
+    /// How many bytes are held.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn push(&mut self, message: &[u8]) {
+        let message = &message[message.len().saturating_sub(self.window)..];
+        let kept = self.bytes.len().min(self.window - message.len());
+        self.bytes.drain(..self.bytes.len() - kept);
+        self.bytes.reserve_exact(message.len());
+        self.bytes.extend_from_slice(message);
+    }
+}
+
 impl Default for Inflater {
     fn default() -> Self {
         Self::new()
@@ -52,9 +82,8 @@ impl Inflater {
         Ok(&self.output)
     }
 
-    /// Inflates the payload of one message whose sender goes on with the window of its earlier messages.
-    ///
-    /// `history` is that window: the last 2^`window_bits` bytes of earlier messages. It is brought up to date.
+    /// Inflates the payload of one message whose sender goes on with the window of its earlier messages, and brings that
+    /// window up to date.
     ///
     /// # Errors
     ///
@@ -63,11 +92,10 @@ impl Inflater {
         &mut self,
         compressed: &[u8],
         limit: usize,
-        history: &mut Vec<u8>,
-        window_bits: u8,
+        history: &mut History,
     ) -> Result<&[u8], InflateError> {
-        self.run(compressed, limit, history)?;
-        keep_last(history, &self.output, 1 << window_bits.clamp(8, 15));
+        self.run(compressed, limit, &history.bytes)?;
+        history.push(&self.output);
         Ok(&self.output)
     }
 
@@ -170,15 +198,6 @@ impl Inflater {
 enum Fed {
     InsideStream,
     AfterFinalBlock,
-}
-
-/// Leaves in `history` the last `window` bytes of itself followed by `message`.
-fn keep_last(history: &mut Vec<u8>, message: &[u8], window: usize) {
-    let message = &message[message.len().saturating_sub(window)..];
-    let kept = history.len().min(window - message.len());
-    history.drain(..history.len() - kept);
-    history.reserve_exact(message.len());
-    history.extend_from_slice(message);
 }
 
 /// In bytes: what one step may add at least (row C1 of the fault checklist: bounded steps).

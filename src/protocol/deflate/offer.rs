@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{DeflatePolicy, Parameters};
+use crate::protocol::http::is_token_byte;
 
 /// The header does not follow its grammar; the handshake answers 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,7 +157,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn token(&mut self) -> Result<&'a str, MalformedOffer> {
-        let end = self.rest.bytes().position(|byte| !super::super::http::is_token_byte(byte));
+        let end = self.rest.bytes().position(|byte| !is_token_byte(byte));
         let (token, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         if token.is_empty() { Err(MalformedOffer) } else { Ok(token) }
@@ -175,9 +176,7 @@ impl<'a> Scanner<'a> {
                 other => other,
             };
             match character {
-                Some(character)
-                    if character.is_ascii() && super::super::http::is_token_byte(character as u8) =>
-                {
+                Some(character) if character.is_ascii() && is_token_byte(character as u8) => {
                     value.push(character);
                 }
                 _ => return Err(MalformedOffer),

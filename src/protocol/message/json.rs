@@ -61,6 +61,9 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Just under the largest double (1.7976…e308), where readers that round differently disagree about infinity.
+const LARGEST_NUMBER: f64 = 1.797e308;
+
 /// Comparing so many short keys costs about as much as hashing one.
 const FEW_KEYS: usize = 8;
 
@@ -107,8 +110,8 @@ impl<'de> Visitor<'de> for Value {
         Ok(())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        if number.abs() < LARGEST_NUMBER { Ok(()) } else { Err(E::custom("number out of range")) }
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
@@ -191,6 +194,7 @@ mod tests {
             "NaN",
             "Infinity",
             "1e400",
+            "1.7976931348623159e308",
             "-1e400",
             "\"\\ud800\"",
             "\"\\udc00x\"",

@@ -1,0 +1,246 @@
+"""Declarations: what is accepted, and what the mistakes say."""
+
+import functools
+from pathlib import Path
+
+import orjson
+import pytest
+from looping import on_loops
+from umbel import ConfigurationError, Umbel
+
+
+async def generator(run, message):
+    yield "x"
+
+
+def test_settings_are_keyword_arguments():
+    assert Umbel(tick=0.5).settings.tick == 0.5
+    with pytest.raises(TypeError):
+        Umbel(tock=1)  # type: ignore[call-arg]
+
+
+def test_decorators_give_the_function_back(app):
+    async def function(client, message):
+        pass
+
+    assert app.on("a")(function) is function
+    assert app.stream("b")(generator) is generator
+
+    async def connect(client):
+        pass
+
+    assert app.on_connect(connect) is connect
+    assert app.on_disconnect(connect) is connect
+    assert app.authenticate(connect) is connect
+
+    def guard(client, x):
+        return True
+
+    assert app.channel("a:{x}")(guard) is guard
+
+    async def websocket(websocket):
+        pass
+
+    assert app.websocket("/a")(websocket) is websocket
+
+    async def background():
+        pass
+
+    assert app.background(background) is background
+
+
+@pytest.mark.parametrize("name", ["authenticate", "on_connect", "on_disconnect"])
+def test_a_second_hook_is_refused(app, name):
+    getattr(app, name)(lambda *arguments: None)
+    with pytest.raises(ConfigurationError, match=f"already has a function for {name}"):
+        getattr(app, name)(lambda *arguments: None)
+
+
+@pytest.mark.parametrize(
+    "type", ["publish", "heartbeat", "authenticate", "subscribe_updates", "resume", "error", ""]
+)
+def test_types_of_the_protocol_can_not_be_handled(app, type):
+    with pytest.raises(ConfigurationError):
+        app.on(type)
+    with pytest.raises(ConfigurationError):
+        app.stream(type)
+
+
+def test_a_type_has_one_function(app):
+    app.on("a")(print)
+    app.stream("b")(generator)
+    for taken in ("a", "b"):
+        with pytest.raises(ConfigurationError, match="already have a function"):
+            app.on(taken)
+        with pytest.raises(ConfigurationError, match="already have a function"):
+            app.stream(taken)
+
+
+def test_ai_cancel_belongs_to_streams_in_either_order(app):
+    app.on("ai_cancel")(print)
+    with pytest.raises(ConfigurationError, match="ai_cancel"):
+        app.stream("ask")(generator)
+    other = Umbel()
+    other.stream("ask")(generator)
+    with pytest.raises(ConfigurationError, match="ai_cancel"):
+        other.on("ai_cancel")
+
+
+def test_a_stream_is_an_async_generator(app):
+    async def coroutine(run, message):
+        return "x"
+
+    with pytest.raises(ConfigurationError, match="must be an async generator"):
+        app.stream("a")(coroutine)
+
+    class Model:
+        async def answer(self, run, message):
+            yield "x"
+
+    app.stream("b")(Model().answer)
+    app.stream("c")(functools.partial(generator))
+
+
+def test_a_background_task_is_a_coroutine_function(app):
+    with pytest.raises(ConfigurationError, match="async def"):
+        app.background(lambda: None)
+
+
+def test_channels_say_who_may_subscribe(app):
+    app.channel("news:{topic}")
+    with pytest.raises(ConfigurationError, match=r"'news:\{topic\}'.*open=True"):
+        app._routes.config()
+
+
+def test_a_channel_is_open_or_asks(app):
+    declare = app.channel("a", open=True)
+    with pytest.raises(ConfigurationError, match="drop open=True"):
+        declare(lambda client: True)
+    declare = app.channel("b")
+    declare(lambda client: True)
+    with pytest.raises(ConfigurationError, match="already has a function"):
+        declare(lambda client: True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "says"),
+    [
+        ("@x", {}, "private"),
+        ("a:{client}", {}, "can't be called"),
+        ("a", {"mode": "some"}, "mode"),
+        ("a", {"overrun": "drop"}, "overrun"),
+        ("a", {"history": 0}, "history"),
+        ("a", {"history_bytes": 0}, "history_bytes"),
+        ("a", {"history_seconds": float("inf")}, "history_seconds"),
+        ("a:{x}", {"publish": lambda client, x: True}, "publish|called as"),
+    ],
+)
+def test_what_is_wrong_with_a_channel_is_said(app, pattern, options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        app.channel(pattern, **options)
+
+
+def test_the_structure_that_the_core_gets(app):
+    app.channel("a", open=True, publish=True, mode="latest", overrun="close", history=5)
+
+    @app.channel("b:{x}", publish=lambda client, x, data: True)
+    def guard(client, x):
+        return True
+
+    @app.websocket("/own/{x}")
+    async def own(websocket, x):
+        pass
+
+    config = app._routes.config()
+    first, second = config["channels"]
+    assert first == {
+        "pattern": "a",
+        "subscribe": "open",
+        "publish": "open",
+        "history": 5,
+        "history_bytes": 1 << 20,
+        "history_seconds": 300.0,
+        "mode": "latest",
+        "overrun": "close",
+    }
+    assert (second["subscribe"], second["publish"]) == ("ask", "ask")
+    assert config["websocket_routes"] == ["/own/{x}"]
+
+
+def test_a_server_that_only_broadcasts_is_not_told_of_its_clients(app):
+    app.channel("a", open=True, publish=True)
+    config = app._routes.config()
+    assert not (config["authenticate"] or config["notify_connect"] or config["notify_disconnect"])
+    app.on("x")(print)
+    assert app._routes.config()["notify_connect"]
+
+
+def test_runs_come_before_a_catch_all_unless_the_application_declares_them(app):
+    app.channel("{name:path}", open=True)
+    app.stream("ask")(generator)
+    assert [rule["pattern"] for rule in app._routes.config()["channels"]] == ["run:{run_id}", "{name:path}"]
+    app.channel("run:{id}", open=True)
+    assert [rule["pattern"] for rule in app._routes.config()["channels"]] == ["{name:path}", "run:{id}"]
+
+
+def test_paths_are_taken_once(app):
+    app.page("/", "x")
+
+    async def own(websocket):
+        pass
+
+    app.websocket("/own")(own)
+    for path in ("/", "/own", "/ws"):
+        with pytest.raises(ConfigurationError, match="already in use"):
+            app.page(path, "x")
+        with pytest.raises(ConfigurationError, match="already in use"):
+            app.websocket(path)
+    with pytest.raises(ConfigurationError, match="slash"):
+        app.page("x", "x")
+    with pytest.raises(ConfigurationError, match="called as"):
+        app.websocket("/{a}/{b}")(own)
+
+
+def test_pages(app, tmp_path):
+    file = tmp_path / "logo.png"
+    file.write_bytes(b"PNG")
+    app.page("/a", "ä")
+    app.page("/b", b"x", "text/plain")
+    app.page("/c", file)
+    app.page("/d", b"x")
+    assert app._routes.pages == {
+        "/a": ("text/html; charset=utf-8", "ä".encode()),
+        "/b": ("text/plain", b"x"),
+        "/c": ("image/png", b"PNG"),
+        "/d": ("application/octet-stream", b"x"),
+    }
+    with pytest.raises(OSError):
+        app.page("/e", Path("/does/not/exist"))
+
+
+class Hostile:
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def cycle():
+    it = []
+    it.append(it)
+    return it
+
+
+@on_loops
+async def test_data_that_are_not_json_raise_in_the_caller_and_publish_nothing(app):
+    app.channel("a", open=True)
+    async with app.serve(port=0) as server:
+        for bad in (object(), Hostile(), {Hostile(): 1}, cycle(), "\ud800", {1: 2}, b"x", 1 << 70):
+            with pytest.raises(TypeError):
+                app.publish("a", bad)
+        for channel in ("", "@private", "x" * 256, "a\nb"):
+            with pytest.raises(ValueError):
+                app.publish(channel, 1)
+        assert server.stats().published == 0
+        assert app.publish("a", orjson.Fragment(b'{"ready":1}')).offset == 1
+        assert app.publish("a", float("nan"), key="k").offset == 2

@@ -1,0 +1,239 @@
+"""The command line: what it does, and what its errors say."""
+
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from programs import started
+from umbel import Settings, __version__, cli
+from umbel.settings import KINDS, PYTHON_ONLY
+
+APP = """
+from umbel import Umbel
+app = Umbel(tick=0.5)
+app.channel("a", open=True)
+not_an_app = 42
+class Other: pass
+def make(): return app
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty directory that holds an application, as the current one."""
+    (tmp_path / "shop.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    __import__("sys").modules.pop("shop", None)
+
+
+def said(capsys, *words: str) -> tuple[int, str]:
+    code = cli.main(words)
+    captured = capsys.readouterr()
+    return code, captured.err + captured.out
+
+
+def test_version(capsys):
+    assert said(capsys, "--version") == (0, f"umbel {__version__}\n")
+
+
+def test_without_a_command_help_is_shown(capsys):
+    code, text = said(capsys)
+    assert code == 2
+    assert "run" in text
+
+
+def test_help_lists_every_setting(capsys):
+    code, text = said(capsys, "run", "--help")
+    assert code == 0
+    for name in KINDS:
+        assert "--" + name.replace("_", "-") in text
+
+
+def test_an_unknown_option_is_a_usage_error(capsys):
+    assert said(capsys, "run", "shop:app", "--prot", "1")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("shpo:app", 2, "no module named 'shpo'"),
+        ("shpo:app", 2, "Did you mean shop?"),
+        ("zzz:app", 2, "Modules here: shop"),
+        ("shop.py:app", 2, "try `umbel run shop:app`"),
+        ("shop:nothing", 2, "has no application 'nothing'; it has shop:app"),
+        ("shop:not_an_app", 2, "of type int.*shop:app"),
+        ("shop:Other", 2, r"a class \(Other\)"),
+        ("shop:make", 2, "a function.*shop:app"),
+        ("json:loads", 2, "a function.*it has none"),
+        ("json", 2, "name one application.*it has none"),
+        (":app", 2, "write module:attribute"),
+        (".x:app", 1, "failed"),
+    ],
+)
+def test_an_application_that_can_not_be_found(here, capsys, name, code, says):
+    import re
+
+    actual, text = said(capsys, "run", name)
+    assert actual == code
+    assert re.search(says, text), text
+    assert "Traceback" not in text or code == 1
+
+
+def test_a_module_that_fails_shows_its_traceback(here, capsys):
+    (here / "broken.py").write_text("1/0")
+    code, text = said(capsys, "run", "broken:app")
+    assert code == 1
+    assert "ZeroDivisionError" in text
+
+
+def test_a_module_that_misses_another_names_that_one(here, capsys):
+    (here / "needy.py").write_text("import not_installed_here")
+    code, text = said(capsys, "run", "needy:app")
+    assert code == 1
+    assert "not_installed_here" in text
+
+
+def test_an_empty_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "Run it from the directory" in said(capsys, "run", "shop:app")[1]
+
+
+def test_a_declaration_that_is_incomplete(here, capsys):
+    (here / "half.py").write_text("from umbel import Umbel\napp = Umbel()\napp.channel('a:{x}')")
+    code, text = said(capsys, "run", "half:app", "--port", "0")
+    assert code == 1
+    assert "nothing says who may subscribe" in text
+
+
+def test_a_port_that_is_taken_names_who_has_it(here, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, text = said(capsys, "run", "shop:app", "--port", port)
+    assert code == 1
+    assert f"port {port} is taken by" in text
+    assert f"process {os.getpid()}" in text
+    assert "--port" in text
+
+
+def test_an_address_of_another_machine(here, capsys):
+    code, text = said(capsys, "run", "shop", "--host", "192.0.2.1", "--port", "0")
+    assert code == 1
+    assert "not an address of this machine" in text
+
+
+def test_a_bad_certificate(here, capsys):
+    (here / "cert.pem").write_text("nonsense")
+    code, text = said(capsys, "run", "shop", "--port", "0", "--tls-cert", "cert.pem", "--tls-key", "cert.pem")
+    assert code == 1
+    assert "cert.pem" in text
+    code, text = said(
+        capsys, "run", "shop", "--port", "0", "--tls-cert", "missing.pem", "--tls-key", "missing.pem"
+    )
+    assert code == 1
+    assert "missing.pem" in text
+
+
+def test_a_setting_out_of_range(here, capsys):
+    code, text = said(capsys, "run", "shop", "--tick", "99")
+    assert code == 1
+    assert "tick" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "options", "says"),
+    [
+        (errno.EADDRINUSE, {"unix_socket": "/tmp/s"}, "another server listens there"),
+        (errno.EACCES, {"port": 80}, "ports below 1024"),
+        (errno.EACCES, {"unix_socket": "/root/s"}, "may write to"),
+        (errno.EMFILE, {}, "ulimit"),
+        (errno.EIO, {}, "can't listen on 127.0.0.1:8000"),
+    ],
+)
+def test_errors_of_the_system_name_the_cure(number, options, says):
+    assert says in cli.explain(OSError(number, "x"), Settings(**options))
+
+
+def test_a_taken_port_whose_holder_is_hidden(monkeypatch):
+    monkeypatch.setattr(cli, "holder_of", lambda port: None)
+    assert "ss -ltnp" in cli.explain(OSError(errno.EADDRINUSE, "x"), Settings())
+
+
+def test_nobody_holds_a_port_that_is_free():
+    assert cli.holder_of(1) is None
+
+
+SETTINGS = [name for name in KINDS if name not in ("tls_cert", "tls_key", "unix_socket", "host")]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_option_reaches_the_settings(here, monkeypatch, name):
+    from test_settings import another
+
+    got = []
+
+    class Stand:
+        def __init__(self, server, **options):
+            got.append(server.settings)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(cli, "Process", Stand)
+    value = another(name)
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        words = [flag if value else flag.replace("--", "--no-", 1)]
+    else:
+        words = [flag, *(value if isinstance(value, list) else [str(value)])]
+    assert cli.main(["run", "shop:app", *words]) == 0
+    assert getattr(got[0], name) == value
+    assert got[0].tick == (value if name == "tick" else 0.5)
+    assert set(KINDS) > PYTHON_ONLY
+
+
+def test_all_origins(here, monkeypatch):
+    parsed = cli.parser().parse_args(["run", "shop:app", "--origins", "*"])
+    assert parsed.origins == ["*"]
+
+
+def test_run_serves_until_a_signal(here):
+    with started("-m", "umbel", "run", "shop:app", "--port", "0", cwd=here) as program:
+        assert program.url.startswith("http://127.0.0.1:")
+        assert program.stop(signal.SIGINT) == 0
+
+
+def test_the_address_is_printed_also_when_logging_is_off(here):
+    quiet = "import logging\nlogging.getLogger('umbel').disabled = True\n"
+    (here / "quiet.py").write_text(quiet + APP)
+    with started("-m", "umbel", "run", "quiet:app", "--port", "0", cwd=here) as program:
+        assert program.url
+        assert program.lines == [f"listening on {program_url(program)}\n"]
+
+
+def program_url(program) -> str:
+    return program.lines[0].rpartition(" ")[2].strip()
+
+
+def test_a_missing_demo(monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "umbel.demo", None)
+    assert said(capsys, "demo") == (1, "umbel: this installation has no demo\n")
+
+
+def test_the_demo_gets_its_own_options(monkeypatch):
+    import types
+
+    got = []
+    module = types.ModuleType("umbel.demo")
+    module.main = lambda words: got.append(words)  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "umbel.demo", module)
+    assert cli.main(["demo", "--port", "1", "--help"]) == 0
+    assert got == [["--port", "1", "--help"]]
+
+
+def test_every_command_is_described():
+    assert Path(cli.__file__).read_text().startswith('"""The command line')

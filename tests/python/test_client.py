@@ -1,0 +1,80 @@
+import gc
+import weakref
+
+import pytest
+from looping import virtual
+from umbel.client import Message
+
+
+@virtual
+async def test_what_a_client_can_be_told(app, bench):
+    app.on("x")(lambda client, message: None)
+    umbel = bench()
+    umbel.core.open(peer="1.2.3.4:5")
+    await umbel.run()
+    client = umbel.client()
+    assert client.id == "c1"
+    assert client.request.peer == "1.2.3.4:5"
+    assert client.request is client.request
+    assert client.identity.anonymous
+    client.state["n"] = 1
+    assert client.state == {"n": 1}
+    assert client.send({"a": 1}, key="k").offset == 1
+    assert umbel.core.sent == [(1, {"a": 1})]
+    assert client.close(4500, "bye")
+    assert client.subscribe("a")
+    assert client.unsubscribe("a")
+    assert umbel.core.named("close") == [(1, 4500, "bye")]
+    assert umbel.core.named("subscribe") == [(1, "a")]
+    assert umbel.core.named("unsubscribe") == [(1, "a", "unsubscribed by the server")]
+    assert repr(client) == "<Client c1 anonymous>"
+
+
+@virtual
+async def test_a_client_that_is_gone_is_an_outcome_not_an_error(app, bench):
+    app.on("x")(lambda client, message: None)
+    umbel = bench()
+    umbel.core.open()
+    await umbel.run()
+    client = umbel.client()
+    umbel.core.closed(1)
+    await umbel.run()
+    assert client.send(1) is None
+    assert client.close() is False
+    assert client.subscribe("a") is False
+    assert client.unsubscribe("a") is False
+
+
+@virtual
+async def test_clients_that_left_are_not_kept(app, bench):
+    app.on("x")(lambda client, message: None)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "x")
+    await umbel.run()
+    gone = weakref.ref(umbel.client())
+    umbel.core.closed(1)
+    await umbel.run()
+    gc.collect()
+    assert gone() is None
+
+
+@virtual
+async def test_data_that_are_not_json_raise_in_the_caller(app, bench):
+    umbel = bench()
+    umbel.core.open()
+    await umbel.run()
+    with pytest.raises(TypeError):
+        umbel.client().send(object())
+    assert umbel.core.sent == []
+
+
+def test_messages():
+    message = Message("t", b'"q"', b'{"type":"t","id":"q","data":[1],"other":2}')
+    assert (message.type, message.id, message.data, message.body["other"]) == ("t", "q", [1], 2)
+    assert Message("t", None, b"{}").id is None
+    assert Message("t", b"7", b"{}").id == 7
+    assert Message("t", None, b"{}").data is None
+    assert repr(Message("t", None, b"{}")) == "<Message t {}>"
+    with pytest.raises(ValueError):
+        Message("t", None, b"{")

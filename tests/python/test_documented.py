@@ -1,0 +1,57 @@
+"""Documentation that is true: every public name has some, and every example runs."""
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import umbel
+
+PACKAGE = Path(umbel.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__main__")
+
+
+def public():
+    for name in umbel.__all__:
+        value = getattr(umbel, name)
+        if inspect.isclass(value) and value.__module__ != "umbel._core":
+            yield name, value
+            for key, member in vars(value).items():
+                if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                    yield f"{name}.{key}", member
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), list(public()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_public_names_are_documented(name, value):
+    assert inspect.getdoc(value), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    module = importlib.import_module("umbel" if name == "__init__" else f"umbel.{name}")
+    results = doctest.testmod(module, extraglobs={"Umbel": umbel.Umbel}, optionflags=doctest.ELLIPSIS)
+    assert results.failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    found = [
+        test
+        for name in MODULES
+        if name != "__init__"
+        for test in finder.find(importlib.import_module(f"umbel.{name}"))
+    ]
+    assert sum(bool(test.examples) for test in found) >= 4
+
+
+def test_everything_that_may_be_raised_is_said():
+    for name, value in public():
+        if inspect.isfunction(value):
+            raised = [
+                line for line in inspect.getsource(value).splitlines() if line.strip().startswith("raise ")
+            ]
+            documented = "Raises:" in (inspect.getdoc(value) or "")
+            assert documented or not raised, name

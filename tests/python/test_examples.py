@@ -1,0 +1,76 @@
+"""The examples are programs that work, and the README shows one of them."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from programs import started
+from websockets.asyncio.client import connect
+from wire import Wire
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def at(url: str, path: str) -> str:
+    return url.replace("http", "ws", 1) + path
+
+
+async def greeted(connection) -> Wire:
+    it = Wire(connection)
+    it.greeting = await it.hear("connection_established")
+    return it
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/any/path?q=1", "/healthz/x"])
+def test_echo_gives_every_message_back_on_every_path(path):
+    async def scenario(url):
+        async with connect(at(url, path), proxy=None, max_size=None) as connection:
+            assert "permessage-deflate" in connection.response.headers["Sec-WebSocket-Extensions"]
+            for message in ("text ä", b"\0binary", "", b"", "x" * (16 << 20)):
+                await connection.send(message)
+                assert await connection.recv() == message
+
+    with started(str(EXAMPLES / "echo.py"), "--port", "0") as program:
+        asyncio.run(scenario(program.url))
+        assert program.stop(signal.SIGTERM) == 0
+
+
+def test_fanout_lets_everybody_subscribe_and_publish_on_any_channel():
+    async def scenario(url):
+        async with connect(at(url, "/ws"), proxy=None) as one, connect(at(url, "/ws"), proxy=None) as two:
+            reader, writer = await greeted(one), await greeted(two)
+            await reader.say("subscribe_updates", channel="any:thing at all")
+            await reader.hear("subscription_established")
+            await writer.say("publish", channel="any:thing at all", data={"n": 1}, id=1)
+            assert (await writer.hear("published"))["offset"] == 1
+            assert (await reader.hear("update"))["data"] == {"n": 1}
+
+    options = ("--port", "0", "--shards", "2", "--tick", "0.005", "--host", "127.0.0.1")
+    with started(str(EXAMPLES / "fanout.py"), *options) as program:
+        asyncio.run(scenario(program.url))
+        assert program.stop() == 0
+
+
+def test_chat_has_two_rooms():
+    async def scenario(url):
+        async with connect(at(url, "/ws"), proxy=None) as connection:
+            client = await greeted(connection)
+            await client.say("subscribe_updates", channel="room:cellar")
+            assert (await client.hear("error"))["code"] == "not_allowed"
+            await client.say("subscribe_updates", channel="room:lobby")
+            await client.hear("subscription_established")
+            await client.say("publish", channel="room:lobby", data="hi")
+            assert (await client.hear("update"))["data"] == "hi"
+
+    with started("-m", "umbel", "run", "chat:app", "--port", "0", cwd=EXAMPLES) as program:
+        asyncio.run(scenario(program.url))
+        assert program.stop() == 0
+
+
+def test_the_smallest_server_is_under_ten_lines():
+    lines = [line for line in (EXAMPLES / "chat.py").read_text().splitlines() if line.strip()]
+    assert len(lines) <= 12  # the docstring and the main guard included
+    assert sys.version_info >= (3, 11)

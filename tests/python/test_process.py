@@ -1,0 +1,208 @@
+"""A process that serves: signals, logging, descriptors, and its end."""
+
+import asyncio
+import logging
+import resource
+import signal
+import threading
+import time
+
+import pytest
+from fake_core import FakeCore
+from looping import virtual
+from programs import started
+from umbel import process
+
+SERVE = """
+import sys
+from umbel import Umbel
+app = Umbel(drain=5)
+{}
+app.run(port=0, uvloop={})
+print("ended", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_signal_stops_gracefully(number, uvloop):
+    with started("-c", SERVE.format("", uvloop)) as program:
+        assert program.url.startswith("http://127.0.0.1:")
+        assert program.stop(number) == 0
+        assert f"{signal.Signals(number).name}: stopping within 5 s" in program.output
+        assert "ended" in program.output
+
+
+BLOCKED = """
+import time
+@app.background
+async def block():
+    print("blocking", file=sys.stderr, flush=True)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        time.sleep(0.05)
+"""
+
+
+def test_a_signal_reaches_a_loop_that_is_blocked():
+    with started("-c", SERVE.format(BLOCKED, False)) as program:
+        program.wait_line("blocking")
+        program.process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        program.wait_line("stopping within")
+        assert time.monotonic() - begin < 2
+        assert program.end() == 0
+
+
+HANGS = """
+import asyncio
+@app.background
+async def hang():
+    while True:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            print("no!", file=sys.stderr, flush=True)
+"""
+
+
+def test_a_second_signal_hastens_and_a_third_ends_the_process():
+    with started("-c", SERVE.format(HANGS, False)) as program:
+        assert program.url
+        program.process.send_signal(signal.SIGTERM)
+        program.wait_line("no!")
+        program.process.send_signal(signal.SIGTERM)
+        program.wait_line("left behind")
+        assert program.stop() == -signal.SIGTERM
+
+
+EXITS = """
+import asyncio
+@app.background
+async def leave():
+    raise SystemExit(7)
+"""
+
+
+def test_sys_exit_in_a_function_is_logged_and_the_server_goes_on():
+    with started("-c", SERVE.format(EXITS, False)) as program:
+        program.wait_line("SystemExit: 7")
+        assert program.stop() == 0
+
+
+NEVER_STOPPED = """
+import asyncio
+from umbel import Umbel
+app = Umbel()
+app.channel("a", open=True)
+async def main():
+    server = app.serve(port=0)
+    await server.__aenter__()
+    for number in range(1000):
+        app.publish("a", number)
+asyncio.run(main())
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "raise SystemExit(0)",
+        "import threading; threading.Thread(target=app.publish, args=('a', 1)).start()",
+    ],
+)
+def test_an_interpreter_that_ends_with_a_running_server_ends_cleanly(end):
+    with started("-c", NEVER_STOPPED.format(end)) as program:
+        assert program.end() == 0
+        assert "Fatal" not in program.output
+        assert "Traceback" not in program.output
+
+
+def test_run_inside_a_loop_says_what_to_use(app):
+    async def main():
+        app.run(port=0)
+
+    with pytest.raises(RuntimeError, match="async with"):
+        asyncio.run(main())
+
+
+def test_run_outside_the_main_thread_leaves_signals_alone(app):
+    before = signal.getsignal(signal.SIGTERM)
+
+    @app.background
+    async def stop():
+        assert signal.getsignal(signal.SIGTERM) is before
+        app._server.stop()
+
+    thread = threading.Thread(target=app.run, kwargs={"port": 0})
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_run_twice_one_after_the_other(app):
+    @app.background
+    async def stop():
+        app._server.stop()
+
+    app.run(port=0)
+    app.run(port=0, uvloop=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_before_the_server_listens_is_not_lost(app, monkeypatch):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    it = process.Process(app.serve(port=0))
+    it._signalled(signal.SIGTERM, None)
+    it.run()
+    assert FakeCore.made.named("stop")
+
+
+def test_uvloop_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    assert process.loop_factory(None) is None
+    assert process.loop_factory(False) is None
+    with pytest.raises(RuntimeError, match="pip install"):
+        process.loop_factory(True)
+
+
+def test_logging_is_configured_once_and_only_when_nobody_did(monkeypatch):
+    logger = logging.getLogger("umbel.test_process")
+    monkeypatch.setattr(process, "logger", logger)
+    monkeypatch.setattr(logger, "propagate", False)
+    process.configure_logging()
+    process.configure_logging()
+    assert len(logger.handlers) == 1
+    assert logger.level == logging.INFO
+    logger.handlers.clear()
+
+
+def test_descriptors(monkeypatch, caplog):
+    limits = [100, 1000]
+    monkeypatch.setattr(resource, "getrlimit", lambda what: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, new: limits.__setitem__(slice(None), new))
+    process.raise_descriptors(500)
+    assert limits == [1000, 1000]
+    assert caplog.text == ""
+    process.raise_descriptors(5000)
+    assert "max_connections=5000" in caplog.text
+    limits[:] = [100, resource.RLIM_INFINITY]
+    process.raise_descriptors(500)
+    assert limits == [500 + process.SPARE_DESCRIPTORS, resource.RLIM_INFINITY]
+
+
+def test_descriptors_that_can_not_be_raised(monkeypatch, caplog):
+    def refuse(what, new):
+        raise ValueError("not allowed")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (100, 1000))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    process.raise_descriptors(500)
+    assert "stays at 100: not allowed" in caplog.text
+
+
+@virtual
+async def test_virtual_time_passes_at_once():
+    await asyncio.sleep(1e6)

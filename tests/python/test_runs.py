@@ -1,0 +1,359 @@
+"""Runs: gathering, ends, cancelling, and who may see them."""
+
+import asyncio
+
+import pytest
+from looping import settle, virtual
+from umbel.runs import RUN_KEPT
+
+TICK = 0.016
+
+
+def chunks(core):
+    return [data["chunk"] for data in core.of_type("ai_response_chunk")]
+
+
+def end(core):
+    (data,) = core.of_type("ai_response_end")
+    return data
+
+
+@virtual
+async def test_the_first_chunk_leaves_at_once_and_later_ones_together_per_tick(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        for piece in "abcdefgh":
+            yield piece
+            await asyncio.sleep(0.005)
+
+    umbel = bench(tick=TICK)
+    umbel.core.open()
+    umbel.core.message(1, "ask", data={"conversationId": "k"})
+    await umbel.run()
+    assert chunks(umbel.core) == ["a"]
+    await asyncio.sleep(1)
+    assert chunks(umbel.core) == ["a", "bcd", "efg", "h"]
+    assert "".join(chunks(umbel.core)) == "abcdefgh"
+
+
+@virtual
+async def test_after_a_quiet_tick_the_next_piece_leaves_at_once(app, bench):
+    times = []
+
+    @app.stream("ask")
+    async def answer(run, message):
+        for piece in "ab":
+            yield piece
+            times.append(len(chunks(umbel.core)))
+            await asyncio.sleep(10)
+
+    umbel = bench(tick=TICK)
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    await asyncio.sleep(30)
+    assert times == [1, 2]
+
+
+@virtual
+async def test_a_run_has_a_start_chunks_and_an_end_in_its_own_channel(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        assert run.conversation_id == "k"
+        yield f"about {message.data['prompt']}"
+
+    umbel = bench(tick=TICK)
+    umbel.core.open()
+    umbel.core.message(1, "ask", id="q", data={"conversationId": "k", "prompt": "tea"})
+    await umbel.run()
+    ((key, channel, request),) = umbel.core.named("subscribe")
+    assert (key, request) == (1, b'"q"')
+    run_id = channel.removeprefix("run:")
+    assert len(run_id) == 32
+    assert [name for name, _, _ in umbel.core.published] == [channel] * 3
+    common = {"conversationId": "k", "runId": run_id}
+    assert [data for _, data, _ in umbel.core.published] == [
+        {"type": "ai_response_start", **common},
+        {"type": "ai_response_chunk", **common, "chunk": "about tea"},
+        {"type": "ai_response_end", **common, "status": "complete"},
+    ]
+    assert umbel.answers == []
+
+
+@virtual
+async def test_a_generator_that_never_waits_does_not_hold_up_the_loop(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        while True:
+            yield "x"
+
+    umbel = bench(tick=0.0)
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert chunks(umbel.core)
+    umbel.dispatcher.runs.stop()
+    await settle()
+    assert end(umbel.core)["status"] == "cancelled"
+
+
+@virtual
+async def test_a_failing_generator_ends_with_error_after_its_text(app, bench, caplog):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "so far"
+        yield " so good"
+        raise RuntimeError("secret")
+
+    umbel = bench(tick=TICK)
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert "".join(chunks(umbel.core)) == "so far so good"
+    assert end(umbel.core)["status"] == "error"
+    assert end(umbel.core)["incident"] in caplog.text
+    assert "RuntimeError: secret" in caplog.text
+    assert "secret" not in str(umbel.core.published)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), RecursionError()])
+def test_whatever_a_generator_raises_ends_its_run_only(app, bench, caplog, error):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+        raise error
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        assert end(umbel.core)["status"] == "error"
+
+    scenario()
+
+
+@virtual
+async def test_a_generator_that_yields_something_else_than_text_ends_with_error(app, bench, caplog):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield 42
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert end(umbel.core)["status"] == "error"
+    assert "a stream yields str, not int" in caplog.text
+
+
+@virtual
+async def test_cancelling_ends_the_run_at_once_and_cancels_the_generator(app, bench):
+    cleaned = []
+
+    @app.stream("ask")
+    async def answer(run, message):
+        try:
+            yield "x"
+            await asyncio.sleep(1000)
+        finally:
+            cleaned.append(True)
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    run_id = end_id(umbel.core)
+    umbel.core.message(1, "ai_cancel", id=1, runId=run_id)
+    umbel.core.message(1, "ai_cancel", id=2, runId=run_id)
+    await umbel.run()
+    assert end(umbel.core)["status"] == "cancelled"
+    assert [answer["data"] for answer in umbel.answers] == [{"cancelled": True}, {"cancelled": False}]
+    assert cleaned == [True]
+
+
+@virtual
+async def test_a_generator_that_goes_on_after_its_cancellation_says_nothing_more(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "before"
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            yield "after"
+        yield "and more"
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    umbel.core.message(1, "ai_cancel", runId=end_id(umbel.core))
+    await umbel.run()
+    assert chunks(umbel.core) == ["before"]
+    assert umbel.core.published[-1][1]["type"] == "ai_response_end"
+
+
+@virtual
+async def test_only_who_started_a_run_may_cancel_or_see_it(app, bench):
+    @app.authenticate
+    def who(request):
+        return request.query["user"]
+
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+        await asyncio.sleep(1000)
+
+    umbel = bench()
+    umbel.core.open(1, query="user=ann")
+    umbel.core.open(2, query="user=bob")
+    umbel.core.open(3, query="user=ann")
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    run_id = end_id(umbel.core)
+    umbel.core.subscribe_wish(2, 0, f"run:{run_id}", run_id)
+    umbel.core.subscribe_wish(3, 0, f"run:{run_id}", run_id)
+    umbel.core.subscribe_wish(3, 0, "run:other", "other")
+    umbel.core.message(2, "ai_cancel", id=1, runId=run_id)
+    await umbel.run()
+    assert [call[2] for call in umbel.core.named("answer")] == [False, True, False]
+    assert [answer["code"] for answer in umbel.answers] == ["not_allowed"]
+    assert umbel.core.of_type("ai_response_end") == []
+    umbel.core.message(3, "ai_cancel", runId=run_id)
+    await umbel.run()
+    assert end(umbel.core)["status"] == "cancelled"
+
+
+@virtual
+async def test_anonymous_clients_are_not_one_another(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+        await asyncio.sleep(1000)
+
+    umbel = bench()
+    umbel.core.open(1)
+    umbel.core.open(2)
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    run_id = end_id(umbel.core)
+    umbel.core.subscribe_wish(2, 0, f"run:{run_id}", run_id)
+    await umbel.run()
+    assert umbel.core.named("answer")[0][2] is False
+
+
+@pytest.mark.parametrize("fields", [{}, {"runId": 7}, {"data": "x"}, {"data": {"runId": None}}])
+def test_ai_cancel_without_a_run_id_is_a_bad_message(app, bench, fields):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        umbel.core.message(1, "ai_cancel", id=1, **fields)
+        await umbel.run()
+        assert umbel.answers[0]["code"] == "bad_message"
+
+    scenario()
+
+
+@virtual
+async def test_a_run_outlives_its_client_unless_the_stream_says_otherwise(app, bench):
+    @app.stream("stay")
+    async def stay(run, message):
+        yield "x"
+        await asyncio.sleep(10)
+
+    @app.stream("leave", cancel_on_disconnect=True)
+    async def leave(run, message):
+        yield "y"
+        await asyncio.sleep(10)
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "stay")
+    umbel.core.message(1, "leave")
+    await umbel.run()
+    umbel.core.closed(1)
+    await umbel.run()
+    assert [data["status"] for data in umbel.core.of_type("ai_response_end")] == ["cancelled"]
+    await asyncio.sleep(20)
+    assert [data["status"] for data in umbel.core.of_type("ai_response_end")] == ["cancelled", "complete"]
+
+
+@virtual
+async def test_a_client_has_a_bounded_number_of_runs(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+        await asyncio.sleep(10)
+
+    umbel = bench(max_runs=2)
+    umbel.core.open()
+    for number in range(3):
+        umbel.core.message(1, "ask", id=number)
+    await umbel.run()
+    assert [(answer["code"], answer["id"]) for answer in umbel.answers] == [("too_many", 2)]
+    await asyncio.sleep(20)
+    umbel.core.message(1, "ask", id=3)
+    await umbel.run()
+    assert len(umbel.core.of_type("ai_response_start")) == 3
+
+
+@virtual
+async def test_ended_runs_are_forgotten_and_their_starter_unsubscribed(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    run_id = end_id(umbel.core)
+    assert umbel.dispatcher.runs.owned(run_id, umbel.client())
+    await asyncio.sleep(RUN_KEPT + 1)
+    assert not umbel.dispatcher.runs.owned(run_id, umbel.client())
+    assert umbel.core.named("unsubscribe") == [(1, f"run:{run_id}", "run ended")]
+
+
+@virtual
+async def test_no_run_is_started_for_a_client_that_is_gone(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.gone.add(1)
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert umbel.core.published == []
+
+
+@virtual
+async def test_the_run_may_be_cancelled_by_the_application(app, bench):
+    runs = []
+
+    @app.stream("ask")
+    async def answer(run, message):
+        runs.append(run)
+        yield "x"
+        await asyncio.sleep(1000)
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert runs[0].status == "running"
+    assert runs[0].cancel() is True
+    assert runs[0].cancel() is False
+    await settle()
+    assert repr(runs[0]) == f"<Run {runs[0].id} cancelled>"
+
+
+def end_id(core):
+    return core.of_type("ai_response_start")[0]["runId"]

@@ -1,0 +1,374 @@
+"""A server with the real core, on sockets."""
+
+import asyncio
+import gc
+import threading
+import urllib.request
+import weakref
+
+import orjson
+import pytest
+from fake_core import FakeCore
+from looping import on_loops, settle, virtual
+from umbel import ConfigurationError, Position, Umbel, lifetime
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed as PeerClosed
+from wire import wire
+
+
+@on_loops
+async def test_a_publication_reaches_its_subscribers(app):
+    app.channel("news:{topic}", open=True)
+    async with app.serve(port=0) as server, wire(server) as one, wire(server) as two:
+        for client in (one, two):
+            await client.say("subscribe_updates", channel="news:tea", id=1)
+            assert (await client.hear("subscription_established"))["channel"] == "news:tea"
+        position = app.publish("news:tea", {"n": 1})
+        assert isinstance(position, Position)
+        assert position.offset == 1
+        for client in (one, two):
+            update = await client.hear("update")
+            assert (update["offset"], update["data"]) == (1, {"n": 1})
+
+
+@on_loops
+async def test_the_whole_way_of_a_client(app):
+    order = []
+
+    @app.authenticate
+    async def who(request):
+        return request.query.get("user")
+
+    @app.on_connect
+    async def greet(client):
+        client.send({"hello": client.identity.subject})
+
+    @app.on_disconnect
+    def left(client, code, reason):
+        order.append((client.identity.subject, code))
+        gone.set()
+
+    @app.channel("doc:{name}", publish=lambda client, name, data: data != "bad")
+    async def doc(client, name):
+        return name == client.identity.subject
+
+    @app.on("double")
+    async def double(client, message):
+        return message.data * 2
+
+    @app.on("fail")
+    async def fail(client, message):
+        raise LookupError("secret")
+
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "so "
+        yield "it is"
+
+    gone = asyncio.Event()
+    async with app.serve(port=0) as server:
+        async with wire(server, "/ws?user=ann") as ann:
+            assert (await ann.hear("update"))["data"] == {"hello": "ann"}
+            await ann.say("double", id="d", data=21)
+            assert (await ann.hear("double_result"))["data"] == 42
+            await ann.say("fail", id="f")
+            error = await ann.hear("error")
+            assert (error["code"], error["id"]) == ("internal", "f")
+            await ann.say("nothing", id="n")
+            assert (await ann.hear("error"))["code"] == "unknown_type"
+            await ann.say("subscribe_updates", channel="doc:bob", id=1)
+            assert (await ann.hear("error"))["code"] == "not_allowed"
+            await ann.say("subscribe_updates", channel="doc:ann", id=2)
+            assert (await ann.hear("subscription_established"))["id"] == 2
+            await ann.say("publish", channel="doc:ann", data="bad", id=3)
+            assert (await ann.hear("error"))["id"] == 3
+            await ann.say("publish", channel="doc:ann", data="good", id=4)
+            assert (await ann.hear("update"))["data"] == "good"
+            await ann.say("ask", id="q", data={"conversationId": "k"})
+            assert (await ann.hear("subscription_established"))["id"] == "q"
+            text = ""
+            while (data := (await ann.hear("update"))["data"])["type"] != "ai_response_end":
+                text += data.get("chunk", "")
+            assert text == "so it is"
+            assert data["status"] == "complete"
+        await gone.wait()
+        assert order == [("ann", 1000)]
+
+
+@on_loops
+async def test_who_is_refused_hears_why_once(app):
+    app.authenticate(lambda request: None)
+    async with app.serve(port=0) as server:
+        async with connect(server.url.replace("http", "ws") + "/ws", proxy=None) as connection:
+            error = orjson.loads(await connection.recv())
+            assert (error["type"], error["code"]) == ("error", "unauthenticated")
+            with pytest.raises(PeerClosed) as caught:
+                await connection.recv()
+            assert caught.value.rcvd.code == 4401
+
+
+@on_loops
+async def test_a_websocket_path_echoes_under_back_pressure(app):
+    @app.websocket("/echo/{path:path}")
+    async def echo(websocket, path):
+        await websocket.send(path)
+        async for message in websocket:
+            await websocket.send(message)
+
+    async with app.serve(port=0, max_message=1 << 22) as server:
+        url = server.url.replace("http", "ws") + "/echo/a/b"
+        async with connect(url, proxy=None, max_size=None) as connection:
+            assert await connection.recv() == "a/b"
+            messages = ["ä" * 100_000, b"\0" * 3_000_000, "", b"", *(str(number) for number in range(500))]
+
+            async def feed():
+                for message in messages:
+                    await connection.send(message)
+
+            feeding = asyncio.ensure_future(feed())
+            assert [await connection.recv() for _ in messages] == messages
+            await feeding
+
+
+@on_loops
+async def test_a_websocket_sender_waits_for_a_reader_that_does_not_read(app):
+    sockets = []
+
+    @app.websocket("/flood")
+    async def flood(websocket):
+        sockets.append(websocket)
+        for number in range(1000):
+            await websocket.send(number.to_bytes(65_536))
+
+    async with app.serve(port=0, send_buffer=65_536, deflate=False) as server:
+        url = server.url.replace("http", "ws") + "/flood"
+        async with connect(url, proxy=None, max_queue=1, max_size=None) as connection:
+            while not sockets or sockets[0]._writable is None:
+                await asyncio.sleep(0)
+            for number in range(1000):
+                assert int.from_bytes(await connection.recv()) == number
+
+
+@on_loops
+async def test_a_page_is_served(app, tmp_path):
+    file = tmp_path / "style.css"
+    file.write_text("body {}")
+    app.page("/", "<p>hello")
+    app.page("/style.css", file)
+    async with app.serve(port=0) as server:
+
+        def get(path):
+            with urllib.request.urlopen(server.url + path) as response:
+                return response.headers["content-type"], response.read()
+
+        assert await asyncio.to_thread(get, "/") == ("text/html; charset=utf-8", b"<p>hello")
+        assert await asyncio.to_thread(get, "/style.css") == ("text/css; charset=utf-8", b"body {}")
+
+
+@on_loops
+async def test_publishing_from_many_threads_keeps_the_order_of_each(app):
+    app.channel("all", open=True, history=100_000, history_bytes=1 << 26)
+    async with app.serve(port=0) as server, wire(server) as client:
+        await client.say("subscribe_updates", channel="all")
+        await client.hear("subscription_established")
+
+        def work(name):
+            for number in range(500):
+                app.publish("all", [name, number])
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        seen = {name: [] for name in range(8)}
+        for offset in range(1, 4001):
+            update = await client.hear("update")
+            assert update["offset"] == offset
+            name, number = update["data"]
+            seen[name].append(number)
+        assert all(numbers == list(range(500)) for numbers in seen.values())
+        for thread in threads:
+            thread.join()
+
+
+@on_loops
+async def test_a_graceful_stop_delivers_what_waits_and_tells_to_come_back(app):
+    app.channel("a", open=True)
+    server = app.serve(port=0)
+    async with server:
+        url = server.url.replace("http", "ws") + "/ws"
+        async with connect(url, proxy=None) as connection:
+            await connection.send('{"type":"subscribe_updates","channel":"a"}')
+            while b"subscription_established" not in (await connection.recv(decode=False)):
+                pass
+            app.publish("a", "last words")
+            server.stop(within=5)
+            heard = []
+            with pytest.raises(PeerClosed) as caught:
+                while True:
+                    heard.append(orjson.loads(await connection.recv()))
+            assert caught.value.rcvd.code == 1012
+            assert [message["type"] for message in heard].count("reconnect") == 1
+            assert "last words" in str(heard)
+        await server.wait_closed()
+    assert server.stats().published == 1
+
+
+@on_loops
+async def test_an_application_may_be_served_again_after_it_has_stopped(app):
+    app.channel("a", open=True)
+    for _ in range(3):
+        async with app.serve(port=0) as server:
+            assert app.publish("a", 1).offset == 1
+            assert server.stats().connections == 0
+        with pytest.raises(RuntimeError, match="not being served"):
+            app.publish("a", 1)
+        server.stop()
+        await server.wait_closed()
+
+
+@on_loops
+async def test_two_servers_of_one_application_are_refused_and_two_applications_not(app):
+    other = Umbel()
+    async with app.serve(port=0) as server, other.serve(port=0):
+        with pytest.raises(RuntimeError, match="served already"):
+            async with app.serve(port=0):
+                pass
+        with pytest.raises(RuntimeError, match="used once"):
+            await server.__aenter__()
+        with pytest.raises(RuntimeError, match="being served"):
+            app.on("x")
+    with pytest.raises(RuntimeError, match="used once"):
+        await server.__aenter__()
+
+
+@on_loops
+async def test_a_failed_start_leaves_the_application_free(app):
+    async with Umbel().serve(port=0) as server:
+        port = int(server.url.rpartition(":")[2])
+        with pytest.raises(OSError):
+            async with app.serve(port=port):
+                pass
+    app.channel("a:{x}")
+    with pytest.raises(ConfigurationError, match="open=True"):
+        async with app.serve(port=0):
+            pass
+    with pytest.raises(ValueError):
+        async with Umbel().serve(port=70_000):
+            pass
+
+
+def test_a_server_that_was_not_started(app):
+    server = app.serve(port=0)
+    server.stop()
+    assert server.addresses == ()
+    with pytest.raises(RuntimeError):
+        server.url  # noqa: B018
+    with pytest.raises(RuntimeError):
+        server.stats()
+    with pytest.raises(RuntimeError):
+        asyncio.run(server.wait_closed())
+
+
+@on_loops
+async def test_unix_sockets(app, tmp_path):
+    path = str(tmp_path / "umbel.sock")
+    async with app.serve(unix_socket=path) as server:
+        assert server.addresses == (f"unix:{path}",)
+
+
+@on_loops
+async def test_cancelling_the_block_stops_the_server(app):
+    started = asyncio.Event()
+
+    async def serve():
+        async with app.serve(port=0):
+            started.set()
+            await asyncio.sleep(1000)
+
+    task = asyncio.ensure_future(serve())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert app._server is None
+
+
+@on_loops
+async def test_a_server_that_has_stopped_is_not_kept(app):
+    async with app.serve(port=0) as server:
+        gone = weakref.ref(server)
+        assert server in lifetime.alive
+    assert server not in lifetime.alive
+    del server
+    await settle()
+    gc.collect()
+    assert gone() is None
+
+
+@virtual
+async def test_a_core_that_does_not_stop_is_given_up(app, monkeypatch, caplog):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    async with app.serve(port=0) as server:
+        FakeCore.made.stops = False
+        server.stop(within=3)
+        await server.wait_closed()
+        assert asyncio.get_running_loop().time() >= 3
+    assert "did not stop in time" in caplog.text
+
+
+@virtual
+async def test_a_second_stop_hastens_the_first(app, monkeypatch):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+
+    @app.on("slow")
+    async def slow(client, message):
+        await asyncio.sleep(1000)
+
+    async with app.serve(port=0, handler_timeout=None) as server:
+        core = FakeCore.made
+        core.stops = False
+        core.open()
+        core.message(1, "slow")
+        await settle()
+        server.stop(within=100)
+        server.stop(within=0)
+        await server.wait_closed()
+        assert core.named("stop") == [(100,), (0,)]
+        assert asyncio.get_running_loop().time() < 10
+
+
+@virtual
+async def test_being_cancelled_while_stopping_gives_up_patience(app, monkeypatch):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+
+    async def serve():
+        async with app.serve(port=0):
+            FakeCore.made.stops = False
+
+    task = asyncio.ensure_future(serve())
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert FakeCore.made.named("stop")[-1] == (0,)
+    assert app._server is None
+
+
+@virtual
+async def test_keyboard_interrupt_in_a_function_stops_the_server(app, monkeypatch, caplog):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+
+    @app.on("x")
+    async def handle(client, message):
+        raise KeyboardInterrupt
+
+    async with app.serve(port=0) as server:
+        FakeCore.made.open()
+        FakeCore.made.message(1, "x", id=1)
+        await server.wait_closed()
+    assert FakeCore.made.replies[0][1]["code"] == "internal"
+
+
+def test_publishing_needs_a_server(app):
+    with pytest.raises(RuntimeError, match="not being served"):
+        app.publish("a", 1)
