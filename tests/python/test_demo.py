@@ -343,7 +343,7 @@ class TestDemo:
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
-        [(["--port", "x"], "invalid int"), (["--host", "192.0.2.1"], "listen on 192.0.2.1")],
+        [(["--port", "x"], "invalid int"), (["--host", "192.0.2.1"], "not an address of this machine")],
     )
     def test_a_wrong_command_is_explained(self, arguments: list[str], says: str) -> None:
         done = subprocess.run(
