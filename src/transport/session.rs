@@ -434,8 +434,8 @@ impl Shard {
                     shard.close(key, code, &reason);
                 });
             }
-            Letter::Subscribe(client, channel, id) => self.with(client, |shard, key| {
-                shard.subscribe(key, &channel, None, id.as_deref().and_then(Id::from_json));
+            Letter::Subscribe(client, channel, from, id) => self.with(client, |shard, key| {
+                shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
                 if shard.hub.unsubscribe(key, &channel) {
