@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -159,10 +159,11 @@ impl Server {
 
     /// Waits until every shard has ended; `false` when that takes longer than `timeout`.
     pub fn join(&self, timeout: Duration) -> bool {
-        let end = Instant::now() + timeout;
+        let clock = self.shared.clock;
+        let end = clock.now() + timeout;
         let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.shards > 0 {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.since(clock.now());
             if left.is_zero() {
                 return false;
             }

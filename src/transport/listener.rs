@@ -15,6 +15,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use crate::config::Config;
+use crate::moment::Moment;
 use crate::transport::events::{Event, Level};
 use crate::transport::io::{Accepted, Stream};
 use crate::transport::mailbox::Letter;
@@ -217,12 +218,13 @@ impl Reserve {
 
 /// Says once in a while what is wrong.
 #[derive(Default)]
-struct Complaint(Option<std::time::Instant>);
+struct Complaint(Option<Moment>);
 
 impl Complaint {
     fn log(&mut self, shared: &Shared, error: &io::Error) {
-        if self.0.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
-            self.0 = Some(std::time::Instant::now());
+        let now = shared.clock.now();
+        if self.0.is_none_or(|last| now.since(last) >= COMPLAINT_INTERVAL) {
+            self.0 = Some(now);
             let text = format!(
                 "can't accept connections: {error}; {} are open. Raise the limit of open files (ulimit -n); \
                  accepting again when descriptors are free",

@@ -8,6 +8,7 @@ pub mod shard;
 pub mod tls;
 
 mod connection;
+mod drive;
 mod http;
 mod io;
 mod outbox;

@@ -98,13 +98,15 @@ async def test_the_whole_way_of_a_client(app):
 @on_loops
 async def test_who_is_refused_hears_why_once(app):
     app.authenticate(lambda request: None)
-    async with app.serve(port=0) as server:
-        async with connect(server.url.replace("http", "ws") + "/ws", proxy=None) as connection:
-            error = orjson.loads(await connection.recv())
-            assert (error["type"], error["code"]) == ("error", "unauthenticated")
-            with pytest.raises(PeerClosed) as caught:
-                await connection.recv()
-            assert caught.value.rcvd.code == 4401
+    async with (
+        app.serve(port=0) as server,
+        connect(server.url.replace("http", "ws") + "/ws", proxy=None) as connection,
+    ):
+        error = orjson.loads(await connection.recv())
+        assert (error["type"], error["code"]) == ("error", "unauthenticated")
+        with pytest.raises(PeerClosed) as caught:
+            await connection.recv()
+        assert caught.value.rcvd.code == 4401
 
 
 @on_loops

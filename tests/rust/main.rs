@@ -1,5 +1,6 @@
 //! One binary for all Rust tests that need more than one module.
 mod hub;
+mod layering;
 mod protocol_client;
 mod protocol_deflate;
 mod protocol_fuzz;

@@ -1,0 +1,157 @@
+# One name per task, the same here and in continuous integration. `make help` lists them.
+#
+# `make demo` and `make test` do everything from a fresh clone. They need Rust (rustup), Python 3.11 or later with
+# pip, and for the tests Node.js 20 or later; the rest is installed into .venv, target, build and node_modules.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.ONESHELL:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+unexport VIRTUAL_ENV PYTHONPATH
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PY := .venv/bin/python
+CORE := python/umbel/_core.abi3.so
+CORE_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -name '*.rs')
+PYTHON_PLACES := python examples tests benches
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+.PHONY: demo
+demo: build  ## a live demonstration in the browser, until Ctrl-C
+	@$(PY) -m umbel demo
+
+STAGES := lint test-rust test-python test-interop test-conformance test-browser test-fuzz bench-short
+
+.PHONY: test
+test: build  ## everything that must pass before a change is merged
+	@mkdir -p build
+	: > build/skipped
+	table=
+	for stage in $(STAGES); do
+	  printf '\n== %s\n' "$$stage"
+	  start=$$SECONDS
+	  $(MAKE) "$$stage" || { printf '\nFAILED: make %s\n' "$$stage"; exit 1; }
+	  table+=$$(printf '%5d s  %s' $$((SECONDS - start)) "$$stage")$$'\n'
+	done
+	printf '\n%s' "$$table"
+	cat build/skipped
+	printf '%d stages passed, 0 failed, %d skipped, in %d s\n' \
+	  $$(($(words $(STAGES)) - $$(wc -l < build/skipped))) "$$(wc -l < build/skipped)" "$$SECONDS"
+
+.PHONY: build
+build: $(CORE)  ## the core, optimised, and the package in .venv
+
+.PHONY: wheel
+wheel: .venv/.ready  ## a wheel in dist/ for CPython 3.11 and later
+	@.venv/bin/maturin build --release --locked --out dist
+
+.PHONY: bench
+bench: build  ## every benchmark against its goal: half an hour on two idle cores
+	@$(PY) benches/run.py --setup
+	$(PY) benches/run.py
+
+.PHONY: bench-short
+bench-short: build  ## every benchmark once and tiny: does it still work?
+	@$(PY) benches/run.py --short
+
+.PHONY: conformance
+conformance: build  ## all 517 cases of the Autobahn|Testsuite, a few minutes
+	@$(PY) tests/conformance/run.py --server "python examples/echo.py --port {port}"
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 60
+fuzz:  ## every fuzz target for FUZZ_SECONDS (60); what it finds stays in tests/fuzz/artifacts
+	@# What cargo-fuzz asks of the compiler when no sanitizer is wanted: any toolchain can do it.
+	export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"
+	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
+	for file in tests/fuzz/fuzz_targets/*.rs; do
+	  name=$$(basename "$$file" .rs)
+	  mkdir -p $(TARGET)/fuzz/found/"$$name" tests/fuzz/artifacts
+	  echo "fuzz $$name for $(FUZZ_SECONDS) s"
+	  log=$(TARGET)/fuzz/"$$name".log
+	  $(TARGET)/fuzz/release/"$$name" -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	    -artifact_prefix=tests/fuzz/artifacts/"$$name"- $(TARGET)/fuzz/found/"$$name" \
+	    tests/fuzz/corpus/"$$name" > "$$log" 2>&1 || { tail -n 40 "$$log"; exit 1; }
+	  tail -n 1 "$$log"
+	done
+
+.PHONY: lint
+lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right
+	@cargo fmt --check
+	cargo fmt --check --manifest-path benches/load/Cargo.toml
+	.venv/bin/ruff format --check --quiet $(PYTHON_PLACES)
+	.venv/bin/ruff check --quiet $(PYTHON_PLACES)
+	cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --quiet --all-targets -- -D warnings
+	PYO3_PYTHON=$(abspath $(PY)) cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+
+.PHONY: fmt
+fmt: .venv/.ready  ## format all sources
+	@cargo fmt
+	cargo fmt --manifest-path benches/load/Cargo.toml
+	.venv/bin/ruff check --quiet --fix-only $(PYTHON_PLACES)
+	.venv/bin/ruff format --quiet $(PYTHON_PLACES)
+
+.PHONY: clean
+clean:  ## remove all that was built or installed here
+	@rm -rf .venv target build dist $(CORE) tests/*/node_modules tests/browser/output tests/conformance/reports
+	find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- the stages of `make test` that have no line in the list above
+
+.PHONY: test-rust test-python test-interop test-conformance test-browser test-fuzz
+
+# Benchmarks are run as tests, once each: the same profile, so nothing is built twice.
+test-rust:
+	@cargo test --locked --quiet --no-default-features --lib --tests
+	cargo test --locked --quiet --all-targets
+	cargo test --locked --quiet --doc
+
+# Types and the stub are checked by tests/python/test_typing.py.
+test-python: build
+	@$(PY) -m pytest --quiet --benchmark-disable tests/python $(wildcard benches/test_*.py)
+
+test-interop: build
+	@$(PY) -m pytest --quiet tests/interop
+
+# Status 2: the suite, which is Python 2 code, can't be had here.
+test-conformance: build
+	@$(PY) tests/conformance/run.py --core --server "python examples/echo.py --port {port}" || {
+	  [ $$? = 2 ] && echo 'SKIPPED: conformance: no Python 2.7 for the Autobahn|Testsuite' | tee -a build/skipped; }
+
+test-browser: build
+	@if missing=$$($(PY) tests/browser/chromium.py 2>&1); then
+	  $(PY) -m pytest --quiet tests/browser
+	else
+	  echo "SKIPPED: browser: $${missing##*$$'\n'}" | tee -a build/skipped
+	fi
+
+test-fuzz:
+	@$(MAKE) fuzz FUZZ_SECONDS=3
+
+# ---- what the above stand on
+
+# The first Python that is new enough; PYTHON= names another.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done)
+
+.venv/.ready: pyproject.toml rust-toolchain.toml
+	@command -v cargo > /dev/null || { echo 'Rust is missing: install it as https://rustup.rs says, then try again'; exit 1; }
+	[ -n '$(PYTHON)' ] || { echo 'Python 3.11 or later is missing: install it, or name it with PYTHON='; exit 1; }
+	# Installs the toolchain that rust-toolchain.toml names, with rustfmt and clippy.
+	! command -v rustup > /dev/null || rustup show active-toolchain > /dev/null || rustup toolchain install
+	[ -x $(PY) ] || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet --group dev
+	touch $@
+
+$(CORE): .venv/.ready $(CORE_SOURCES)
+	@VIRTUAL_ENV=$(abspath .venv) .venv/bin/maturin develop --release --locked --quiet
+	touch $@

@@ -1,0 +1,152 @@
+//! The task of one connection: it waits for the socket, writes what waits for it, and reads.
+
+use std::cell::RefCell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::close::CloseCode;
+use crate::hub::{Due, ReaderKey};
+use crate::transport::connection::Phase;
+use crate::transport::events::{ClientId, Level};
+use crate::transport::shard::{ABNORMAL, Shard};
+
+/// Waits for one socket. Ends with its connection.
+pub(crate) struct ConnectionTask {
+    shard: Rc<RefCell<Shard>>,
+    key: ReaderKey,
+    id: ClientId,
+}
+
+impl ConnectionTask {
+    pub fn new(shard: &Rc<RefCell<Shard>>, key: ReaderKey, id: ClientId) -> Self {
+        Self { shard: Rc::clone(shard), key, id }
+    }
+}
+
+impl Future for ConnectionTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { shard, key, id } = &*self;
+        let drive = AssertUnwindSafe(|| shard.borrow_mut().drive(*key, *id, cx));
+        catch_unwind(drive).unwrap_or_else(|_| {
+            let mut shard = shard.borrow_mut();
+            shard.counters.panics.add(1);
+            shard.log(Level::Error, "a connection panicked and was closed".into());
+            shard.replies.clear();
+            if shard.find(*id).is_some() {
+                shard.finish(*key, CloseCode::INTERNAL.get(), "internal error");
+            }
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Shard {
+    /// Writes what waits, then reads what came, until the socket or the application has had enough.
+    fn drive(&mut self, key: ReaderKey, id: ClientId, cx: &mut Context<'_>) -> Poll<()> {
+        self.now = self.shared.clock.now();
+        for _ in 0..READS_PER_WAKE {
+            let Some(connection) = self.connections.get_mut(key as usize).filter(|it| it.id == id) else {
+                return Poll::Ready(());
+            };
+            if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                connection.waker = Some(cx.waker().clone());
+            }
+            if connection.outbox.is_some() {
+                match self.write_waiting(key, cx) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(_) => {
+                        self.finish(key, ABNORMAL, "the connection broke");
+                        return Poll::Ready(());
+                    }
+                }
+                continue;
+            }
+            if let Phase::Closing { ended, answer: None } = &mut connection.phase
+                && !std::mem::replace(ended, true)
+            {
+                connection.io.shutdown();
+            }
+            if !connection.listens() {
+                return Poll::Pending;
+            }
+            if matches!(connection.phase, Phase::Open(_)) && !self.shared.inbox.has_room() {
+                self.waiting.push(key);
+                return Poll::Pending;
+            }
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            let unread = std::mem::take(&mut connection.unread);
+            let read = if unread.is_empty() {
+                connection.io.poll_read(cx, &mut buffer)
+            } else {
+                buffer[..unread.len()].copy_from_slice(&unread);
+                Poll::Ready(Ok(unread.len()))
+            };
+            match read {
+                Poll::Pending => {
+                    self.read_buffer = buffer;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(count @ 1..)) => self.receive(key, &mut buffer[..count]),
+                Poll::Ready(Ok(0)) => self.finish(key, ABNORMAL, "the client ended the connection"),
+                Poll::Ready(Err(error)) => self.finish(key, ABNORMAL, broken_text(&error)),
+            }
+            self.read_buffer = buffer;
+        }
+        // A peer that sends without end gets its next turn after all others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes the outbox; `true` when it is empty.
+    fn write_waiting(&mut self, key: ReaderKey, cx: &mut Context<'_>) -> io::Result<bool> {
+        let connection = &mut self.connections[key as usize];
+        let Some(outbox) = &mut connection.outbox else { return Ok(true) };
+        let mut sent = 0;
+        let empty = loop {
+            match connection.io.poll_writable(cx) {
+                Poll::Pending => break false,
+                Poll::Ready(ready) => ready?,
+            }
+            if outbox.flush(&mut connection.io, &mut sent)? {
+                break true;
+            }
+        };
+        if sent > 0 {
+            connection.keepalive.stalled(false, self.now);
+        }
+        connection.keepalive.stalled(!empty, self.now);
+        self.counters.bytes_sent.add(sent);
+        if empty {
+            connection.outbox = None;
+            self.hub.writable(key);
+            self.unpark(key);
+            if self.hub.due(self.now) == Due::Now {
+                self.mailbox.wake();
+            }
+        }
+        self.schedule(key);
+        Ok(empty)
+    }
+
+    /// The application has room again.
+    pub fn wake_waiting(&mut self) {
+        for key in std::mem::take(&mut self.waiting) {
+            if let Some(connection) = self.connections.get(key as usize) {
+                connection.wake();
+            }
+        }
+    }
+}
+
+fn broken_text(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::InvalidData { "TLS failed" } else { "the connection broke" }
+}
+
+/// Reads of one connection before the others have their turn.
+const READS_PER_WAKE: usize = 4;

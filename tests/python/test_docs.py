@@ -1,0 +1,201 @@
+"""What the documentation says, compared with what is there: examples, messages, codes, settings, bounds."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import pathlib
+import re
+import sys
+from dataclasses import fields
+from typing import Any
+
+import jsonschema
+import pytest
+import websockets
+from serving import ROOT, Server, running
+from umbel import Settings, _core
+from umbel.settings import PYTHON_ONLY
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "protocol.schema.json").read_text())
+
+
+def examples(page: pathlib.Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def rows(text: str, header: str) -> list[list[str]]:
+    """Return the cells of the table whose header line begins so."""
+    lines = text[text.index(f"\n{header}") :].split("\n\n")[0].strip().splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def words(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+# Examples
+
+
+async def receive(socket: websockets.ClientConnection, kind: str) -> dict[str, Any]:
+    async for text in socket:
+        if (message := json.loads(text))["type"] == kind:
+            return message
+    raise AssertionError(f"the connection ended before {kind} came")
+
+
+async def test_the_sixty_seconds_example_is_short_and_a_chat(tmp_path: pathlib.Path) -> None:
+    code = examples(ROOT / "README.md")[0]
+    assert len(code.splitlines()) <= 10
+    main = tmp_path / "main.py"
+    main.write_text(code.replace("port=8000", "port=0"))
+    with running(Server(sys.executable, main)) as server:
+        async with websockets.connect(server.url()) as one, websockets.connect(server.url()) as other:
+            for socket in (one, other):
+                await socket.send('{"type": "subscribe_updates", "channel": "room:lobby"}')
+                await receive(socket, "subscription_established")
+            await one.send('{"type": "publish", "channel": "room:lobby", "data": "hello"}')
+            for socket in (one, other):
+                update = (await receive(socket, "batched_updates"))["updates"][0]
+                assert (update["channel"], update["offset"], update["data"]) == ("room:lobby", 1, "hello")
+            await one.send('{"type": "subscribe_updates", "channel": "room:attic"}')
+            assert (await receive(one, "error"))["code"] == "not_allowed"
+
+
+async def test_the_longer_example_does_what_it_says() -> None:
+    space: dict[str, Any] = {"__name__": "example"}
+    exec(examples(ROOT / "README.md")[1], space)
+    async with space["app"].serve(port=0) as server:
+        url = server.url.replace("http", "ws") + "/ws"
+        async with websockets.connect(url) as stranger:
+            assert (await receive(stranger, "error"))["code"] == "unauthenticated"
+            await stranger.wait_closed()
+            assert stranger.close_code == 4401
+        async with websockets.connect(url + "?token=s3cret") as ada:
+            await ada.send('{"type": "subscribe_updates", "channel": "sensor:kitchen"}')
+            await receive(ada, "subscription_established")
+            await ada.send('{"type": "measure", "id": 7, "data": 21.5}')
+            assert (await receive(ada, "measure_result"))["data"] == {"offset": 1}
+            await ada.send('{"type": "ai_chat_request", "data": {"prompt": "hi there"}}')
+            text, done = "", False
+            while not done:
+                for update in (await receive(ada, "batched_updates"))["updates"]:
+                    if update["channel"].startswith("run:"):
+                        text += update["data"].get("chunk", "")
+                        done |= update["data"].get("status") == "complete"
+            assert text == "You said: hi there "
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_examples_of_the_other_pages_run(page: pathlib.Path) -> None:
+    for code in examples(page):
+        exec(code, {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", page.read_text()):
+        place, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        linked = page.parent / place if place else page
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], target
+
+
+# The protocol
+
+
+def definition(name: str) -> tuple[set[str], set[str]]:
+    """Return the fields of a message besides ``type``, and those that may be left out."""
+    schema = SCHEMA["$defs"][name]
+    properties, required = set(schema["properties"]), set(schema["required"])
+    for part in schema.get("allOf", ()):
+        base = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]]
+        properties |= set(base["properties"])
+        required |= {field for choice in base["oneOf"] for field in choice["required"]}
+    return properties - {"type"}, properties - required - {"type"}
+
+
+def test_the_tables_of_messages_say_what_the_schema_says() -> None:
+    documented: dict[str, list[str]] = {}
+    for section in ("## Client to server", "## Server to client"):
+        for cells in rows(PROTOCOL[PROTOCOL.index(section) :], "| type | fields |"):
+            documented |= {name: words(cells[1]) for name in words(cells[0])}
+    documented |= {"update": words(rows(PROTOCOL, "| part | fields |")[0][1])}
+    parts = [SCHEMA["$defs"][side]["oneOf"] for side in ("client_message", "server_message")]
+    known = {part["$ref"].rpartition("/")[2] for side in parts for part in side} - {"application_message"}
+    assert set(documented) == known | {"update"}
+    for name, said in documented.items():
+        properties, optional = definition(name)
+        assert {field.rstrip("?") for field in said} == properties, name
+        assert {field.rstrip("?") for field in said if field.endswith("?")} == optional, name
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_close_codes_are_those_of_the_core() -> None:
+    table = rows(PROTOCOL, "| code | name |")
+    documented = [(int(code), words(name)[0], meaning, back == "yes") for code, name, meaning, back in table]
+    assert documented == _core.CLOSE_CODES
+
+
+def test_the_error_codes_are_those_that_are_sent() -> None:
+    documented = {words(cells[0])[0] for cells in rows(PROTOCOL, "| code | meaning |")}
+    rust = "".join(source(f"src/{path}.rs") for path in ("transport/session", "protocol/message/client"))
+    sent = set(re.findall(r'answer_error\(\s*key,\s*"(\w+)"', rust))
+    sent |= set(re.findall(r'=> "(\w+)",\n', rust)) | set(
+        re.findall(r'name = if .*"(\w+)" } else { "(\w+)" }', rust)[0]
+    )
+    for module in (ROOT / "python" / "umbel").glob("*.py"):
+        pattern = r'(?:Rejected|fail|answers\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
+        sent |= {code for found in re.findall(pattern, module.read_text()) for code in found if code}
+    assert documented == sent
+
+
+# Settings and constants
+
+
+def test_the_page_of_settings_repeats_the_class() -> None:
+    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", inspect.getdoc(Settings) or "", re.MULTILINE)
+    meanings = {name: " ".join(body.split()).replace("``", "`") for name, body in entries}
+    table = rows(source("docs/settings.md"), "| setting |")
+    page = {words(name)[0]: (words(default)[0], meaning) for name, default, meaning in table}
+    names = [field.name for field in fields(Settings)]
+    assert list(page) == list(meanings) == names
+    for field in fields(Settings):
+        default, meaning = page[field.name]
+        value = eval(default) if "<<" in default else ast.literal_eval(default)
+        assert (value, meaning) == (field.default, meanings[field.name])
+
+
+def test_the_core_knows_the_settings_that_it_is_given() -> None:
+    config = re.search(r"pub struct Config \{\n(.*?)\n\}", source("src/config.rs"), re.DOTALL)
+    assert config
+    known = set(re.findall(r"^    pub (\w+):", config[1], re.MULTILINE))
+    structure = {"websocket_routes", "authenticate", "notify_connect", "notify_disconnect", "channels"}
+    assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
+
+
+def test_the_bounds_are_those_of_the_sources() -> None:
+    for what, value, where, _ in rows(source("docs/architecture.md"), "| bound | value |"):
+        path, name = words(where)
+        found = re.search(rf"const {name}: \w+ = ([^;]+);", source(path))
+        assert found, f"{name} is not in {path}"
+        assert [found[1]] == words(value), what

@@ -1,0 +1,136 @@
+//! The layers of `src/lib.rs` and of the Python package, compared with every import; sizes and names of files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each layer, its modules, and the layers it may import.
+const LAYERS: [(&str, &[&str], &[&str]); 8] = [
+    ("vocabulary", &["channel", "close", "config", "moment", "position", "publication", "stats"], &[]),
+    ("protocol", &["protocol"], &["vocabulary"]),
+    ("connection", &["connection"], &["vocabulary", "protocol"]),
+    ("broker", &["broker"], &["vocabulary"]),
+    ("hub", &["hub"], &["vocabulary", "protocol", "connection", "broker"]),
+    ("transport", &["transport"], &["vocabulary", "protocol", "connection", "broker", "hub"]),
+    ("server", &["server"], &["vocabulary", "protocol", "connection", "broker", "hub", "transport"]),
+    (
+        "bindings",
+        &["bindings"],
+        &["vocabulary", "protocol", "connection", "broker", "hub", "transport", "server"],
+    ),
+];
+
+/// Modules of `python/umbel`, lowest first: each imports only what stands before it. The core is what they stand on.
+const PYTHON: &str = "_core exceptions answers settings deadlines patterns auth lifetime client websocket jobs runs \
+    routing dispatch server process app __init__ cli demo __main__";
+
+const FORBIDDEN: [&str; 6] = ["utils", "common", "helpers", "misc", "types", "manager"];
+
+/// Lines of a file without its tests.
+const LONGEST: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(place: &str, extension: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            if !entry.is_dir() {
+                found.push(entry);
+            } else if !["node_modules", "target", "__pycache__"].iter().any(|name| entry.ends_with(name)) {
+                walk(&entry, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(place), &mut found);
+    found.retain(|path| path.extension().is_some_and(|it| it == extension));
+    assert!(!found.is_empty(), "no {extension} files in {place}");
+    found
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// The name of the module directly below `place` that a file belongs to.
+fn module(path: &Path, place: &str) -> String {
+    let inside = path.strip_prefix(root().join(place)).unwrap();
+    inside.iter().next().unwrap().to_string_lossy().split('.').next().unwrap().to_owned()
+}
+
+fn layer_of(module: &str) -> usize {
+    let found = LAYERS.iter().position(|(_, modules, _)| modules.contains(&module));
+    found.unwrap_or_else(|| panic!("module {module} is in no layer"))
+}
+
+#[test]
+fn rust_layers_import_only_what_the_picture_allows() {
+    for path in files("src", "rs").into_iter().filter(|path| !path.ends_with("src/lib.rs")) {
+        let (layer, _, allowed) = LAYERS[layer_of(&module(&path, "src"))];
+        let text = text(&path);
+        let imports: BTreeSet<_> = text
+            .split("crate::")
+            .skip(1)
+            .map(|rest| rest.split(|end: char| !end.is_ascii_lowercase()).next().unwrap())
+            .collect();
+        for import in imports {
+            let (other, ..) = LAYERS[layer_of(import)];
+            let legal = other == layer || allowed.contains(&other);
+            assert!(legal, "{}: {layer} must not import {import} ({other})", path.display());
+        }
+        let python = ["pyo3", "Py<"].iter().any(|word| text.contains(word));
+        assert!(!python || layer == "bindings", "{} knows Python", path.display());
+    }
+}
+
+#[test]
+fn python_modules_import_only_what_stands_below_them() {
+    let order: Vec<_> = PYTHON.split(' ').collect();
+    let rank = |name: &str| {
+        order.iter().position(|it| *it == name).unwrap_or_else(|| panic!("{name} is not in the order"))
+    };
+    for path in files("python/umbel", "py") {
+        let own = module(&path, "python/umbel");
+        // Imports under TYPE_CHECKING, or inside a function, are indented.
+        let text = text(&path);
+        for line in text.lines().filter_map(|line| line.strip_prefix("from .")) {
+            let (name, names) = line.split_once(" import ").unwrap();
+            let imported = match name.trim_start_matches('.') {
+                "" => names.split(", ").filter(|it| !it.starts_with("__")).collect(),
+                _ if own == "demo" && !name.starts_with('.') => continue,
+                name => vec![name.split('.').next().unwrap()],
+            };
+            for import in imported {
+                assert!(
+                    rank(import) < rank(&own),
+                    "{}: imports {import}, which stands above",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_small_and_their_names_say_something() {
+    let places = [
+        ("src", "rs"),
+        ("tests", "rs"),
+        ("benches", "rs"),
+        ("python", "py"),
+        ("tests", "py"),
+        ("benches", "py"),
+    ];
+    for (place, extension) in places {
+        for path in files(place, extension) {
+            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+            assert!(!FORBIDDEN.contains(&stem.as_str()), "{}: what is it about?", path.display());
+            if place == "src" || place == "python" {
+                let lines = text(&path).lines().take_while(|line| *line != "#[cfg(test)]").count();
+                assert!(lines <= LONGEST, "{}: {lines} lines", path.display());
+            }
+        }
+    }
+}
