@@ -214,6 +214,8 @@ impl Server {
         self.post(client, Letter::Close(client, code, reason))
     }
 
+    /// Subscribes a client from this call on: what is published after it, is delivered.
+    ///
     /// # Errors
     /// [`NameError`] when there can be no such channel.
     pub fn subscribe(
@@ -222,7 +224,9 @@ impl Server {
         channel: &str,
         request: Option<String>,
     ) -> Result<bool, NameError> {
-        Ok(self.post(client, Letter::Subscribe(client, ChannelName::new(channel)?, request)))
+        let channel = ChannelName::new(channel)?;
+        let from = self.shared.broker.position(&channel);
+        Ok(self.post(client, Letter::Subscribe(client, channel, from, request)))
     }
 
     pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) -> bool {

@@ -67,6 +67,13 @@ impl Broker for MemoryBroker {
         self.open(&mut logs, channel).append(data, key, now)
     }
 
+    fn position(&self, channel: &ChannelName) -> Position {
+        if let Some(log) = self.logs().get(channel) {
+            return log.position();
+        }
+        self.open(&mut self.logs_mut(), channel).position()
+    }
+
     fn watch(&self, channel: &ChannelName, alarm: Arc<dyn Alarm>) -> (Arc<Log>, Arc<Watcher>) {
         let log = self.open(&mut self.logs_mut(), channel);
         let watcher = log.watch(alarm);

@@ -25,6 +25,9 @@ pub trait Broker: Send + Sync {
     /// Appends one JSON text to a channel and returns where it stands.
     fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Position;
 
+    /// The position behind the newest publication of a channel.
+    fn position(&self, channel: &ChannelName) -> Position;
+
     /// Opens a channel's log for a reader, who is rung through `alarm` when the log moves (see [`Watcher`]).
     fn watch(&self, channel: &ChannelName, alarm: Arc<dyn Alarm>) -> (Arc<Log>, Arc<Watcher>);
 

@@ -198,7 +198,7 @@ impl Hub {
         let state = &mut self.readers[reader as usize];
         let mut reads = SmallVec::<[(usize, Read); 8]>::new();
         let mut unfinished = false;
-        self.composition.begin(state.form);
+        self.composition.begin();
         for &index in behind {
             let cursor = &state.cursors[index];
             let feed = &mut self.feeds[cursor.feed as usize];
@@ -215,7 +215,7 @@ impl Hub {
             unfinished |= piece.read.to < feed.head;
             reads.push((index, piece.read));
         }
-        let frame = self.composition.finish(state.form, time);
+        let frame = self.composition.finish(time);
         let length = frame.len();
         let delivery = out.deliver(reader, Outgoing::Own(frame));
         if delivery.is_taken() {

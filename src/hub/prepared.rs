@@ -29,7 +29,8 @@ pub struct Prepared {
     /// The updates, separated by commas.
     run: Bytes,
     frames: SmallVec<[(Form, Bytes); 2]>,
-    segments: SmallVec<[(Form, Bytes); 1]>,
+    /// `None` for a run that compression does not make smaller.
+    segments: SmallVec<[(Form, Option<Bytes>); 1]>,
 }
 
 /// Makes frames. Owns the compressors, and the buffers they write to.
@@ -103,7 +104,7 @@ impl Press {
             let mut packed = std::mem::take(&mut self.packed);
             packed.clear();
             self.compressor(bits).message(payload, &mut packed);
-            let smaller = packed.len() + payload.len() / 10 < payload.len();
+            let smaller = is_smaller(packed.len(), payload.len());
             if smaller {
                 encode_header(opcode, true, true, packed.len(), out);
                 out.extend_from_slice(&packed);
@@ -126,22 +127,26 @@ impl Press {
     }
 }
 
-/// A frame of several pieces, put together for one connection. Nothing is compressed for it: short joints go in
-/// stored blocks, runs come as shared segments. Kept by the hub for its buffers.
+/// A frame of several pieces, put together for one connection. Nothing is compressed for it: runs that are worth it come
+/// as shared segments, all text between them goes in stored blocks. Kept by the hub for its buffers.
 #[derive(Debug, Default)]
 pub struct Composition {
     /// Frames of gaps, which go before the batch; at the end the whole that is sent.
     out: Vec<u8>,
-    payload: Vec<u8>,
+    /// Blocks so far; empty while everything is plain.
+    blocks: Vec<u8>,
+    /// Text behind the last block.
+    text: Vec<u8>,
     count: u64,
 }
 
 impl Composition {
-    pub fn begin(&mut self, form: Form) {
+    pub fn begin(&mut self) {
         self.out.clear();
-        self.payload.clear();
+        self.blocks.clear();
+        self.text.clear();
+        self.text.extend_from_slice(BATCH_PREFIX);
         self.count = 0;
-        self.literal(form, BATCH_PREFIX);
     }
 
     pub fn add(&mut self, press: &mut Press, piece: &mut Prepared, channel: &Log, name: &str, form: Form) {
@@ -152,41 +157,38 @@ impl Composition {
             return;
         }
         if self.count > 0 {
-            self.literal(form, b",");
+            self.text.push(b',');
         }
         self.count += u64::from(piece.read.count);
-        match form {
-            Form::Plain => self.payload.extend_from_slice(&piece.run),
-            Form::Deflated(bits) => self.payload.extend_from_slice(&piece.segment(press, bits)),
+        match piece.segment(press, form) {
+            Some(segment) => {
+                stored(&self.text, &mut self.blocks);
+                self.text.clear();
+                self.blocks.extend_from_slice(&segment);
+            }
+            None => self.text.extend_from_slice(&piece.run),
         }
     }
 
     /// Ends the frame and gives everything to send.
-    pub fn finish(&mut self, form: Form, time: Timestamp) -> &[u8] {
+    pub fn finish(&mut self, time: Timestamp) -> &[u8] {
         if self.count > 0 {
-            let mut suffix = Vec::with_capacity(64);
-            message::batch_suffix(self.count, time, &mut suffix);
-            self.literal(form, &suffix);
-            let deflated = matches!(form, Form::Deflated(_));
+            message::batch_suffix(self.count, time, &mut self.text);
+            let deflated = !self.blocks.is_empty();
             if deflated {
-                finish_segments(&mut self.payload);
+                stored(&self.text, &mut self.blocks);
+                finish_segments(&mut self.blocks);
             }
-            encode_header(Opcode::Text, deflated, true, self.payload.len(), &mut self.out);
-            self.out.extend_from_slice(&self.payload);
+            let payload = if deflated { &self.blocks } else { &self.text };
+            encode_header(Opcode::Text, deflated, true, payload.len(), &mut self.out);
+            self.out.extend_from_slice(payload);
         }
         &self.out
     }
 
     /// Bytes so far.
     pub fn size(&self) -> usize {
-        self.payload.len()
-    }
-
-    fn literal(&mut self, form: Form, text: &[u8]) {
-        match form {
-            Form::Plain => self.payload.extend_from_slice(text),
-            Form::Deflated(_) => stored(text, &mut self.payload),
-        }
+        self.blocks.len() + self.text.len()
     }
 }
 
@@ -227,23 +229,28 @@ fn gap(name: &str, channel: &Log, from: u64, to: u64, out: &mut Vec<u8>) {
 }
 
 impl Prepared {
-    fn segment(&mut self, press: &mut Press, bits: u8) -> Bytes {
-        let form = Form::Deflated(bits);
+    /// The run as compressed blocks; `None` where it is sent plain.
+    fn segment(&mut self, press: &mut Press, form: Form) -> Option<Bytes> {
+        let Form::Deflated(bits) = form else { return None };
+        if self.run.len() < WORTH_DEFLATING {
+            return None;
+        }
         if let Some((_, segment)) = self.segments.iter().find(|(other, _)| *other == form) {
             return segment.clone();
         }
         let mut packed = std::mem::take(&mut press.packed);
         packed.clear();
-        if self.run.len() >= WORTH_DEFLATING {
-            press.compressor(bits).segment(&self.run, &mut packed);
-        } else {
-            stored(&self.run, &mut packed);
-        }
-        let segment = Bytes::copy_from_slice(&packed);
+        press.compressor(bits).segment(&self.run, &mut packed);
+        let segment = is_smaller(packed.len(), self.run.len()).then(|| Bytes::copy_from_slice(&packed));
         press.packed = packed;
         self.segments.push((form, segment.clone()));
         segment
     }
+}
+
+/// Whether compressing has gained a tenth; else the reader is spared the work.
+fn is_smaller(packed: usize, plain: usize) -> bool {
+    packed + plain / 10 < plain
 }
 
 /// Shorter texts are sent as they are: resetting a compressor clears 128 KiB, which costs more than it saves.

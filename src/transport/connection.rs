@@ -57,7 +57,11 @@ pub(crate) enum Phase {
     /// Our last bytes are sent or wait in the outbox. What still comes is read and dropped, so that the kernel does not
     /// answer it with a reset that would take our last bytes from the peer.
     Closing {
+        /// Our side of the stream was ended.
         ended: bool,
+        /// We closed and the peer has not answered: its close frame is waited for before our side ends, because clients
+        /// that see the end first report an abnormal closure.
+        answer: Option<WebSocket>,
     },
 }
 

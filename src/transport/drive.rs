@@ -67,7 +67,7 @@ impl Shard {
                 }
                 continue;
             }
-            if let Phase::Closing { ended } = &mut connection.phase
+            if let Phase::Closing { ended, answer: None } = &mut connection.phase
                 && !std::mem::replace(ended, true)
             {
                 connection.io.shutdown();

@@ -136,7 +136,8 @@ impl Shard {
     pub fn admit(&mut self, key: ReaderKey) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Phase::Asked(_) = connection.phase else { return };
-        let Phase::Asked(protocol) = std::mem::replace(&mut connection.phase, Phase::Closing { ended: true })
+        let Phase::Asked(protocol) =
+            std::mem::replace(&mut connection.phase, Phase::Closing { ended: true, answer: None })
         else {
             return;
         };

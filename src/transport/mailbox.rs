@@ -10,6 +10,7 @@ use crate::broker::log::Alarm;
 use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::FeedKey;
+use crate::position::Position;
 use crate::transport::events::ClientId;
 use crate::transport::io::Accepted;
 
@@ -30,7 +31,8 @@ pub(crate) enum Letter {
     /// A message of a websocket route; `true` for text.
     Send(ClientId, bool, Bytes),
     Close(ClientId, CloseCode, String),
-    Subscribe(ClientId, ChannelName, Option<String>),
+    /// From this position on; with the `id` of the message that asked for it.
+    Subscribe(ClientId, ChannelName, Position, Option<String>),
     Unsubscribe(ClientId, String, String),
     Answer(ClientId, u64, Answer),
     Pause(ClientId),

@@ -25,7 +25,8 @@ impl Shard {
         match self.connections[key as usize].phase {
             Phase::Head(_) => self.receive_head(key, chunk),
             Phase::Open(_) => self.receive_frames(key, chunk),
-            Phase::Asked(_) | Phase::Closing { .. } => {}
+            Phase::Asked(_) => {}
+            Phase::Closing { .. } => self.receive_answer(key, chunk),
         }
         if self.hub.due(self.now) == Due::Now {
             self.mailbox.wake();
@@ -87,6 +88,21 @@ impl Shard {
         } else {
             self.schedule(key);
         }
+    }
+
+    /// Waits for the answer to our close frame; everything before it was sent in ignorance and is dropped.
+    fn receive_answer(&mut self, key: ReaderKey, mut chunk: &mut [u8]) {
+        let Phase::Closing { answer, .. } = &mut self.connections[key as usize].phase else { return };
+        let Some(websocket) = answer else { return };
+        let inflater = self.inflater.get_or_insert_default();
+        loop {
+            match websocket.receive(chunk, inflater) {
+                Ok((_, None)) => return,
+                Ok((_, Some(Frame::Close { .. }))) | Err(_) => break,
+                Ok((count, Some(_))) => chunk = &mut chunk[count..],
+            }
+        }
+        *answer = None;
     }
 
     /// Acts on one frame or message; `false` when the rest of the input has to wait.
@@ -418,8 +434,8 @@ impl Shard {
                     shard.close(key, code, &reason);
                 });
             }
-            Letter::Subscribe(client, channel, id) => self.with(client, |shard, key| {
-                shard.subscribe(key, &channel, None, id.as_deref().and_then(Id::from_json));
+            Letter::Subscribe(client, channel, from, id) => self.with(client, |shard, key| {
+                shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
                 if shard.hub.unsubscribe(key, &channel) {

@@ -316,7 +316,13 @@ impl Shard {
         }
         let mut bytes = Vec::new();
         frame::close_frame(code, reason, &mut bytes);
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: true, answer: None });
+        let (Phase::Open(protocol) | Phase::Asked(protocol)) = phase else { return };
+        let websocket = protocol.websocket;
         self.say_last(key, &bytes, code.get(), reason);
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
+        }
     }
 
     /// Sends the last bytes of our side: a close frame or an HTTP response.
@@ -325,7 +331,7 @@ impl Shard {
         self.hub.leave(key);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let (id, known) = (connection.id, std::mem::take(&mut connection.known));
-        connection.phase = Phase::Closing { ended: false };
+        connection.phase = Phase::Closing { ended: false, answer: None };
         connection.unread = Vec::new();
         connection.extra = None;
         connection.keepalive.last_said(self.now);

@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests" / "python")]
 
 from serving import Server, example, running  # noqa: E402
-from wire import Node  # noqa: E402
+from dialogue import Node  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from serving import Server
-from wire import Node, follow, received
+from dialogue import Node, follow, received
 
 pytestmark = pytest.mark.timeout(90)
 

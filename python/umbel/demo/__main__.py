@@ -1,0 +1,7 @@
+"""``python -m umbel.demo``."""
+
+import sys
+
+from .server import main
+
+sys.exit(main())
