@@ -195,7 +195,7 @@ def explain(error: OSError, settings: Settings) -> str:
         return f"{settings.host} is not an address of this machine: use --host 127.0.0.1, or 0.0.0.0 for all"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "no file descriptors are left: raise the limit (ulimit -n)"
-    return f"can't listen on {where}: {error}"
+    return error.strerror or str(error)
 
 
 def holder_of(port: int) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
@@ -150,10 +148,7 @@ class Server:
         routes = self._app._routes
         core = Core(self.settings.to_json(**routes.config()), dict(routes.pages))
         dispatcher = Dispatcher(core, routes, self.settings, loop, self._stopped, self.stop)
-        try:
-            self.addresses = tuple(core.start())
-        except OSError as error:
-            raise numbered(error) from error
+        self.addresses = tuple(core.start())
         self._core, self._dispatcher = core, dispatcher
         self._closed = loop.create_future()
         lifetime.alive.add(self)
@@ -207,15 +202,6 @@ class Server:
         self._app._release(self)
         if core.join(JOIN_TIME):
             lifetime.alive.discard(self)
-
-
-def numbered(error: OSError) -> OSError:
-    """Return an error that has a number: those of the core have it in their text only."""
-    found = re.search(r"\(os error (\d+)\)$", str(error))
-    if error.errno is not None or found is None:
-        return error
-    number = int(found[1])
-    return OSError(number, os.strerror(number))
 
 
 OVERDUE: Final = 2.0

@@ -148,3 +148,16 @@ async def test_waiting_for_the_end():
     await asyncio.gather(*waiting)
     await socket.wait_closed()
     assert repr(socket) == "<WebSocket /x from 127.0.0.1:5000>"
+
+
+@virtual
+async def test_after_the_end_of_the_input_the_function_may_still_answer():
+    socket, core = websocket()
+    socket._received("last")
+    socket._input_ended(1001, "leaving")
+    assert [message async for message in socket] == ["last"]
+    assert not socket.closed
+    await socket.send("answer")
+    assert core.named("send_text") == [(1, "answer")]
+    with pytest.raises(ConnectionClosed, match="1001: leaving"):
+        await socket.receive()
