@@ -314,7 +314,9 @@ fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
                 }
             });
         }
-        Shard::run(shard).await;
+        // A task like those of the connections: as the root future it would wait for 61 of them at every turn. It does not
+        // panic, because each of its turns is caught.
+        let _ = tokio::task::spawn_local(Shard::run(shard)).await;
         if let Some(accepting) = accepting {
             accepting.abort();
         }

@@ -186,7 +186,7 @@ impl Shard {
             }
             Kind::Unsubscribe { channels } => {
                 for channel in channels {
-                    if self.hub.unsubscribe(key, &channel) {
+                    if self.unsubscribe(key, &channel) {
                         self.answer_with(|out| {
                             message::subscription_ended(&channel, "unsubscribed", id, out)
                         });
@@ -438,7 +438,7 @@ impl Shard {
                 shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
-                if shard.hub.unsubscribe(key, &channel) {
+                if shard.unsubscribe(key, &channel) {
                     shard.answer_with(|out| message::subscription_ended(&channel, &reason, None, out));
                 }
             }),
@@ -469,7 +469,11 @@ impl Shard {
     /// A client that is not let in hears why before the close frame.
     fn refuse_client(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
         self.counters.refused.add(1);
-        let name = if code == CloseCode::UNAUTHENTICATED { "unauthenticated" } else { "not_allowed" };
+        let name = match code {
+            CloseCode::UNAUTHENTICATED => "unauthenticated",
+            CloseCode::INTERNAL => "internal",
+            _ => "not_allowed",
+        };
         if matches!(&self.connections[key as usize].phase, Phase::Asked(protocol) if !protocol.is_route) {
             self.answer_error(key, name, reason, None);
         }

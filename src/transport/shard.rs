@@ -245,6 +245,18 @@ impl Shard {
         if self.hub.due(self.now) != Due::Now {
             return;
         }
+        self.with_sockets(|hub, now, time, sockets| hub.flush(now, time, sockets));
+    }
+
+    /// Ends a subscription after what was published before; `false` when there was none.
+    pub fn unsubscribe(&mut self, key: ReaderKey, channel: &str) -> bool {
+        self.flush_replies(key);
+        self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
+        self.hub.unsubscribe(key, channel)
+    }
+
+    /// Lets the hub write to sockets, and ends those that turn out to be broken or too far behind.
+    fn with_sockets(&mut self, write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>)) {
         let time = self.timestamp();
         let mut sockets = Sockets {
             connections: &mut self.connections,
@@ -253,7 +265,7 @@ impl Shard {
             broken: &mut self.broken,
             overrun: &mut self.overrun,
         };
-        self.hub.flush(self.now, time, &mut sockets);
+        write(&mut self.hub, self.now, time, &mut sockets);
         let sent = sockets.sent;
         self.counters.bytes_sent.add(sent);
         while let Some(key) = self.broken.pop() {
