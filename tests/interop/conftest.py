@@ -16,8 +16,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests" / "python")]
 
-from serving import Server, example, running  # noqa: E402
 from dialogue import Node  # noqa: E402
+from serving import Server, example, running  # noqa: E402
 
 
 @pytest.fixture(scope="session")

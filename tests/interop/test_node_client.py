@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from serving import Server
 from dialogue import Node, follow, received
+from serving import Server
 
 pytestmark = pytest.mark.timeout(90)
 

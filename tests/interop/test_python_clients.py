@@ -13,10 +13,10 @@ import pytest
 import websockets
 import websockets.asyncio.client
 import websockets.sync.client
+from dialogue import bytes_received, follow, received, sent
 from serving import Server, example, http_status
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from dialogue import bytes_received, follow, received, sent
 
 pytestmark = pytest.mark.timeout(60)
 
