@@ -415,7 +415,7 @@ impl Shard {
             Letter::Drain(within) => self.begin_drain(within),
             Letter::Listen(client) => self.with(client, |shard, key| shard.connections[key as usize].wake()),
             Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
-            Letter::Private(client) => self.with(client, |shard, key| {
+            Letter::Private(client) => self.with_session(client, |shard, key| {
                 let channel = ChannelName::private(&shard.shared.public_id(client));
                 shard.open_private(key, &channel);
             }),
@@ -434,7 +434,7 @@ impl Shard {
                     shard.close(key, code, &reason);
                 });
             }
-            Letter::Subscribe(client, channel, from, id) => self.with(client, |shard, key| {
+            Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
                 shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
@@ -464,6 +464,15 @@ impl Shard {
         act(self, key);
         self.flush_replies(key);
         self.replies.clear();
+    }
+
+    /// As [`Shard::with`], for what only an established session has: channels.
+    fn with_session(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
+        self.with(client, |shard, key| {
+            if matches!(&shard.connections[key as usize].phase, Phase::Open(protocol) if !protocol.is_route) {
+                act(shard, key);
+            }
+        });
     }
 
     /// A client that is not let in hears why before the close frame.
