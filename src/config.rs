@@ -57,7 +57,7 @@ pub struct Config {
     /// From our close frame to the peer's.
     #[serde(deserialize_with = "seconds")]
     pub close_timeout: Duration,
-    /// `SO_SNDBUF` of accepted sockets; `null` leaves it to the kernel.
+    /// `SO_SNDBUF` of accepted sockets; `null` is 128 KiB.
     pub send_buffer: Option<usize>,
     /// Events that wait for Python before shards stop reading.
     pub event_queue: usize,

@@ -301,10 +301,16 @@ fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
         let spread = shared.config.reuse_port;
         let (broker, clock) = (Arc::clone(&shared.broker), shared.clock);
         let shard = Rc::new(RefCell::new(Shard::new(index, shared)));
-        let accepting = listener.map(|listener| {
-            let shard = Rc::clone(&shard);
-            tokio::task::spawn_local(listener::serve(listener, shard, spread))
-        });
+        if let Some(listener) = listener {
+            let (cell, inbox) = (Rc::clone(&shard), Arc::clone(&inbox));
+            let accepting = tokio::task::spawn_local(async move {
+                if let Err(error) = listener::serve(listener, cell, spread).await {
+                    let text = format!("shard {index} accepts no connections: {error}");
+                    inbox.push(Event::Log { level: Level::Error, text });
+                }
+            });
+            shard.borrow_mut().accepting = Some(accepting.abort_handle());
+        }
         // One shard tidies for all. Ended with the runtime.
         if index == 0 {
             tokio::task::spawn_local(async move {
@@ -314,10 +320,9 @@ fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
                 }
             });
         }
-        Shard::run(shard).await;
-        if let Some(accepting) = accepting {
-            accepting.abort();
-        }
+        // A task like those of the connections: as the root future it would wait for 61 of them at every turn. It does not
+        // panic, because each of its turns is caught.
+        let _ = tokio::task::spawn_local(Shard::run(shard)).await;
     });
 }
 

@@ -142,7 +142,8 @@ class Core:
         """Append ``data`` (one JSON text) to the channel's log. Cost does not depend on the number of subscribers.
 
         Raises:
-            ValueError: if the channel name is empty, too long (255 bytes), or private to a client (starts with "@").
+            ValueError: if the channel name is empty, too long (255 bytes), or private to a client (starts with "@"); if
+                the data have more than 16 MiB.
         """
     def send(self, client: int, data: bytes, key: str | None = None, /) -> Position | None:
         """Append ``data`` (one JSON text) to the private channel of a client."""

@@ -145,7 +145,8 @@ class Runs:
         key = client._key
         if self._counts.get(key, 0) >= self._most:
             raise Rejected(
-                "too_many", f"{self._most} runs of this client are unfinished; wait for one or cancel it"
+                "limit_exceeded",
+                f"{self._most} runs of this client are unfinished; wait for one or cancel it",
             )
         run = Run(self, client, message)
         self._owners[run.id] = key, client.identity.subject

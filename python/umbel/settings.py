@@ -53,7 +53,7 @@ class Settings:
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.
         close_timeout: seconds to wait for the other end's close frame.
-        send_buffer: bytes the kernel may hold per connection (SO_SNDBUF); ``None`` for the core's choice.
+        send_buffer: bytes the kernel may hold per connection (SO_SNDBUF); ``None`` for 128 KiB.
         event_queue: events that wait for Python at most; when it is full, reading from the sockets stops.
         drain: seconds that a graceful stop may take.
         handler_timeout: seconds that a function of the application may take for one message; then the client

@@ -63,12 +63,14 @@ impl Core {
 
     #[pyo3(signature = (channel, data, key = None, /))]
     fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Position> {
+        check_size(data)?;
         Ok(Position(self.server.publish(channel, data, key)?))
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
-    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> Option<Position> {
-        self.server.send(ClientId(client), data, key).map(Position)
+    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> PyResult<Option<Position>> {
+        check_size(data)?;
+        Ok(self.server.send(ClientId(client), data, key).map(Position))
     }
 
     #[pyo3(signature = (client, message, /))]
@@ -148,6 +150,19 @@ impl Core {
         let timeout = duration(timeout)?;
         Ok(py.detach(|| self.server.join(timeout)))
     }
+}
+
+/// A publication is copied to every subscriber's socket; what is longer than this belongs into a file and its address into
+/// the publication.
+const LONGEST_PUBLICATION: usize = 16 << 20;
+
+fn check_size(data: &[u8]) -> PyResult<()> {
+    if data.len() <= LONGEST_PUBLICATION {
+        return Ok(());
+    }
+    let text =
+        format!("a publication has at most {LONGEST_PUBLICATION} bytes of JSON; this one has {}", data.len());
+    Err(PyValueError::new_err(text))
 }
 
 fn duration(seconds: f64) -> PyResult<Duration> {

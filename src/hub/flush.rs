@@ -96,11 +96,20 @@ impl Hub {
         let mut bytes = 0;
         for _ in 0..SLICE_READERS {
             let Some(reader) = self.queue.pop_front() else { break };
+            if let Some(state) = self.readers.get_mut(reader as usize) {
+                state.queued = false;
+            }
             bytes += self.serve(reader, now, time, out);
             if bytes >= SLICE_BYTES {
                 break;
             }
         }
+    }
+
+    /// Serves one reader out of its turn.
+    pub fn catch_up(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) {
+        self.slice += 1;
+        self.serve(reader, now, time, out);
     }
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick
@@ -134,7 +143,6 @@ impl Hub {
     /// Serves one reader, and returns how many bytes it was given.
     fn serve(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) -> usize {
         let Some(state) = self.readers.get_mut(reader as usize) else { return 0 };
-        state.queued = false;
         if state.blocked {
             return 0;
         }

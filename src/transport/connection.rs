@@ -198,6 +198,14 @@ impl Connection {
         self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
     }
 
+    /// Bytes held for an unfinished message.
+    pub fn held_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Open(protocol) => protocol.websocket.held_bytes(),
+            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => 0,
+        }
+    }
+
     /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
     pub fn allows_frames(&mut self, count: u32, now: Moment) -> bool {
         let (left, since) = self.frames;

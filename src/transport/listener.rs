@@ -57,9 +57,7 @@ impl Listener {
         }
         // Accepted sockets inherit these on Linux, which saves a system call each per connection.
         socket.set_tcp_nodelay(true)?;
-        if let Some(bytes) = config.send_buffer {
-            socket.set_send_buffer_size(bytes)?;
-        }
+        socket.set_send_buffer_size(config.send_buffer.unwrap_or(SEND_BUFFER))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(config.backlog)?;
@@ -234,6 +232,11 @@ impl Complaint {
         }
     }
 }
+
+/// What the kernel may hold for one connection, unless the configuration says otherwise (`SO_SNDBUF`; Linux doubles it for its
+/// bookkeeping). Its own choice goes up to 4 MiB, of which a slow reader would be behind before anybody noticed, and which
+/// 560 such readers would exhaust for the whole machine.
+const SEND_BUFFER: usize = 128 * 1024;
 
 const ACCEPTS_PER_TURN: usize = 64;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);

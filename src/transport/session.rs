@@ -186,7 +186,7 @@ impl Shard {
             }
             Kind::Unsubscribe { channels } => {
                 for channel in channels {
-                    if self.hub.unsubscribe(key, &channel) {
+                    if self.unsubscribe(key, &channel) {
                         self.answer_with(|out| {
                             message::subscription_ended(&channel, "unsubscribed", id, out)
                         });
@@ -415,7 +415,7 @@ impl Shard {
             Letter::Drain(within) => self.begin_drain(within),
             Letter::Listen(client) => self.with(client, |shard, key| shard.connections[key as usize].wake()),
             Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
-            Letter::Private(client) => self.with(client, |shard, key| {
+            Letter::Private(client) => self.with_session(client, |shard, key| {
                 let channel = ChannelName::private(&shard.shared.public_id(client));
                 shard.open_private(key, &channel);
             }),
@@ -434,11 +434,11 @@ impl Shard {
                     shard.close(key, code, &reason);
                 });
             }
-            Letter::Subscribe(client, channel, from, id) => self.with(client, |shard, key| {
+            Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
                 shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
-                if shard.hub.unsubscribe(key, &channel) {
+                if shard.unsubscribe(key, &channel) {
                     shard.answer_with(|out| message::subscription_ended(&channel, &reason, None, out));
                 }
             }),
@@ -466,10 +466,23 @@ impl Shard {
         self.replies.clear();
     }
 
+    /// As [`Shard::with`], for what only an established session has: channels.
+    fn with_session(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
+        self.with(client, |shard, key| {
+            if matches!(&shard.connections[key as usize].phase, Phase::Open(protocol) if !protocol.is_route) {
+                act(shard, key);
+            }
+        });
+    }
+
     /// A client that is not let in hears why before the close frame.
     fn refuse_client(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
         self.counters.refused.add(1);
-        let name = if code == CloseCode::UNAUTHENTICATED { "unauthenticated" } else { "not_allowed" };
+        let name = match code {
+            CloseCode::UNAUTHENTICATED => "unauthenticated",
+            CloseCode::INTERNAL => "internal",
+            _ => "not_allowed",
+        };
         if matches!(&self.connections[key as usize].phase, Phase::Asked(protocol) if !protocol.is_route) {
             self.answer_error(key, name, reason, None);
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustls::ServerConnection;
 use slab::Slab;
+use tokio::task::AbortHandle;
 
 use crate::broker::Broker;
 use crate::channel::Pattern;
@@ -119,6 +120,8 @@ pub(crate) struct Shard {
     broken: Vec<ReaderKey>,
     overrun: Vec<ReaderKey>,
     drain: Option<Drain>,
+    /// The task of this shard's listener, ended when the server drains.
+    pub accepting: Option<AbortHandle>,
     pub read_buffer: Vec<u8>,
 }
 
@@ -170,6 +173,7 @@ impl Shard {
             broken: Vec::new(),
             overrun: Vec::new(),
             drain: None,
+            accepting: None,
             read_buffer: vec![0; READ_BYTES],
             shared,
         }
@@ -245,6 +249,18 @@ impl Shard {
         if self.hub.due(self.now) != Due::Now {
             return;
         }
+        self.with_sockets(|hub, now, time, sockets| hub.flush(now, time, sockets));
+    }
+
+    /// Ends a subscription after what was published before; `false` when there was none.
+    pub fn unsubscribe(&mut self, key: ReaderKey, channel: &str) -> bool {
+        self.flush_replies(key);
+        self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
+        self.hub.unsubscribe(key, channel)
+    }
+
+    /// Lets the hub write to sockets, and ends those that turn out to be broken or too far behind.
+    fn with_sockets(&mut self, write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>)) {
         let time = self.timestamp();
         let mut sockets = Sockets {
             connections: &mut self.connections,
@@ -253,7 +269,7 @@ impl Shard {
             broken: &mut self.broken,
             overrun: &mut self.overrun,
         };
-        self.hub.flush(self.now, time, &mut sockets);
+        write(&mut self.hub, self.now, time, &mut sockets);
         let sent = sockets.sent;
         self.counters.bytes_sent.add(sent);
         while let Some(key) = self.broken.pop() {
@@ -330,6 +346,7 @@ impl Shard {
         self.flush_replies(key);
         self.hub.leave(key);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        self.held = self.held.saturating_sub(connection.held_bytes());
         let (id, known) = (connection.id, std::mem::take(&mut connection.known));
         connection.phase = Phase::Closing { ended: false, answer: None };
         connection.unread = Vec::new();
@@ -349,6 +366,7 @@ impl Shard {
     /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
     pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
         let Some(connection) = self.connections.try_remove(key as usize) else { return };
+        self.held = self.held.saturating_sub(connection.held_bytes());
         self.hub.leave(key);
         connection.wake();
         self.counters.connections.sub(1);
@@ -468,6 +486,9 @@ impl Shard {
         if let Some(drain) = &mut self.drain {
             *drain = Drain { end: drain.end.min(end), next: self.now, portion: usize::MAX };
             return;
+        }
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
         }
         let mut text = Vec::new();
         message::reconnect(within.as_millis() as u64, &mut text);

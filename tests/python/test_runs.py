@@ -296,7 +296,7 @@ async def test_a_client_has_a_bounded_number_of_runs(app, bench):
     for number in range(3):
         umbel.core.message(1, "ask", id=number)
     await umbel.run()
-    assert [(answer["code"], answer["id"]) for answer in umbel.answers] == [("too_many", 2)]
+    assert [(answer["code"], answer["id"]) for answer in umbel.answers] == [("limit_exceeded", 2)]
     await asyncio.sleep(20)
     umbel.core.message(1, "ask", id=3)
     await umbel.run()

@@ -9,4 +9,3 @@ mod protocol_http;
 mod protocol_message;
 mod protocol_websocket;
 mod protocol_websocket_properties;
-mod server_frames;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 #[path = "../fuzz/src/lib.rs"]
-mod targets;
+pub mod targets;
 
 fn replay(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
@@ -22,4 +22,5 @@ fn the_corpus_of_every_target_is_harmless() {
     replay("frames", targets::frames);
     replay("deflate", targets::deflate);
     replay("envelope", targets::envelope);
+    replay("hub", targets::hub);
 }

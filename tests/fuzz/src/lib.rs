@@ -3,6 +3,9 @@
 //! Beyond "never panics", every target states a property: the outcome does not depend on how the input is cut, memory
 //! stays within its bound, and what one reader accepts a second one reads alike.
 
+#[path = "../../rust/hub_model.rs"]
+pub mod hub_model;
+
 use std::cell::RefCell;
 
 use umbel::protocol::ProtocolError;
@@ -143,4 +146,29 @@ pub fn envelope(data: &[u8]) {
     message::push_string(text, &mut escaped);
     let escaped = std::str::from_utf8(&escaped).expect("escaping keeps UTF-8");
     assert!(message::validate(escaped, 0).is_ok());
+}
+
+/// Operations on the hub, two bytes each: whatever they are, what readers are told adds up to what was published.
+pub fn hub(data: &[u8]) {
+    use hub_model::{CHANNELS, READERS, Step, check};
+    let steps: Vec<_> = data
+        .chunks_exact(2)
+        .take(400)
+        .map(|pair| {
+            let (reader, channel) =
+                (u32::from(pair[1]) % READERS, usize::from(pair[1] >> 4) % CHANNELS.len());
+            match pair[0] % 16 {
+                0..=4 => Step::Publish { channel, key: pair[1] & 3, length: usize::from(pair[0]) * 2 },
+                5..=6 => Step::Subscribe { reader, channel },
+                7 => Step::Resubscribe { reader, channel },
+                8 => Step::Unsubscribe { reader, channel },
+                9 => Step::Stick { reader, takes_one: pair[0] > 127 },
+                10 => Step::Free { reader },
+                11 => Step::Reconnect { reader },
+                12..=14 => Step::Turn,
+                _ => Step::Wait(u64::from(pair[1]) % 40 + 1),
+            }
+        })
+        .collect();
+    check(&steps);
 }
