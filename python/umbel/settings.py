@@ -74,7 +74,7 @@ class Settings:
     websocket_path: str = "/ws"
     origins: Sequence[str] | Literal["*"] | None = None
     tick: float = 0.016
-    heartbeat: float = 25.0
+    heartbeat: float = 30.0
     deflate: bool = True
     deflate_level: int = 1
     deflate_window: int = 12

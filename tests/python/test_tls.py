@@ -1,0 +1,89 @@
+"""TLS, with a certificate that is for these tests alone."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import socket
+import ssl
+
+import pytest
+from umbel import Umbel, WebSocket
+from websockets.asyncio.client import connect
+from wire import wire
+
+HERE = pathlib.Path(__file__).parent / "tls"
+FILES = {"tls_cert": str(HERE / "certificate.pem"), "tls_key": str(HERE / "key.pem")}
+
+
+@pytest.fixture
+def trust() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=FILES["tls_cert"])
+
+
+@pytest.fixture
+def secure() -> Umbel:
+    app = Umbel(port=0, shards=1, max_message=8 << 20, send_buffer=4096, handshake_timeout=0.5, **FILES)
+    app.channel("{name}", open=True, publish=True, history=10_000, history_bytes=64 << 20)
+
+    @app.websocket("/echo")
+    async def echo(socket: WebSocket) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    return app
+
+
+async def test_a_subscriber_behind_tls_gets_what_is_published(secure: Umbel, trust: ssl.SSLContext) -> None:
+    async with secure.serve() as server, wire(server, ssl=trust) as client:
+        assert server.url.startswith("https://")
+        await client.say("subscribe_updates", channel="news")
+        await client.hear("subscription_established")
+        for number in range(100):
+            secure.publish("news", {"number": number, "text": "words " * 100})
+        heard = [(await client.hear("update"))["data"]["number"] for _ in range(100)]
+        assert heard == list(range(100))
+
+
+async def test_large_messages_pass_both_ways_whole(secure: Umbel, trust: ssl.SSLContext) -> None:
+    async with secure.serve() as server:
+        url = server.url.replace("https", "wss") + "/echo"
+        async with connect(url, ssl=trust, max_size=None, proxy=None) as client:
+            for size in (0, 1, 16_383, 16_384, 16_385, 65_536, 4 << 20):
+                await client.send(b"\xab" * size)
+                assert await client.recv() == b"\xab" * size
+
+
+async def test_a_paused_reader_misses_nothing_the_log_holds(secure: Umbel, trust: ssl.SSLContext) -> None:
+    async with secure.serve() as server, wire(server, ssl=trust, max_queue=1, compression=None) as client:
+        await client.say("subscribe_updates", channel="news")
+        await client.hear("subscription_established")
+        for number in range(2000):
+            secure.publish("news", [number, "x" * 5000])
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        offsets = [(await client.hear("update"))["offset"] for _ in range(2000)]
+        assert offsets == list(range(1, 2001))
+        assert server.stats().lost == 0
+
+
+async def test_plain_text_and_silence_on_the_tls_port_end_and_harm_nobody(
+    secure: Umbel, trust: ssl.SSLContext
+) -> None:
+    async with secure.serve() as server:
+        host, port = server.url.removeprefix("https://").rsplit(":", 1)
+
+        def talk(words: bytes) -> bytes:
+            with socket.create_connection((host, int(port)), timeout=5) as plain:
+                plain.sendall(words)
+                said = b""
+                while more := plain.recv(4096):
+                    said += more
+                return said
+
+        answer = await asyncio.to_thread(talk, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP" not in answer
+        assert await asyncio.to_thread(talk, b"") == b""
+        async with wire(server, ssl=trust) as client:
+            await client.say("heartbeat", id=1)
+            assert (await client.hear("heartbeat_ack"))["id"] == 1
