@@ -299,7 +299,7 @@ impl Client<'_> {
 }
 
 /// Position of a connection after a frame that was not looked into.
-const UNKNOWN: u64 = u64::MAX;
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 
 /// Longest header of a frame from the server.
 const LONGEST_HEADER: usize = 10;
