@@ -123,10 +123,14 @@ impl<'o> Client<'o> {
         let readers = self.connections.iter().filter(|connection| connection.role == Role::Reader);
         let live: Vec<_> = readers.filter(|connection| connection.phase == Phase::Live).collect();
         self.report.live = live.len();
-        self.report.positions = live.iter().map(|connection| connection.position).fold(None, |range, at| {
-            let (low, high) = range.unwrap_or((at, at));
-            Some((at.min(low), at.max(high)))
-        });
+        self.report.positions = live
+            .iter()
+            .map(|connection| connection.position)
+            .filter(|&at| at != crate::receive::UNKNOWN)
+            .fold(None, |range, at| {
+                let (low, high) = range.unwrap_or((at, at));
+                Some((at.min(low), at.max(high)))
+            });
         let slow = self.connections.iter().filter(|connection| connection.role == Role::Slow);
         self.report.slow_open = slow.filter_map(Connection::fd).filter(|fd| !socket::hung_up(*fd)).count();
         self.report.published = self.published;

@@ -154,13 +154,14 @@ impl Client<'_> {
     }
 
     fn data(&mut self, index: usize, compressed: bool, payload: &[u8], wire_bytes: usize, now: u64) {
-        let connection = &self.connections[index];
+        let connection = &mut self.connections[index];
         let live = connection.phase == Phase::Live;
         if live {
             self.report.counters.compressed_frames += u64::from(compressed);
         }
         if compressed && live && connection.verifier.is_none() {
             // Not looked into: the sampled connections say what such frames hold.
+            connection.position = UNKNOWN;
             self.report.counters.frames += 1;
             self.report.counters.bytes += wire_bytes as u64;
         } else if compressed {
@@ -242,7 +243,7 @@ impl Client<'_> {
         if !folded && batch.last_offset - batch.before != batch.count {
             self.report.fault("count and offsets disagree");
         }
-        if batch.before == position {
+        if batch.before == position || position == UNKNOWN {
             return;
         }
         if self.options.lossy {
@@ -283,8 +284,10 @@ impl Client<'_> {
         let to = message::number_field(text, br#""to":"#).unwrap_or(0);
         let size = match &mut connection.verifier {
             Some(verifier) => verifier.gap(text).map(|checked| checked.lost),
-            None if self.options.channels == 1 => gap_size(connection.position, from, to),
-            // The position of each of several channels is followed on sampled connections only.
+            None if self.options.channels == 1 && connection.position != UNKNOWN => {
+                gap_size(connection.position, from, to)
+            }
+            // The position of each of several channels, or behind compressed frames, is followed on sampled connections.
             None => Ok(to.saturating_sub(from)),
         };
         connection.position = to;
@@ -294,6 +297,9 @@ impl Client<'_> {
         }
     }
 }
+
+/// Position of a connection after a frame that was not looked into.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 
 /// Longest header of a frame from the server.
 const LONGEST_HEADER: usize = 10;
