@@ -75,10 +75,19 @@ pub struct Read {
     pub to: u64,
     /// Updates that were written.
     pub count: u32,
+    /// More updates were asked for than the bytes allowed.
+    pub cut: bool,
     /// `(from, to]`: publications that will never come. They lie before everything that was written.
     pub gap: Option<(u64, u64)>,
     /// When the oldest publication that was written had been appended.
     pub oldest: Option<Moment>,
+}
+
+impl Read {
+    /// Nothing to tell the reader.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.gap.is_none()
+    }
 }
 
 impl Log {
@@ -137,18 +146,21 @@ impl Log {
         Position { epoch: self.epoch, offset }
     }
 
-    /// Writes the updates after `cursor` to `out`, separated by commas, until about `max_bytes` are written (at least
-    /// one update is).
-    pub fn read(&self, cursor: u64, max_bytes: usize, out: &mut Vec<u8>) -> Read {
+    /// Writes the updates in `(cursor, end]` to `out`, separated by commas, until about `max_bytes` are written (at least
+    /// one update is). In mode `Latest` there may be none: what was there has been replaced behind `end`.
+    pub fn read(&self, cursor: u64, end: u64, max_bytes: usize, out: &mut Vec<u8>) -> Read {
         let entries = self.lock();
-        let top = self.top();
         let gap = (cursor < entries.trimmed).then_some((cursor, entries.trimmed));
-        let mut read = Read { to: cursor.max(entries.trimmed), count: 0, gap, oldest: None };
+        let mut read = Read { to: cursor.max(entries.trimmed), count: 0, cut: false, gap, oldest: None };
         let first = entries.kept.partition_point(|entry| entry.offset <= read.to);
         let start = out.len();
         for entry in entries.kept.range(first..) {
+            if entry.offset > end {
+                break;
+            }
             if read.count > 0 && out.len() - start >= max_bytes {
-                return read;
+                read.cut = true;
+                break;
             }
             if read.count > 0 {
                 out.push(b',');
@@ -158,7 +170,6 @@ impl Log {
             read.count += 1;
             read.oldest = read.oldest.or(Some(entry.appended));
         }
-        debug_assert!(read.count == 0 || read.to == top, "the newest entry is never superseded");
         read
     }
 

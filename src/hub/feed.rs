@@ -48,10 +48,16 @@ impl Feed {
             let head = self.log.top();
             if head != self.head {
                 self.head = head;
-                self.pieces.clear();
+                self.pieces.keep_ends([self.head, self.marked]);
             }
         }
         self.head
+    }
+
+    /// Notes the top of the log at the beginning of a tick.
+    pub fn mark(&mut self, top: u64) {
+        self.marked = top;
+        self.pieces.keep_ends([self.head, self.marked]);
     }
 
     /// Gives back what was prepared, when nothing new came for a tick.

@@ -127,7 +127,7 @@ impl Hub {
                     return false;
                 }
             }
-            feed.marked = top;
+            feed.mark(top);
             for &reader in &feed.readers {
                 let state = &mut self.readers[reader as usize];
                 if !state.queued && !state.blocked {
@@ -146,23 +146,33 @@ impl Hub {
         if state.blocked {
             return 0;
         }
-        let mut behind = SmallVec::<[usize; 8]>::new();
+        // A reader of one channel reads up to the head, a reader of several to the heads of the last tick: with ten channels
+        // each, every reader of a pass would stand at an offset of its own in each of them, and nothing could be shared.
+        let rolling = state.cursors.len() == 1;
+        let mut behind = SmallVec::<[Piece; 8]>::new();
         for (index, cursor) in state.cursors.iter().enumerate() {
-            if self.feeds[cursor.feed as usize].look(self.slice) > cursor.offset {
-                behind.push(index);
+            let feed = &mut self.feeds[cursor.feed as usize];
+            let end = if rolling { feed.look(self.slice) } else { feed.marked };
+            if end > cursor.offset {
+                behind.push(Piece { index, end });
             }
         }
         match behind[..] {
             [] => 0,
-            [index] => self.serve_one(reader, index, now, time, out),
-            _ => self.serve_several(reader, &behind, now, time, out),
+            [piece] => self.serve_one(reader, piece, now, time, out),
+            _ => {
+                // When not all fits into one frame, nobody's last channel is always the one that waits.
+                let first = self.slice as usize % behind.len();
+                behind.rotate_left(first);
+                self.serve_several(reader, &behind, now, time, out)
+            }
         }
     }
 
     fn serve_one(
         &mut self,
         reader: ReaderKey,
-        index: usize,
+        Piece { index, end }: Piece,
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
@@ -170,20 +180,22 @@ impl Hub {
         let state = &mut self.readers[reader as usize];
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
-        let piece = feed.pieces.from(&feed.log, cursor.offset, self.max_batch, &mut self.press);
+        let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
         if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader, feed.name.as_str());
             return 0;
         }
-        let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), state.form, time);
         let read = piece.read;
+        if read.is_empty() {
+            return 0;
+        }
+        let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), state.form, time);
         let delivery = out.deliver(reader, Outgoing::Shared(&frame));
         if delivery.is_taken() {
             cursor.offset = read.to;
-            let unfinished = read.to < feed.head;
             self.count(&read, now);
             self.counters.frames.add(1);
-            if unfinished {
+            if read.cut {
                 self.enqueue(reader);
             }
         }
@@ -198,7 +210,7 @@ impl Hub {
     fn serve_several(
         &mut self,
         reader: ReaderKey,
-        behind: &[usize],
+        behind: &[Piece],
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
@@ -207,24 +219,27 @@ impl Hub {
         let mut reads = SmallVec::<[(usize, Read); 8]>::new();
         let mut unfinished = false;
         self.composition.begin();
-        for &index in behind {
+        for &Piece { index, end } in behind {
             let cursor = &state.cursors[index];
             let feed = &mut self.feeds[cursor.feed as usize];
             if self.composition.size() >= self.max_batch {
                 unfinished = true;
                 break;
             }
-            let piece = feed.pieces.from(&feed.log, cursor.offset, self.max_batch, &mut self.press);
+            let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
             if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader, feed.name.as_str());
                 return 0;
             }
             self.composition.add(&mut self.press, piece, &feed.log, feed.name.as_str(), state.form);
-            unfinished |= piece.read.to < feed.head;
+            unfinished |= piece.read.cut;
             reads.push((index, piece.read));
         }
         let frame = self.composition.finish(time);
         let length = frame.len();
+        if length == 0 {
+            return 0;
+        }
         let delivery = out.deliver(reader, Outgoing::Own(frame));
         if delivery.is_taken() {
             for (index, read) in &reads {
@@ -255,6 +270,13 @@ impl Hub {
             counters.lateness.record(now.since(oldest), 1);
         }
     }
+}
+
+/// What one reader is behind in: which of its cursors, and up to where it is served now.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    index: usize,
+    end: u64,
 }
 
 impl Delivery {

@@ -25,6 +25,8 @@ pub enum Form {
 #[derive(Debug)]
 pub struct Prepared {
     pub from: u64,
+    /// How far it was asked for; the read may end before.
+    pub end: u64,
     pub read: Read,
     /// The updates, separated by commas.
     run: Bytes,
@@ -54,11 +56,11 @@ impl Press {
     }
 
     /// Reads a piece of a log, ready to be formed.
-    pub fn prepare(&mut self, log: &Log, from: u64, max_bytes: usize) -> Prepared {
+    pub fn prepare(&mut self, log: &Log, from: u64, end: u64, max_bytes: usize) -> Prepared {
         self.payload.clear();
-        let read = log.read(from, max_bytes, &mut self.payload);
+        let read = log.read(from, end, max_bytes, &mut self.payload);
         let run = Bytes::copy_from_slice(&self.payload);
-        Prepared { from, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
+        Prepared { from, end, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
     }
 
     /// The frame for readers that get this piece alone.
@@ -197,28 +199,35 @@ impl Composition {
 pub struct Pieces(SmallVec<[Prepared; 1]>);
 
 impl Pieces {
-    /// The piece that begins at an offset. Nearly all readers stand at one or two offsets, so a few pieces are enough;
-    /// a channel whose readers are scattered prepares again.
-    pub fn from(&mut self, log: &Log, from: u64, max_bytes: usize, press: &mut Press) -> &mut Prepared {
-        let found = self.0.iter().position(|piece| piece.from == from);
+    /// The piece between two offsets. Nearly all readers stand at a few offsets, so a few pieces are enough; a channel whose
+    /// readers are scattered prepares again.
+    pub fn between(
+        &mut self,
+        log: &Log,
+        (from, end): (u64, u64),
+        max_bytes: usize,
+        press: &mut Press,
+    ) -> &mut Prepared {
+        let found = self.0.iter().position(|piece| piece.from == from && piece.end == end);
         let index = found.unwrap_or_else(|| {
             if self.0.len() >= PIECES {
                 self.0.remove(0);
             }
-            self.0.push(press.prepare(log, from, max_bytes));
+            self.0.push(press.prepare(log, from, end, max_bytes));
             self.0.len() - 1
         });
         &mut self.0[index]
     }
 
-    /// Forgets all, because the head has moved.
-    pub fn clear(&mut self) {
-        self.0.clear();
+    /// Forgets the pieces that end where nobody reads to any more.
+    pub fn keep_ends(&mut self, ends: [u64; 2]) {
+        self.0.retain(|piece| ends.contains(&piece.end));
     }
 }
 
-/// Pieces that a channel keeps at once.
-const PIECES: usize = 4;
+/// Pieces that a channel keeps at once: as many as a pass through the queue has ticks, under a load at which it takes
+/// 16 of them.
+const PIECES: usize = 16;
 
 fn gap(name: &str, channel: &Log, from: u64, to: u64, out: &mut Vec<u8>) {
     let mut text = Vec::new();
