@@ -246,7 +246,7 @@ class Bench:
     def fanout(self, server: Server, command: str, *, drain: float = 1.0, **options: Any) -> Answer:
         """Opens connections, gives the server its command, measures a window, lets the rest arrive."""
         if server.name == "floor":
-            options |= {"raw": True, "lossy": True}
+            options |= {"lossy": True}
         drain = drain if self.effort.name != "short" else min(drain, 0.3)
         options.setdefault("sample_every", 10 if self.effort.name == "short" else 100)
         load = self.load("fanout", server, wait=True, drain=drain, **options)

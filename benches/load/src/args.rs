@@ -22,8 +22,6 @@ pub struct Options {
     pub connections: usize,
     /// Connections being opened at the same time.
     pub concurrency: usize,
-    /// No HTTP and no WebSocket handshake: the floor program's connections.
-    pub raw: bool,
     pub until: Until,
     pub deflate: bool,
     pub subscribe: bool,
@@ -74,7 +72,6 @@ impl Options {
 
     fn set_flag(&mut self, name: &str) -> bool {
         let flag = match name {
-            "--raw" => &mut self.raw,
             "--deflate" => &mut self.deflate,
             "--random" => &mut self.random,
             "--wait" => &mut self.wait,
@@ -136,7 +133,6 @@ impl Default for Options {
             sources: 1,
             connections: 0,
             concurrency: 200,
-            raw: false,
             until: Until::Established,
             deflate: false,
             subscribe: true,
@@ -178,7 +174,7 @@ umbel-load <command> [options]
 
 where       --host A  --port P  --path /ws  --header 'Name: value'  --sources K (127.0.0.1, .2, …)
 how many    --connections N  --concurrency C  --slow K (subscribe, then never read)
-what        --raw (no handshake)  --until upgrade|established  --deflate  --no-subscribe
+what        --until upgrade|established  --deflate  --no-subscribe
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
 meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)

@@ -224,9 +224,6 @@ impl<'o> Client<'o> {
         if let Some(error) = socket::connect_error(socket) {
             return self.close(index, &format!("connect: {error}"));
         }
-        if self.options.raw {
-            return self.opened(index);
-        }
         self.connections[index].phase = Phase::Upgrading;
         let request = std::mem::take(&mut self.upgrade_request);
         self.send(index, &request);

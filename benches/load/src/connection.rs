@@ -62,7 +62,7 @@ impl Connection {
     }
 
     pub fn subscribes(&self, options: &Options) -> bool {
-        options.subscribe && !options.raw && self.role != Role::Publisher && !options.churn
+        options.subscribe && self.role != Role::Publisher && !options.churn
     }
 }
 

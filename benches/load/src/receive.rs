@@ -247,9 +247,7 @@ impl Client<'_> {
             return;
         }
         if self.options.lossy {
-            // A raw connection learns its position from its first frame.
-            let first = self.options.raw && position == 0;
-            self.report.counters.missing += if first { 0 } else { batch.before.saturating_sub(position) };
+            self.report.counters.missing += batch.before.saturating_sub(position);
         } else {
             self.report.fault(if batch.before > position { "updates missing" } else { "updates repeated" });
         }
@@ -260,9 +258,6 @@ impl Client<'_> {
         let Some(mut verifier) = self.connections[index].verifier.take() else { return };
         let report = &mut self.report;
         let (every, recording) = (&mut report.every, report.recording);
-        if self.options.raw {
-            verifier.assume(text);
-        }
         let checked = verifier.batch(text, |time| {
             if recording {
                 every.record(now.saturating_sub(time));

@@ -59,16 +59,6 @@ impl Verifier {
         Ok(())
     }
 
-    /// Takes the position before the first batch from the batch itself, where nothing else says it.
-    pub fn assume(&mut self, message: &[u8]) {
-        if self.positions.is_empty()
-            && let Ok(batch) = parse::<Batch>(message)
-            && let Some(update) = batch.updates.first()
-        {
-            self.positions.insert(update.channel.into(), update.offset.wrapping_sub(1));
-        }
-    }
-
     /// Checks that each update continues its channel and hands over the publishing times.
     pub fn batch(&mut self, message: &[u8], mut on_time: impl FnMut(u64)) -> Result<Checked, String> {
         let batch: Batch = parse(message)?;
