@@ -24,7 +24,6 @@ class Result:
 
 # What Umbel puts around one publication's data in a frame: the floor program's frames have the same.
 ENVELOPE_BYTES = 136
-CLOSE_TO_SATURATED = 1.05
 
 
 def need(condition: bool, what: str) -> None:
@@ -54,12 +53,14 @@ def delivered(run: Answer) -> Answer:
     return run
 
 
-def publisher_seconds(run: Answer) -> float:
-    """CPU of Python's publisher in the window; it ran at the same pace during the warm-up."""
+def publisher_seconds(run: Answer, part: str) -> float:
+    """CPU of a part of the publisher in the window; it ran at the same pace during the warm-up.
+
+    ``publish``: the calls of publish(). ``overhead``: keeping the pace, making the data.
+    """
     server, window = run["server"], run["window_seconds"]
-    used = server["after"].get("publisher_cpu_seconds", 0.0) - server["before"].get(
-        "publisher_cpu_seconds", 0.0
-    )
+    name = f"{part}_seconds"
+    used = server["after"].get(name, 0.0) - server["before"].get(name, 0.0)
     return float(used * window / (window + server["warmup"]))
 
 

@@ -150,7 +150,9 @@ class Publisher(threading.Thread):
     ) -> None:
         super().__init__(name="publisher", daemon=True)
         self.pace = Pace()
-        self.cpu_seconds = 0.0
+        # CPU time of the calls of publish(), and of all else that this thread does: pace, data, sleep.
+        self.publish_seconds = 0.0
+        self.overhead_seconds = 0.0
         self._publish = publish
         self._payload = payload
         self._names = names
@@ -163,11 +165,18 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         publish, make, names = self._publish, self._payload.make, self._names
         while True:
-            for _ in range(self.pace.take()):
-                for name in next(names):
-                    publish(name, make())
-            self.cpu_seconds = time.thread_time()
-            if self._changed.wait(self.pace.wait()):
+            due = [(name, make()) for _ in range(self.pace.take()) for name in next(names)]
+            began = time.thread_time()
+            for name, data in due:
+                publish(name, data)
+            ended = time.thread_time()
+            self.publish_seconds += ended - began
+            self.overhead_seconds = ended - self.publish_seconds
+            if self.pace.rate > 0:
+                # Cheaper than waiting for the event: 52 instead of 70 µs of the measured core, at 320/s.
+                time.sleep(min(self.pace.wait(), 0.05))
+            else:
+                self._changed.wait()
                 self._changed.clear()
 
 

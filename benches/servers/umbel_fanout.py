@@ -51,7 +51,11 @@ async def serve(options: argparse.Namespace) -> None:
         loop.call_soon_threadsafe(block, float(text))
 
     def stats() -> control.Stats:
-        return {**publisher.pace.stats(), "publisher_cpu_seconds": publisher.cpu_seconds}
+        return {
+            **publisher.pace.stats(),
+            "publish_seconds": publisher.publish_seconds,
+            "overhead_seconds": publisher.overhead_seconds,
+        }
 
     async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
         publisher.start()

@@ -190,7 +190,8 @@ impl Hub {
             return 0;
         }
         let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), state.form, time);
-        let delivery = out.deliver(reader, Outgoing::Shared(&frame));
+        let length = frame.len();
+        let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
             cursor.offset = read.to;
             self.count(&read, now);
@@ -202,7 +203,7 @@ impl Hub {
         if delivery.is_blocked() {
             self.blocked(reader);
         }
-        frame.len()
+        length
     }
 
     /// A reader that is behind in several channels gets one frame. What would make the frame too long waits for the

@@ -64,17 +64,23 @@ impl Press {
     }
 
     /// The frame for readers that get this piece alone.
-    pub fn frame(
+    pub fn frame<'piece>(
         &mut self,
-        piece: &mut Prepared,
+        piece: &'piece mut Prepared,
         channel: &Log,
         name: &str,
         form: Form,
         time: Timestamp,
-    ) -> Bytes {
-        if let Some((_, frame)) = piece.frames.iter().find(|(other, _)| *other == form) {
-            return frame.clone();
-        }
+    ) -> &'piece Bytes {
+        let index = piece.frames.iter().position(|(other, _)| *other == form).unwrap_or_else(|| {
+            let frame = self.whole(piece, channel, name, form, time);
+            piece.frames.push((form, frame));
+            piece.frames.len() - 1
+        });
+        &piece.frames[index].1
+    }
+
+    fn whole(&mut self, piece: &Prepared, channel: &Log, name: &str, form: Form, time: Timestamp) -> Bytes {
         let mut out = Vec::with_capacity(piece.run.len() + BATCH_PREFIX.len() + 96);
         if let Some((from, to)) = piece.read.gap {
             gap(name, channel, from, to, &mut out);
@@ -88,9 +94,7 @@ impl Press {
             self.text(&payload, form, &mut out);
             self.payload = payload;
         }
-        let frame = Bytes::from(out);
-        piece.frames.push((form, frame.clone()));
-        frame
+        out.into()
     }
 
     /// Appends a text frame, compressed where that is wanted and worth it.

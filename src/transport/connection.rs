@@ -22,13 +22,16 @@ use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
+///
+/// What a delivery looks at comes first and fills one cache line: with thousands of connections each line is a miss.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Connection {
-    pub id: ClientId,
     pub io: Io,
-    pub phase: Phase,
     /// What the socket did not take. While there is one, nothing is read either.
     pub outbox: Option<Box<Outbox>>,
+    pub id: ClientId,
+    pub phase: Phase,
     /// Wakes the task of this connection.
     pub waker: Option<Waker>,
     pub keepalive: Keepalive,

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::SendFlags;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -87,11 +88,12 @@ impl Io {
     }
 
     /// Writes without waiting and without the runtime: its record of readiness is one cache line more per connection
-    /// and flush, and says nothing that the system call does not say. After `WouldBlock`, wait with [`Io::poll_writable`] and
-    /// write with [`Io::try_write`], which corrects that record.
+    /// and flush, and says nothing that the system call does not say. Without the C library too: there `send` is a point of
+    /// cancellation, which every process with threads pays for. After `WouldBlock`, wait with [`Io::poll_writable`] and write
+    /// with [`Io::try_write`], which corrects that record.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.tls {
-            None => socket2::SockRef::from(&self.stream).send_with_flags(bytes, NO_SIGNAL),
+            None => Ok(rustix::net::send(&self.stream, bytes, NO_SIGNAL)?),
             Some(_) => self.try_write(bytes),
         }
     }
@@ -186,9 +188,9 @@ impl Stream {
 
 /// A peer that is gone is an error, not a signal to the process.
 #[cfg(target_os = "linux")]
-const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
-const NO_SIGNAL: i32 = 0;
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 /// The socket as rustls wants it.
 struct Writer<'a>(&'a Stream);
