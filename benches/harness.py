@@ -255,8 +255,8 @@ class Bench:
             load.wait_ready()
             if server.name == "floor":
                 _wait_accepted(server, int(options["connections"]))
-            # The last answer is acknowledged after 40 ms at the latest. Until then TCP takes the client for one
-            # that will answer and acknowledges half as often, and a send costs more: for all or for nobody.
+            # The last answer is acknowledged within 40 ms. Until then TCP takes the client for one that will
+            # answer, acknowledges half as often, and a send costs more: that must hold for all or for nobody.
             time.sleep(SETTLE_SECONDS)
             before = server.ask("stats")
             server.ask(command)
