@@ -82,7 +82,7 @@ def publish_cost(bench: Bench, connections: int) -> Result:
 
 
 def memory(bench: Bench, connections: int, identity: bool) -> Result:
-    """Growth of the server's private memory; a first crowd comes and goes before, so that pools are warm."""
+    """Growth of the server's own memory; a first crowd comes and goes before, so that pools are warm."""
     count = bench.effort.connections(connections)
     limit = 4096 if identity else 2048
     extra: dict[str, Any] = {"header": "X-User: someone-with-a-name"} if identity else {"no_subscribe": True}
@@ -102,7 +102,7 @@ def memory(bench: Bench, connections: int, identity: bool) -> Result:
     need(run["live"] == count, "connections were lost")
     need(run["deflate_agreed"] == count, "permessage-deflate was not agreed")
     each = (after - before) / count
-    note = f"private memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
+    note = f"its memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
     return Result(
         f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note
     )

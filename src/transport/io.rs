@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::moment::Moment;
@@ -90,10 +91,14 @@ impl Io {
     /// Writes without waiting and without the runtime: its record of readiness is one cache line more per connection
     /// and flush, and says nothing that the system call does not say. Without the C library too: there `send` is a point of
     /// cancellation, which every process with threads pays for. After `WouldBlock`, wait with [`Io::poll_writable`] and write
-    /// with [`Io::try_write`], which corrects that record.
+    /// with [`Io::try_write`].
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.tls {
-            None => Ok(rustix::net::send(&self.stream, bytes, NO_SIGNAL)?),
+            None => match rustix::net::send(&self.stream, bytes, NO_SIGNAL) {
+                // Else the record says "writable" for ever, and whoever waits for that is woken again at once.
+                Err(Errno::WOULDBLOCK) => self.stream.note_full(),
+                done => Ok(done?),
+            },
             Some(_) => self.try_write(bytes),
         }
     }
@@ -178,6 +183,16 @@ impl Stream {
         done.map_ok(|()| buffer.filled().len())
     }
 
+    /// Tells the runtime that the socket takes nothing. An edge that came after the write that found this out has not been
+    /// seen by the runtime, which looks for edges on this thread only, and so is not lost.
+    fn note_full(&self) -> io::Result<usize> {
+        let full = || Err(ErrorKind::WouldBlock.into());
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, full),
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, full),
+        }
+    }
+
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
@@ -202,5 +217,28 @@ impl Write for Writer<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_full_socket_is_woken_when_it_takes_bytes_and_not_before() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        runtime.block_on(async {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+            ours.set_nonblocking(true).expect("non-blocking");
+            let mut io = Io::new(Stream::new(Socket::Unix(ours)).expect("a runtime"), None);
+            poll_fn(|cx| io.poll_writable(cx)).await.expect("an empty socket takes bytes");
+            while io.send(&[0; 4096]).is_ok() {}
+            assert!(poll_fn(|cx| Poll::Ready(io.poll_writable(cx).is_pending())).await, "it is full");
+            let reader = std::thread::spawn(move || (&theirs).read_exact(&mut vec![0; 128 * 1024]));
+            poll_fn(|cx| io.poll_writable(cx)).await.expect("it takes bytes again");
+            drop(reader.join());
+        });
     }
 }
