@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 use crate::close::CloseCode;
 use crate::hub::{Due, ReaderKey};
 use crate::transport::connection::Phase;
+use crate::transport::ending::ABNORMAL;
 use crate::transport::events::{ClientId, Level};
-use crate::transport::shard::{ABNORMAL, Shard};
+use crate::transport::shard::Shard;
 
 /// Waits for one socket. Ends with its connection.
 pub(crate) struct ConnectionTask {

@@ -10,8 +10,9 @@ use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
 use crate::protocol::http::{HeadLimits, HttpError, Method, Request, response};
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Phase, Protocol};
+use crate::transport::ending::ABNORMAL;
 use crate::transport::events::{Event, Opening};
-use crate::transport::shard::{ABNORMAL, Shard};
+use crate::transport::shard::Shard;
 
 impl Shard {
     pub fn receive_head(&mut self, key: ReaderKey, chunk: &[u8]) {

@@ -1,0 +1,155 @@
+//! How connections end: by a close frame, by a last response, without a word, and all of them in a graceful stop.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::close::CloseCode;
+use crate::hub::{Delivery, Outgoing, ReaderKey};
+use crate::moment::Moment;
+use crate::protocol::frame;
+use crate::protocol::message;
+use crate::transport::connection::{Connection, Phase};
+use crate::transport::events::{ClientId, Event};
+use crate::transport::shard::Shard;
+
+/// A graceful stop on its way.
+pub(crate) struct Drain {
+    pub end: Moment,
+    /// When the next connections are closed, and how many at a time.
+    pub next: Moment,
+    pub portion: usize,
+}
+
+impl Shard {
+    /// Sends a close frame behind everything that waits, and ends our side.
+    pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        match connection.phase {
+            Phase::Open(_) | Phase::Asked(_) => {}
+            Phase::Head(_) | Phase::Closing { .. } => return,
+        }
+        if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
+            return self.say_last(key, &bytes, code, &reason);
+        }
+        let mut bytes = Vec::new();
+        frame::close_frame(code, reason, &mut bytes);
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: true, answer: None });
+        let (Phase::Open(protocol) | Phase::Asked(protocol)) = phase else { return };
+        let websocket = protocol.websocket;
+        self.say_last(key, &bytes, code.get(), reason);
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
+        }
+    }
+
+    /// Sends the last bytes of our side: a close frame or an HTTP response.
+    pub fn say_last(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) {
+        self.flush_replies(key);
+        self.hub.leave(key);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        self.held = self.held.saturating_sub(connection.held_bytes());
+        let (id, known) = (connection.id, std::mem::take(&mut connection.known));
+        connection.phase = Phase::Closing { ended: false, answer: None };
+        connection.unread = Vec::new();
+        connection.extra = None;
+        connection.keepalive.last_said(self.now);
+        let mut sent = 0;
+        let delivery = connection.deliver(Outgoing::Own(bytes), self.now, &mut sent);
+        if delivery == Delivery::Refused {
+            connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
+        }
+        connection.wake();
+        self.counters.bytes_sent.add(sent);
+        self.tell_closed(id, known, code, reason);
+        self.schedule(key);
+    }
+
+    /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
+    pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
+        let Some(connection) = self.connections.try_remove(key as usize) else { return };
+        self.held = self.held.saturating_sub(connection.held_bytes());
+        self.hub.leave(key);
+        connection.wake();
+        self.counters.connections.sub(1);
+        if matches!(connection.phase, Phase::Head(_)) {
+            self.counters.refused.add(1);
+        }
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.tell_closed(connection.id, connection.known, code, reason);
+    }
+
+    fn tell_closed(&self, client: ClientId, known: bool, code: u16, reason: &str) {
+        self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
+        if known {
+            self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
+        }
+    }
+
+    // ---- stopping ----
+
+    /// Begins the graceful stop: everyone is asked to come back later, and the connections are closed in portions.
+    pub fn begin_drain(&mut self, within: Duration) {
+        let end = self.now + within;
+        if let Some(drain) = &mut self.drain {
+            *drain = Drain { end: drain.end.min(end), next: self.now, portion: usize::MAX };
+            return;
+        }
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+        let mut text = Vec::new();
+        message::reconnect(within.as_millis() as u64, &mut text);
+        let mut bytes = Vec::new();
+        self.hub.press().text(&text, crate::hub::prepared::Form::Plain, &mut bytes);
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+        for &key in &keys {
+            match &self.connections.get(key as usize).map(|it| &it.phase) {
+                Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, &bytes),
+                Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
+                _ => {}
+            }
+        }
+        // Half of the time for the paced closes, the rest for what they leave to be written.
+        let steps = (within.as_millis() / 2 / DRAIN_STEP.as_millis()).max(1) as usize;
+        self.drain = Some(Drain { end, next: self.now, portion: keys.len().div_ceil(steps).max(1) });
+    }
+
+    /// Closes a portion; `true` when no connection is left or the time is over.
+    pub fn drain_some(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        if self.connections.is_empty() || self.now >= drain.end {
+            let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+            for key in keys {
+                self.finish(key, CloseCode::RESTART.get(), "the server stops");
+            }
+            return true;
+        }
+        if self.now < drain.next {
+            return false;
+        }
+        drain.next = self.now + DRAIN_STEP;
+        let portion = drain.portion;
+        let open = |connection: &Connection| !matches!(connection.phase, Phase::Closing { .. });
+        let keys: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| open(connection) && connection.outbox.is_none())
+            .map(|(key, _)| key as ReaderKey)
+            .take(portion)
+            .collect();
+        for key in keys {
+            self.close(key, CloseCode::RESTART, "the server restarts");
+        }
+        false
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+}
+
+/// What the application is told when there was no close frame (RFC 6455 §7.4.1: never on the wire).
+pub(crate) const ABNORMAL: u16 = 1006;
+
+const DRAIN_STEP: Duration = Duration::from_millis(20);
