@@ -182,6 +182,11 @@ impl Connection {
         }
     }
 
+    /// Our last word to it was not said.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Closing { .. })
+    }
+
     /// Whether bytes of the peer are wanted, as far as this connection knows.
     pub fn listens(&self) -> bool {
         let heard =
@@ -201,8 +206,10 @@ impl Connection {
     /// Bytes held for an unfinished message.
     pub fn held_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Open(protocol) => protocol.websocket.held_bytes(),
-            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => 0,
+            Phase::Open(Protocol { websocket, .. }) | Phase::Closing { answer: Some(websocket), .. } => {
+                websocket.held_bytes()
+            }
+            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => 0,
         }
     }
 

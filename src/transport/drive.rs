@@ -106,7 +106,7 @@ impl Shard {
 
     /// Writes the outbox; `true` when it is empty.
     fn write_waiting(&mut self, key: ReaderKey, cx: &mut Context<'_>) -> io::Result<bool> {
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return Ok(true) };
         let Some(outbox) = &mut connection.outbox else { return Ok(true) };
         let mut sent = 0;
         let empty = loop {

@@ -9,6 +9,7 @@ use crate::hub::{Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::frame;
 use crate::protocol::message;
+use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::{ClientId, Event};
 use crate::transport::shard::Shard;
@@ -22,47 +23,55 @@ pub(crate) struct Drain {
 }
 
 impl Shard {
-    /// Sends a close frame behind everything that waits, and ends our side.
+    /// Sends a close frame behind everything that waits, and waits for the answer.
     pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        match connection.phase {
-            Phase::Open(_) | Phase::Asked(_) => {}
-            Phase::Head(_) | Phase::Closing { .. } => return,
+        self.flush_replies(key);
+        let Some(connection) = self.live(key) else { return };
+        if matches!(connection.phase, Phase::Head(_)) {
+            return;
         }
         if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
             return self.say_last(key, &bytes, code, &reason);
         }
         let mut bytes = Vec::new();
         frame::close_frame(code, reason, &mut bytes);
-        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: true, answer: None });
-        let (Phase::Open(protocol) | Phase::Asked(protocol)) = phase else { return };
-        let websocket = protocol.websocket;
-        self.say_last(key, &bytes, code.get(), reason);
+        let Some(websocket) = self.part(key, &bytes, code.get(), reason) else { return };
         if let Some(connection) = self.connections.get_mut(key as usize) {
+            self.held += websocket.held_bytes();
             connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
         }
     }
 
-    /// Sends the last bytes of our side: a close frame or an HTTP response.
+    /// Sends the last bytes of our side: a close frame that needs no answer, or an HTTP response.
     pub fn say_last(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) {
+        drop(self.part(key, bytes, code, reason));
+    }
+
+    /// Says our last word, once. Gives back the receiving half of the protocol, for who waits for an answer.
+    fn part(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) -> Option<WebSocket> {
         self.flush_replies(key);
-        self.hub.leave(key);
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        self.held = self.held.saturating_sub(connection.held_bytes());
-        let (id, known) = (connection.id, std::mem::take(&mut connection.known));
-        connection.phase = Phase::Closing { ended: false, answer: None };
+        let now = self.now;
+        let connection = self.live(key)?;
+        let (id, held) = (connection.id, connection.held_bytes());
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: false, answer: None });
         connection.unread = Vec::new();
         connection.extra = None;
-        connection.keepalive.last_said(self.now);
+        connection.keepalive.last_said(now);
         let mut sent = 0;
-        let delivery = connection.deliver(Outgoing::Own(bytes), self.now, &mut sent);
-        if delivery == Delivery::Refused {
-            connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
+        if connection.deliver(Outgoing::Own(bytes), now, &mut sent) == Delivery::Refused {
+            connection.block(now).push(bytes::Bytes::copy_from_slice(bytes));
         }
         connection.wake();
+        let known = std::mem::take(&mut connection.known);
+        self.held = self.held.saturating_sub(held);
         self.counters.bytes_sent.add(sent);
+        self.hub.leave(key);
         self.tell_closed(id, known, code, reason);
         self.schedule(key);
+        match phase {
+            Phase::Open(protocol) | Phase::Asked(protocol) => Some(protocol.websocket),
+            Phase::Head(_) | Phase::Closing { .. } => None,
+        }
     }
 
     /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.

@@ -16,7 +16,7 @@ use crate::transport::shard::Shard;
 
 impl Shard {
     pub fn receive_head(&mut self, key: ReaderKey, chunk: &[u8]) {
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Phase::Head(head) = &mut connection.phase else { return };
         head.buffer.extend_from_slice(chunk);
         match head.reader.read(&head.buffer, &HeadLimits::default()) {
@@ -103,7 +103,7 @@ impl Shard {
         let websocket = WebSocket::new(shared.config.max_message, deflate);
         let protocol = Protocol { websocket, form, is_route: route.is_some() };
 
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return Ok(()) };
         connection.phase = Phase::Asked(protocol);
         self.replies.extend_from_slice(&response);
         let backlog = route.map(|_| Arc::new(AtomicUsize::new(0)));
@@ -113,7 +113,6 @@ impl Shard {
         shared.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.id, backlog);
         let config = &shared.config;
         if route.is_some() || config.authenticate || config.notify_connect {
-            let connection = &mut self.connections[key as usize];
             let opening = Opening {
                 peer: connection.io.peer(),
                 secure: connection.io.is_secure(),

@@ -251,6 +251,13 @@ impl Shard {
         self.hub.unsubscribe(key, channel)
     }
 
+    /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
+    /// after each call that may write to it: a socket can break in any write, and a client that does not read, or errs too
+    /// often, is closed in the middle of its message.
+    pub fn live(&mut self, key: ReaderKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key as usize).filter(|connection| connection.is_live())
+    }
+
     /// Lets the hub write to sockets, and ends those that turn out to be broken or too far behind.
     fn with_sockets(&mut self, write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>)) {
         let time = self.timestamp();
@@ -314,30 +321,27 @@ impl Shard {
 
     // ---- writing ----
 
-    /// Writes control frames to a connection, in order with all else that it is sent.
+    /// Writes control frames to a connection, in order with all else that it is sent, and never behind our last word.
     pub fn send(&mut self, key: ReaderKey, bytes: &[u8]) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let now = self.now;
+        let Some(connection) = self.live(key) else { return };
         let mut sent = 0;
-        match connection.deliver(Outgoing::Own(bytes), self.now, &mut sent) {
-            Delivery::Sent => {}
-            Delivery::Parked => self.hub.blocked(key),
-            Delivery::Refused => {
-                connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
-                self.hub.blocked(key);
-            }
-            Delivery::Gone => self.broken.push(key),
+        let delivery = connection.deliver(Outgoing::Own(bytes), now, &mut sent);
+        if delivery == Delivery::Refused {
+            connection.block(now).push(bytes::Bytes::copy_from_slice(bytes));
         }
-        self.counters.bytes_sent.add(sent);
-        let connection = &self.connections[key as usize];
         let is_route = matches!(&connection.phase, Phase::Open(protocol) if protocol.is_route);
-        if !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL {
+        let too_much = !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL;
+        self.counters.bytes_sent.add(sent);
+        match delivery {
+            Delivery::Sent => {}
+            Delivery::Parked | Delivery::Refused => self.hub.blocked(key),
+            Delivery::Gone => return self.finish(key, ABNORMAL, "the connection broke"),
+        }
+        if too_much {
             self.close(key, CloseCode::POLICY, "answers were not read");
         }
         self.schedule(key);
-        // The connection that is being served may have broken; nobody looks at it before the end of this turn.
-        while let Some(key) = self.broken.pop() {
-            self.finish(key, ABNORMAL, "the connection broke");
-        }
     }
 
     pub fn flush_replies(&mut self, key: ReaderKey) {
@@ -394,7 +398,8 @@ impl Shard {
     }
 
     fn late(&mut self, key: ReaderKey) {
-        match &self.connections[key as usize].phase {
+        let Some(connection) = self.live(key) else { return };
+        match &connection.phase {
             Phase::Head(head) if !head.buffer.is_empty() => {
                 self.counters.refused.add(1);
                 self.say_last(key, &HttpError::TIMEOUT.to_response(), ABNORMAL, "");
