@@ -167,8 +167,9 @@ impl Connection {
         }
     }
 
+    /// Bytes of answers that wait for the socket, behind what it has begun to take.
     pub fn waiting_bytes(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len_behind_first())
     }
 
     pub fn extra(&mut self) -> &mut Extra {

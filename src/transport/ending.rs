@@ -23,9 +23,11 @@ pub(crate) struct Drain {
 }
 
 impl Shard {
-    /// Sends a close frame behind everything that waits, and waits for the answer.
+    /// Sends a close frame behind everything that waits, what was published before included, and waits for the answer.
+    /// A socket that does not take the publications now gets the close frame without them: closing does not wait
+    /// for a reader. The client knows its position.
     pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
-        self.flush_replies(key);
+        self.catch_up(key);
         let Some(connection) = self.live(key) else { return };
         if matches!(connection.phase, Phase::Head(_)) {
             return;
@@ -139,18 +141,29 @@ impl Shard {
         }
         drain.next = self.now + DRAIN_STEP;
         let portion = drain.portion;
-        let open = |connection: &Connection| !matches!(connection.phase, Phase::Closing { .. });
+        let ready = |connection: &Connection| {
+            matches!(connection.phase, Phase::Open(_) | Phase::Asked(_)) && connection.outbox.is_none()
+        };
         let keys: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| open(connection) && connection.outbox.is_none())
+            .filter(|(_, connection)| ready(connection))
             .map(|(key, _)| key as ReaderKey)
             .take(portion)
             .collect();
         for key in keys {
-            self.close(key, CloseCode::RESTART, "the server restarts");
+            self.send_away(key);
         }
         false
+    }
+
+    /// Closes a connection that has got all that was published to it. One whose socket takes no more has another turn
+    /// when it does.
+    fn send_away(&mut self, key: ReaderKey) {
+        self.catch_up(key);
+        if self.live(key).is_some_and(|connection| connection.outbox.is_none()) {
+            self.close(key, CloseCode::RESTART, "the server restarts");
+        }
     }
 
     pub fn is_draining(&self) -> bool {

@@ -145,7 +145,11 @@ impl Shard {
         connection.phase = Phase::Open(protocol);
         connection.keepalive.opened(self.now);
         connection.wake();
+        let blocked = connection.outbox.is_some();
         self.hub.join(key, if is_route { Form::Plain } else { form });
+        if blocked {
+            self.hub.blocked(key);
+        }
         if !is_route {
             self.greet(key);
         }

@@ -246,9 +246,14 @@ impl Shard {
 
     /// Ends a subscription after what was published before; `false` when there was none.
     pub fn unsubscribe(&mut self, key: ReaderKey, channel: &str) -> bool {
+        self.catch_up(key);
+        self.hub.unsubscribe(key, channel)
+    }
+
+    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it.
+    pub fn catch_up(&mut self, key: ReaderKey) {
         self.flush_replies(key);
         self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
-        self.hub.unsubscribe(key, channel)
     }
 
     /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
@@ -275,6 +280,8 @@ impl Shard {
             self.finish(key, ABNORMAL, "the connection broke");
         }
         while let Some(key) = self.overrun.pop() {
+            // It does not catch up before: that is what it can't do.
+            self.hub.leave(key);
             self.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
         }
     }
