@@ -1,17 +1,19 @@
 //! How connections end: by a close frame, by a last response, without a word, and all of them in a graceful stop.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::close::CloseCode;
+use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::frame;
 use crate::protocol::message;
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Connection, Phase};
-use crate::transport::events::{ClientId, Event};
+use crate::transport::events::{ClientId, Event, Level};
 use crate::transport::shard::Shard;
 
 /// A graceful stop on its way.
@@ -97,6 +99,37 @@ impl Shard {
         }
     }
 
+    // ---- panics ----
+
+    /// Acts for one connection. A panic ends that connection alone, and gives `None`.
+    pub fn guarded<T>(&mut self, key: ReaderKey, act: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| act(self))).ok();
+        if done.is_none() {
+            self.panicked(key);
+        }
+        done
+    }
+
+    /// Ends a connection whose handling panicked. What it was about is half done; everything else of the shard is kept
+    /// so that it goes on from wherever it was interrupted.
+    pub fn panicked(&mut self, key: ReaderKey) {
+        self.counters.panics.add(1);
+        self.log(Level::Error, "a connection panicked and was closed".into());
+        self.replies.clear();
+        let spoken = |phase: &Phase| matches!(phase, Phase::Open(_) | Phase::Asked(_));
+        let closed = self.live(key).is_some_and(|connection| spoken(&connection.phase))
+            && catch_unwind(AssertUnwindSafe(|| {
+                // It does not catch up before: serving it may be what panicked.
+                self.hub.leave(key);
+                self.close(key, CloseCode::INTERNAL, "internal error");
+            }))
+            .is_ok();
+        if !closed {
+            self.finish(key, CloseCode::INTERNAL.get(), "internal error");
+        }
+        self.mailbox.wake();
+    }
+
     // ---- stopping ----
 
     /// Begins the graceful stop: everyone is asked to come back later, and the connections are closed in portions.
@@ -109,21 +142,25 @@ impl Shard {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
         }
-        let mut text = Vec::new();
-        message::reconnect(within.as_millis() as u64, &mut text);
-        let mut bytes = Vec::new();
-        self.hub.press().text(&text, crate::hub::prepared::Form::Plain, &mut bytes);
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
-        for &key in &keys {
-            match &self.connections.get(key as usize).map(|it| &it.phase) {
-                Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, &bytes),
-                Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
-                _ => {}
-            }
-        }
         // Half of the time for the paced closes, the rest for what they leave to be written.
         let steps = (within.as_millis() / 2 / DRAIN_STEP.as_millis()).max(1) as usize;
         self.drain = Some(Drain { end, next: self.now, portion: keys.len().div_ceil(steps).max(1) });
+        let mut text = Vec::new();
+        message::reconnect(within.as_millis() as u64, &mut text);
+        let mut bytes = Vec::new();
+        self.hub.press().text(&text, Form::Plain, &mut bytes);
+        for key in keys {
+            self.guarded(key, |shard| shard.announce_drain(key, &bytes));
+        }
+    }
+
+    fn announce_drain(&mut self, key: ReaderKey, reconnect: &[u8]) {
+        match self.live(key).map(|connection| &connection.phase) {
+            Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, reconnect),
+            Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
+            Some(Phase::Open(_) | Phase::Asked(_) | Phase::Closing { .. }) | None => {}
+        }
     }
 
     /// Closes a portion; `true` when no connection is left or the time is over.
@@ -132,7 +169,7 @@ impl Shard {
         if self.connections.is_empty() || self.now >= drain.end {
             let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
             for key in keys {
-                self.finish(key, CloseCode::RESTART.get(), "the server stops");
+                self.guarded(key, |shard| shard.finish(key, CloseCode::RESTART.get(), "the server stops"));
             }
             return true;
         }
@@ -152,7 +189,7 @@ impl Shard {
             .take(portion)
             .collect();
         for key in keys {
-            self.send_away(key);
+            self.guarded(key, |shard| shard.send_away(key));
         }
         false
     }

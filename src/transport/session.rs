@@ -251,7 +251,9 @@ impl Shard {
             Access::No => self.answer_error(key, "not_allowed", "nobody may subscribe to this channel", id),
             Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
-                let Some((client, ticket)) = self.ask(key, name, Wish::Subscribe { from }, id) else { return };
+                let Some((client, ticket)) = self.ask(key, name, Wish::Subscribe { from }, id) else {
+                    return;
+                };
                 let channel = channel.to_owned();
                 self.shared.inbox.push(Event::Subscribe { client, ticket, rule, channel, params });
             }
@@ -482,8 +484,10 @@ impl Shard {
         if matches!(connection.phase, Phase::Head(_) | Phase::Closing { .. }) {
             return;
         }
-        act(self, key);
-        self.flush_replies(key);
+        self.guarded(key, |shard| {
+            act(shard, key);
+            shard.flush_replies(key);
+        });
         self.replies.clear();
     }
 

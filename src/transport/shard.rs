@@ -5,8 +5,8 @@
 //! directly and wakes no task.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +114,7 @@ pub(crate) struct Shard {
     /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
     asleep_until: Option<Moment>,
     due: Vec<u32>,
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     generation: u32,
     /// Connections that a flush found broken.
     broken: Vec<ReaderKey>,
@@ -122,7 +122,7 @@ pub(crate) struct Shard {
     pub drain: Option<Drain>,
     /// The task of this shard's listener, ended when the server drains.
     pub accepting: Option<AbortHandle>,
-    pub read_buffer: Vec<u8>,
+    pub read_buffer: Option<Vec<u8>>,
 }
 
 /// What the shard's task does next.
@@ -160,13 +160,13 @@ impl Shard {
             wheel: Wheel::new(now),
             asleep_until: None,
             due: Vec::new(),
-            letters: Vec::new(),
+            letters: VecDeque::new(),
             generation: 0,
             broken: Vec::new(),
             overrun: Vec::new(),
             drain: None,
             accepting: None,
-            read_buffer: vec![0; READ_BYTES],
+            read_buffer: None,
             shared,
         }
     }
@@ -204,9 +204,9 @@ impl Shard {
         let mut shard = cell.borrow_mut();
         let this = &mut *shard;
         this.now = this.shared.clock.now();
-        let mut letters = std::mem::take(&mut this.letters);
-        this.mailbox.take(&mut letters);
-        for letter in letters.drain(..) {
+        // Taken from where they are kept: what a panic leaves is for the next turn, here and with deadlines and feeds.
+        this.mailbox.take(&mut this.letters);
+        while let Some(letter) = this.letters.pop_front() {
             match letter {
                 Letter::Accepted(Accepted { socket, at }) => match Stream::new(socket) {
                     Ok(stream) => this.accept(cell, stream, at),
@@ -215,7 +215,6 @@ impl Shard {
                 letter => this.open_letter(letter),
             }
         }
-        this.letters = letters;
         this.look_at_deadlines();
         this.flush();
         if this.drain.is_some() && this.drain_some() {
@@ -273,16 +272,27 @@ impl Shard {
             broken: &mut self.broken,
             overrun: &mut self.overrun,
         };
-        write(&mut self.hub, self.now, time, &mut sockets);
+        let written = catch_unwind(AssertUnwindSafe(|| write(&mut self.hub, self.now, time, &mut sockets)));
         let sent = sockets.sent;
         self.counters.bytes_sent.add(sent);
+        let interrupted = self.hub.interrupted();
+        if let Some(key) = interrupted {
+            self.panicked(key);
+        }
         while let Some(key) = self.broken.pop() {
-            self.finish(key, ABNORMAL, "the connection broke");
+            self.guarded(key, |shard| shard.finish(key, ABNORMAL, "the connection broke"));
         }
         while let Some(key) = self.overrun.pop() {
-            // It does not catch up before: that is what it can't do.
-            self.hub.leave(key);
-            self.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
+            self.guarded(key, |shard| {
+                // It does not catch up before: that is what it can't do.
+                shard.hub.leave(key);
+                shard.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
+            });
+        }
+        if let Err(panic) = written
+            && interrupted.is_none()
+        {
+            resume_unwind(panic);
         }
     }
 
@@ -377,25 +387,27 @@ impl Shard {
     }
 
     fn look_at_deadlines(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(self.now, &mut due);
-        for key in due.drain(..) {
-            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.timer > self.now {
-                continue;
-            }
-            let listening = connection.listens();
-            match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
-                Verdict::Wait(_) => {}
-                Verdict::Ping => self.ping(key),
-                Verdict::Late => self.late(key),
-                Verdict::Close(code, reason) => self.close(key, code, reason),
-                Verdict::Drop if connection.is_ending() => self.close(key, CloseCode::NORMAL, ""),
-                Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
-            }
-            self.schedule(key);
+        self.wheel.advance(self.now, &mut self.due);
+        while let Some(key) = self.due.pop() {
+            self.guarded(key, |shard| shard.look_at_deadline(key));
         }
-        self.due = due;
+    }
+
+    fn look_at_deadline(&mut self, key: ReaderKey) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if connection.timer > self.now {
+            return;
+        }
+        let listening = connection.listens();
+        match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
+            Verdict::Wait(_) => {}
+            Verdict::Ping => self.ping(key),
+            Verdict::Late => self.late(key),
+            Verdict::Close(code, reason) => self.close(key, code, reason),
+            Verdict::Drop if connection.is_ending() => self.close(key, CloseCode::NORMAL, ""),
+            Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
+        }
+        self.schedule(key);
     }
 
     fn ping(&mut self, key: ReaderKey) {
@@ -444,7 +456,7 @@ impl Outbound for Sockets<'_> {
 }
 
 /// One buffer per shard, for whichever connection is being read.
-const READ_BYTES: usize = 64 * 1024;
+pub const READ_BYTES: usize = 64 * 1024;
 
 /// Answers and errors that wait for one socket.
 const MAX_WAITING_CONTROL: usize = 64 * 1024;
