@@ -38,6 +38,9 @@ use crate::transport::io::{Accepted, Io, Stream};
 use crate::transport::mailbox::{Bell, Letter, Mailbox};
 use crate::transport::wheel::Wheel;
 
+#[cfg(test)]
+mod tests;
+
 /// What all shards of a server share.
 pub(crate) struct Shared {
     pub config: Config,
