@@ -135,3 +135,31 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         }
     });
 }
+
+#[test]
+fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
+    with_shard(|cell| {
+        let clients = [(); 4].map(|()| connect(cell));
+        let mut shard = cell.borrow_mut();
+        // A text of 125 bytes, and 2 of them.
+        let begun = *b"\x81\xfd\0\0\0\0ab";
+        for &(key, _) in &clients {
+            shard.receive(key, &mut begun.clone());
+        }
+        let each = shard.held / clients.len();
+        assert!(each > 0);
+        shard.finish(clients[0].0, ABNORMAL, "");
+        assert_eq!(shard.held, each * 3);
+        shard.guarded(clients[1].0, |_| panic!("the bug of this test"));
+        shard.close(clients[2].0, CloseCode::NORMAL, "");
+        assert_eq!(shard.held, each * 3, "their answers are waited for, in the middle of a message");
+        let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
+        for &(key, _) in &clients[1..3] {
+            shard.receive(key, &mut rest.clone());
+        }
+        assert_eq!(shard.held, each);
+        shard.receive(clients[3].0, &mut rest.clone());
+        assert_eq!(shard.held, 0);
+        assert!(shard.live(clients[3].0).is_none());
+    });
+}
