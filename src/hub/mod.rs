@@ -116,6 +116,8 @@ impl Hub {
         if index >= self.readers.len() {
             self.readers.resize_with(index + 1, Reader::default);
         }
+        // Nothing of it is left, unless its end was interrupted.
+        self.leave(reader);
         let queued = self.readers[index].queued;
         self.readers[index] = Reader { form, queued, ..Reader::default() };
     }

@@ -29,7 +29,7 @@ impl Shard {
     /// A socket that does not take the publications now gets the close frame without them: closing does not wait
     /// for a reader. The client knows its position.
     pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
-        self.catch_up(key);
+        self.catch_up_last(key);
         let Some(connection) = self.live(key) else { return };
         if matches!(connection.phase, Phase::Head(_)) {
             return;

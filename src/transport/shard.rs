@@ -258,6 +258,15 @@ impl Shard {
         self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
     }
 
+    /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
+    pub fn catch_up_last(&mut self, key: ReaderKey) {
+        self.flush_replies(key);
+        self.with_sockets(|hub, now, time, sockets| {
+            hub.catch_up(key, now, time, sockets);
+            sockets.overrun.retain(|&other| other != key);
+        });
+    }
+
     /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
     /// after each call that may write to it: a socket can break in any write, and a client that does not read, or errs too
     /// often, is closed in the middle of its message.
@@ -286,11 +295,8 @@ impl Shard {
             self.guarded(key, |shard| shard.finish(key, ABNORMAL, "the connection broke"));
         }
         while let Some(key) = self.overrun.pop() {
-            self.guarded(key, |shard| {
-                // It does not catch up before: that is what it can't do.
-                shard.hub.leave(key);
-                shard.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
-            });
+            let reason = "the log has moved past this reader";
+            self.guarded(key, |shard| shard.close(key, CloseCode::TOO_FAR_BEHIND, reason));
         }
         if let Err(panic) = written
             && interrupted.is_none()

@@ -47,10 +47,10 @@ struct Running {
 impl Running {
     /// A server with one shard, so that all connections are neighbours.
     fn start(panics_at: fn(&Event) -> bool) -> Self {
-        let rule = |pattern: &str, subscribe: &str| {
+        let rule = |pattern: &str, subscribe: &str, history: u64, overrun: &str| {
             json!({
-                "pattern": pattern, "subscribe": subscribe, "publish": "no", "history": 100, "history_bytes": 1 << 20,
-                "history_seconds": 60, "mode": "all", "overrun": "gap",
+                "pattern": pattern, "subscribe": subscribe, "publish": "no", "history": history,
+                "history_bytes": 1 << 20, "history_seconds": 60, "mode": "all", "overrun": overrun,
             })
         };
         let config = json!({
@@ -60,7 +60,10 @@ impl Running {
             "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 100, "max_message": 65536,
             "max_subscriptions": 100, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
             "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 100,
-            "channels": [rule("open:{x}", "open"), rule("ask:{x}", "ask")],
+            "channels": [
+                rule("open:{x}", "open", 100, "gap"), rule("ask:{x}", "ask", 100, "gap"),
+                rule("short:{x}", "open", 2, "close"),
+            ],
         });
         let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
         let (sender, events) = channel();
@@ -231,6 +234,21 @@ fn nothing_follows_a_close_frame_and_no_event_follows_closed() {
     };
     let events: Vec<_> = running.events.try_iter().filter(of_client).collect();
     assert!(matches!(events[..], [Event::Closed { code: 1008, .. }]), "{events:?}");
+}
+
+#[test]
+fn who_is_closed_is_told_why_even_when_the_log_has_moved_past_it() {
+    let running = Running::start(|_| false);
+    let (id, mut client) = running.connect();
+    client.say(&json!({"type": "subscribe_updates", "channel": "short:a"}));
+    client.hear("subscription_established");
+    running.publish("short:a", "1");
+    client.hear("batched_updates");
+    for number in 2..=9 {
+        running.publish("short:a", &number.to_string());
+    }
+    running.server.close(id, CloseCode::new(4500).expect("legal"), "as asked".into());
+    assert_eq!(client.closed(), (4500, Vec::new()));
 }
 
 #[test]
