@@ -45,6 +45,10 @@ impl ChannelName {
         Self(format!("@{client}").into())
     }
 
+    pub fn is_private(&self) -> bool {
+        self.0.starts_with('@')
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

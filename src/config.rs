@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::time::Duration;
 
-use crate::channel::{Pattern, PatternError};
+use crate::channel::{ChannelName, Pattern, PatternError};
 
 /// Everything a server is told at its start. Sizes are bytes, durations seconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -174,8 +174,11 @@ impl Rules {
         self.0.iter().enumerate().find_map(matching)
     }
 
-    pub fn retention(&self, channel: &str) -> Retention {
-        self.find(channel).map_or_else(Retention::default, |(_, rule, _)| rule.retention())
+    /// What a channel's log keeps. The patterns are about channels that have names; a catch-all does not mean the
+    /// private ones.
+    pub fn retention(&self, channel: &ChannelName) -> Retention {
+        let rule = (!channel.is_private()).then(|| self.find(channel.as_str())).flatten();
+        rule.map_or_else(Retention::default, |(_, rule, _)| rule.retention())
     }
 }
 
@@ -242,4 +245,28 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration
     let seconds = f64::deserialize(deserializer)?;
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| serde::de::Error::custom("seconds are a number, 0 or more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_matches_everything_does_not_say_how_private_channels_are_kept() {
+        for pattern in ["{x}", "{name:path}", "@{x}"] {
+            let rule = Rule {
+                pattern: pattern.into(),
+                subscribe: Access::Open,
+                publish: Access::No,
+                history: 1,
+                history_bytes: 1,
+                history_seconds: Duration::ZERO,
+                mode: Mode::Latest,
+                overrun: Overrun::Close,
+            };
+            let rules = Rules::new(&[rule]).expect("legal");
+            let kept = rules.retention(&ChannelName::private("0123456789abcdef"));
+            assert_eq!((kept.count, kept.mode, kept.overrun), (1000, Mode::All, Overrun::Gap));
+        }
+    }
 }

@@ -41,7 +41,7 @@ impl MemoryBroker {
     fn open(&self, logs: &mut HashMap<ChannelName, Arc<Log>>, channel: &ChannelName) -> Arc<Log> {
         let make = || {
             let epoch = Epoch::new(self.epochs.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)));
-            Arc::new(Log::new(channel.as_str(), epoch, self.rules.retention(channel.as_str())))
+            Arc::new(Log::new(channel.as_str(), epoch, self.rules.retention(channel)))
         };
         Arc::clone(logs.entry(channel.clone()).or_insert_with(make))
     }

@@ -89,8 +89,8 @@ impl Hub {
     /// letting sockets be read in between.
     pub fn flush(&mut self, now: Moment, time: Timestamp, out: &mut impl Outbound) {
         if now >= self.next_tick && !self.active.is_empty() {
-            self.begin_tick();
             self.next_tick = now + self.tick;
+            self.begin_tick();
         }
         self.slice += 1;
         let mut bytes = 0;
@@ -99,66 +99,80 @@ impl Hub {
             if let Some(state) = self.readers.get_mut(reader as usize) {
                 state.queued = false;
             }
-            bytes += self.serve(reader, now, time, out);
+            let served = self.serve(reader, Ends::Shared, now, time, out);
+            if served.unfinished {
+                self.enqueue(reader);
+            }
+            bytes += served.bytes;
             if bytes >= SLICE_BYTES {
                 break;
             }
         }
     }
 
-    /// Serves one reader out of its turn.
+    /// Serves one reader out of its turn: all that is in its channels now, as far as its socket takes it. Nothing is
+    /// to be lost to a reader that leaves a channel, or goes.
     pub fn catch_up(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) {
+        // The heads of one slice stay where they are, so this ends however fast others publish.
         self.slice += 1;
-        self.serve(reader, now, time, out);
+        while self.serve(reader, Ends::Heads, now, time, out).unfinished {}
+    }
+
+    /// The reader that was being served when [`Hub::flush`] or [`Hub::catch_up`] panicked. All others keep their
+    /// cursors and their places in the queue; end this one before you call either of them again.
+    pub fn interrupted(&mut self) -> Option<ReaderKey> {
+        self.serving.take()
     }
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick
     /// is armed again: only then does its next publication ring.
     fn begin_tick(&mut self) {
-        let mut active = std::mem::take(&mut self.active);
-        active.retain(|&key| {
-            let Some(feed) = self.feeds.get_mut(key as usize) else { return false };
-            let mut top = feed.log.top();
-            if top == feed.marked {
-                feed.watcher.arm();
-                top = feed.log.top();
-                if top == feed.marked {
-                    feed.rest();
-                    return false;
-                }
+        // The list stays in its place meanwhile: a feed that fell out of it would be silent for ever.
+        let mut index = 0;
+        while let Some(&key) = self.active.get(index) {
+            if self.begin_feed(key) {
+                index += 1;
+            } else {
+                self.active.swap_remove(index);
             }
-            feed.mark(top);
-            for &reader in &feed.readers {
-                let state = &mut self.readers[reader as usize];
-                if !state.queued && !state.blocked {
-                    state.queued = true;
-                    self.queue.push_back(reader);
-                }
-            }
-            true
-        });
-        self.active = active;
+        }
     }
 
-    /// Serves one reader, and returns how many bytes it was given.
-    fn serve(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) -> usize {
-        let Some(state) = self.readers.get_mut(reader as usize) else { return 0 };
-        if state.blocked {
-            return 0;
-        }
-        // A reader of one channel reads up to the head, a reader of several to the heads of the last tick: with ten channels
-        // each, every reader of a pass would stand at an offset of its own in each of them, and nothing could be shared.
-        let rolling = state.cursors.len() == 1;
-        let mut behind = SmallVec::<[Piece; 8]>::new();
-        for (index, cursor) in state.cursors.iter().enumerate() {
-            let feed = &mut self.feeds[cursor.feed as usize];
-            let end = if rolling { feed.look(self.slice) } else { feed.marked };
-            if end > cursor.offset {
-                behind.push(Piece { index, end });
+    /// `false` when nothing new came since the last tick.
+    fn begin_feed(&mut self, key: FeedKey) -> bool {
+        let Some(feed) = self.feeds.get_mut(key as usize) else { return false };
+        let mut top = feed.log.top();
+        if top == feed.marked {
+            feed.watcher.arm();
+            top = feed.log.top();
+            if top == feed.marked {
+                feed.rest();
+                return false;
             }
         }
-        match behind[..] {
-            [] => 0,
+        feed.mark(top);
+        for &reader in &feed.readers {
+            let state = &mut self.readers[reader as usize];
+            if !state.queued && !state.blocked {
+                state.queued = true;
+                self.queue.push_back(reader);
+            }
+        }
+        true
+    }
+
+    fn serve(
+        &mut self,
+        reader: ReaderKey,
+        ends: Ends,
+        now: Moment,
+        time: Timestamp,
+        out: &mut impl Outbound,
+    ) -> Served {
+        self.serving = Some(reader);
+        let mut behind = self.behind(reader, ends);
+        let served = match behind[..] {
+            [] => Served::default(),
             [piece] => self.serve_one(reader, piece, now, time, out),
             _ => {
                 // When not all fits into one frame, nobody's last channel is always the one that waits.
@@ -166,7 +180,26 @@ impl Hub {
                 behind.rotate_left(first);
                 self.serve_several(reader, &behind, now, time, out)
             }
+        };
+        self.serving = None;
+        served
+    }
+
+    /// What a reader has not been given of its channels, unless its socket takes nothing.
+    fn behind(&mut self, reader: ReaderKey, ends: Ends) -> SmallVec<[Piece; 8]> {
+        let mut behind = SmallVec::new();
+        let Some(state) = self.readers.get(reader as usize).filter(|state| !state.blocked) else {
+            return behind;
+        };
+        let heads = ends == Ends::Heads || state.cursors.len() == 1;
+        for (index, cursor) in state.cursors.iter().enumerate() {
+            let feed = &mut self.feeds[cursor.feed as usize];
+            let end = if heads { feed.look(self.slice) } else { feed.marked };
+            if end > cursor.offset {
+                behind.push(Piece { index, end });
+            }
         }
+        behind
     }
 
     fn serve_one(
@@ -176,34 +209,31 @@ impl Hub {
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
-    ) -> usize {
+    ) -> Served {
         let state = &mut self.readers[reader as usize];
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
         let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
         if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader, feed.name.as_str());
-            return 0;
+            return Served::default();
         }
         let read = piece.read;
         if read.is_empty() {
-            return 0;
+            return Served::default();
         }
         let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), state.form, time);
-        let length = frame.len();
+        let bytes = frame.len();
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
             cursor.offset = read.to;
             self.count(&read, now);
             self.counters.frames.add(1);
-            if read.cut {
-                self.enqueue(reader);
-            }
         }
         if delivery.is_blocked() {
             self.blocked(reader);
         }
-        length
+        Served { bytes, unfinished: read.cut && delivery.is_taken() }
     }
 
     /// A reader that is behind in several channels gets one frame. What would make the frame too long waits for the
@@ -215,7 +245,7 @@ impl Hub {
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
-    ) -> usize {
+    ) -> Served {
         let state = &mut self.readers[reader as usize];
         let mut reads = SmallVec::<[(usize, Read); 8]>::new();
         let mut unfinished = false;
@@ -230,16 +260,16 @@ impl Hub {
             let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
             if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader, feed.name.as_str());
-                return 0;
+                return Served::default();
             }
             self.composition.add(&mut self.press, piece, &feed.log, feed.name.as_str(), state.form);
             unfinished |= piece.read.cut;
             reads.push((index, piece.read));
         }
         let frame = self.composition.finish(time);
-        let length = frame.len();
-        if length == 0 {
-            return 0;
+        let bytes = frame.len();
+        if bytes == 0 {
+            return Served::default();
         }
         let delivery = out.deliver(reader, Outgoing::Own(frame));
         if delivery.is_taken() {
@@ -250,14 +280,11 @@ impl Hub {
                 self.count(read, now);
             }
             self.counters.frames.add(1);
-            if unfinished {
-                self.enqueue(reader);
-            }
         }
         if delivery.is_blocked() {
             self.blocked(reader);
         }
-        length
+        Served { bytes, unfinished: unfinished && delivery.is_taken() }
     }
 
     fn count(&self, read: &Read, now: Moment) {
@@ -271,6 +298,24 @@ impl Hub {
             counters.lateness.record(now.since(oldest), 1);
         }
     }
+}
+
+/// Up to where a reader is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// To where many are served alike: the heads for readers of one channel, the heads of the last tick for readers of several.
+    /// With ten channels each, every reader of a pass would else stand at an offset of its own in each of them, and
+    /// nothing could be shared.
+    Shared,
+    Heads,
+}
+
+/// What became of one serving.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    bytes: usize,
+    /// One frame was not enough for all of it.
+    unfinished: bool,
 }
 
 /// What one reader is behind in: which of its cursors, and up to where it is served now.

@@ -2,7 +2,7 @@
 //!
 //! # How a publication reaches its readers
 //! A log that moved rings its feed ([`Hub::moved`]). When the tick is due, every reader of the moved feeds is put into
-//! one queue ([`Hub::begin_tick`]), and the queue is served slice by slice ([`Hub::serve_slice`]). Serving a reader reads each
+//! one queue ([`Hub::begin_tick`]), and the queue is served slice by slice ([`Hub::flush`]). Serving a reader reads each
 //! of its channels from its cursor to the head.
 //!
 //! # The flush rolls
@@ -54,6 +54,8 @@ pub struct Hub {
     next_tick: Moment,
     /// Counts slices; a feed whose number is older reads its head again.
     slice: u64,
+    /// The reader that is being served: see [`Hub::interrupted`].
+    serving: Option<ReaderKey>,
     press: Press,
     composition: Composition,
 }
@@ -97,6 +99,7 @@ impl Hub {
             active: Vec::new(),
             next_tick: Moment::default(),
             slice: 0,
+            serving: None,
             press,
             composition: Composition::default(),
         }
@@ -113,6 +116,8 @@ impl Hub {
         if index >= self.readers.len() {
             self.readers.resize_with(index + 1, Reader::default);
         }
+        // Nothing of it is left, unless its end was interrupted.
+        self.leave(reader);
         let queued = self.readers[index].queued;
         self.readers[index] = Reader { form, queued, ..Reader::default() };
     }
@@ -178,10 +183,11 @@ impl Hub {
         position
     }
 
-    /// Ends one subscription; `false` when there was none.
+    /// Ends one subscription; `false` when there was none. What was published before is delivered when
+    /// [`Hub::catch_up`] was called first.
     pub fn unsubscribe(&mut self, reader: ReaderKey, channel: &str) -> bool {
         let Some(&feed) = self.names.get(channel) else { return false };
-        let cursors = &mut self.readers[reader as usize].cursors;
+        let Some(Reader { cursors, .. }) = self.readers.get_mut(reader as usize) else { return false };
         let Some(index) = cursors.iter().position(|cursor| cursor.feed == feed) else { return false };
         let cursor = cursors.swap_remove(index);
         self.unseat(cursor);

@@ -170,8 +170,9 @@ impl Connection {
         }
     }
 
+    /// Bytes of answers that wait for the socket, behind what it has begun to take.
     pub fn waiting_bytes(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len_behind_first())
     }
 
     pub fn extra(&mut self) -> &mut Extra {
@@ -183,6 +184,11 @@ impl Connection {
             Phase::Open(protocol) => Some(protocol),
             Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => None,
         }
+    }
+
+    /// Our last word to it was not said.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Closing { .. })
     }
 
     /// Whether bytes of the peer are wanted, as far as this connection knows.
@@ -204,8 +210,10 @@ impl Connection {
     /// Bytes held for an unfinished message.
     pub fn held_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Open(protocol) => protocol.websocket.held_bytes(),
-            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => 0,
+            Phase::Open(Protocol { websocket, .. }) | Phase::Closing { answer: Some(websocket), .. } => {
+                websocket.held_bytes()
+            }
+            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => 0,
         }
     }
 

@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::close::CloseCode;
 use crate::hub::{Due, ReaderKey};
 use crate::transport::connection::Phase;
-use crate::transport::events::{ClientId, Level};
-use crate::transport::shard::{ABNORMAL, Shard};
+use crate::transport::ending::ABNORMAL;
+use crate::transport::events::ClientId;
+use crate::transport::shard::{READ_BYTES, Shard};
 
 /// Waits for one socket. Ends with its connection.
 pub(crate) struct ConnectionTask {
@@ -31,16 +30,11 @@ impl Future for ConnectionTask {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { shard, key, id } = &*self;
-        let drive = AssertUnwindSafe(|| shard.borrow_mut().drive(*key, *id, cx));
-        catch_unwind(drive).unwrap_or_else(|_| {
-            let mut shard = shard.borrow_mut();
-            shard.counters.panics.add(1);
-            shard.log(Level::Error, "a connection panicked and was closed".into());
-            shard.replies.clear();
-            if shard.find(*id).is_some() {
-                shard.finish(*key, CloseCode::INTERNAL.get(), "internal error");
-            }
-            Poll::Ready(())
+        let driven = shard.borrow_mut().guarded(*key, |shard| shard.drive(*key, *id, cx));
+        driven.unwrap_or_else(|| {
+            // It was closed for that: there is a rest to write, or an answer to read.
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
     }
 }
@@ -79,7 +73,8 @@ impl Shard {
                 self.waiting.push(key);
                 return Poll::Pending;
             }
-            let mut buffer = std::mem::take(&mut self.read_buffer);
+            // After a panic, which keeps it, there is another one.
+            let mut buffer = self.read_buffer.take().unwrap_or_else(|| vec![0; READ_BYTES]);
             let unread = std::mem::take(&mut connection.unread);
             let read = if unread.is_empty() {
                 connection.io.poll_read(cx, &mut buffer)
@@ -89,14 +84,14 @@ impl Shard {
             };
             match read {
                 Poll::Pending => {
-                    self.read_buffer = buffer;
+                    self.read_buffer = Some(buffer);
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(count @ 1..)) => self.receive(key, &mut buffer[..count]),
                 Poll::Ready(Ok(0)) => self.finish(key, ABNORMAL, "the client ended the connection"),
                 Poll::Ready(Err(error)) => self.finish(key, ABNORMAL, broken_text(&error)),
             }
-            self.read_buffer = buffer;
+            self.read_buffer = Some(buffer);
         }
         // A peer that sends without end gets its next turn after all others.
         cx.waker().wake_by_ref();
@@ -105,7 +100,7 @@ impl Shard {
 
     /// Writes the outbox; `true` when it is empty.
     fn write_waiting(&mut self, key: ReaderKey, cx: &mut Context<'_>) -> io::Result<bool> {
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return Ok(true) };
         let Some(outbox) = &mut connection.outbox else { return Ok(true) };
         let mut sent = 0;
         let empty = loop {
@@ -136,7 +131,7 @@ impl Shard {
 
     /// The application has room again.
     pub fn wake_waiting(&mut self) {
-        for key in std::mem::take(&mut self.waiting) {
+        while let Some(key) = self.waiting.pop() {
             if let Some(connection) = self.connections.get(key as usize) {
                 connection.wake();
             }

@@ -10,12 +10,13 @@ use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
 use crate::protocol::http::{HeadLimits, HttpError, Method, Request, response};
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Phase, Protocol};
+use crate::transport::ending::ABNORMAL;
 use crate::transport::events::{Event, Opening};
-use crate::transport::shard::{ABNORMAL, Shard};
+use crate::transport::shard::Shard;
 
 impl Shard {
     pub fn receive_head(&mut self, key: ReaderKey, chunk: &[u8]) {
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Phase::Head(head) = &mut connection.phase else { return };
         head.buffer.extend_from_slice(chunk);
         match head.reader.read(&head.buffer, &HeadLimits::default()) {
@@ -102,7 +103,7 @@ impl Shard {
         let websocket = WebSocket::new(shared.config.max_message, deflate);
         let protocol = Protocol { websocket, form, is_route: route.is_some() };
 
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.connections.get_mut(key as usize) else { return Ok(()) };
         connection.phase = Phase::Asked(protocol);
         self.replies.extend_from_slice(&response);
         let backlog = route.map(|_| Arc::new(AtomicUsize::new(0)));
@@ -112,7 +113,6 @@ impl Shard {
         shared.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(connection.id, backlog);
         let config = &shared.config;
         if route.is_some() || config.authenticate || config.notify_connect {
-            let connection = &mut self.connections[key as usize];
             let opening = Opening {
                 peer: connection.io.peer(),
                 secure: connection.io.is_secure(),
@@ -145,7 +145,11 @@ impl Shard {
         connection.phase = Phase::Open(protocol);
         connection.keepalive.opened(self.now);
         connection.wake();
+        let blocked = connection.outbox.is_some();
         self.hub.join(key, if is_route { Form::Plain } else { form });
+        if blocked {
+            self.hub.blocked(key);
+        }
         if !is_route {
             self.greet(key);
         }

@@ -1,5 +1,6 @@
 //! How other threads reach a shard.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub enum Answer {
 #[derive(Debug, Default)]
 pub struct Mailbox {
     /// Guards the letters; held for a push or a swap.
-    letters: Mutex<Vec<Letter>>,
+    letters: Mutex<VecDeque<Letter>>,
     notify: Notify,
 }
 
@@ -61,7 +62,7 @@ impl Mailbox {
     /// Puts a letter in, and wakes the shard if the box was empty.
     pub(crate) fn push(&self, letter: Letter) {
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.push(letter);
+        letters.push_back(letter);
         let first = letters.len() == 1;
         drop(letters);
         if first {
@@ -69,9 +70,14 @@ impl Mailbox {
         }
     }
 
-    /// Swaps all letters into `into`, which is empty.
-    pub(crate) fn take(&self, into: &mut Vec<Letter>) {
-        std::mem::swap(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner), into);
+    /// Moves all letters behind those in `into`.
+    pub(crate) fn take(&self, into: &mut VecDeque<Letter>) {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        if into.is_empty() {
+            std::mem::swap(&mut *letters, into);
+        } else {
+            into.append(&mut letters);
+        }
     }
 
     /// Asks the shard for another turn without a letter.

@@ -9,6 +9,7 @@ pub mod tls;
 
 mod connection;
 mod drive;
+mod ending;
 mod http;
 mod io;
 mod outbox;

@@ -20,8 +20,10 @@ impl Outbox {
         self.parts.push_back(bytes);
     }
 
-    pub fn len(&self) -> usize {
-        self.bytes
+    /// Bytes behind the first part. That part may be the rest of a frame of publications, of which there is never more
+    /// than one: its size is ours, and says nothing about what the peer makes us answer.
+    pub fn len_behind_first(&self) -> usize {
+        self.bytes - self.parts.front().map_or(0, Bytes::len)
     }
 
     /// Writes as much as the socket takes; `true` when nothing is left, here or in TLS.

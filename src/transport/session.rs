@@ -1,5 +1,6 @@
 //! What a client says and what the core answers by itself; everything else goes to the application.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::protocol::message::{
     self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
 };
 use crate::protocol::websocket::{Event as Frame, WebSocket};
-use crate::transport::connection::{Ask, Phase, Wish};
+use crate::transport::connection::{Ask, Connection, Phase, Wish};
 use crate::transport::events::{ClientId, Credit, Event};
 use crate::transport::mailbox::{Answer, Letter};
 use crate::transport::shard::Shard;
@@ -22,11 +23,11 @@ use crate::transport::shard::Shard;
 impl Shard {
     /// Works on bytes that came from a connection.
     pub fn receive(&mut self, key: ReaderKey, chunk: &mut [u8]) {
-        match self.connections[key as usize].phase {
-            Phase::Head(_) => self.receive_head(key, chunk),
-            Phase::Open(_) => self.receive_frames(key, chunk),
-            Phase::Asked(_) => {}
-            Phase::Closing { .. } => self.receive_answer(key, chunk),
+        match self.connections.get(key as usize).map(|connection| &connection.phase) {
+            Some(Phase::Head(_)) => self.receive_head(key, chunk),
+            Some(Phase::Open(_)) => self.receive_frames(key, chunk),
+            Some(Phase::Asked(_)) | None => {}
+            Some(Phase::Closing { .. }) => self.receive_answer(key, chunk),
         }
         if self.hub.due(self.now) == Due::Now {
             self.mailbox.wake();
@@ -34,13 +35,14 @@ impl Shard {
     }
 
     fn receive_frames(&mut self, key: ReaderKey, chunk: &mut [u8]) {
-        let connection = &mut self.connections[key as usize];
-        connection.keepalive.heard(self.now);
-        let Phase::Open(protocol) = &mut connection.phase else { return };
+        let now = self.now;
+        let Some(connection) = self.live(key) else { return };
+        connection.keepalive.heard(now);
+        let Some(protocol) = connection.open() else { return };
         let is_route = protocol.is_route;
-        // Taken out while its events act on the shard.
+        // Taken out while its events act on the shard, and what it holds with it.
         let mut websocket = std::mem::replace(&mut protocol.websocket, WebSocket::new(0, None));
-        let held = websocket.held_bytes();
+        self.held = self.held.saturating_sub(websocket.held_bytes());
         let mut inflater = self.inflater.take().unwrap_or_default();
         let mut taken = 0;
         let mut fault = None;
@@ -64,19 +66,22 @@ impl Shard {
         }
         self.inflater = Some(inflater);
         self.flush_replies(key);
-        self.held = (self.held + websocket.held_bytes()).saturating_sub(held);
-        let Some(connection) = self.connections.get_mut(key as usize) else {
-            self.held = self.held.saturating_sub(websocket.held_bytes());
-            return;
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let place = match &mut connection.phase {
+            Phase::Open(protocol) => &mut protocol.websocket,
+            // Closed meanwhile: it goes on where it stands, to find the answer.
+            Phase::Closing { answer: Some(answer), .. } => answer,
+            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => return,
         };
-        let allowed = connection.allows_frames(websocket.take_frames(), self.now);
-        let Phase::Open(protocol) = &mut connection.phase else {
-            self.held = self.held.saturating_sub(websocket.held_bytes());
-            return;
-        };
-        connection.keepalive.message(websocket.is_mid_message(), self.now);
-        protocol.websocket = websocket;
+        let (frames, unfinished) = (websocket.take_frames(), websocket.is_mid_message());
+        self.held += websocket.held_bytes();
+        *place = websocket;
         connection.unread = chunk[taken..].to_vec();
+        if !connection.is_live() {
+            return;
+        }
+        let allowed = connection.allows_frames(frames, now);
+        connection.keepalive.message(unfinished, now);
         if let Some(error) = fault {
             let mut bytes = Vec::new();
             frame::close_frame(error.code(), &error.to_string(), &mut bytes);
@@ -92,20 +97,23 @@ impl Shard {
 
     /// Waits for the answer to our close frame; everything before it was sent in ignorance and is dropped.
     fn receive_answer(&mut self, key: ReaderKey, mut chunk: &mut [u8]) {
-        let Phase::Closing { answer, .. } = &mut self.connections[key as usize].phase else { return };
-        let Some(websocket) = answer else { return };
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Phase::Closing { answer, .. } = &mut connection.phase else { return };
+        let Some(mut websocket) = answer.take() else { return };
+        self.held = self.held.saturating_sub(websocket.held_bytes());
         let inflater = self.inflater.get_or_insert_default();
         loop {
             match websocket.receive(chunk, inflater) {
-                Ok((_, None)) => return,
-                Ok((_, Some(Frame::Close { .. }))) | Err(_) => break,
+                Ok((_, None)) => break,
+                Ok((_, Some(Frame::Close { .. }))) | Err(_) => return,
                 Ok((count, Some(_))) => chunk = &mut chunk[count..],
             }
         }
-        *answer = None;
+        self.held += websocket.held_bytes();
+        *answer = Some(websocket);
     }
 
-    /// Acts on one frame or message; `false` when the rest of the input has to wait.
+    /// Acts on one frame or message; `false` when the rest of the input has to wait, or is not wanted any more.
     fn on_frame(&mut self, key: ReaderKey, event: Frame<'_>, is_route: bool) -> bool {
         match event {
             Frame::Ping(payload) => frame::pong(payload, &mut self.replies),
@@ -121,12 +129,12 @@ impl Shard {
             }
             Frame::Text(text) if is_route => {
                 self.counters.received.add(1);
-                let (client, credit) = self.credit(key, text.len());
+                let Some((client, credit)) = self.credit(key, text.len()) else { return false };
                 self.shared.inbox.push(Event::Text { client, text: text.to_owned(), credit });
             }
             Frame::Binary(data) if is_route => {
                 self.counters.received.add(1);
-                let (client, credit) = self.credit(key, data.len());
+                let Some((client, credit)) = self.credit(key, data.len()) else { return false };
                 self.shared.inbox.push(Event::Binary { client, data: Bytes::copy_from_slice(data), credit });
             }
             Frame::Text(text) => {
@@ -141,26 +149,27 @@ impl Shard {
         if self.replies.len() >= REPLIES_AT_ONCE {
             self.flush_replies(key);
         }
-        let Some(connection) = self.connections.get(key as usize) else { return false };
+        let Some(connection) = self.live(key) else { return false };
         connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
     }
 
-    fn credit(&mut self, key: ReaderKey, amount: usize) -> (ClientId, Credit) {
-        let connection = &mut self.connections[key as usize];
-        let client = connection.id;
-        (client, Credit::new(client, amount, &connection.extra().untaken, &self.mailbox))
+    fn credit(&mut self, key: ReaderKey, amount: usize) -> Option<(ClientId, Credit)> {
+        let connection = self.live(key)?;
+        let (client, untaken) = (connection.id, Arc::clone(&connection.extra().untaken));
+        Some((client, Credit::new(client, amount, &untaken, &self.mailbox)))
     }
 
     /// The client closes, or was wrong. On a websocket route the application first answers what came before.
     fn end(&mut self, key: ReaderKey, last: Vec<u8>, code: u16, reason: &str) {
         self.flush_replies(key);
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let now = self.now;
+        let Some(connection) = self.live(key) else { return };
         let client = connection.id;
         if connection.extra.as_ref().is_none_or(|extra| extra.backlog.is_none()) {
             return self.say_last(key, &last, code, reason);
         }
         connection.extra().ending = Some((last, code, reason.to_owned()));
-        connection.keepalive.closing(self.now);
+        connection.keepalive.closing(now);
         self.shared.inbox.push(Event::Ended { client, code, reason: reason.to_owned() });
         self.schedule(key);
     }
@@ -181,11 +190,17 @@ impl Shard {
                     Some(Position { epoch: position.epoch.parse().ok()?, offset: position.offset })
                 });
                 for channel in channels {
+                    if self.live(key).is_none() {
+                        break;
+                    }
                     self.wish_subscribe(key, &channel, from, id);
                 }
             }
             Kind::Unsubscribe { channels } => {
                 for channel in channels {
+                    if self.live(key).is_none() {
+                        break;
+                    }
                     if self.unsubscribe(key, &channel) {
                         self.answer_with(|out| {
                             message::subscription_ended(&channel, "unsubscribed", id, out)
@@ -208,10 +223,11 @@ impl Shard {
                 self.wish_publish(key, &channel, wish, id);
             }
             Kind::Application { message_type } => {
-                let connection = &mut self.connections[key as usize];
+                let Some(connection) = self.live(key) else { return };
                 connection.known = true;
+                let client = connection.id;
                 self.shared.inbox.push(Event::Message {
-                    client: connection.id,
+                    client,
                     kind: message_type.into_owned(),
                     id: id.map(|id| id.as_json().to_owned()),
                     text: Bytes::copy_from_slice(text.as_bytes()),
@@ -224,7 +240,7 @@ impl Shard {
 
     fn wish_subscribe(&mut self, key: ReaderKey, channel: &str, from: Option<Position>, id: Option<Id<'_>>) {
         let Some(name) = self.legal_name(key, channel, id) else { return };
-        let shared = std::sync::Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         let Some((rule, access, params)) =
             shared.rules.find(channel).map(|(index, rule, params)| (index, rule.subscribe, params))
         else {
@@ -235,7 +251,9 @@ impl Shard {
             Access::No => self.answer_error(key, "not_allowed", "nobody may subscribe to this channel", id),
             Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
-                let (client, ticket) = self.ask(key, name, Wish::Subscribe { from }, id);
+                let Some((client, ticket)) = self.ask(key, name, Wish::Subscribe { from }, id) else {
+                    return;
+                };
                 let channel = channel.to_owned();
                 self.shared.inbox.push(Event::Subscribe { client, ticket, rule, channel, params });
             }
@@ -244,14 +262,15 @@ impl Shard {
 
     fn wish_publish(&mut self, key: ReaderKey, channel: &str, wish: Wish, id: Option<Id<'_>>) {
         let Some(name) = self.legal_name(key, channel, id) else { return };
-        let shared = std::sync::Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.shared);
         let Some((rule, access, params)) =
             shared.rules.find(channel).map(|(index, rule, params)| (index, rule.publish, params))
         else {
             return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
         };
         if let Some(id) = id {
-            let published = self.connections[key as usize].extra.as_ref().and_then(|extra| {
+            let extra = self.live(key).and_then(|connection| connection.extra.as_ref());
+            let published = extra.and_then(|extra| {
                 extra
                     .published
                     .iter()
@@ -271,7 +290,7 @@ impl Shard {
                 let params = params.into_iter().map(str::to_owned).collect();
                 let event_key = publication_key.as_deref().map(str::to_owned);
                 let wish = Wish::Publish { data: data.clone(), key: publication_key };
-                let (client, ticket) = self.ask(key, name, wish, id);
+                let Some((client, ticket)) = self.ask(key, name, wish, id) else { return };
                 let channel = channel.to_owned();
                 let event = Event::Publish { client, ticket, rule, channel, params, data, key: event_key };
                 self.shared.inbox.push(event);
@@ -324,8 +343,10 @@ impl Shard {
         id: Option<Id<'_>>,
     ) {
         let offset = self.shared.broker.append(channel, data, publication_key, self.now).offset;
-        if let Some(id) = id {
-            let published = &mut self.connections[key as usize].extra().published;
+        if let Some(id) = id
+            && let Some(connection) = self.live(key)
+        {
+            let published = &mut connection.extra().published;
             if published.len() >= REMEMBERED_PUBLISHES {
                 published.pop_front();
             }
@@ -341,19 +362,19 @@ impl Shard {
         channel: ChannelName,
         wish: Wish,
         id: Option<Id<'_>>,
-    ) -> (ClientId, u64) {
-        let connection = &mut self.connections[key as usize];
+    ) -> Option<(ClientId, u64)> {
+        let connection = self.live(key)?;
         connection.known = true;
         let client = connection.id;
         let extra = connection.extra();
         extra.next_ticket += 1;
         let ticket = extra.next_ticket;
         extra.asks.push(Ask { ticket, id: id.map(|id| id.as_json().into()), channel, wish });
-        (client, ticket)
+        Some((client, ticket))
     }
 
     fn on_answer(&mut self, key: ReaderKey, ticket: u64, answer: Answer) {
-        let connection = &mut self.connections[key as usize];
+        let Some(connection) = self.live(key) else { return };
         connection.wake();
         let Some(extra) = &mut connection.extra else { return };
         let Some(index) = extra.asks.iter().position(|ask| ask.ticket == ticket) else { return };
@@ -372,9 +393,10 @@ impl Shard {
 
     /// The first message of every connection.
     pub fn greet(&mut self, key: ReaderKey) {
+        let Some(client) = self.live(key).map(|connection| connection.id) else { return };
         let config = &self.shared.config;
         let message = ConnectionEstablished {
-            client_id: &self.shared.public_id(self.connections[key as usize].id),
+            client_id: &self.shared.public_id(client),
             heartbeat: config.heartbeat.as_secs_f64().ceil() as u64,
             tick: config.tick.as_millis() as u64,
             reconnect_window: RECONNECT_WINDOW,
@@ -399,7 +421,8 @@ impl Shard {
     fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {
         let error = ErrorMessage { code, message: text, details: None, id, timestamp: self.timestamp() };
         self.answer_with(|out| message::error(&error, out));
-        if !self.connections[key as usize].conduct.tolerates(self.now) {
+        let now = self.now;
+        if self.live(key).is_some_and(|connection| !connection.conduct.tolerates(now)) {
             self.close(key, CloseCode::POLICY, "too many errors");
         }
     }
@@ -413,7 +436,7 @@ impl Shard {
             Letter::Rang(feed) => self.hub.moved(feed),
             Letter::Room => self.wake_waiting(),
             Letter::Drain(within) => self.begin_drain(within),
-            Letter::Listen(client) => self.with(client, |shard, key| shard.connections[key as usize].wake()),
+            Letter::Listen(client) => self.change(client, |_| {}),
             Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
             Letter::Private(client) => self.with_session(client, |shard, key| {
                 let channel = ChannelName::private(&shard.shared.public_id(client));
@@ -428,16 +451,14 @@ impl Shard {
             }
             Letter::Close(client, code, reason) => {
                 self.with(client, |shard, key| {
-                    if matches!(shard.connections[key as usize].phase, Phase::Asked(_)) {
-                        shard.refuse_client(key, code, &reason);
-                    }
+                    shard.refuse_client(key, code, &reason);
                     shard.close(key, code, &reason);
                 });
             }
             Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
                 shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
-            Letter::Unsubscribe(client, channel, reason) => self.with(client, |shard, key| {
+            Letter::Unsubscribe(client, channel, reason) => self.with_session(client, |shard, key| {
                 if shard.unsubscribe(key, &channel) {
                     shard.answer_with(|out| message::subscription_ended(&channel, &reason, None, out));
                 }
@@ -445,14 +466,16 @@ impl Shard {
             Letter::Answer(client, ticket, answer) => {
                 self.with(client, |shard, key| shard.on_answer(key, ticket, answer));
             }
-            Letter::Pause(client) => {
-                self.with(client, |shard, key| shard.connections[key as usize].paused = true)
-            }
-            Letter::Resume(client) => self.with(client, |shard, key| {
-                let connection = &mut shard.connections[key as usize];
-                connection.paused = false;
-                connection.wake();
-            }),
+            Letter::Pause(client) => self.change(client, |connection| connection.paused = true),
+            Letter::Resume(client) => self.change(client, |connection| connection.paused = false),
+        }
+    }
+
+    /// Changes what a connection wants to hear.
+    fn change(&mut self, client: ClientId, change: impl FnOnce(&mut Connection)) {
+        if let Some((_, connection)) = self.find(client) {
+            change(connection);
+            connection.wake();
         }
     }
 
@@ -461,15 +484,17 @@ impl Shard {
         if matches!(connection.phase, Phase::Head(_) | Phase::Closing { .. }) {
             return;
         }
-        act(self, key);
-        self.flush_replies(key);
+        self.guarded(key, |shard| {
+            act(shard, key);
+            shard.flush_replies(key);
+        });
         self.replies.clear();
     }
 
     /// As [`Shard::with`], for what only an established session has: channels.
     fn with_session(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
         self.with(client, |shard, key| {
-            if matches!(&shard.connections[key as usize].phase, Phase::Open(protocol) if !protocol.is_route) {
+            if shard.live(key).and_then(Connection::open).is_some_and(|protocol| !protocol.is_route) {
                 act(shard, key);
             }
         });
@@ -477,13 +502,15 @@ impl Shard {
 
     /// A client that is not let in hears why before the close frame.
     fn refuse_client(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
+        let Some(Phase::Asked(protocol)) = self.live(key).map(|connection| &connection.phase) else { return };
+        let is_route = protocol.is_route;
         self.counters.refused.add(1);
         let name = match code {
             CloseCode::UNAUTHENTICATED => "unauthenticated",
             CloseCode::INTERNAL => "internal",
             _ => "not_allowed",
         };
-        if matches!(&self.connections[key as usize].phase, Phase::Asked(protocol) if !protocol.is_route) {
+        if !is_route {
             self.answer_error(key, name, reason, None);
         }
     }
@@ -504,16 +531,13 @@ impl Shard {
     // ---- websocket routes ----
 
     fn send_route(&mut self, key: ReaderKey, is_text: bool, data: &[u8]) {
-        let connection = &mut self.connections[key as usize];
-        let Some(form) = connection.open().filter(|protocol| protocol.is_route).map(|protocol| protocol.form)
-        else {
-            return;
-        };
+        let protocol = self.live(key).and_then(Connection::open).filter(|protocol| protocol.is_route);
+        let Some(form) = protocol.map(|protocol| protocol.form) else { return };
         let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
         let mut out = Vec::with_capacity(data.len() + 10);
         self.hub.press().message(opcode, data, form, &mut out);
         self.send(key, &out);
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let Some(connection) = self.live(key) else { return };
         if connection.outbox.is_some() {
             connection.extra().parked += data.len();
         } else {
@@ -523,7 +547,7 @@ impl Shard {
 
     /// The outbox of a connection is empty.
     pub fn unpark(&mut self, key: ReaderKey) {
-        if let Some(extra) = &mut self.connections[key as usize].extra {
+        if let Some(extra) = self.live(key).and_then(|connection| connection.extra.as_mut()) {
             let parked = std::mem::take(&mut extra.parked);
             if parked > 0 {
                 self.delivered_to_route(key, parked);
@@ -532,13 +556,14 @@ impl Shard {
     }
 
     fn delivered_to_route(&mut self, key: ReaderKey, count: usize) {
-        let connection = &self.connections[key as usize];
+        let Some(connection) = self.live(key) else { return };
+        let client = connection.id;
         let Some(backlog) = connection.extra.as_ref().and_then(|extra| extra.backlog.as_ref()) else {
             return;
         };
         let before = backlog.fetch_sub(count, Ordering::AcqRel);
         if before >= HIGH_WATER && before - count < HIGH_WATER {
-            self.shared.inbox.push(Event::Writable { client: connection.id });
+            self.shared.inbox.push(Event::Writable { client });
         }
     }
 }

@@ -5,12 +5,11 @@
 //! directly and wakes no task.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustls::ServerConnection;
 use slab::Slab;
@@ -28,15 +27,19 @@ use crate::protocol::deflate::Inflater;
 use crate::protocol::frame;
 use crate::protocol::handshake::Policy;
 use crate::protocol::http::HttpError;
-use crate::protocol::message::{self, Timestamp};
+use crate::protocol::message::Timestamp;
 use crate::stats::Counters;
 use crate::transport::clock::Clock;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::drive::ConnectionTask;
+use crate::transport::ending::{ABNORMAL, Drain};
 use crate::transport::events::{ClientId, Event, Inbox, Level};
 use crate::transport::io::{Accepted, Io, Stream};
 use crate::transport::mailbox::{Bell, Letter, Mailbox};
 use crate::transport::wheel::Wheel;
+
+#[cfg(test)]
+mod tests;
 
 /// What all shards of a server share.
 pub(crate) struct Shared {
@@ -114,23 +117,15 @@ pub(crate) struct Shard {
     /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
     asleep_until: Option<Moment>,
     due: Vec<u32>,
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     generation: u32,
     /// Connections that a flush found broken.
     broken: Vec<ReaderKey>,
     overrun: Vec<ReaderKey>,
-    drain: Option<Drain>,
+    pub drain: Option<Drain>,
     /// The task of this shard's listener, ended when the server drains.
     pub accepting: Option<AbortHandle>,
-    pub read_buffer: Vec<u8>,
-}
-
-/// A graceful stop on its way.
-struct Drain {
-    end: Moment,
-    /// When the next connections are closed, and how many at a time.
-    next: Moment,
-    portion: usize,
+    pub read_buffer: Option<Vec<u8>>,
 }
 
 /// What the shard's task does next.
@@ -168,13 +163,13 @@ impl Shard {
             wheel: Wheel::new(now),
             asleep_until: None,
             due: Vec::new(),
-            letters: Vec::new(),
+            letters: VecDeque::new(),
             generation: 0,
             broken: Vec::new(),
             overrun: Vec::new(),
             drain: None,
             accepting: None,
-            read_buffer: vec![0; READ_BYTES],
+            read_buffer: None,
             shared,
         }
     }
@@ -212,9 +207,9 @@ impl Shard {
         let mut shard = cell.borrow_mut();
         let this = &mut *shard;
         this.now = this.shared.clock.now();
-        let mut letters = std::mem::take(&mut this.letters);
-        this.mailbox.take(&mut letters);
-        for letter in letters.drain(..) {
+        // Taken from where they are kept: what a panic leaves is for the next turn, here and with deadlines and feeds.
+        this.mailbox.take(&mut this.letters);
+        while let Some(letter) = this.letters.pop_front() {
             match letter {
                 Letter::Accepted(Accepted { socket, at }) => match Stream::new(socket) {
                     Ok(stream) => this.accept(cell, stream, at),
@@ -223,7 +218,6 @@ impl Shard {
                 letter => this.open_letter(letter),
             }
         }
-        this.letters = letters;
         this.look_at_deadlines();
         this.flush();
         if this.drain.is_some() && this.drain_some() {
@@ -254,9 +248,30 @@ impl Shard {
 
     /// Ends a subscription after what was published before; `false` when there was none.
     pub fn unsubscribe(&mut self, key: ReaderKey, channel: &str) -> bool {
+        self.catch_up(key);
+        self.hub.unsubscribe(key, channel)
+    }
+
+    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it.
+    pub fn catch_up(&mut self, key: ReaderKey) {
         self.flush_replies(key);
         self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
-        self.hub.unsubscribe(key, channel)
+    }
+
+    /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
+    pub fn catch_up_last(&mut self, key: ReaderKey) {
+        self.flush_replies(key);
+        self.with_sockets(|hub, now, time, sockets| {
+            hub.catch_up(key, now, time, sockets);
+            sockets.overrun.retain(|&other| other != key);
+        });
+    }
+
+    /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
+    /// after each call that may write to it: a socket can break in any write, and a client that does not read, or errs too
+    /// often, is closed in the middle of its message.
+    pub fn live(&mut self, key: ReaderKey) -> Option<&mut Connection> {
+        self.connections.get_mut(key as usize).filter(|connection| connection.is_live())
     }
 
     /// Lets the hub write to sockets, and ends those that turn out to be broken or too far behind.
@@ -269,14 +284,24 @@ impl Shard {
             broken: &mut self.broken,
             overrun: &mut self.overrun,
         };
-        write(&mut self.hub, self.now, time, &mut sockets);
+        let written = catch_unwind(AssertUnwindSafe(|| write(&mut self.hub, self.now, time, &mut sockets)));
         let sent = sockets.sent;
         self.counters.bytes_sent.add(sent);
+        let interrupted = self.hub.interrupted();
+        if let Some(key) = interrupted {
+            self.panicked(key);
+        }
         while let Some(key) = self.broken.pop() {
-            self.finish(key, ABNORMAL, "the connection broke");
+            self.guarded(key, |shard| shard.finish(key, ABNORMAL, "the connection broke"));
         }
         while let Some(key) = self.overrun.pop() {
-            self.close(key, CloseCode::TOO_FAR_BEHIND, "the log has moved past this reader");
+            let reason = "the log has moved past this reader";
+            self.guarded(key, |shard| shard.close(key, CloseCode::TOO_FAR_BEHIND, reason));
+        }
+        if let Err(panic) = written
+            && interrupted.is_none()
+        {
+            resume_unwind(panic);
         }
     }
 
@@ -320,96 +345,29 @@ impl Shard {
             .map(|it| (key, it))
     }
 
-    /// Sends a close frame behind everything that waits, and ends our side.
-    pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        match connection.phase {
-            Phase::Open(_) | Phase::Asked(_) => {}
-            Phase::Head(_) | Phase::Closing { .. } => return,
-        }
-        if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
-            return self.say_last(key, &bytes, code, &reason);
-        }
-        let mut bytes = Vec::new();
-        frame::close_frame(code, reason, &mut bytes);
-        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: true, answer: None });
-        let (Phase::Open(protocol) | Phase::Asked(protocol)) = phase else { return };
-        let websocket = protocol.websocket;
-        self.say_last(key, &bytes, code.get(), reason);
-        if let Some(connection) = self.connections.get_mut(key as usize) {
-            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
-        }
-    }
-
-    /// Sends the last bytes of our side: a close frame or an HTTP response.
-    pub fn say_last(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) {
-        self.flush_replies(key);
-        self.hub.leave(key);
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        self.held = self.held.saturating_sub(connection.held_bytes());
-        let (id, known) = (connection.id, std::mem::take(&mut connection.known));
-        connection.phase = Phase::Closing { ended: false, answer: None };
-        connection.unread = Vec::new();
-        connection.extra = None;
-        connection.keepalive.last_said(self.now);
-        let mut sent = 0;
-        let delivery = connection.deliver(Outgoing::Own(bytes), self.now, &mut sent);
-        if delivery == Delivery::Refused {
-            connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
-        }
-        connection.wake();
-        self.counters.bytes_sent.add(sent);
-        self.tell_closed(id, known, code, reason);
-        self.schedule(key);
-    }
-
-    /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
-    pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
-        let Some(connection) = self.connections.try_remove(key as usize) else { return };
-        self.held = self.held.saturating_sub(connection.held_bytes());
-        self.hub.leave(key);
-        connection.wake();
-        self.counters.connections.sub(1);
-        if matches!(connection.phase, Phase::Head(_)) {
-            self.counters.refused.add(1);
-        }
-        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
-        self.tell_closed(connection.id, connection.known, code, reason);
-    }
-
-    fn tell_closed(&self, client: ClientId, known: bool, code: u16, reason: &str) {
-        self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
-        if known {
-            self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
-        }
-    }
-
     // ---- writing ----
 
-    /// Writes control frames to a connection, in order with all else that it is sent.
+    /// Writes control frames to a connection, in order with all else that it is sent, and never behind our last word.
     pub fn send(&mut self, key: ReaderKey, bytes: &[u8]) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let now = self.now;
+        let Some(connection) = self.live(key) else { return };
         let mut sent = 0;
-        match connection.deliver(Outgoing::Own(bytes), self.now, &mut sent) {
-            Delivery::Sent => {}
-            Delivery::Parked => self.hub.blocked(key),
-            Delivery::Refused => {
-                connection.block(self.now).push(bytes::Bytes::copy_from_slice(bytes));
-                self.hub.blocked(key);
-            }
-            Delivery::Gone => self.broken.push(key),
+        let delivery = connection.deliver(Outgoing::Own(bytes), now, &mut sent);
+        if delivery == Delivery::Refused {
+            connection.block(now).push(bytes::Bytes::copy_from_slice(bytes));
         }
-        self.counters.bytes_sent.add(sent);
-        let connection = &self.connections[key as usize];
         let is_route = matches!(&connection.phase, Phase::Open(protocol) if protocol.is_route);
-        if !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL {
+        let too_much = !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL;
+        self.counters.bytes_sent.add(sent);
+        match delivery {
+            Delivery::Sent => {}
+            Delivery::Parked | Delivery::Refused => self.hub.blocked(key),
+            Delivery::Gone => return self.finish(key, ABNORMAL, "the connection broke"),
+        }
+        if too_much {
             self.close(key, CloseCode::POLICY, "answers were not read");
         }
         self.schedule(key);
-        // The connection that is being served may have broken; nobody looks at it before the end of this turn.
-        while let Some(key) = self.broken.pop() {
-            self.finish(key, ABNORMAL, "the connection broke");
-        }
     }
 
     pub fn flush_replies(&mut self, key: ReaderKey) {
@@ -438,25 +396,27 @@ impl Shard {
     }
 
     fn look_at_deadlines(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(self.now, &mut due);
-        for key in due.drain(..) {
-            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.timer > self.now {
-                continue;
-            }
-            let listening = connection.listens();
-            match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
-                Verdict::Wait(_) => {}
-                Verdict::Ping => self.ping(key),
-                Verdict::Late => self.late(key),
-                Verdict::Close(code, reason) => self.close(key, code, reason),
-                Verdict::Drop if connection.is_ending() => self.close(key, CloseCode::NORMAL, ""),
-                Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
-            }
-            self.schedule(key);
+        self.wheel.advance(self.now, &mut self.due);
+        while let Some(key) = self.due.pop() {
+            self.guarded(key, |shard| shard.look_at_deadline(key));
         }
-        self.due = due;
+    }
+
+    fn look_at_deadline(&mut self, key: ReaderKey) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if connection.timer > self.now {
+            return;
+        }
+        let listening = connection.listens();
+        match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
+            Verdict::Wait(_) => {}
+            Verdict::Ping => self.ping(key),
+            Verdict::Late => self.late(key),
+            Verdict::Close(code, reason) => self.close(key, code, reason),
+            Verdict::Drop if connection.is_ending() => self.close(key, CloseCode::NORMAL, ""),
+            Verdict::Drop => self.finish(key, ABNORMAL, "the client did not end its side"),
+        }
+        self.schedule(key);
     }
 
     fn ping(&mut self, key: ReaderKey) {
@@ -466,7 +426,8 @@ impl Shard {
     }
 
     fn late(&mut self, key: ReaderKey) {
-        match &self.connections[key as usize].phase {
+        let Some(connection) = self.live(key) else { return };
+        match &connection.phase {
             Phase::Head(head) if !head.buffer.is_empty() => {
                 self.counters.refused.add(1);
                 self.say_last(key, &HttpError::TIMEOUT.to_response(), ABNORMAL, "");
@@ -476,68 +437,6 @@ impl Shard {
             }
             Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => self.finish(key, ABNORMAL, "silent"),
         }
-    }
-
-    // ---- stopping ----
-
-    /// Begins the graceful stop: everyone is asked to come back later, and the connections are closed in portions.
-    pub fn begin_drain(&mut self, within: Duration) {
-        let end = self.now + within;
-        if let Some(drain) = &mut self.drain {
-            *drain = Drain { end: drain.end.min(end), next: self.now, portion: usize::MAX };
-            return;
-        }
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-        }
-        let mut text = Vec::new();
-        message::reconnect(within.as_millis() as u64, &mut text);
-        let mut bytes = Vec::new();
-        self.hub.press().text(&text, crate::hub::prepared::Form::Plain, &mut bytes);
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
-        for &key in &keys {
-            match &self.connections.get(key as usize).map(|it| &it.phase) {
-                Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, &bytes),
-                Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
-                _ => {}
-            }
-        }
-        // Half of the time for the paced closes, the rest for what they leave to be written.
-        let steps = (within.as_millis() / 2 / DRAIN_STEP.as_millis()).max(1) as usize;
-        self.drain = Some(Drain { end, next: self.now, portion: keys.len().div_ceil(steps).max(1) });
-    }
-
-    /// Closes a portion; `true` when no connection is left or the time is over.
-    fn drain_some(&mut self) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
-        if self.connections.is_empty() || self.now >= drain.end {
-            let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
-            for key in keys {
-                self.finish(key, CloseCode::RESTART.get(), "the server stops");
-            }
-            return true;
-        }
-        if self.now < drain.next {
-            return false;
-        }
-        drain.next = self.now + DRAIN_STEP;
-        let portion = drain.portion;
-        let open = |connection: &Connection| !matches!(connection.phase, Phase::Closing { .. });
-        let keys: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| open(connection) && connection.outbox.is_none())
-            .map(|(key, _)| key as ReaderKey)
-            .take(portion)
-            .collect();
-        for key in keys {
-            self.close(key, CloseCode::RESTART, "the server restarts");
-        }
-        false
-    }
-
-    pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
     }
 }
 
@@ -565,13 +464,8 @@ impl Outbound for Sockets<'_> {
     }
 }
 
-/// What the application is told when there was no close frame (RFC 6455 §7.4.1: never on the wire).
-pub(crate) const ABNORMAL: u16 = 1006;
-
 /// One buffer per shard, for whichever connection is being read.
-const READ_BYTES: usize = 64 * 1024;
+pub const READ_BYTES: usize = 64 * 1024;
 
 /// Answers and errors that wait for one socket.
 const MAX_WAITING_CONTROL: usize = 64 * 1024;
-
-const DRAIN_STEP: Duration = Duration::from_millis(20);

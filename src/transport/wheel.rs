@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Keys in slots of [`SLOT`], which come round every [`SLOTS`] slots. A deadline beyond that fires early; whoever it
-/// belongs to is asked again and puts it back.
+/// Keys in slots of [`SLOT`], which come round every [`SLOTS`] slots. A deadline beyond that stays in its slot until
+/// its turn. Every key that is entered comes out once, so old entries can't multiply.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: Vec<Vec<u32>>,
-    /// Number of the first slot that has not been emptied.
+    slots: Vec<Vec<Entry>>,
+    /// Number of the first slot that has not been looked at.
     next: u64,
     entries: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: u32,
+    /// Number of the slot in which it comes out, of all slots and not of one turn.
+    slot: u64,
 }
 
 impl Wheel {
@@ -21,39 +28,41 @@ impl Wheel {
 
     /// Enters a key, to come out at the deadline or up to one slot later.
     pub fn enter(&mut self, key: u32, deadline: Moment) {
-        let wanted = slot(deadline) + 1;
-        let number = wanted.clamp(self.next, self.next + SLOTS - 1);
-        self.slots[(number % SLOTS) as usize].push(key);
+        let slot = (slot(deadline) + 1).max(self.next);
+        self.slots[(slot % SLOTS) as usize].push(Entry { key, slot });
         self.entries += 1;
     }
 
     /// Moves the keys whose slot is over to `out`.
     pub fn advance(&mut self, now: Moment, out: &mut Vec<u32>) {
         let end = slot(now);
-        if self.entries == 0 {
-            self.next = self.next.max(end + 1);
-            return;
-        }
-        if end >= self.next + SLOTS {
-            // After a long sleep every slot is over, once.
-            self.slots.iter_mut().for_each(|slot| out.append(slot));
-            self.entries = 0;
-            self.next = self.next.max(end + 1);
-            return;
-        }
-        while self.next <= end {
-            let due = &mut self.slots[(self.next % SLOTS) as usize];
-            self.entries -= due.len();
-            out.append(due);
-            // A crowd that came at once left room for itself here; idle servers give it back.
-            if due.capacity() > 64 {
-                *due = Vec::new();
+        if self.entries > 0 {
+            // After a long sleep every slot is looked at, once.
+            for number in self.next..=end.min(self.next + SLOTS - 1) {
+                self.take_due(number, end, out);
             }
-            self.next += 1;
+        }
+        self.next = self.next.max(end + 1);
+    }
+
+    fn take_due(&mut self, number: u64, end: u64, out: &mut Vec<u32>) {
+        let slot = &mut self.slots[(number % SLOTS) as usize];
+        let before = out.len();
+        slot.retain(|entry| {
+            let due = entry.slot <= end;
+            if due {
+                out.push(entry.key);
+            }
+            !due
+        });
+        self.entries -= out.len() - before;
+        // A crowd that came at once left room for itself here; idle servers give it back.
+        if slot.is_empty() && slot.capacity() > 64 {
+            *slot = Vec::new();
         }
     }
 
-    /// When [`Wheel::advance`] has something to give; `None` while the wheel is empty.
+    /// When [`Wheel::advance`] has something to look at; `None` while the wheel is empty.
     pub fn due(&self) -> Option<Moment> {
         if self.entries == 0 {
             return None;
@@ -74,7 +83,7 @@ fn start(number: u64) -> Moment {
 /// Deadlines are seconds; a twentieth of one is exact enough, and lets an idle shard sleep.
 const SLOT: Duration = Duration::from_millis(50);
 
-/// 51 s: longer than the default deadlines, so that most fire once.
+/// 51 s: longer than the default deadlines, so that most entries are looked at once.
 const SLOTS: u64 = 1024;
 
 #[cfg(test)]
@@ -102,10 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn a_far_deadline_comes_out_early_rather_than_never() {
+    fn a_deadline_beyond_one_turn_comes_out_once_and_in_time() {
         let mut wheel = Wheel::new(at(0));
-        wheel.enter(1, at(3_600_000));
-        assert_eq!(advance(&mut wheel, at(51_200)), [1]);
+        wheel.enter(1, at(60_000));
+        wheel.enter(2, at(3_600_000));
+        let (mut now, mut seen) = (0, Vec::new());
+        while let Some(due) = wheel.due() {
+            assert!(due > at(now), "an idle shard sleeps");
+            now = due.as_nanos() / 1_000_000;
+            seen.extend(advance(&mut wheel, due).into_iter().map(|key| (key, now)));
+        }
+        assert_eq!(seen, [(1, 60_050), (2, 3_600_050)]);
+    }
+
+    #[test]
+    fn what_is_far_stays_when_the_clock_jumps_over_a_whole_turn() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(1, at(60_000));
+        wheel.enter(2, at(600_000));
+        assert_eq!(advance(&mut wheel, at(120_000)), [1]);
+        assert!(advance(&mut wheel, at(600_000)).is_empty());
+        assert_eq!(advance(&mut wheel, at(600_050)), [2]);
     }
 
     #[test]

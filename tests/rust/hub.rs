@@ -1,6 +1,7 @@
 //! The hub against a naive model: what every reader is told adds up to what was published.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, Subscribed};
 use umbel::protocol::message::Timestamp;
 
 use crate::protocol_fuzz::targets::hub_model::{
-    CHANNELS, Client, READERS, Step, TICK, World, check, name, rule,
+    CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, name, rule,
 };
 
 fn step() -> impl Strategy<Value = Step> {
@@ -136,6 +137,58 @@ fn a_blocked_reader_costs_a_cursor_and_its_next_frame_is_larger() {
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0]["count"], 50);
     assert_eq!(world.counters.blocked.load(), 0);
+}
+
+#[test]
+fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    let mut client = Client::default();
+    for channel in ["a", "b"] {
+        assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
+        client.positions.insert(channel.into(), 0);
+    }
+    for _ in 0..4 {
+        world.publish("a", &format!("\"{}\"", "a".repeat(200_000)), None);
+        world.publish("b", &format!("\"{}\"", "b".repeat(200_000)), None);
+    }
+    world.catch_up(0);
+    world.take(0).iter().for_each(|message| client.apply(message));
+    assert_eq!((client.positions["a"], client.positions["b"]), (4, 4));
+    assert_eq!(client.lost, 0);
+}
+
+#[test]
+fn a_panic_while_one_reader_is_served_harms_no_other() {
+    struct Faulty<'a>(&'a mut Sockets);
+    impl Outbound for Faulty<'_> {
+        fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+            assert_ne!(reader, 1, "a bug that the second reader meets");
+            self.0.deliver(reader, bytes)
+        }
+        fn overrun(&mut self, _: ReaderKey, _: &str) {}
+    }
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    for reader in 0..4 {
+        world.join(reader);
+        assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
+    }
+    world.publish("a", "1", None);
+    for feed in world.bells.0.lock().expect("no panics").drain(..) {
+        world.hub.moved(feed);
+    }
+    let World { hub, sockets, now, .. } = &mut world;
+    let flush = || hub.flush(*now, Timestamp::from_unix_millis(0), &mut Faulty(sockets));
+    assert!(catch_unwind(AssertUnwindSafe(flush)).is_err());
+    assert_eq!(world.hub.interrupted(), Some(1));
+    world.leave(1);
+    world.settle();
+    world.publish("a", "2", None);
+    world.settle();
+    for reader in [0, 2, 3] {
+        let counts: Vec<_> = world.take(reader).iter().map(|batch| batch["count"].clone()).collect();
+        assert_eq!(counts, [1, 1], "reader {reader}");
+    }
 }
 
 #[test]

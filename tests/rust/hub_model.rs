@@ -120,6 +120,10 @@ impl World {
         }
     }
 
+    pub fn catch_up(&mut self, reader: ReaderKey) {
+        self.hub.catch_up(reader, self.now, Timestamp::from_unix_millis(0), &mut self.sockets);
+    }
+
     /// Turns, and time, until nothing is left to do.
     pub fn settle(&mut self) {
         loop {
@@ -228,6 +232,18 @@ pub fn drain_into(world: &mut World, model: &mut Model, reader: ReaderKey) {
     world.take(reader).iter().for_each(|message| client.apply(message));
 }
 
+/// What a shard does before a reader leaves a channel, or goes.
+fn catch_up(world: &mut World, model: &mut Model, reader: ReaderKey) {
+    world.catch_up(reader);
+    drain_into(world, model, reader);
+    if !world.sockets.0[&reader].stuck {
+        for (channel, &position) in &model.clients[&reader].positions {
+            let top = model.published[channel.as_str()].len() as u64;
+            assert_eq!(position, top, "{channel}: who catches up arrives at the head");
+        }
+    }
+}
+
 pub fn run(steps: &[Step]) -> (World, Model) {
     let rules =
         [rule("all:{x}", 5, Mode::All, Overrun::Gap), rule("latest:{x}", 3, Mode::Latest, Overrun::Gap)];
@@ -290,7 +306,7 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                 }
             }
             Step::Unsubscribe { reader, channel } => {
-                drain_into(&mut world, &mut model, reader);
+                catch_up(&mut world, &mut model, reader);
                 let had = world.hub.unsubscribe(reader, CHANNELS[channel]);
                 let client = model.clients.get_mut(&reader).expect("joined");
                 assert_eq!(client.positions.remove(CHANNELS[channel]).is_some(), had);
@@ -301,7 +317,7 @@ pub fn run(steps: &[Step]) -> (World, Model) {
             }
             Step::Free { reader } => world.free(reader),
             Step::Reconnect { reader } => {
-                drain_into(&mut world, &mut model, reader);
+                catch_up(&mut world, &mut model, reader);
                 world.leave(reader);
                 world.join(reader);
                 let client = model.clients.insert(reader, Client::default()).expect("joined");

@@ -9,3 +9,5 @@ mod protocol_http;
 mod protocol_message;
 mod protocol_websocket;
 mod protocol_websocket_properties;
+#[cfg(feature = "net")]
+mod server_endings;

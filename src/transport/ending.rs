@@ -1,0 +1,214 @@
+//! How connections end: by a close frame, by a last response, without a word, and all of them in a graceful stop.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::close::CloseCode;
+use crate::hub::prepared::Form;
+use crate::hub::{Delivery, Outgoing, ReaderKey};
+use crate::moment::Moment;
+use crate::protocol::frame;
+use crate::protocol::message;
+use crate::protocol::websocket::WebSocket;
+use crate::transport::connection::{Connection, Phase};
+use crate::transport::events::{ClientId, Event, Level};
+use crate::transport::shard::Shard;
+
+/// A graceful stop on its way.
+pub(crate) struct Drain {
+    pub end: Moment,
+    /// When the next connections are closed, and how many at a time.
+    pub next: Moment,
+    pub portion: usize,
+}
+
+impl Shard {
+    /// Sends a close frame behind everything that waits, what was published before included, and waits for the answer.
+    /// A socket that does not take the publications now gets the close frame without them: closing does not wait
+    /// for a reader. The client knows its position.
+    pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
+        self.catch_up_last(key);
+        let Some(connection) = self.live(key) else { return };
+        if matches!(connection.phase, Phase::Head(_)) {
+            return;
+        }
+        if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
+            return self.say_last(key, &bytes, code, &reason);
+        }
+        let mut bytes = Vec::new();
+        frame::close_frame(code, reason, &mut bytes);
+        let Some(websocket) = self.part(key, &bytes, code.get(), reason) else { return };
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            self.held += websocket.held_bytes();
+            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
+        }
+    }
+
+    /// Sends the last bytes of our side: a close frame that needs no answer, or an HTTP response.
+    pub fn say_last(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) {
+        drop(self.part(key, bytes, code, reason));
+    }
+
+    /// Says our last word, once. Gives back the receiving half of the protocol, for who waits for an answer.
+    fn part(&mut self, key: ReaderKey, bytes: &[u8], code: u16, reason: &str) -> Option<WebSocket> {
+        self.flush_replies(key);
+        let now = self.now;
+        let connection = self.live(key)?;
+        let (id, held) = (connection.id, connection.held_bytes());
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: false, answer: None });
+        connection.unread = Vec::new();
+        connection.extra = None;
+        connection.keepalive.last_said(now);
+        let mut sent = 0;
+        if connection.deliver(Outgoing::Own(bytes), now, &mut sent) == Delivery::Refused {
+            connection.block(now).push(bytes::Bytes::copy_from_slice(bytes));
+        }
+        connection.wake();
+        let known = std::mem::take(&mut connection.known);
+        self.held = self.held.saturating_sub(held);
+        self.counters.bytes_sent.add(sent);
+        self.hub.leave(key);
+        self.tell_closed(id, known, code, reason);
+        self.schedule(key);
+        match phase {
+            Phase::Open(protocol) | Phase::Asked(protocol) => Some(protocol.websocket),
+            Phase::Head(_) | Phase::Closing { .. } => None,
+        }
+    }
+
+    /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
+    pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
+        let Some(connection) = self.connections.try_remove(key as usize) else { return };
+        self.held = self.held.saturating_sub(connection.held_bytes());
+        self.hub.leave(key);
+        connection.wake();
+        self.counters.connections.sub(1);
+        if matches!(connection.phase, Phase::Head(_)) {
+            self.counters.refused.add(1);
+        }
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.tell_closed(connection.id, connection.known, code, reason);
+    }
+
+    fn tell_closed(&self, client: ClientId, known: bool, code: u16, reason: &str) {
+        self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(&client);
+        if known {
+            self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
+        }
+    }
+
+    // ---- panics ----
+
+    /// Acts for one connection. A panic ends that connection alone, and gives `None`.
+    pub fn guarded<T>(&mut self, key: ReaderKey, act: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| act(self))).ok();
+        if done.is_none() {
+            self.panicked(key);
+        }
+        done
+    }
+
+    /// Ends a connection whose handling panicked. What it was about is half done; everything else of the shard is kept
+    /// so that it goes on from wherever it was interrupted.
+    pub fn panicked(&mut self, key: ReaderKey) {
+        self.counters.panics.add(1);
+        self.log(Level::Error, "a connection panicked and was closed".into());
+        self.replies.clear();
+        let spoken = |phase: &Phase| matches!(phase, Phase::Open(_) | Phase::Asked(_));
+        let closed = self.live(key).is_some_and(|connection| spoken(&connection.phase))
+            && catch_unwind(AssertUnwindSafe(|| {
+                // It does not catch up before: serving it may be what panicked.
+                self.hub.leave(key);
+                self.close(key, CloseCode::INTERNAL, "internal error");
+            }))
+            .is_ok();
+        if !closed {
+            self.finish(key, CloseCode::INTERNAL.get(), "internal error");
+        }
+        self.mailbox.wake();
+    }
+
+    // ---- stopping ----
+
+    /// Begins the graceful stop: everyone is asked to come back later, and the connections are closed in portions.
+    pub fn begin_drain(&mut self, within: Duration) {
+        let end = self.now + within;
+        if let Some(drain) = &mut self.drain {
+            *drain = Drain { end: drain.end.min(end), next: self.now, portion: usize::MAX };
+            return;
+        }
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+        // Half of the time for the paced closes, the rest for what they leave to be written.
+        let steps = (within.as_millis() / 2 / DRAIN_STEP.as_millis()).max(1) as usize;
+        self.drain = Some(Drain { end, next: self.now, portion: keys.len().div_ceil(steps).max(1) });
+        let mut text = Vec::new();
+        message::reconnect(within.as_millis() as u64, &mut text);
+        let mut bytes = Vec::new();
+        self.hub.press().text(&text, Form::Plain, &mut bytes);
+        for key in keys {
+            self.guarded(key, |shard| shard.announce_drain(key, &bytes));
+        }
+    }
+
+    fn announce_drain(&mut self, key: ReaderKey, reconnect: &[u8]) {
+        match self.live(key).map(|connection| &connection.phase) {
+            Some(Phase::Open(protocol)) if !protocol.is_route => self.send(key, reconnect),
+            Some(Phase::Head(_)) => self.finish(key, ABNORMAL, "the server stops"),
+            Some(Phase::Open(_) | Phase::Asked(_) | Phase::Closing { .. }) | None => {}
+        }
+    }
+
+    /// Closes a portion; `true` when no connection is left or the time is over.
+    pub fn drain_some(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        if self.connections.is_empty() || self.now >= drain.end {
+            let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as ReaderKey).collect();
+            for key in keys {
+                self.guarded(key, |shard| shard.finish(key, CloseCode::RESTART.get(), "the server stops"));
+            }
+            return true;
+        }
+        if self.now < drain.next {
+            return false;
+        }
+        drain.next = self.now + DRAIN_STEP;
+        let portion = drain.portion;
+        let ready = |connection: &Connection| {
+            matches!(connection.phase, Phase::Open(_) | Phase::Asked(_)) && connection.outbox.is_none()
+        };
+        let keys: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| ready(connection))
+            .map(|(key, _)| key as ReaderKey)
+            .take(portion)
+            .collect();
+        for key in keys {
+            self.guarded(key, |shard| shard.send_away(key));
+        }
+        false
+    }
+
+    /// Closes a connection that has got all that was published to it. One whose socket takes no more has another turn
+    /// when it does.
+    fn send_away(&mut self, key: ReaderKey) {
+        self.catch_up(key);
+        if self.live(key).is_some_and(|connection| connection.outbox.is_none()) {
+            self.close(key, CloseCode::RESTART, "the server restarts");
+        }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+}
+
+/// What the application is told when there was no close frame (RFC 6455 §7.4.1: never on the wire).
+pub(crate) const ABNORMAL: u16 = 1006;
+
+const DRAIN_STEP: Duration = Duration::from_millis(20);

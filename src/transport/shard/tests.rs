@@ -1,0 +1,165 @@
+//! A shard with real sockets, whose turns and whose time the test makes.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::broker::memory::MemoryBroker;
+use crate::channel::ChannelName;
+use crate::hub::Subscribed;
+use crate::protocol::handshake::Origins;
+use crate::transport::io::Socket;
+
+struct Nobody;
+
+impl Inbox for Nobody {
+    fn push(&self, _: Event) {}
+
+    fn has_room(&self) -> bool {
+        true
+    }
+}
+
+/// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
+fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    let config = json!({
+        "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
+        "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
+        "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
+        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9, "max_message": 65536,
+        "max_subscriptions": 9, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
+    });
+    let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
+    let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
+    let rules = Arc::new(Rules::default());
+    let shared = Arc::new(Shared {
+        deadlines: Deadlines::from(&config),
+        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules))),
+        rules,
+        routes: Vec::new(),
+        pages: HashMap::new(),
+        policy: policy(),
+        route_policy: policy(),
+        tls: None,
+        clock: Clock::new(),
+        inbox: Arc::new(Nobody),
+        mailboxes: vec![Arc::default()],
+        counters: vec![Arc::default()],
+        loads: vec![AtomicUsize::new(0)],
+        draining: AtomicBool::new(false),
+        salt: 0,
+        clients: Mutex::default(),
+        config,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new()
+        .block_on(&runtime, async { test(&Rc::new(RefCell::new(Shard::new(0, shared)))) });
+}
+
+/// A client that was greeted, its key and its end of the stream.
+fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    theirs.set_nonblocking(true).expect("a socket");
+    let mut shard = cell.borrow_mut();
+    let (key, now) = (shard.connections.vacant_key() as ReaderKey, shard.now);
+    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), now);
+    let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    shard.receive(key, &mut request);
+    drop(shard);
+    assert!(arrived(&theirs).starts_with(b"HTTP/1.1 101 "));
+    (key, theirs)
+}
+
+/// What a client has been sent since it last looked.
+fn arrived(mut stream: &UnixStream) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 16];
+    let count = stream.read(&mut bytes).unwrap_or(0);
+    bytes.truncate(count);
+    bytes
+}
+
+#[test]
+fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
+    with_shard(|cell| {
+        let (_, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let began = shard.now;
+        let mut heard = Vec::new();
+        for second in 1..=130 {
+            shard.now = began + Duration::from_secs(second);
+            shard.look_at_deadlines();
+            let bytes = arrived(&client);
+            if !bytes.is_empty() {
+                heard.push((second, bytes[0]));
+            }
+        }
+        // A ping after the interval and a close frame after another one, each at the first look behind it.
+        assert_eq!(heard, [(61, 0x89), (122, 0x88)]);
+    });
+}
+
+#[test]
+fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
+    struct Faulty<'a, 'b>(&'a mut Sockets<'b>, ReaderKey);
+    impl Outbound for Faulty<'_, '_> {
+        fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+            assert_ne!(reader, self.1, "the bug of this test");
+            self.0.deliver(reader, bytes)
+        }
+
+        fn overrun(&mut self, _: ReaderKey, _: &str) {}
+    }
+    with_shard(|cell| {
+        let clients = [(); 3].map(|()| connect(cell));
+        let mut shard = cell.borrow_mut();
+        let channel = ChannelName::new("a").expect("legal");
+        for &(key, _) in &clients {
+            assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
+        }
+        shard.shared.broker.append(&channel, b"1", None, shard.now);
+        shard.hub.moved(0);
+        let broken = clients[1].0;
+        shard.with_sockets(|hub, now, time, sockets| hub.flush(now, time, &mut Faulty(sockets, broken)));
+        shard.flush();
+        assert_eq!(shard.counters.panics.load(), 1);
+        let heard = clients.map(|(_, client)| arrived(&client));
+        assert_eq!(heard[1][2..4], 1011_u16.to_be_bytes());
+        for heard in [&heard[0], &heard[2]] {
+            assert!(String::from_utf8_lossy(heard).contains("batched_updates"), "{heard:?}");
+        }
+    });
+}
+
+#[test]
+fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
+    with_shard(|cell| {
+        let clients = [(); 4].map(|()| connect(cell));
+        let mut shard = cell.borrow_mut();
+        // A text of 125 bytes, and 2 of them.
+        let begun = *b"\x81\xfd\0\0\0\0ab";
+        for &(key, _) in &clients {
+            shard.receive(key, &mut begun.clone());
+        }
+        let each = shard.held / clients.len();
+        assert!(each > 0);
+        shard.finish(clients[0].0, ABNORMAL, "");
+        assert_eq!(shard.held, each * 3);
+        shard.guarded(clients[1].0, |_| panic!("the bug of this test"));
+        shard.close(clients[2].0, CloseCode::NORMAL, "");
+        assert_eq!(shard.held, each * 3, "their answers are waited for, in the middle of a message");
+        let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
+        for &(key, _) in &clients[1..3] {
+            shard.receive(key, &mut rest.clone());
+        }
+        assert_eq!(shard.held, each);
+        shard.receive(clients[3].0, &mut rest.clone());
+        assert_eq!(shard.held, 0);
+        assert!(shard.live(clients[3].0).is_none());
+    });
+}
