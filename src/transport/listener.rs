@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt as _;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -65,10 +66,8 @@ impl Listener {
     }
 
     fn bind_unix(path: &str, backlog: i32) -> io::Result<Self> {
-        // A socket file that nobody listens on any more is left over from a process that was killed.
-        if std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-        {
+        let address = SockAddr::unix(path)?;
+        if is_left_over(path, &address)? {
             std::fs::remove_file(path)?;
         }
         let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -92,7 +91,7 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?),
             Self::Unix(listener, path) => {
-                Accepting::Unix(tokio::net::UnixListener::from_std(listener)?, SocketFile(path))
+                Accepting::Unix(SocketFile(path), tokio::net::UnixListener::from_std(listener)?)
             }
         })
     }
@@ -101,14 +100,15 @@ impl Listener {
 /// A listener that belongs to a runtime.
 enum Accepting {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "held for its Drop")] SocketFile),
+    /// Dropped in this order: a name that outlived its listener would be taken over by a successor, and removed by us.
+    Unix(#[expect(dead_code, reason = "held for its Drop")] SocketFile, tokio::net::UnixListener),
 }
 
 impl Accepting {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Tcp(stream)),
-            Self::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(_, listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
         }
     }
 }
@@ -129,6 +129,26 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(ErrorKind::AddrNotAvailable, format!("{host} has no address")))
+}
+
+/// Whether a path is a socket on which nobody listens any more, left over from a process that was killed.
+///
+/// # Errors
+/// When something else has that name: it is not ours to remove.
+fn is_left_over(path: &str, address: &SockAddr) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => {
+            let text = "what has this name is not a socket; remove it, or listen on another path";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+        }
+        // That there is none is what we hope for; of all else `bind` complains.
+        Err(_) => return Ok(false),
+    }
+    let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Where somebody listens whose backlog is full, a blocking socket would wait.
+    probe.set_nonblocking(true)?;
+    Ok(probe.connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
 }
 
 /// Accepts connections and hands each to the least-loaded shard. Ends when the server drains.

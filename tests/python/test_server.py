@@ -1,8 +1,15 @@
 """A server with the real core, on sockets."""
 
 import asyncio
+import contextlib
+import errno
 import gc
+import logging
+import os
+import re
+import socket
 import threading
+import time
 import urllib.request
 import weakref
 
@@ -273,9 +280,47 @@ def test_a_server_that_was_not_started(app):
 
 @on_loops
 async def test_unix_sockets(app, tmp_path):
-    path = str(tmp_path / "umbel.sock")
-    async with app.serve(unix_socket=path) as server:
+    path = tmp_path / "umbel.sock"
+    async with app.serve(unix_socket=str(path)) as server:
         assert server.addresses == (f"unix:{path}",)
+        with pytest.raises(OSError, match="in use"):
+            async with Umbel().serve(unix_socket=str(path)):
+                pass
+    assert not path.exists()
+
+
+async def test_a_unix_socket_that_a_killed_process_has_left_is_taken_over(app, tmp_path):
+    path = str(tmp_path / "umbel.sock")
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(path)
+    async with app.serve(unix_socket=path):
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.close()
+
+
+async def test_a_file_in_the_place_of_a_unix_socket_is_left_alone(app, tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("precious")
+    with pytest.raises(OSError, match=f"{path}.*not a socket.*another path"):
+        async with app.serve(unix_socket=str(path)):
+            pass
+    assert path.read_text() == "precious"
+
+
+async def test_a_unix_socket_whose_owner_accepts_nothing_is_in_use_and_not_waited_for(app, tmp_path):
+    path = str(tmp_path / "umbel.sock")
+    with contextlib.ExitStack() as sockets:
+        owner = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        owner.bind(path)
+        owner.listen(0)
+        full = False
+        while not full:
+            waiting = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            full = waiting.connect_ex(path) == errno.EAGAIN
+        with pytest.raises(OSError, match="in use"):
+            async with app.serve(unix_socket=path):
+                pass
 
 
 @on_loops
