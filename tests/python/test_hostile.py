@@ -617,7 +617,7 @@ def test_running_out_of_descriptors_is_survived() -> None:  # I1
     with running(served()) as server, Canary(server.address) as canary:
         soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (server.descriptors() + 4, hard))
-        crowd = [Peer(server.address) for _ in range(50)]
+        crowd = [Peer(server.address) for _ in range(30)]
         canary.wait_beats(20)
         began, cpu = time.monotonic(), server.cpu_seconds()
         canary.latencies.clear()
@@ -656,3 +656,26 @@ def test_a_server_after_all_this_still_serves(server: Server) -> None:
         canary.wait_beats(50)
     assert "panicked" not in server.output
     assert "Traceback" not in server.output
+        newcomer = crowd.pop()
+        newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert newcomer.response().status == 503, "who waits is told, one after the other"
+        newcomer.socket.close()
+def test_who_comes_when_descriptors_are_free_again_is_not_refused() -> None:  # I1
+    with running(served()) as server:
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        limit = server.descriptors() + 3
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        crowd = []  # takes the last descriptors, and then nobody waits
+
+        def full() -> bool:
+            if server.descriptors() < limit:
+                crowd.append(Peer(server.address))
+            return server.descriptors() >= limit
+
+        wait_until(full, "no descriptor is left")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert http_status(server.address, "/healthz") == 200
+        for peer in crowd:
+            peer.socket.close()
+
+

@@ -323,6 +323,35 @@ async def test_a_unix_socket_whose_owner_accepts_nothing_is_in_use_and_not_waite
                 pass
 
 
+def listener(server):
+    """The listening socket of a server of this process."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            candidate = socket.socket(fileno=os.dup(int(name)))
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and server.url.endswith(
+                f":{candidate.getsockname()[1]}"
+            ):
+                return candidate
+            candidate.close()
+    raise AssertionError(f"nobody listens at {server.url}")
+
+
+async def test_a_listener_that_fails_is_tried_again_without_haste(app, caplog):
+    async with app.serve(port=0) as server:
+        with listener(server) as broken:
+            broken.shutdown(socket.SHUT_RDWR)
+            cpu = time.process_time()
+            await asyncio.sleep(1)
+            assert time.process_time() - cpu < 0.3
+            assert caplog.text.count("can't accept connections") == 1
+            broken.listen()
+            reader, writer = await asyncio.open_connection(*broken.getsockname())
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            async with asyncio.timeout(3):
+                assert (await reader.read()).endswith(b"ok\n")
+            writer.close()
+
+
 @on_loops
 async def test_cancelling_the_block_stops_the_server(app):
     started = asyncio.Event()
