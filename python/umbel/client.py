@@ -9,6 +9,7 @@ from orjson import dumps, loads
 
 from ._core import Handshake, Position
 from .auth import ANONYMOUS, Identity, Request
+from .printable import printable
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
@@ -124,7 +125,7 @@ class Client:
         return self._dispatcher.core.unsubscribe(self._key, channel, reason)
 
     def __repr__(self) -> str:
-        return f"<Client {self.id} {self.identity.subject or 'anonymous'}>"
+        return f"<Client {self.id} {printable(self.identity.subject) or 'anonymous'}>"
 
 
 @final
@@ -166,4 +167,4 @@ class Message:
         return None if self._request is None else loads(self._request)
 
     def __repr__(self) -> str:
-        return f"<Message {self.type} {self.body!r}>"
+        return f"<Message {printable(self.type)}>"  # not the body: logs show this, and it may hold secrets

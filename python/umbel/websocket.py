@@ -10,6 +10,7 @@ from typing import Final, final
 from ._core import HIGH_WATER, Core, Handshake
 from .auth import ANONYMOUS, Identity, Request
 from .exceptions import ConnectionClosed
+from .printable import printable
 
 
 @final
@@ -183,7 +184,7 @@ class WebSocket:
         wake(self._ended)
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self.request.path} from {self.request.peer}>"
+        return f"<WebSocket {printable(self.request.path)} from {self.request.peer}>"
 
 
 def wake(future: asyncio.Future[None] | None) -> None:

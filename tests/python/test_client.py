@@ -75,6 +75,6 @@ def test_messages():
     assert Message("t", None, b"{}").id is None
     assert Message("t", b"7", b"{}").id == 7
     assert Message("t", None, b"{}").data is None
-    assert repr(Message("t", None, b"{}")) == "<Message t {}>"
+    assert repr(Message("t", None, b'{"data":"secret"}')) == "<Message t>"
     with pytest.raises(ValueError):
         Message("t", None, b"{")

@@ -353,6 +353,43 @@ async def test_a_listener_that_fails_is_tried_again_without_haste(app, caplog):
 
 
 @on_loops
+async def test_a_line_of_the_log_is_one_line_and_holds_no_secret(app, caplog):
+    app.authenticate(lambda request: request.query["name"])
+
+    @app.on("fail")
+    async def fail(client, message):
+        raise LookupError("of the application")
+
+    @app.on("hang")
+    async def hang(client, message):
+        await asyncio.sleep(60)
+
+    @app.websocket("/{name}")
+    async def talk(websocket, name):
+        logging.getLogger("application").error("%r %r", websocket, websocket.request.headers)
+
+    name = "eve%0D%0A%1B[31m2026-11-24%20ERROR%20forged" + "%F0%9F%98%80" * 200
+    headers = {"Authorization": "Bearer t0ken", "Cookie": "session=t0ken"}
+    async with app.serve(port=0, handler_timeout=0.1) as server:
+        path = f"/ws?name={name}&token=t0ken"
+        async with wire(server, path, additional_headers=headers) as client:
+            await client.say("fail", id=1, data="t0ken\r\n")
+            await client.hear("error")
+            await client.say("hang", id=2, data="t0ken\r\n")
+            await client.hear("error")
+        mirrored = "%E2%80%AE" * 50 + "x" * 1000
+        url = server.url.replace("http", "ws") + f"/{mirrored}?name=x&token=t0ken"
+        async with connect(url, proxy=None, additional_headers=headers) as connection:
+            await connection.wait_closed()
+    lines = [record.getMessage() for record in caplog.records if record.name in ("umbel", "application")]
+    assert {"fail", "hang", "WebSocket"} <= set(re.findall("fail|hang|WebSocket", " ".join(lines)))
+    for line in lines:
+        assert line.isprintable()
+        assert len(line.encode()) <= 1024
+        assert "t0ken" not in line
+
+
+@on_loops
 async def test_cancelling_the_block_stops_the_server(app):
     started = asyncio.Event()
 
