@@ -294,7 +294,7 @@ class Umbel:
             content_type: by default what the file's name says, ``text/html`` for text.
 
         Raises:
-            ConfigurationError: if the path is taken.
+            ConfigurationError: if the path is taken, or the content type can't stand in a header.
             OSError: if the file can't be read.
         """
         self._declare()
@@ -305,6 +305,8 @@ class Umbel:
             file = Path(body)
             kind, data = mimetypes.guess_type(file.name)[0] or "application/octet-stream", file.read_bytes()
             kind += "; charset=utf-8" if kind.startswith("text/") else ""
+        if content_type is not None and not (content_type.isascii() and content_type.isprintable()):
+            raise ConfigurationError(f"content type {content_type!r} must be printable ASCII")
         else:
             kind, data = "application/octet-stream", bytes(body)
         self._routes.pages[path] = content_type or kind, data

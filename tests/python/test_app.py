@@ -218,6 +218,13 @@ def test_pages(app, tmp_path):
         app.page("/e", Path("/does/not/exist"))
 
 
+@pytest.mark.parametrize("content_type", ["text/html\r\nSet-Cookie: a=b", "text/html\n", "a\0", "täxt/html"])
+def test_a_content_type_that_would_break_the_header_is_refused_when_it_is_declared(app, content_type):
+    with pytest.raises(ValueError, match="content type"):
+        app.page("/a", b"x", content_type)
+    assert app._routes.pages == {}
+
+
 class Hostile:
     def __str__(self):
         raise RuntimeError
