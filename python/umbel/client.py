@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
-from orjson import dumps, loads
+from orjson import Fragment, dumps, loads
 
 from ._core import Handshake, Position
 from .auth import ANONYMOUS, Identity, Request
@@ -79,7 +79,8 @@ class Client:
         """Send data to this client alone, in order and in batches, through its private channel.
 
         Args:
-            data: what ``orjson.dumps`` accepts; ``orjson.Fragment`` passes ready-made JSON through.
+            data: what ``orjson.dumps`` accepts; ``orjson.Fragment`` passes ready-made JSON through, and is
+                checked where it is all of the data.
             key: a client that is behind may get only the newest of several with the same key.
 
         Returns:
@@ -87,8 +88,12 @@ class Client:
 
         Raises:
             TypeError: if data are not JSON serialisable.
+            ValueError: if the data have more than 16 MiB, or are a fragment that is not JSON.
         """
-        return self._dispatcher.core.send(self._key, dumps(data), key)
+        text = dumps(data)
+        if type(data) is Fragment:
+            loads(text)
+        return self._dispatcher.core.send(self._key, text, key)
 
     def close(self, code: int = 1000, reason: str = "") -> bool:
         """Close the connection, after what was sent before.
