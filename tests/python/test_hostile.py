@@ -61,6 +61,13 @@ def strict() -> Iterator[Server]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def paced() -> Iterator[Server]:
+    """A server that takes 100 messages per second from a client."""
+    with running(served(max_messages_per_second=100)) as process:
+        yield process
+
+
 def connect(server: Server, path: str = "/echo", *, deflate: bool = False, early: bytes = b"") -> Peer:
     """Return a peer that has shaken hands; on /ws it has read connection_established."""
     peer = Peer(server.address)
@@ -558,7 +565,7 @@ def test_plain_and_compressed_readers_of_one_channel_get_the_same(server: Server
         assert plain.read_json("batched_updates")["updates"][0]["data"] == text
 
 
-# ------------------------------------------------------------------------------------------ F: slow readers
+# --------------------------------------------------------------------------------- F: slow readers and floods
 
 
 def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:  # F1 F3
@@ -584,6 +591,33 @@ def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:  
         assert ledger.first_difference() is None
         assert ledger.lost("healthy", "feed") == 0
         assert 0 < ledger.lost("slow", "feed") < count
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        frame(TEXT, b'{"type":"heartbeat"}'),
+        frame(TEXT, b'{"type":"subscribe_updates","channel":"a"}'),
+        frame(TEXT, b'{"type":"take_time"}'),
+        frame(PING),
+    ],
+    ids=["heartbeat", "subscribe", "application", "ping"],
+)
+def test_a_client_that_floods_is_closed_with_4429_and_an_eager_one_is_not(
+    paced: Server, message: bytes
+) -> None:  # F5 F7
+    with connect(paced, "/ws") as eager, connect(paced, "/ws") as flooding:
+        eager.send(message * 400 + frame(PING, b"done"))
+        while (received := eager.read_frame()).payload != b"done":
+            assert received.opcode != CLOSE
+        flooding.send(message * 2000)
+        flooding.expect_close(4429)
+
+
+def test_a_websocket_path_is_not_held_to_the_pace_of_the_protocol() -> None:  # F7
+    with running(served(max_messages_per_second=1)) as server, connect(server) as peer:
+        peer.send(frame(TEXT, b"again") * 100)
+        assert [peer.read_message() for _ in range(100)] == [b"again"] * 100
 
 
 def test_a_reader_that_wakes_in_time_misses_nothing(server: Server) -> None:  # F3
@@ -628,10 +662,33 @@ def test_running_out_of_descriptors_is_survived() -> None:  # I1
         assert used < 0.1 + beats * 0.002, f"{used:.2f} s of CPU in a second: the accept loop spins"
         said = [line for line in server.lines if "descriptor" in line.lower()]
         assert len(said) in (1, 2), f"one line in ten seconds should say so:\n{server.output}"
+        newcomer = crowd.pop()
+        newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert newcomer.response().status == 503, "who waits is told, one after the other"
+        newcomer.socket.close()
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
         wait_until(
-            lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 3
+            lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 1
         )
+        for peer in crowd:
+            peer.socket.close()
+
+
+def test_who_comes_when_descriptors_are_free_again_is_not_refused() -> None:  # I1
+    with running(served()) as server:
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        limit = server.descriptors() + 3
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        crowd = []  # takes the last descriptors, and then nobody waits
+
+        def full() -> bool:
+            if server.descriptors() < limit:
+                crowd.append(Peer(server.address))
+            return server.descriptors() >= limit
+
+        wait_until(full, "no descriptor is left")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert http_status(server.address, "/healthz") == 200
         for peer in crowd:
             peer.socket.close()
 
@@ -656,26 +713,3 @@ def test_a_server_after_all_this_still_serves(server: Server) -> None:
         canary.wait_beats(50)
     assert "panicked" not in server.output
     assert "Traceback" not in server.output
-        newcomer = crowd.pop()
-        newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert newcomer.response().status == 503, "who waits is told, one after the other"
-        newcomer.socket.close()
-def test_who_comes_when_descriptors_are_free_again_is_not_refused() -> None:  # I1
-    with running(served()) as server:
-        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-        limit = server.descriptors() + 3
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
-        crowd = []  # takes the last descriptors, and then nobody waits
-
-        def full() -> bool:
-            if server.descriptors() < limit:
-                crowd.append(Peer(server.address))
-            return server.descriptors() >= limit
-
-        wait_until(full, "no descriptor is left")
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
-        assert http_status(server.address, "/healthz") == 200
-        for peer in crowd:
-            peer.socket.close()
-
-
