@@ -63,7 +63,8 @@ class Settings:
             gets an ``error`` ``timeout`` and the function is cancelled. ``None`` for no limit. Streams have
             none.
         max_running: functions that run for one client at a time; above that, reading from this client stops.
-        max_runs: unfinished runs that one client may have; above that, it gets an ``error`` ``too_many``.
+        max_runs: unfinished runs that one client may have; above that, it gets an ``error``
+            ``limit_exceeded``.
     """
 
     host: str = "127.0.0.1"
@@ -84,8 +85,8 @@ class Settings:
     max_connections: int = 20_000
     max_message: int = 1 << 20
     max_subscriptions: int = 128
-    max_held_bytes: int = 256 << 20
     max_messages_per_second: int = 10_000
+    max_held_bytes: int = 256 << 20
     handshake_timeout: float = 10.0
     message_timeout: float = 60.0
     write_timeout: float = 30.0
@@ -151,8 +152,8 @@ class Options(TypedDict, total=False):
     max_connections: int
     max_message: int
     max_subscriptions: int
-    max_held_bytes: int
     max_messages_per_second: int
+    max_held_bytes: int
     handshake_timeout: float
     message_timeout: float
     write_timeout: float

@@ -111,7 +111,7 @@ class WebSocket:
     async def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send one message: text for ``str``, else binary.
 
-        Returns at once while the connection keeps up. When more than 256 KiB wait for the socket, it waits
+        Returns at once while the connection keeps up. When more than 64 KiB wait for the socket, it waits
         until most of that is gone, so that a loop around ``send`` runs no faster than the other end reads.
         Messages of concurrent calls keep the order of the calls.
 

@@ -329,6 +329,30 @@ def test_an_unfinished_message_holds_its_bytes_and_no_more(server: Server) -> No
         assert server.peak() - before < count * 1.25 + 64 * KIB + NOISE
 
 
+def test_who_holds_more_than_a_shard_may_is_closed_and_the_others_stay() -> None:  # B15
+    small = served(shards=1, max_held_bytes=64 * KIB)
+    with running(small) as server, connect(server) as modest, connect(server) as greedy:
+        modest.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
+        assert_alive(modest)
+        greedy.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
+        greedy.expect_close(1013)
+        modest.send_frame(CONTINUATION)
+        assert len(modest.read_message()) == 40 * KIB
+
+
+def test_a_million_empty_fragments_do_not_slow_a_healthy_client(server: Server) -> None:  # B16
+    with Canary(server.address) as canary, connect(server) as peer:
+        canary.wait_beats(20)
+        calm = canary.quantile(0.5)
+        canary.latencies.clear()
+        peer.send_frame(TEXT, b"", fin=False)
+        for _ in range(100):
+            peer.send(frame(CONTINUATION, fin=False) * 10_000)
+        assert_alive(peer)
+        canary.wait_beats(5)
+        assert canary.quantile(0.5) < 10 * calm + 0.05
+
+
 def test_a_ping_flood_that_reads_nothing_is_stopped_and_closed(strict: Server) -> None:  # B17
     with Canary(strict.address) as canary:
         strict.forget_peak()
