@@ -488,6 +488,16 @@ def test_an_id_that_is_no_id_is_not_sent_back(server: Server) -> None:  # B24
         assert answer.get("id") is None
 
 
+def test_a_client_that_is_wrong_all_the_time_is_closed(server: Server) -> None:  # B24
+    with connect(server, "/ws") as peer:
+        for _ in range(20):
+            peer.send_frame(TEXT, b"{")
+            assert peer.read_json()["code"] == "bad_message"
+        assert_alive(peer)
+        peer.send_frame(TEXT, b"{")
+        peer.expect_close(1008)
+
+
 def test_binary_is_refused_on_the_text_protocol(server: Server) -> None:  # B25
     with connect(server, "/ws") as peer:
         peer.send_frame(BINARY, b"{}")
@@ -589,6 +599,45 @@ def test_plain_and_compressed_readers_of_one_channel_get_the_same(server: Server
         assert plain.read_json("batched_updates")["updates"][0]["data"] == text
 
 
+def test_what_the_server_says_for_itself_is_never_compressed(server: Server) -> None:  # C9
+    long = "n" * 250  # what holds it is longer than what is worth compressing
+    with Peer(server.address) as peer:
+        peer.upgrade("/ws", headers=DEFLATE)
+        frames = [peer.read_frame()]
+        for message in (
+            {"type": "subscribe_updates", "channel": long},
+            {"type": "take_time", "id": 1, "data": long * 10},
+            {"type": "heartbeat", "id": "h" * 100},
+            {"type": "unsubscribe_updates", "channel": long},
+            {"type": "unsubscribe_updates", "channel": long},
+            {"type": "publish", "channel": long, "data": long},
+        ):
+            peer.send_json(message)
+            frames.append(peer.read_frame())
+    kinds = [json.loads(received.payload)["type"] for received in frames if received.rsv == 0]
+    assert kinds == [
+        "connection_established",
+        "subscription_established",
+        "take_time_result",
+        "heartbeat_ack",
+        "subscription_ended",
+        "error",
+        "published",
+    ]
+
+
+def test_memory_for_large_compressed_messages_is_given_back(server: Server) -> None:  # C1 C7
+    message = deflated(json.dumps({"type": "heartbeat", "pad": "x" * MIB}).encode())
+    with contextlib.ExitStack() as open_peers:
+        peers = [open_peers.enter_context(connect(server, "/ws", deflate=True)) for _ in range(200)]
+        before = server.resident()
+        for peer in peers:
+            peer.send_frame(TEXT, message, rsv=4)
+        for peer in peers:
+            peer.read_json("heartbeat_ack")
+        assert server.resident() - before < 200 * 4 * KIB + 4 * MIB
+
+
 # --------------------------------------------------------------------------------- F: slow readers and floods
 
 
@@ -617,6 +666,68 @@ def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:  
         assert 0 < ledger.lost("slow", "feed") < count
 
 
+def test_a_reader_that_falls_behind_in_a_strict_channel_is_closed_with_4413(server: Server) -> None:  # F1
+    channel = "strict:feed"
+    with (
+        Subscriber(server.address, [channel], name="slow", receive_buffer=4 * KIB) as slow,
+        Subscriber(server.address, [channel], name="healthy") as healthy,
+    ):
+        for number in range(3000):  # far more than the log's 1000 entries and what the kernel holds
+            last = healthy.publish(channel, [number, "x" * 2 * KIB])
+        healthy.read_until(channel, last)
+        slow.expect_close(4413)
+
+
+def test_many_slow_readers_cost_little_and_harm_nobody(server: Server) -> None:  # F2
+    with contextlib.ExitStack() as open_peers:
+        for _ in range(300):
+            slow = open_peers.enter_context(Peer(server.address, receive_buffer=2 * KIB))
+            slow.upgrade("/ws")
+            slow.send_json({"type": "subscribe_updates", "channel": "many"})
+            slow.read_json("subscription_established")
+        ledger = Ledger()
+        healthy = open_peers.enter_context(Subscriber(server.address, ["many"], ledger, "healthy"))
+        before = server.resident()
+        for number in range(1000):
+            last = healthy.publish("many", [number, "x" * 2 * KIB])
+        healthy.read_until("many", last)
+        assert ledger.first_difference() is None
+        assert ledger.lost("healthy", "many") == 0
+        log = 1000 * 3 * KIB
+        assert server.resident() - before < log + 300 * 32 * KIB + 4 * MIB
+
+
+def test_a_large_publication_exists_once_however_many_get_it(server: Server) -> None:  # F10
+    with contextlib.ExitStack() as open_peers:
+        readers = [
+            open_peers.enter_context(Subscriber(server.address, ["large"], name=str(number)))
+            for number in range(200)
+        ]
+        publisher = open_peers.enter_context(Subscriber(server.address, []))
+        canary = open_peers.enter_context(Canary(server.address))
+        server.forget_peak()
+        before = server.resident()
+        publisher.publish("large", "x" * MIB)
+        canary.wait_beats(5)
+        for reader in readers:
+            reader.read_until("large", 1)
+        assert server.peak() - before < 16 * MIB
+
+
+def test_subscriptions_beyond_the_limit_are_errors() -> None:  # F5
+    with running(served(max_subscriptions=3)) as server, connect(server, "/ws") as peer:
+        for name in "abc":
+            peer.send_json({"type": "subscribe_updates", "channel": name})
+            peer.read_json("subscription_established")
+        peer.send_json({"type": "subscribe_updates", "channel": "d", "id": 4})
+        answer = peer.read_json()
+        assert (answer["type"], answer["code"], answer["id"]) == ("error", "limit_exceeded", 4)
+        peer.send_json({"type": "unsubscribe_updates", "channel": "a"})
+        peer.read_json("subscription_ended")
+        peer.send_json({"type": "subscribe_updates", "channel": "d"})
+        assert peer.read_json("subscription_established")["channel"] == "d"
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -642,6 +753,18 @@ def test_a_websocket_path_is_not_held_to_the_pace_of_the_protocol() -> None:  # 
     with running(served(max_messages_per_second=1)) as server, connect(server) as peer:
         peer.send(frame(TEXT, b"again") * 100)
         assert [peer.read_message() for _ in range(100)] == [b"again"] * 100
+
+
+def test_slow_handlers_of_one_client_stop_its_reading_and_nobody_elses(server: Server) -> None:  # F6
+    slow = json.dumps({"type": "take_time", "seconds": 2, "pad": "x" * KIB}).encode()
+    with connect(server, "/ws") as flooding, connect(server, "/ws") as other:
+        server.forget_peak()
+        before = server.resident()
+        taken = flooding.send_until_blocked(frame(TEXT, slow), most=64 * MIB)
+        assert taken < 64 * MIB, "the server should stop reading from a client whose handlers are slow"
+        other.send_json({"type": "take_time", "id": 1})
+        assert other.read_json("take_time_result")["id"] == 1
+        assert server.peak() - before < 8 * MIB
 
 
 def test_a_reader_that_wakes_in_time_misses_nothing(server: Server) -> None:  # F3

@@ -353,6 +353,23 @@ async def test_a_listener_that_fails_is_tried_again_without_haste(app, caplog):
 
 
 @on_loops
+async def test_a_close_that_may_not_be_sent_raises_and_the_client_stays(app):
+    @app.on("leave")
+    def leave(client, message):
+        for code in (1005, 1006, 2999, 5000):
+            with pytest.raises(ValueError, match=f"{code} is no close code"):
+                client.close(code)
+        for reason in ("x" * 200, "ä" * 62):
+            with pytest.raises(ValueError, match=f"{len(reason.encode())} bytes"):
+                client.close(1000, reason)
+        return "still here"
+
+    async with app.serve(port=0) as server, wire(server) as client:
+        await client.say("leave", id=1)
+        assert (await client.hear("leave_result"))["data"] == "still here"
+
+
+@on_loops
 async def test_a_line_of_the_log_is_one_line_and_holds_no_secret(app, caplog):
     app.authenticate(lambda request: request.query["name"])
 
