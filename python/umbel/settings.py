@@ -47,9 +47,9 @@ class Settings:
         max_connections: connections at a time; more are told to try later. Each needs a file descriptor.
         max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
         max_subscriptions: channels that one client may be subscribed to at a time.
-        max_messages_per_second: messages and pings of one client, which may be ahead of that by five seconds;
-            more close with 4429. 0 for no limit. On websocket paths there is none: their function sets the
-            pace.
+        max_messages_per_second: messages and pings that one client may send in a second, and five times as
+            many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
+            function sets the pace.
         max_held_bytes: bytes of unfinished messages that each shard may hold for its clients together; the
             client whose message passes that is closed with 1013.
         handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
