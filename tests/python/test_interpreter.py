@@ -50,7 +50,7 @@ def test_what_blocks_python_does_not_block_the_core(server: Server, fault: str) 
         time.sleep(0.1)
         witness.send_json({"type": "take_time", "id": 1})
         canary.latencies.clear()
-        canary.wait_beats(50, 1.5)
+        canary.wait_beats(20, 1.5)
         pinger.send_frame(PING, b"core?")
         assert pinger.read_frame().opcode == PONG
         with Subscriber(server.address, ["meanwhile"], name="newcomer") as newcomer:
