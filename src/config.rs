@@ -43,7 +43,9 @@ pub struct Config {
     /// Longest message from a client, after inflation.
     pub max_message: usize,
     pub max_subscriptions: usize,
-    /// All memory held for unfinished messages and unread answers of all peers of one shard.
+    /// Messages and pings of one client of the Umbel protocol, in a second; 0 is no limit.
+    pub max_messages_per_second: u32,
+    /// Held for unfinished messages of all peers of one shard.
     pub max_held_bytes: usize,
     /// From accept to the end of authentication.
     #[serde(deserialize_with = "seconds")]

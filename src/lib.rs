@@ -35,6 +35,8 @@
 //! inbound events and never takes part in a delivery.
 //!
 //! `docs/architecture.md` follows a publication through the files, and says why.
+#![forbid(unsafe_code)]
+
 pub mod channel;
 pub mod close;
 pub mod config;

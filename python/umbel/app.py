@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Unpack, final
 
-from orjson import dumps
+from orjson import Fragment, dumps, loads
 
 from . import lifetime
 from ._core import Core, Position
@@ -92,7 +92,9 @@ class Umbel:
         Args:
             channel: its name, at most 255 bytes. A channel needs no creation.
             data: what ``orjson.dumps`` accepts, with its rules: NaN and infinities become ``null``.
-                Ready-made JSON goes through unchanged as ``orjson.Fragment``.
+                Ready-made JSON goes through unchanged as ``orjson.Fragment``. It is checked where it is all
+                of the data; inside other data nobody looks at it, and one that is not JSON makes the whole
+                batch unreadable for every subscriber.
             key: in a channel with ``mode="latest"`` a reader that is behind gets only the newest of each key.
 
         Returns:
@@ -100,10 +102,14 @@ class Umbel:
 
         Raises:
             TypeError: if data are not JSON serialisable; nothing is published.
-            ValueError: if the channel name is empty, too long or private to a client.
+            ValueError: if the channel name is empty, too long or private to a client, if the data have more
+                than 16 MiB, or if they are a fragment that is not JSON; nothing is published.
             RuntimeError: if the application is not being served.
         """
-        return self._publish(channel, dumps(data), key)
+        text = dumps(data)
+        if type(data) is Fragment:
+            loads(text)
+        return self._publish(channel, text, key)
 
     # Declarations
 
@@ -294,11 +300,13 @@ class Umbel:
             content_type: by default what the file's name says, ``text/html`` for text.
 
         Raises:
-            ConfigurationError: if the path is taken.
+            ConfigurationError: if the path is taken, or the content type can't stand in a header.
             OSError: if the file can't be read.
         """
         self._declare()
         self._routes.claim_path(path, self.settings.websocket_path)
+        if content_type is not None and not (content_type.isascii() and content_type.isprintable()):
+            raise ConfigurationError(f"content type {content_type!r} must be printable ASCII")
         if isinstance(body, str):
             kind, data = "text/html; charset=utf-8", body.encode()
         elif isinstance(body, PathLike):

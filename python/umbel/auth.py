@@ -10,6 +10,7 @@ from typing import Any, final
 from urllib.parse import parse_qsl
 
 from ._core import Handshake
+from .printable import printable
 
 
 @final
@@ -98,7 +99,8 @@ class Fields(Mapping[str, str]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"Fields({dict(self)!r})"
+        # Not the values: logs show this, and tokens and cookies are among them.
+        return f"<Fields {printable(', '.join(self))}>"
 
 
 @final
@@ -156,7 +158,7 @@ class Request:
         return token.strip() or None if scheme.lower() == "bearer" else None
 
     def __repr__(self) -> str:
-        return f"<Request {self.path} from {self.peer}>"
+        return f"<Request {printable(self.path)} from {self.peer}>"
 
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
-from orjson import dumps, loads
+from orjson import Fragment, dumps, loads
 
 from ._core import Handshake, Position
 from .auth import ANONYMOUS, Identity, Request
+from .printable import printable
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
@@ -78,7 +79,8 @@ class Client:
         """Send data to this client alone, in order and in batches, through its private channel.
 
         Args:
-            data: what ``orjson.dumps`` accepts; ``orjson.Fragment`` passes ready-made JSON through.
+            data: what ``orjson.dumps`` accepts; ``orjson.Fragment`` passes ready-made JSON through, and is
+                checked where it is all of the data.
             key: a client that is behind may get only the newest of several with the same key.
 
         Returns:
@@ -86,8 +88,12 @@ class Client:
 
         Raises:
             TypeError: if data are not JSON serialisable.
+            ValueError: if the data have more than 16 MiB, or are a fragment that is not JSON.
         """
-        return self._dispatcher.core.send(self._key, dumps(data), key)
+        text = dumps(data)
+        if type(data) is Fragment:
+            loads(text)
+        return self._dispatcher.core.send(self._key, text, key)
 
     def close(self, code: int = 1000, reason: str = "") -> bool:
         """Close the connection, after what was sent before.
@@ -124,7 +130,7 @@ class Client:
         return self._dispatcher.core.unsubscribe(self._key, channel, reason)
 
     def __repr__(self) -> str:
-        return f"<Client {self.id} {self.identity.subject or 'anonymous'}>"
+        return f"<Client {self.id} {printable(self.identity.subject) or 'anonymous'}>"
 
 
 @final
@@ -166,4 +172,4 @@ class Message:
         return None if self._request is None else loads(self._request)
 
     def __repr__(self) -> str:
-        return f"<Message {self.type} {self.body!r}>"
+        return f"<Message {printable(self.type)}>"  # not the body: logs show this, and it may hold secrets

@@ -105,7 +105,8 @@ class Dispatcher:
             try:
                 self._events[event[0]](*event[1:])  # type: ignore[index]
             except Exception:
-                logger.exception("an event was not handled: %r", event)
+                # Without the rest, which is what a client has sent.
+                logger.exception("an event was not handled; kind and client: %r", event[:2])
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that ends with the server at the latest."""

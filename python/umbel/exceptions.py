@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from .printable import printable
+
 
 class UmbelError(Exception):
     """The root of Umbel's own errors."""
@@ -33,7 +35,7 @@ class ConnectionClosed(UmbelError):  # noqa: N818 - as other libraries of the fi
     """
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
-        super().__init__(f"connection closed with code {code}" + (f": {reason}" if reason else ""))
+        super().__init__(f"connection closed with code {code}" + (f": {printable(reason)}" if reason else ""))
         self.code = code
         self.reason = reason
 

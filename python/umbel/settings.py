@@ -47,8 +47,11 @@ class Settings:
         max_connections: connections at a time; more are told to try later. Each needs a file descriptor.
         max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
         max_subscriptions: channels that one client may be subscribed to at a time.
-        max_held_bytes: bytes that may be held for all peers together in unfinished messages and unsent
-            output.
+        max_messages_per_second: messages and pings that one client may send in a second, and five times as
+            many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
+            function sets the pace.
+        max_held_bytes: bytes of unfinished messages that each shard may hold for its clients together; the
+            client whose message passes that is closed with 1013.
         handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.
@@ -60,7 +63,8 @@ class Settings:
             gets an ``error`` ``timeout`` and the function is cancelled. ``None`` for no limit. Streams have
             none.
         max_running: functions that run for one client at a time; above that, reading from this client stops.
-        max_runs: unfinished runs that one client may have; above that, it gets an ``error`` ``too_many``.
+        max_runs: unfinished runs that one client may have; above that, it gets an ``error``
+            ``limit_exceeded``.
     """
 
     host: str = "127.0.0.1"
@@ -81,6 +85,7 @@ class Settings:
     max_connections: int = 20_000
     max_message: int = 1 << 20
     max_subscriptions: int = 128
+    max_messages_per_second: int = 10_000
     max_held_bytes: int = 256 << 20
     handshake_timeout: float = 10.0
     message_timeout: float = 60.0
@@ -147,6 +152,7 @@ class Options(TypedDict, total=False):
     max_connections: int
     max_message: int
     max_subscriptions: int
+    max_messages_per_second: int
     max_held_bytes: int
     handshake_timeout: float
     message_timeout: float

@@ -10,6 +10,7 @@ from typing import Final, final
 from ._core import HIGH_WATER, Core, Handshake
 from .auth import ANONYMOUS, Identity, Request
 from .exceptions import ConnectionClosed
+from .printable import printable
 
 
 @final
@@ -110,7 +111,7 @@ class WebSocket:
     async def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send one message: text for ``str``, else binary.
 
-        Returns at once while the connection keeps up. When more than 256 KiB wait for the socket, it waits
+        Returns at once while the connection keeps up. When more than 64 KiB wait for the socket, it waits
         until most of that is gone, so that a loop around ``send`` runs no faster than the other end reads.
         Messages of concurrent calls keep the order of the calls.
 
@@ -183,7 +184,7 @@ class WebSocket:
         wake(self._ended)
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self.request.path} from {self.request.peer}>"
+        return f"<WebSocket {printable(self.request.path)} from {self.request.peer}>"
 
 
 def wake(future: asyncio.Future[None] | None) -> None:

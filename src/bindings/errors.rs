@@ -9,10 +9,11 @@ use crate::server::StartError;
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
         match error {
-            // With the number, so that Python makes the subclass that people catch.
-            StartError::Bind { ref source, .. } => {
-                PyOSError::new_err((source.raw_os_error().unwrap_or(0), error.to_string()))
-            }
+            // With the number or the kind, so that Python makes the subclass that people catch.
+            StartError::Bind { ref source, .. } => match source.raw_os_error() {
+                Some(number) => PyOSError::new_err((number, error.to_string())),
+                None => std::io::Error::new(source.kind(), error.to_string()).into(),
+            },
             StartError::Io(error) => error.into(),
             StartError::Twice => PyRuntimeError::new_err(error.to_string()),
             StartError::Config(_) | StartError::Tls(_) => PyValueError::new_err(error.to_string()),

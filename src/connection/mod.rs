@@ -2,3 +2,4 @@
 
 pub mod conduct;
 pub mod keepalive;
+pub mod pace;

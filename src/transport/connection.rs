@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::channel::ChannelName;
 use crate::connection::conduct::Conduct;
 use crate::connection::keepalive::Keepalive;
+use crate::connection::pace::Pace;
 use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
@@ -40,6 +41,7 @@ pub(crate) struct Connection {
     /// Input that could not be worked on, because an answer had to wait or the application had no room.
     pub unread: Vec<u8>,
     pub conduct: Conduct,
+    pub pace: Pace,
     /// Frames it may still begin, and when that was last topped up.
     pub frames: (u32, Moment),
     /// The application was told of it, and so has to be told of its end.
@@ -126,6 +128,7 @@ impl Connection {
             timer: Moment::default(),
             unread: Vec::new(),
             conduct: Conduct::default(),
+            pace: Pace::default(),
             frames: (FRAMES_BURST, accepted),
             known: false,
             paused: false,

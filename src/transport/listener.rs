@@ -1,10 +1,10 @@
 //! Listening sockets, and how accepted ones reach their shard.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,15 +65,13 @@ impl Listener {
     }
 
     fn bind_unix(path: &str, backlog: i32) -> io::Result<Self> {
-        // A socket file that nobody listens on any more is left over from a process that was killed.
-        if std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-        {
+        let address = SockAddr::unix(path)?;
+        if is_left_over(path, &address)? {
             std::fs::remove_file(path)?;
         }
         let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&SockAddr::unix(path)?)?;
+        socket.bind(&address)?;
         socket.listen(backlog)?;
         Ok(Self::Unix(socket.into(), path.to_owned()))
     }
@@ -92,7 +90,7 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?),
             Self::Unix(listener, path) => {
-                Accepting::Unix(tokio::net::UnixListener::from_std(listener)?, SocketFile(path))
+                Accepting::Unix(SocketFile(path), tokio::net::UnixListener::from_std(listener)?)
             }
         })
     }
@@ -101,15 +99,25 @@ impl Listener {
 /// A listener that belongs to a runtime.
 enum Accepting {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "held for its Drop")] SocketFile),
+    /// Dropped in this order: a name that outlived its listener would be taken over by a successor, and removed by us.
+    Unix(#[expect(dead_code, reason = "held for its Drop")] SocketFile, tokio::net::UnixListener),
 }
 
 impl Accepting {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         match self {
             Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Tcp(stream)),
-            Self::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(_, listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
         }
+    }
+
+    /// As `poll_accept`, without waiting; `None` when nobody waits.
+    async fn accept_nowait(&self) -> Option<io::Result<Stream>> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 }
 
@@ -121,6 +129,26 @@ impl Drop for SocketFile {
         // Whoever removed it before us did our work.
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Whether a path is a socket on which nobody listens any more, left over from a process that was killed.
+///
+/// # Errors
+/// When something else has that name: it is not ours to remove.
+fn is_left_over(path: &str, address: &SockAddr) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => {
+            let text = "what has this name is not a socket; remove it, or listen on another path";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, text));
+        }
+        // That there is none is what we hope for; of all else `bind` complains.
+        Err(_) => return Ok(false),
+    }
+    let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Where somebody listens whose backlog is full, a blocking socket would wait.
+    probe.set_nonblocking(true)?;
+    Ok(probe.connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
 }
 
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
@@ -139,24 +167,38 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
     };
     let mut reserve = Reserve::new();
     let mut complaint = Complaint::default();
+    let mut failures = 0;
     let listener = listener.accepting()?;
     loop {
         // Bounded, so that a storm of connects does not keep the flush waiting.
         for _ in 0..ACCEPTS_PER_TURN {
-            let accepted = poll_fn(|cx| listener.poll_accept(cx)).await;
+            let accepted = match poll_fn(|cx| listener.poll_accept(cx)).await {
+                Err(error) if is_exhaustion(&error) => reserve.accept(&listener, error).await,
+                accepted => accepted.map(Some),
+            };
             if shared.draining.load(Ordering::Acquire) {
                 return Ok(());
             }
             match accepted {
-                Ok(stream) => admit(stream, &shared, &shard, spread.then_some(own)),
+                Ok(stream) => {
+                    failures = 0;
+                    if let Some(stream) = stream {
+                        admit(stream, &shared, &shard, spread.then_some(own));
+                    }
+                }
                 Err(error) if is_exhaustion(&error) => {
                     complaint.log(&shared, &error);
-                    reserve.spend(&listener).await;
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                    reserve = Reserve::new();
                 }
-                // The connection was gone before it was accepted, or a signal came: the next one is another matter.
-                Err(_) => {}
+                Err(error) => {
+                    // The first is mostly that of one connection, gone before it was accepted; the listener's own come
+                    // in a row.
+                    failures += 1;
+                    if failures > 1 {
+                        complaint.log(&shared, &error);
+                    }
+                    tokio::time::sleep(FAILED_PAUSE * (1 << failures.min(LONGEST_FAILED_PAUSE))).await;
+                }
             }
         }
         tokio::task::yield_now().await;
@@ -198,19 +240,33 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// A descriptor kept for the moment when there is no other: it lets us accept one connection and tell it so.
-struct Reserve(Option<File>);
+struct Reserve(Option<RawSocket>);
 
 impl Reserve {
     fn new() -> Self {
-        Self(File::open("/dev/null").ok())
+        Self(RawSocket::new(Domain::UNIX, Type::DGRAM, None).ok())
     }
 
-    /// Gives the descriptor up for one connection that would otherwise wait without a word.
-    async fn spend(&mut self, listener: &Accepting) {
+    /// Accepts with the spare descriptor, after an accept that had none.
+    ///
+    /// `None`: nobody waits. The kernel looks for a descriptor first and for a connection then, so running out says
+    /// nothing about that. A connection that is given back may stay, because a descriptor became free meanwhile.
+    ///
+    /// # Errors
+    /// The one that was given, when there is no descriptor still: whoever waited longest has heard that.
+    async fn accept(&mut self, listener: &Accepting, error: io::Error) -> io::Result<Option<Stream>> {
         self.0 = None;
-        if let Ok(stream) = poll_fn(|cx| listener.poll_accept(cx)).await {
-            refuse(&stream);
+        let accepted = listener.accept_nowait().await.transpose();
+        *self = Self::new();
+        if let Ok(Some(stream)) = &accepted
+            && self.0.is_none()
+        {
+            refuse(stream);
+            drop(accepted);
+            *self = Self::new();
+            return Err(error);
         }
+        accepted
     }
 }
 
@@ -223,11 +279,9 @@ impl Complaint {
         let now = shared.clock.now();
         if self.0.is_none_or(|last| now.since(last) >= COMPLAINT_INTERVAL) {
             self.0 = Some(now);
-            let text = format!(
-                "can't accept connections: {error}; {} are open. Raise the limit of open files (ulimit -n); \
-                 accepting again when descriptors are free",
-                shared.connections()
-            );
+            let advice = if is_exhaustion(error) { EXHAUSTED_ADVICE } else { "" };
+            let open = shared.connections();
+            let text = format!("can't accept connections: {error}; {open} are open{advice}");
             shared.inbox.push(Event::Log { level: Level::Error, text });
         }
     }
@@ -240,6 +294,12 @@ const SEND_BUFFER: usize = 128 * 1024;
 
 const ACCEPTS_PER_TURN: usize = 64;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+const EXHAUSTED_ADVICE: &str =
+    ". Raise the limit of open files (ulimit -n); accepting again when descriptors are free";
+
+/// Doubled with every failure in a row, ten times: at most about a second.
+const FAILED_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_FAILED_PAUSE: u32 = 10;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 24\r\n\r\ntoo many connections now";

@@ -45,6 +45,7 @@ impl Shard {
         self.held = self.held.saturating_sub(websocket.held_bytes());
         let mut inflater = self.inflater.take().unwrap_or_default();
         let mut taken = 0;
+        let mut said = 0;
         let mut fault = None;
         loop {
             match websocket.receive(&mut chunk[taken..], &mut inflater) {
@@ -54,6 +55,7 @@ impl Shard {
                 }
                 Ok((count, Some(event))) => {
                     taken += count;
+                    said += 1;
                     if !self.on_frame(key, event, is_route) {
                         break;
                     }
@@ -81,6 +83,9 @@ impl Shard {
             return;
         }
         let allowed = connection.allows_frames(frames, now);
+        // A websocket route takes messages at its own pace.
+        let limit = if is_route { 0 } else { self.shared.config.max_messages_per_second };
+        let in_pace = connection.pace.allows(said, limit, now);
         connection.keepalive.message(unfinished, now);
         if let Some(error) = fault {
             let mut bytes = Vec::new();
@@ -88,6 +93,8 @@ impl Shard {
             self.end(key, bytes, error.code().get(), &error.to_string());
         } else if !allowed {
             self.close(key, CloseCode::POLICY, "too many frames");
+        } else if !in_pace {
+            self.close(key, CloseCode::TOO_MANY, "too many messages in too short a time");
         } else if self.held > self.shared.config.max_held_bytes {
             self.close(key, CloseCode::TRY_LATER, "too much is held for unfinished messages");
         } else {

@@ -1,20 +1,28 @@
 """The server of the socket tests: every channel open, clients may publish, ``/echo`` sends messages back.
 
+Channels that begin with ``strict:`` close readers that fall behind. Handlers do what clients ask for: close,
+take their time, block the event loop, or keep the interpreter to themselves.
+
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import json
 import sys
+import time
 
-from umbel import Client, Umbel, WebSocket
+from umbel import Client, Message, Umbel, WebSocket
 
 
 def main() -> None:
     options = json.loads(sys.argv[1])
     app = Umbel(**options["settings"])
-    app.channel("{name:path}", open=True, publish=True, history=options["history"], history_bytes=64 << 20)
+    bounds = {"history": options["history"], "history_bytes": 64 << 20}
+    app.channel("strict:{name}", open=True, publish=True, overrun="close", **bounds)
+    app.channel("{name:path}", open=True, publish=True, **bounds)
 
     @app.websocket("/echo")
     async def echo(websocket: WebSocket) -> None:
@@ -24,6 +32,20 @@ def main() -> None:
     @app.on("close_me")
     async def close_me(client: Client, message: object) -> None:
         client.close(4500, "as asked")
+
+    @app.on("take_time")
+    async def take_time(client: Client, message: Message) -> object:
+        await asyncio.sleep(message.body.get("seconds", 0))
+        return message.data
+
+    @app.on("block_the_loop")
+    async def block_the_loop(client: Client, message: Message) -> None:
+        time.sleep(message.body["seconds"])
+
+    @app.on("keep_the_interpreter")
+    async def keep_the_interpreter(client: Client, message: Message) -> None:
+        # What PyDLL calls, it calls without letting go of the interpreter lock.
+        ctypes.PyDLL(None).usleep(int(message.body["seconds"] * 1e6))
 
     app.run()
 

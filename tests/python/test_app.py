@@ -218,6 +218,13 @@ def test_pages(app, tmp_path):
         app.page("/e", Path("/does/not/exist"))
 
 
+@pytest.mark.parametrize("content_type", ["text/html\r\nSet-Cookie: a=b", "text/html\n", "a\0", "täxt/html"])
+def test_a_content_type_that_would_break_the_header_is_refused_when_it_is_declared(app, content_type):
+    with pytest.raises(ValueError, match="content type"):
+        app.page("/a", b"x", content_type)
+    assert app._routes.pages == {}
+
+
 class Hostile:
     def __str__(self):
         raise RuntimeError
@@ -238,9 +245,16 @@ async def test_data_that_are_not_json_raise_in_the_caller_and_publish_nothing(ap
         for bad in (object(), Hostile(), {Hostile(): 1}, cycle(), "\ud800", {1: 2}, b"x", 1 << 70):
             with pytest.raises(TypeError):
                 app.publish("a", bad)
-        for channel in ("", "@private", "x" * 256, "a\nb"):
+        with pytest.raises(ValueError, match="at most 16777216 bytes"):
+            app.publish("a", "x" * (16 << 20))
+        for fragment in ("", "{", "{}, {}", b"\xff", '"\n"'):
+            with pytest.raises(ValueError):
+                app.publish("a", orjson.Fragment(fragment))
+        for channel in ("", "@private", "x" * 256, "a\nb", "\ud800"):
             with pytest.raises(ValueError):
                 app.publish(channel, 1)
+        with pytest.raises(ValueError):
+            app.publish("a", 1, key="\ud800")
         assert server.stats().published == 0
         assert app.publish("a", orjson.Fragment(b'{"ready":1}')).offset == 1
         assert app.publish("a", float("nan"), key="k").offset == 2

@@ -42,7 +42,7 @@ def test_header_fields():
     assert "X-Y" in headers
     assert len(headers) == 2
     assert dict(headers) == {"accept": "a, b", "x-y": "1"}
-    assert repr(headers) == "Fields({'accept': 'a, b', 'x-y': '1'})"
+    assert repr(headers) == "<Fields accept, x-y>"
     with pytest.raises(KeyError):
         headers["missing"]
 

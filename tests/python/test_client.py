@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import orjson
 import pytest
 from looping import virtual
 from umbel.client import Message
@@ -66,6 +67,8 @@ async def test_data_that_are_not_json_raise_in_the_caller(app, bench):
     await umbel.run()
     with pytest.raises(TypeError):
         umbel.client().send(object())
+    with pytest.raises(ValueError):
+        umbel.client().send(orjson.Fragment("{"))
     assert umbel.core.sent == []
 
 
@@ -75,6 +78,6 @@ def test_messages():
     assert Message("t", None, b"{}").id is None
     assert Message("t", b"7", b"{}").id == 7
     assert Message("t", None, b"{}").data is None
-    assert repr(Message("t", None, b"{}")) == "<Message t {}>"
+    assert repr(Message("t", None, b'{"data":"secret"}')) == "<Message t>"
     with pytest.raises(ValueError):
         Message("t", None, b"{")

@@ -33,7 +33,8 @@ def test_the_package_is_typed():
 
 LAYERS = [
     {"_core"},
-    {"exceptions", "answers", "deadlines", "lifetime"},
+    {"answers", "deadlines", "lifetime", "printable"},
+    {"exceptions"},
     {"patterns", "auth", "settings"},
     {"client", "websocket"},
     {"jobs"},

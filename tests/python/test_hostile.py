@@ -61,6 +61,13 @@ def strict() -> Iterator[Server]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def paced() -> Iterator[Server]:
+    """A server that takes 100 messages per second from a client."""
+    with running(served(max_messages_per_second=100)) as process:
+        yield process
+
+
 def connect(server: Server, path: str = "/echo", *, deflate: bool = False, early: bytes = b"") -> Peer:
     """Return a peer that has shaken hands; on /ws it has read connection_established."""
     peer = Peer(server.address)
@@ -322,6 +329,30 @@ def test_an_unfinished_message_holds_its_bytes_and_no_more(server: Server) -> No
         assert server.peak() - before < count * 1.25 + 64 * KIB + NOISE
 
 
+def test_who_holds_more_than_a_shard_may_is_closed_and_the_others_stay() -> None:  # B15
+    small = served(shards=1, max_held_bytes=64 * KIB)
+    with running(small) as server, connect(server) as modest, connect(server) as greedy:
+        modest.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
+        assert_alive(modest)
+        greedy.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
+        greedy.expect_close(1013)
+        modest.send_frame(CONTINUATION)
+        assert len(modest.read_message()) == 40 * KIB
+
+
+def test_a_million_empty_fragments_do_not_slow_a_healthy_client(server: Server) -> None:  # B16
+    with Canary(server.address) as canary, connect(server) as peer:
+        canary.wait_beats(20)
+        calm = canary.quantile(0.5)
+        canary.latencies.clear()
+        peer.send_frame(TEXT, b"", fin=False)
+        for _ in range(100):
+            peer.send(frame(CONTINUATION, fin=False) * 10_000)
+        assert_alive(peer)
+        canary.wait_beats(5)
+        assert canary.quantile(0.5) < 10 * calm + 0.05
+
+
 def test_a_ping_flood_that_reads_nothing_is_stopped_and_closed(strict: Server) -> None:  # B17
     with Canary(strict.address) as canary:
         strict.forget_peak()
@@ -457,6 +488,16 @@ def test_an_id_that_is_no_id_is_not_sent_back(server: Server) -> None:  # B24
         assert answer.get("id") is None
 
 
+def test_a_client_that_is_wrong_all_the_time_is_closed(server: Server) -> None:  # B24
+    with connect(server, "/ws") as peer:
+        for _ in range(20):
+            peer.send_frame(TEXT, b"{")
+            assert peer.read_json()["code"] == "bad_message"
+        assert_alive(peer)
+        peer.send_frame(TEXT, b"{")
+        peer.expect_close(1008)
+
+
 def test_binary_is_refused_on_the_text_protocol(server: Server) -> None:  # B25
     with connect(server, "/ws") as peer:
         peer.send_frame(BINARY, b"{}")
@@ -558,7 +599,46 @@ def test_plain_and_compressed_readers_of_one_channel_get_the_same(server: Server
         assert plain.read_json("batched_updates")["updates"][0]["data"] == text
 
 
-# ------------------------------------------------------------------------------------------ F: slow readers
+def test_what_the_server_says_for_itself_is_never_compressed(server: Server) -> None:  # C9
+    long = "n" * 250  # what holds it is longer than what is worth compressing
+    with Peer(server.address) as peer:
+        peer.upgrade("/ws", headers=DEFLATE)
+        frames = [peer.read_frame()]
+        for message in (
+            {"type": "subscribe_updates", "channel": long},
+            {"type": "take_time", "id": 1, "data": long * 10},
+            {"type": "heartbeat", "id": "h" * 100},
+            {"type": "unsubscribe_updates", "channel": long},
+            {"type": "unsubscribe_updates", "channel": long},
+            {"type": "publish", "channel": long, "data": long},
+        ):
+            peer.send_json(message)
+            frames.append(peer.read_frame())
+    kinds = [json.loads(received.payload)["type"] for received in frames if received.rsv == 0]
+    assert kinds == [
+        "connection_established",
+        "subscription_established",
+        "take_time_result",
+        "heartbeat_ack",
+        "subscription_ended",
+        "error",
+        "published",
+    ]
+
+
+def test_memory_for_large_compressed_messages_is_given_back(server: Server) -> None:  # C1 C7
+    message = deflated(json.dumps({"type": "heartbeat", "pad": "x" * MIB}).encode())
+    with contextlib.ExitStack() as open_peers:
+        peers = [open_peers.enter_context(connect(server, "/ws", deflate=True)) for _ in range(200)]
+        before = server.resident()
+        for peer in peers:
+            peer.send_frame(TEXT, message, rsv=4)
+        for peer in peers:
+            peer.read_json("heartbeat_ack")
+        assert server.resident() - before < 200 * 4 * KIB + 4 * MIB
+
+
+# --------------------------------------------------------------------------------- F: slow readers and floods
 
 
 def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:  # F1 F3
@@ -584,6 +664,107 @@ def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:  
         assert ledger.first_difference() is None
         assert ledger.lost("healthy", "feed") == 0
         assert 0 < ledger.lost("slow", "feed") < count
+
+
+def test_a_reader_that_falls_behind_in_a_strict_channel_is_closed_with_4413(server: Server) -> None:  # F1
+    channel = "strict:feed"
+    with (
+        Subscriber(server.address, [channel], name="slow", receive_buffer=4 * KIB) as slow,
+        Subscriber(server.address, [channel], name="healthy") as healthy,
+    ):
+        for number in range(3000):  # far more than the log's 1000 entries and what the kernel holds
+            last = healthy.publish(channel, [number, "x" * 2 * KIB])
+        healthy.read_until(channel, last)
+        slow.expect_close(4413)
+
+
+def test_many_slow_readers_cost_little_and_harm_nobody(server: Server) -> None:  # F2
+    with contextlib.ExitStack() as open_peers:
+        for _ in range(300):
+            slow = open_peers.enter_context(Peer(server.address, receive_buffer=2 * KIB))
+            slow.upgrade("/ws")
+            slow.send_json({"type": "subscribe_updates", "channel": "many"})
+            slow.read_json("subscription_established")
+        ledger = Ledger()
+        healthy = open_peers.enter_context(Subscriber(server.address, ["many"], ledger, "healthy"))
+        before = server.resident()
+        for number in range(1000):
+            last = healthy.publish("many", [number, "x" * 2 * KIB])
+        healthy.read_until("many", last)
+        assert ledger.first_difference() is None
+        assert ledger.lost("healthy", "many") == 0
+        log = 1000 * 3 * KIB
+        assert server.resident() - before < log + 300 * 32 * KIB + 4 * MIB
+
+
+def test_a_large_publication_exists_once_however_many_get_it(server: Server) -> None:  # F10
+    with contextlib.ExitStack() as open_peers:
+        readers = [
+            open_peers.enter_context(Subscriber(server.address, ["large"], name=str(number)))
+            for number in range(200)
+        ]
+        publisher = open_peers.enter_context(Subscriber(server.address, []))
+        canary = open_peers.enter_context(Canary(server.address))
+        server.forget_peak()
+        before = server.resident()
+        publisher.publish("large", "x" * MIB)
+        canary.wait_beats(5)
+        for reader in readers:
+            reader.read_until("large", 1)
+        assert server.peak() - before < 16 * MIB
+
+
+def test_subscriptions_beyond_the_limit_are_errors() -> None:  # F5
+    with running(served(max_subscriptions=3)) as server, connect(server, "/ws") as peer:
+        for name in "abc":
+            peer.send_json({"type": "subscribe_updates", "channel": name})
+            peer.read_json("subscription_established")
+        peer.send_json({"type": "subscribe_updates", "channel": "d", "id": 4})
+        answer = peer.read_json()
+        assert (answer["type"], answer["code"], answer["id"]) == ("error", "limit_exceeded", 4)
+        peer.send_json({"type": "unsubscribe_updates", "channel": "a"})
+        peer.read_json("subscription_ended")
+        peer.send_json({"type": "subscribe_updates", "channel": "d"})
+        assert peer.read_json("subscription_established")["channel"] == "d"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        frame(TEXT, b'{"type":"heartbeat"}'),
+        frame(TEXT, b'{"type":"subscribe_updates","channel":"a"}'),
+        frame(TEXT, b'{"type":"take_time"}'),
+        frame(PING),
+    ],
+    ids=["heartbeat", "subscribe", "application", "ping"],
+)
+def test_a_client_that_floods_is_closed_with_4429_and_an_eager_one_is_not(
+    paced: Server, message: bytes
+) -> None:  # F5 F7
+    with connect(paced, "/ws") as eager, connect(paced, "/ws") as flooding:
+        eager.send(message * 400 + frame(PING, b"done"))
+        while (received := eager.read_frame()).payload != b"done":
+            assert received.opcode != CLOSE
+        flooding.send(message * 2000)
+        flooding.expect_close(4429)
+
+
+def test_a_websocket_path_is_not_held_to_the_pace_of_the_protocol() -> None:  # F7
+    with running(served(max_messages_per_second=1)) as server, connect(server) as peer:
+        peer.send(frame(TEXT, b"again") * 100)
+        assert [peer.read_message() for _ in range(100)] == [b"again"] * 100
+
+
+def test_slow_handlers_of_one_client_stop_its_reading_and_nobody_elses(server: Server) -> None:  # F6
+    slow = json.dumps({"type": "take_time", "seconds": 2, "pad": "x" * KIB}).encode()
+    with connect(server, "/ws") as flooding, connect(server, "/ws") as other:
+        server.forget_peak()
+        before = server.resident()
+        taken = flooding.send_until_blocked(frame(TEXT, slow), most=64 * MIB)
+        assert taken < 64 * MIB, "the server should stop reading from a client whose handlers are slow"
+        other.send_json({"type": "take_time", "id": 1})
+        assert other.read_json("take_time_result")["id"] == 1
+        assert server.peak() - before < 8 * MIB
 
 
 def test_a_reader_that_wakes_in_time_misses_nothing(server: Server) -> None:  # F3
@@ -617,7 +798,7 @@ def test_running_out_of_descriptors_is_survived() -> None:  # I1
     with running(served()) as server, Canary(server.address) as canary:
         soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (server.descriptors() + 4, hard))
-        crowd = [Peer(server.address) for _ in range(50)]
+        crowd = [Peer(server.address) for _ in range(30)]
         canary.wait_beats(20)
         began, cpu = time.monotonic(), server.cpu_seconds()
         canary.latencies.clear()
@@ -628,10 +809,33 @@ def test_running_out_of_descriptors_is_survived() -> None:  # I1
         assert used < 0.1 + beats * 0.002, f"{used:.2f} s of CPU in a second: the accept loop spins"
         said = [line for line in server.lines if "descriptor" in line.lower()]
         assert len(said) in (1, 2), f"one line in ten seconds should say so:\n{server.output}"
+        newcomer = crowd.pop()
+        newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert newcomer.response().status == 503, "who waits is told, one after the other"
+        newcomer.socket.close()
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
         wait_until(
-            lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 3
+            lambda: http_status(server.address, "/healthz") == 200, "new connections are served again", 1
         )
+        for peer in crowd:
+            peer.socket.close()
+
+
+def test_who_comes_when_descriptors_are_free_again_is_not_refused() -> None:  # I1
+    with running(served()) as server:
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        limit = server.descriptors() + 3
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        crowd = []  # takes the last descriptors, and then nobody waits
+
+        def full() -> bool:
+            if server.descriptors() < limit:
+                crowd.append(Peer(server.address))
+            return server.descriptors() >= limit
+
+        wait_until(full, "no descriptor is left")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert http_status(server.address, "/healthz") == 200
         for peer in crowd:
             peer.socket.close()
 

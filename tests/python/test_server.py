@@ -1,8 +1,15 @@
 """A server with the real core, on sockets."""
 
 import asyncio
+import contextlib
+import errno
 import gc
+import logging
+import os
+import re
+import socket
 import threading
+import time
 import urllib.request
 import weakref
 
@@ -273,9 +280,130 @@ def test_a_server_that_was_not_started(app):
 
 @on_loops
 async def test_unix_sockets(app, tmp_path):
-    path = str(tmp_path / "umbel.sock")
-    async with app.serve(unix_socket=path) as server:
+    path = tmp_path / "umbel.sock"
+    async with app.serve(unix_socket=str(path)) as server:
         assert server.addresses == (f"unix:{path}",)
+        with pytest.raises(OSError, match="in use"):
+            async with Umbel().serve(unix_socket=str(path)):
+                pass
+    assert not path.exists()
+
+
+async def test_a_unix_socket_that_a_killed_process_has_left_is_taken_over(app, tmp_path):
+    path = str(tmp_path / "umbel.sock")
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(path)
+    async with app.serve(unix_socket=path):
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.close()
+
+
+async def test_a_file_in_the_place_of_a_unix_socket_is_left_alone(app, tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("precious")
+    with pytest.raises(OSError, match=f"{path}.*not a socket.*another path"):
+        async with app.serve(unix_socket=str(path)):
+            pass
+    assert path.read_text() == "precious"
+
+
+async def test_a_unix_socket_whose_owner_accepts_nothing_is_in_use_and_not_waited_for(app, tmp_path):
+    path = str(tmp_path / "umbel.sock")
+    with contextlib.ExitStack() as sockets:
+        owner = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        owner.bind(path)
+        owner.listen(0)
+        full = False
+        while not full:
+            waiting = sockets.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            full = waiting.connect_ex(path) == errno.EAGAIN
+        with pytest.raises(OSError, match="in use"):
+            async with app.serve(unix_socket=path):
+                pass
+
+
+def listener(server):
+    """The listening socket of a server of this process."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            candidate = socket.socket(fileno=os.dup(int(name)))
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and server.url.endswith(
+                f":{candidate.getsockname()[1]}"
+            ):
+                return candidate
+            candidate.close()
+    raise AssertionError(f"nobody listens at {server.url}")
+
+
+async def test_a_listener_that_fails_is_tried_again_without_haste(app, caplog):
+    async with app.serve(port=0) as server:
+        with listener(server) as broken:
+            broken.shutdown(socket.SHUT_RDWR)
+            cpu = time.process_time()
+            await asyncio.sleep(1)
+            assert time.process_time() - cpu < 0.3
+            assert caplog.text.count("can't accept connections") == 1
+            broken.listen()
+            reader, writer = await asyncio.open_connection(*broken.getsockname())
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            async with asyncio.timeout(3):
+                assert (await reader.read()).endswith(b"ok\n")
+            writer.close()
+
+
+@on_loops
+async def test_a_close_that_may_not_be_sent_raises_and_the_client_stays(app):
+    @app.on("leave")
+    def leave(client, message):
+        for code in (1005, 1006, 2999, 5000):
+            with pytest.raises(ValueError, match=f"{code} is no close code"):
+                client.close(code)
+        for reason in ("x" * 200, "ä" * 62):
+            with pytest.raises(ValueError, match=f"{len(reason.encode())} bytes"):
+                client.close(1000, reason)
+        return "still here"
+
+    async with app.serve(port=0) as server, wire(server) as client:
+        await client.say("leave", id=1)
+        assert (await client.hear("leave_result"))["data"] == "still here"
+
+
+@on_loops
+async def test_a_line_of_the_log_is_one_line_and_holds_no_secret(app, caplog):
+    app.authenticate(lambda request: request.query["name"])
+
+    @app.on("fail")
+    async def fail(client, message):
+        raise LookupError("of the application")
+
+    @app.on("hang")
+    async def hang(client, message):
+        await asyncio.sleep(60)
+
+    @app.websocket("/{name}")
+    async def talk(websocket, name):
+        logging.getLogger("application").error("%r %r", websocket, websocket.request.headers)
+
+    name = "eve%0D%0A%1B[31m2026-11-24%20ERROR%20forged" + "%F0%9F%98%80" * 200
+    headers = {"Authorization": "Bearer t0ken", "Cookie": "session=t0ken"}
+    async with app.serve(port=0, handler_timeout=0.1) as server:
+        path = f"/ws?name={name}&token=t0ken"
+        async with wire(server, path, additional_headers=headers) as client:
+            await client.say("fail", id=1, data="t0ken\r\n")
+            await client.hear("error")
+            await client.say("hang", id=2, data="t0ken\r\n")
+            await client.hear("error")
+        mirrored = "%E2%80%AE" * 50 + "x" * 1000
+        url = server.url.replace("http", "ws") + f"/{mirrored}?name=x&token=t0ken"
+        async with connect(url, proxy=None, additional_headers=headers) as connection:
+            await connection.wait_closed()
+    lines = [record.getMessage() for record in caplog.records if record.name in ("umbel", "application")]
+    assert {"fail", "hang", "WebSocket"} <= set(re.findall("fail|hang|WebSocket", " ".join(lines)))
+    for line in lines:
+        assert line.isprintable()
+        assert len(line.encode()) <= 1024
+        assert "t0ken" not in line
 
 
 @on_loops

@@ -8,6 +8,7 @@ import socket
 import ssl
 
 import pytest
+from looping import on_loops
 from umbel import Umbel, WebSocket
 from websockets.asyncio.client import connect
 from wire import wire
@@ -34,6 +35,7 @@ def secure() -> Umbel:
     return app
 
 
+@on_loops
 async def test_a_subscriber_behind_tls_gets_what_is_published(secure: Umbel, trust: ssl.SSLContext) -> None:
     async with secure.serve() as server, wire(server, ssl=trust) as client:
         assert server.url.startswith("https://")
@@ -45,6 +47,7 @@ async def test_a_subscriber_behind_tls_gets_what_is_published(secure: Umbel, tru
         assert heard == list(range(100))
 
 
+@on_loops
 async def test_large_messages_pass_both_ways_whole(secure: Umbel, trust: ssl.SSLContext) -> None:
     async with secure.serve() as server:
         url = server.url.replace("https", "wss") + "/echo"
