@@ -210,6 +210,11 @@ impl Server {
         self.post(client, Letter::Reply(client, message))
     }
 
+    /// As [`Server::reply`], with an error that the client made: too many of them in a while close it (1008).
+    pub fn fault(&self, client: ClientId, message: Bytes) -> bool {
+        self.post(client, Letter::Fault(client, message))
+    }
+
     pub fn close(&self, client: ClientId, code: CloseCode, reason: String) -> bool {
         self.post(client, Letter::Close(client, code, reason))
     }

@@ -149,6 +149,8 @@ class Core:
         """Append ``data`` (one JSON text) to the private channel of a client."""
     def reply(self, client: int, message: bytes, /) -> bool:
         """Send one control message (a JSON text) past the logs: answers and errors."""
+    def fault(self, client: int, message: bytes, /) -> bool:
+        """Send an error that the client made; after 20 in ten seconds it is closed with 1008."""
     def send_text(self, client: int, text: str, /) -> int | None:
         """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
     def send_binary(self, client: int, data: bytes, /) -> int | None:

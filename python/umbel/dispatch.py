@@ -211,7 +211,7 @@ class Dispatcher:
         handler = self._handlers.get(message_type)
         if handler is None:
             text_for_people = f"no handler for messages of type {message_type[:64]!r}"
-            self.core.reply(key, answers.error("unknown_type", text_for_people, request))
+            self.core.fault(key, answers.error("unknown_type", text_for_people, request))
         elif client := self._clients.get(key):
             self._submit(MessageJob(client, handler, message_type, request, text))
 

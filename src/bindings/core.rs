@@ -74,6 +74,11 @@ impl Core {
     }
 
     #[pyo3(signature = (client, message, /))]
+    fn fault(&self, client: u64, message: &[u8]) -> bool {
+        self.server.fault(ClientId(client), Bytes::copy_from_slice(message))
+    }
+
+    #[pyo3(signature = (client, message, /))]
     fn reply(&self, client: u64, message: &[u8]) -> bool {
         self.server.reply(ClientId(client), Bytes::copy_from_slice(message))
     }

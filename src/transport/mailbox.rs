@@ -29,6 +29,8 @@ pub(crate) enum Letter {
     /// The private channel of a client has its first publication.
     Private(ClientId),
     Reply(ClientId, Bytes),
+    /// An error that is the client's own, and counts against it.
+    Fault(ClientId, Bytes),
     /// A message of a websocket route; `true` for text.
     Send(ClientId, bool, Bytes),
     Close(ClientId, CloseCode, String),

@@ -12,8 +12,9 @@ mod drive;
 mod ending;
 mod http;
 mod io;
+mod letters;
 mod outbox;
 mod session;
 mod wheel;
 
-pub use session::HIGH_WATER;
+pub use letters::HIGH_WATER;

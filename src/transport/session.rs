@@ -1,7 +1,6 @@
 //! What a client says and what the core answers by itself; everything else goes to the application.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -15,9 +14,9 @@ use crate::protocol::message::{
     self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
 };
 use crate::protocol::websocket::{Event as Frame, WebSocket};
-use crate::transport::connection::{Ask, Connection, Phase, Wish};
+use crate::transport::connection::{Ask, Phase, Wish};
 use crate::transport::events::{ClientId, Credit, Event};
-use crate::transport::mailbox::{Answer, Letter};
+use crate::transport::mailbox::Answer;
 use crate::transport::shard::Shard;
 
 impl Shard {
@@ -315,7 +314,7 @@ impl Shard {
         }
     }
 
-    fn subscribe(
+    pub fn subscribe(
         &mut self,
         key: ReaderKey,
         channel: &ChannelName,
@@ -380,7 +379,7 @@ impl Shard {
         Some((client, ticket))
     }
 
-    fn on_answer(&mut self, key: ReaderKey, ticket: u64, answer: Answer) {
+    pub fn on_answer(&mut self, key: ReaderKey, ticket: u64, answer: Answer) {
         let Some(connection) = self.live(key) else { return };
         connection.wake();
         let Some(extra) = &mut connection.extra else { return };
@@ -392,6 +391,9 @@ impl Shard {
             (Answer::Yes, Wish::Publish { data, key: publication_key }) => {
                 self.publish(key, &channel, &data, publication_key.as_deref(), id);
             }
+            (Answer::No { code, message }, _) if matches!(code.as_str(), "internal" | "timeout") => {
+                self.answer_failure(&code, &message, id);
+            }
             (Answer::No { code, message }, _) => self.answer_error(key, &code, &message, id),
         }
     }
@@ -401,176 +403,47 @@ impl Shard {
     /// The first message of every connection.
     pub fn greet(&mut self, key: ReaderKey) {
         let Some(client) = self.live(key).map(|connection| connection.id) else { return };
-        let config = &self.shared.config;
+        let shared = Arc::clone(&self.shared);
         let message = ConnectionEstablished {
-            client_id: &self.shared.public_id(client),
-            heartbeat: config.heartbeat.as_secs_f64().ceil() as u64,
-            tick: config.tick.as_millis() as u64,
+            client_id: &shared.public_id(client),
+            heartbeat: shared.config.heartbeat.as_secs_f64().ceil() as u64,
+            tick: shared.config.tick.as_millis() as u64,
             reconnect_window: RECONNECT_WINDOW,
             timestamp: self.timestamp(),
         };
-        let mut text = std::mem::take(&mut self.scratch);
-        text.clear();
-        message::connection_established(&message, &mut text);
-        frame::encode_header(Opcode::Text, false, true, text.len(), &mut self.replies);
-        self.replies.extend_from_slice(&text);
-        self.scratch = text;
+        self.answer_with(|out| message::connection_established(&message, out));
     }
 
     /// Puts one message behind the other answers to this read.
-    fn answer_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.scratch.clear();
-        write(&mut self.scratch);
-        frame::encode_header(Opcode::Text, false, true, self.scratch.len(), &mut self.replies);
-        self.replies.extend_from_slice(&self.scratch);
+    pub fn answer_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = std::mem::take(&mut self.scratch);
+        text.clear();
+        write(&mut text);
+        self.reply(&text);
+        self.scratch = text;
     }
 
-    fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {
+    pub fn reply(&mut self, text: &[u8]) {
+        frame::encode_header(Opcode::Text, false, true, text.len(), &mut self.replies);
+        self.replies.extend_from_slice(text);
+    }
+
+    pub fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {
+        self.answer_failure(code, text, id);
+        self.blame(key);
+    }
+
+    /// An error that is not the client's.
+    fn answer_failure(&mut self, code: &str, text: &str, id: Option<Id<'_>>) {
         let error = ErrorMessage { code, message: text, details: None, id, timestamp: self.timestamp() };
         self.answer_with(|out| message::error(&error, out));
+    }
+
+    /// Notes a mistake of the client, and closes it when it makes too many.
+    pub fn blame(&mut self, key: ReaderKey) {
         let now = self.now;
         if self.live(key).is_some_and(|connection| !connection.conduct.tolerates(now)) {
             self.close(key, CloseCode::POLICY, "too many errors");
-        }
-    }
-
-    // ---- letters ----
-
-    /// Does what another thread asked for.
-    pub fn open_letter(&mut self, letter: Letter) {
-        match letter {
-            Letter::Accepted(_) => {}
-            Letter::Rang(feed) => self.hub.moved(feed),
-            Letter::Room => self.wake_waiting(),
-            Letter::Drain(within) => self.begin_drain(within),
-            Letter::Listen(client) => self.change(client, |_| {}),
-            Letter::Admit(client) => self.with(client, |shard, key| shard.admit(key)),
-            Letter::Private(client) => self.with_session(client, |shard, key| {
-                let channel = ChannelName::private(&shard.shared.public_id(client));
-                shard.open_private(key, &channel);
-            }),
-            Letter::Reply(client, text) => self.with(client, |shard, _| {
-                frame::encode_header(Opcode::Text, false, true, text.len(), &mut shard.replies);
-                shard.replies.extend_from_slice(&text);
-            }),
-            Letter::Send(client, is_text, data) => {
-                self.with(client, |shard, key| shard.send_route(key, is_text, &data))
-            }
-            Letter::Close(client, code, reason) => {
-                self.with(client, |shard, key| {
-                    shard.refuse_client(key, code, &reason);
-                    shard.close(key, code, &reason);
-                });
-            }
-            Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
-                shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
-            }),
-            Letter::Unsubscribe(client, channel, reason) => self.with_session(client, |shard, key| {
-                if shard.unsubscribe(key, &channel) {
-                    shard.answer_with(|out| message::subscription_ended(&channel, &reason, None, out));
-                }
-            }),
-            Letter::Answer(client, ticket, answer) => {
-                self.with(client, |shard, key| shard.on_answer(key, ticket, answer));
-            }
-            Letter::Pause(client) => self.change(client, |connection| connection.paused = true),
-            Letter::Resume(client) => self.change(client, |connection| connection.paused = false),
-        }
-    }
-
-    /// Changes what a connection wants to hear.
-    fn change(&mut self, client: ClientId, change: impl FnOnce(&mut Connection)) {
-        if let Some((_, connection)) = self.find(client) {
-            change(connection);
-            connection.wake();
-        }
-    }
-
-    fn with(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
-        let Some((key, connection)) = self.find(client) else { return };
-        if matches!(connection.phase, Phase::Head(_) | Phase::Closing { .. }) {
-            return;
-        }
-        self.guarded(key, |shard| {
-            act(shard, key);
-            shard.flush_replies(key);
-        });
-        self.replies.clear();
-    }
-
-    /// As [`Shard::with`], for what only an established session has: channels.
-    fn with_session(&mut self, client: ClientId, act: impl FnOnce(&mut Self, ReaderKey)) {
-        self.with(client, |shard, key| {
-            if shard.live(key).and_then(Connection::open).is_some_and(|protocol| !protocol.is_route) {
-                act(shard, key);
-            }
-        });
-    }
-
-    /// A client that is not let in hears why before the close frame.
-    fn refuse_client(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
-        let Some(Phase::Asked(protocol)) = self.live(key).map(|connection| &connection.phase) else { return };
-        let is_route = protocol.is_route;
-        self.counters.refused.add(1);
-        let name = match code {
-            CloseCode::UNAUTHENTICATED => "unauthenticated",
-            CloseCode::INTERNAL => "internal",
-            _ => "not_allowed",
-        };
-        if !is_route {
-            self.answer_error(key, name, reason, None);
-        }
-    }
-
-    fn open_private(&mut self, key: ReaderKey, channel: &ChannelName) {
-        // From the beginning: the publication that opened it is to be delivered.
-        let subscribed = self.hub.subscribe_from_start(key, channel);
-        let established = SubscriptionEstablished {
-            channel: channel.as_str(),
-            epoch: &subscribed.epoch.to_string(),
-            offset: subscribed.offset,
-            recovered: false,
-            id: None,
-        };
-        self.answer_with(|out| message::subscription_established(&established, out));
-    }
-
-    // ---- websocket routes ----
-
-    fn send_route(&mut self, key: ReaderKey, is_text: bool, data: &[u8]) {
-        let protocol = self.live(key).and_then(Connection::open).filter(|protocol| protocol.is_route);
-        let Some(form) = protocol.map(|protocol| protocol.form) else { return };
-        let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
-        let mut out = Vec::with_capacity(data.len() + 10);
-        self.hub.press().message(opcode, data, form, &mut out);
-        self.send(key, &out);
-        let Some(connection) = self.live(key) else { return };
-        if connection.outbox.is_some() {
-            connection.extra().parked += data.len();
-        } else {
-            self.delivered_to_route(key, data.len());
-        }
-    }
-
-    /// The outbox of a connection is empty.
-    pub fn unpark(&mut self, key: ReaderKey) {
-        if let Some(extra) = self.live(key).and_then(|connection| connection.extra.as_mut()) {
-            let parked = std::mem::take(&mut extra.parked);
-            if parked > 0 {
-                self.delivered_to_route(key, parked);
-            }
-        }
-    }
-
-    fn delivered_to_route(&mut self, key: ReaderKey, count: usize) {
-        let Some(connection) = self.live(key) else { return };
-        let client = connection.id;
-        let Some(backlog) = connection.extra.as_ref().and_then(|extra| extra.backlog.as_ref()) else {
-            return;
-        };
-        let before = backlog.fetch_sub(count, Ordering::AcqRel);
-        if before >= HIGH_WATER && before - count < HIGH_WATER {
-            self.shared.inbox.push(Event::Writable { client });
         }
     }
 }
@@ -586,6 +459,3 @@ const REMEMBERED_PUBLISHES: usize = 32;
 
 /// Advice to clients that lose their connection without a word: come back within so many milliseconds.
 const RECONNECT_WINDOW: u64 = 2000;
-
-/// With so many bytes on their way, a sender on a websocket route waits for [`Event::Writable`].
-pub const HIGH_WATER: usize = 64 * 1024;

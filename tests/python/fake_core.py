@@ -117,6 +117,9 @@ class FakeCore:
         self.replies.append((client, orjson.loads(message)))
         return client not in self.gone
 
+    def fault(self, client: int, message: bytes) -> bool:
+        return self.reply(client, message)
+
     def send_text(self, client: int, text: str) -> int | None:
         self.calls.append(("send_text", client, text))
         return None if client in self.gone else self.waiting

@@ -158,7 +158,10 @@ def test_the_close_codes_are_those_of_the_core() -> None:
 
 def test_the_error_codes_are_those_that_are_sent() -> None:
     documented = {words(cells[0])[0] for cells in rows(PROTOCOL, "| code | meaning |")}
-    rust = "".join(source(f"src/{path}.rs") for path in ("transport/session", "protocol/message/client"))
+    rust = "".join(
+        source(f"src/{path}.rs")
+        for path in ("transport/session", "transport/letters", "protocol/message/client")
+    )
     sent = set(re.findall(r'answer_error\(\s*key,\s*"(\w+)"', rust))
     sent |= set(re.findall(r'=> "(\w+)",\n', rust))
     for module in (ROOT / "python" / "umbel").glob("*.py"):

@@ -498,6 +498,14 @@ def test_a_client_that_is_wrong_all_the_time_is_closed(server: Server) -> None: 
         peer.expect_close(1008)
 
 
+def test_a_client_that_asks_for_what_is_not_there_all_the_time_is_closed(server: Server) -> None:  # B24
+    with connect(server, "/ws") as peer:
+        for _ in range(21):
+            peer.send_json({"type": "no_such_type"})
+            assert peer.read_json()["code"] == "unknown_type"
+        peer.expect_close(1008)
+
+
 def test_binary_is_refused_on_the_text_protocol(server: Server) -> None:  # B25
     with connect(server, "/ws") as peer:
         peer.send_frame(BINARY, b"{}")
