@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use umbel::moment::Moment;
-use umbel::protocol::deflate::{Compressor, Inflater, stored};
+use umbel::protocol::deflate::{Compressor, Inflater, Parameters, stored};
 use umbel::protocol::frame::{self, Opcode};
 use umbel::protocol::mask::unmask;
 use umbel::protocol::message::{Timestamp, batch_suffix, parse, push_string};
@@ -34,10 +34,10 @@ fn batch(bytes: usize) -> Vec<u8> {
     out
 }
 
-fn masked_frames(payload: &[u8], count: usize) -> Vec<u8> {
+fn masked_frames(payload: &[u8], compressed: bool, count: usize) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
     let mut frame = Vec::new();
-    frame::encode_header(Opcode::Text, false, true, payload.len(), &mut frame);
+    frame::encode_header(Opcode::Text, compressed, true, payload.len(), &mut frame);
     frame[1] |= 0x80;
     frame.extend(mask);
     let start = frame.len();
@@ -55,7 +55,7 @@ fn frames(criterion: &mut Criterion) {
     });
 
     let payload = br#"{"type":"publish","id":12345,"channel":"task:board-17","data":{"title":"Task 812"}}"#;
-    let read = masked_frames(payload, 100);
+    let read = masked_frames(payload, false, 100);
     group.throughput(Throughput::Elements(100));
     group.bench_function("receive 100 masked texts of 84 bytes", |bencher| {
         let (mut websocket, mut inflater) = (WebSocket::new(65_536, None), Inflater::new());
@@ -83,6 +83,44 @@ fn frames(criterion: &mut Criterion) {
             frame::encode_header(Opcode::Text, true, true, black_box(1000), &mut out);
         });
     });
+    group.finish();
+}
+
+/// Compressed messages as a connection takes them: whole in a read, and cut into segments of TCP.
+fn receive_compressed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("receive compressed");
+    let small = br#"{"type":"publish","id":12345,"channel":"task:board-17","data":{"title":"Task 812"}}"#;
+    let mut compressor = Compressor::new(1, 15);
+    for (name, text, count, piece) in [
+        ("100 texts of 84 bytes", small.to_vec(), 100, usize::MAX),
+        ("8 KiB whole", batch(8 * 1024), 1, usize::MAX),
+        ("8 KiB in pieces of 500 bytes", batch(8 * 1024), 1, 500),
+        ("512 KiB in pieces of 1460 bytes", batch(512 * 1024), 1, 1460),
+    ] {
+        let mut wire = Vec::new();
+        compressor.message(&text, &mut wire);
+        let read = masked_frames(&wire, true, count);
+        let (mut websocket, mut inflater) =
+            (WebSocket::new(1 << 20, Some(Parameters::default())), Inflater::new());
+        group.throughput(Throughput::Bytes((text.len() * count) as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched_ref(
+                || read.clone(),
+                |read| {
+                    let mut received = 0;
+                    for mut input in read.chunks_mut(piece.min(wire.len() * count * 2)) {
+                        while let Ok((taken, Some(event))) = websocket.receive(input, &mut inflater) {
+                            assert!(matches!(event, Event::Text(received) if received.len() == text.len()));
+                            received += 1;
+                            input = &mut input[taken..];
+                        }
+                    }
+                    assert_eq!(received, count);
+                },
+                criterion::BatchSize::SmallInput,
+            );
+        });
+    }
     group.finish();
 }
 
@@ -170,6 +208,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
         .without_plots();
-    targets = frames, text, deflate
+    targets = frames, receive_compressed, text, deflate
 }
 criterion_main!(codec);

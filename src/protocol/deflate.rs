@@ -9,6 +9,10 @@
 //! [`Compressor::segment`] makes such blocks from a text that many messages share; [`stored`] wraps bytes that are not
 //! worth compressing; [`SEGMENTS_END`] makes any concatenation of them a legal payload. A segment refers to nothing
 //! before itself, so it may stand anywhere, as often as wanted, in any order.
+//!
+//! **Inflation.** A message that lies whole in a read goes through the one [`Inflater`] of the shard. A message that goes
+//! on takes that one's engine along and is inflated as it arrives, in steps that end at the limit; the text so far is all
+//! that is held of it, beside the engine. How a message was cut never decides what is wrong with it.
 
 mod compressor;
 mod inflater;

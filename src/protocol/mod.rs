@@ -7,7 +7,7 @@
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
 //! | [`handshake`] | a request and a policy into the `101` response, or a refusal |
 //! | [`websocket`] | masked frames into [`websocket::Event`]s: the state machine of one connection |
-//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`] | the parts of that machine, one concept each |
+//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished` | the parts of that machine, one concept each |
 //! | [`message`] | the JSON text of an event into a [`message::ClientMessage`]; answers into JSON text |
 //!
 //! Three rules hold in every file here. Nothing a peer sends may panic: what is wrong becomes an error that says what
@@ -22,6 +22,7 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 pub mod message;
+mod unfinished;
 pub mod utf8;
 pub mod websocket;
 

@@ -22,10 +22,10 @@
 //! ```
 
 use super::ProtocolError;
-use super::assembler::Assembler;
-use super::deflate::{History, InflateError, Inflater, Parameters};
+use super::deflate::{History, Inflater, Parameters};
 use super::frame::{self, Header, LONGEST_HEADER, Opcode};
 use super::mask::unmask;
+use super::unfinished::{Unfinished, judge_text};
 use super::utf8::Validator;
 use crate::close::CloseCode;
 
@@ -49,7 +49,7 @@ pub enum Event<'a> {
 /// The receiving state of one connection. Sending has no state: see [`frame`].
 ///
 /// An idle connection holds 64 bytes and no buffer: what is unfinished lives in a box that comes with the first byte of a
-/// frame that did not arrive whole, and goes with the message.
+/// frame that did not arrive whole, and goes with the message. If that is compressed, an inflater goes the same way.
 #[derive(Debug)]
 pub struct WebSocket {
     /// The unfinished frame and message, if any.
@@ -70,7 +70,7 @@ pub struct WebSocket {
 #[derive(Debug, Default)]
 struct Active {
     frame: Option<Frame>,
-    message: Option<Message>,
+    message: Option<Unfinished>,
     /// The payload so far of an unfinished control frame: at most 125 bytes.
     control: Vec<u8>,
 }
@@ -80,15 +80,6 @@ struct Frame {
     header: Header,
     /// Bytes of payload that have been taken.
     arrived: u64,
-}
-
-#[derive(Debug)]
-struct Message {
-    text: bool,
-    compressed: bool,
-    /// Of text that is not compressed: validated as it arrives.
-    validator: Validator,
-    payload: Assembler,
 }
 
 impl WebSocket {
@@ -139,7 +130,7 @@ impl WebSocket {
     /// How many bytes are held on the heap.
     pub fn held_bytes(&self) -> usize {
         let active = self.active.as_ref().map_or(0, |active| {
-            let message = active.message.as_ref().map_or(0, |message| message.payload.held_bytes());
+            let message = active.message.as_ref().map_or(0, Unfinished::held_bytes);
             size_of::<Active>() + active.control.capacity() + message
         });
         active + self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
@@ -177,16 +168,18 @@ impl WebSocket {
             let (payload, after) = std::mem::take(&mut rest).split_at_mut(present);
             rest = after;
             unmask(payload, frame.header.mask, frame.arrived as usize);
-            match self.take_payload(frame, payload)? {
+            match self.take_payload(frame, payload, inflater)? {
                 Step::Continue if rest.is_empty() => break,
                 Step::Continue => {}
                 Step::Here => {
                     let event = self.event(frame.header, payload, inflater)?;
                     return Ok((total - rest.len(), Some(event)));
                 }
-                Step::Gathered(header, bytes) => {
-                    let event = self.gathered_event(header, bytes, inflater)?;
-                    return Ok((total - rest.len(), Some(event)));
+                Step::Gathered { opcode, compressed } => {
+                    if compressed {
+                        self.remember(inflater.made());
+                    }
+                    return Ok((total - rest.len(), Some(plain_event(opcode, inflater.made())?)));
                 }
             }
         }
@@ -230,8 +223,8 @@ impl WebSocket {
         if header.rsv1 && self.deflate.is_none() {
             return Err(ProtocolError::NotNegotiated);
         }
-        let compressed = message.map_or(header.rsv1, |message| message.compressed);
-        let arrived = message.map_or(0, |message| message.payload.len() as u64);
+        let compressed = message.map_or(header.rsv1, Unfinished::is_compressed);
+        let arrived = message.map_or(0, Unfinished::arrived);
         if arrived.saturating_add(header.length) > self.wire_limit(compressed) {
             return Err(ProtocolError::TooBig { limit: self.message_limit });
         }
@@ -246,7 +239,12 @@ impl WebSocket {
     }
 
     /// Says what the payload, unmasked, completes. Keeps it if that is nothing yet.
-    fn take_payload(&mut self, mut frame: Frame, payload: &[u8]) -> Result<Step, ProtocolError> {
+    fn take_payload(
+        &mut self,
+        mut frame: Frame,
+        payload: &[u8],
+        inflater: &mut Inflater,
+    ) -> Result<Step, ProtocolError> {
         let header = frame.header;
         let whole = payload.len() as u64 == header.length;
         if whole && (header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation)) {
@@ -260,12 +258,16 @@ impl WebSocket {
         if header.opcode.is_control() {
             active.control.extend_from_slice(payload);
             if finished {
-                step = Step::Gathered(header, std::mem::take(&mut active.control));
+                inflater.adopt(std::mem::take(&mut active.control));
+                step = Step::Gathered { opcode: header.opcode, compressed: false };
             }
         } else if finished || !payload.is_empty() {
-            active.message.get_or_insert_with(|| Message::new(header)).push(payload)?;
+            let (limit, history) = (self.message_limit, self.history.as_deref());
+            let message = active.message.get_or_insert_with(|| Unfinished::new(header));
+            message.push(payload, inflater, limit, history)?;
             if let Some(message) = active.message.take_if(|_| finished && header.fin) {
-                step = message.finish(header)?;
+                let compressed = message.is_compressed();
+                step = Step::Gathered { opcode: message.finish(inflater, limit, history)?, compressed };
             }
         }
         if !finished {
@@ -288,43 +290,24 @@ impl WebSocket {
         inflater: &'a mut Inflater,
     ) -> Result<Event<'a>, ProtocolError> {
         if header.rsv1 {
-            let message = self.inflate(payload, inflater)?;
-            return plain_event(header.opcode, message);
+            let (limit, history) = (self.message_limit, self.history.as_deref());
+            let result = inflater.whole(payload, limit, history);
+            if result.is_err() && header.opcode == Opcode::Text {
+                judge_text(&mut Validator::default(), inflater.made(), 0, limit)?;
+            }
+            result?;
+            self.remember(inflater.made());
+            return plain_event(header.opcode, inflater.made());
         }
         plain_event(header.opcode, payload)
     }
 
-    /// The event of a message or control frame that came in pieces. `header` says what it is.
-    fn gathered_event<'a>(
-        &mut self,
-        header: Header,
-        bytes: Vec<u8>,
-        inflater: &'a mut Inflater,
-    ) -> Result<Event<'a>, ProtocolError> {
-        if header.rsv1 {
-            let message = self.inflate(&bytes, inflater)?;
-            return plain_event(header.opcode, message);
-        }
-        plain_event(header.opcode, inflater.adopt(bytes))
-    }
-
-    fn inflate<'a>(
-        &mut self,
-        compressed: &[u8],
-        inflater: &'a mut Inflater,
-    ) -> Result<&'a [u8], ProtocolError> {
-        let parameters = self.deflate.ok_or(ProtocolError::NotNegotiated)?;
-        let result = if parameters.client_no_context_takeover {
-            inflater.inflate(compressed, self.message_limit)
-        } else {
+    /// Keeps the window of a client that takes its context over.
+    fn remember(&mut self, message: &[u8]) {
+        if let Some(parameters) = self.deflate.filter(|parameters| !parameters.client_no_context_takeover) {
             let bits = parameters.client_max_window_bits;
-            let history = self.history.get_or_insert_with(|| Box::new(History::new(bits)));
-            inflater.inflate_with_history(compressed, self.message_limit, history)
-        };
-        result.map_err(|error| match error {
-            InflateError::TooBig { limit } => ProtocolError::TooBig { limit },
-            InflateError::Invalid => ProtocolError::InvalidDeflate,
-        })
+            self.history.get_or_insert_with(|| Box::new(History::new(bits))).push(message);
+        }
     }
 }
 
@@ -334,33 +317,8 @@ enum Step {
     Continue,
     /// The piece is a whole message or control frame.
     Here,
-    /// The piece was the last of these. The header is that of the first frame.
-    Gathered(Header, Vec<u8>),
-}
-
-impl Message {
-    fn new(first: Header) -> Self {
-        Self {
-            text: first.opcode == Opcode::Text,
-            compressed: first.rsv1,
-            validator: Validator::default(),
-            payload: Assembler::default(),
-        }
-    }
-
-    fn push(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
-        if self.text && !self.compressed {
-            self.validator.push(piece).map_err(|_| ProtocolError::InvalidText)?;
-        }
-        self.payload.push(piece);
-        Ok(())
-    }
-
-    fn finish(self, last: Header) -> Result<Step, ProtocolError> {
-        self.validator.finish().map_err(|_| ProtocolError::InvalidText)?;
-        let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
-        Ok(Step::Gathered(Header { opcode, rsv1: self.compressed, ..last }, self.payload.into_bytes()))
-    }
+    /// The piece was the last of these. The shard's inflater has the whole now; the opcode is that of the first frame.
+    Gathered { opcode: Opcode, compressed: bool },
 }
 
 /// The event for a whole, uncompressed payload.

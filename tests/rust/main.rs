@@ -6,6 +6,7 @@ mod protocol_deflate;
 mod protocol_fuzz;
 mod protocol_handshake;
 mod protocol_http;
+mod protocol_inflate;
 mod protocol_message;
 mod protocol_websocket;
 mod protocol_websocket_properties;

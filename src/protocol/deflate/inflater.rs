@@ -1,4 +1,4 @@
-//! Inflation with a limit, shared by all connections of a shard.
+//! Inflation with a limit, as the bytes arrive.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -22,10 +22,18 @@ pub enum InflateError {
 /// Inflates messages, one after the other, of any number of connections; also holds the message that was last put
 /// together, so that idle connections hold nothing.
 ///
-/// Between messages at most [`KEPT`] bytes of buffer stay; see [`release`](Self::release).
+/// A new one holds nothing: its engine is made when it is needed first. Between messages at most [`KEPT`] bytes of buffer
+/// stay beside the engine; see [`release`](Self::release).
+#[derive(Debug, Default)]
 pub struct Inflater {
-    engine: Decompress,
+    engine: Option<Decompress>,
+    /// What came of the current message, or of the last one.
     output: Vec<u8>,
+    /// Bytes of the current message that the engine has taken.
+    taken: u64,
+    /// Final blocks of the current message that were not its end.
+    restarts: u64,
+    stream: Stream,
 }
 
 /// The window of one client that takes its context over: the last bytes of its earlier compressed messages.
@@ -49,7 +57,8 @@ impl History {
         self.bytes.capacity()
     }
 
-    fn push(&mut self, message: &[u8]) {
+    /// Adds a message. What is older than the window goes.
+    pub(crate) fn push(&mut self, message: &[u8]) {
         let message = &message[message.len().saturating_sub(self.window)..];
         let kept = self.bytes.len().min(self.window - message.len());
         self.bytes.drain(..self.bytes.len() - kept);
@@ -58,16 +67,9 @@ impl History {
     }
 }
 
-impl Default for Inflater {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Inflater {
-    /// Holds about 40 KiB, most of it the window.
     pub fn new() -> Self {
-        Self { engine: Decompress::new(false), output: Vec::new() }
+        Self::default()
     }
 
     /// Inflates the payload of one message whose sender started with an empty window.
@@ -78,7 +80,7 @@ impl Inflater {
     ///
     /// [`InflateError::TooBig`] over `limit` bytes, [`InflateError::Invalid`] when the data are not DEFLATE.
     pub fn inflate(&mut self, compressed: &[u8], limit: usize) -> Result<&[u8], InflateError> {
-        self.run(compressed, limit, &[])?;
+        self.whole(compressed, limit, None)?;
         Ok(&self.output)
     }
 
@@ -94,15 +96,64 @@ impl Inflater {
         limit: usize,
         history: &mut History,
     ) -> Result<&[u8], InflateError> {
-        self.run(compressed, limit, &history.bytes)?;
+        self.whole(compressed, limit, Some(history))?;
         history.push(&self.output);
         Ok(&self.output)
     }
 
-    /// Takes over a message that was put together elsewhere, and lends it out.
-    pub(crate) fn adopt(&mut self, message: Vec<u8>) -> &[u8] {
-        self.output = message;
+    /// As [`inflate`](Self::inflate), in the window of `history`; the message is [`made`](Self::made).
+    pub(crate) fn whole(
+        &mut self,
+        compressed: &[u8],
+        limit: usize,
+        history: Option<&History>,
+    ) -> Result<(), InflateError> {
+        self.release();
+        self.begin();
+        self.push(compressed, limit, history)?;
+        self.finish(limit, history)
+    }
+
+    /// Makes `self`, which has no message, the inflater of one that goes on for longer, with the engine of `shared`.
+    pub(crate) fn take_engine(&mut self, shared: &mut Self) {
+        if self.engine.is_none() {
+            self.engine = shared.engine.take();
+        }
+    }
+
+    /// Inflates the next piece of a message. The first follows [`new`](Self::new).
+    pub(crate) fn push(
+        &mut self,
+        piece: &[u8],
+        limit: usize,
+        history: Option<&History>,
+    ) -> Result<(), InflateError> {
+        self.feed(piece, limit, history.map_or(&[], |history| &history.bytes))
+    }
+
+    /// Says whether the message may end here. Its last bytes may appear now.
+    ///
+    /// Inflates the tail that the sender left out, and a final empty block that must be the end. The last is our own
+    /// addition: it turns "the payload stopped inside a block", which would silently shorten the message, into an error.
+    pub(crate) fn finish(&mut self, limit: usize, history: Option<&History>) -> Result<(), InflateError> {
+        if self.stream == Stream::Ended {
+            // RFC 7692 §7.2.3.4: a sender may end with a final block. It then adds a zero byte, which would have been read
+            // as the beginning of a block; one that leaves it out meant the same.
+            return Ok(());
+        }
+        self.push(&TAIL, limit, history)?;
+        self.push(&FINAL_EMPTY_BLOCK, limit, history)?;
+        if self.stream == Stream::Ended { Ok(()) } else { Err(InflateError::Invalid) }
+    }
+
+    /// The message so far. After [`InflateError::TooBig`] it is cut at the limit or later.
+    pub(crate) fn made(&self) -> &[u8] {
         &self.output
+    }
+
+    /// Takes over a message that was put together elsewhere, as if it had been [`made`](Self::made) here.
+    pub(crate) fn adopt(&mut self, message: Vec<u8>) {
+        self.output = message;
     }
 
     /// Gives back the memory of a large message. Called whenever input is taken; call it also when a shard has nothing more
@@ -113,56 +164,51 @@ impl Inflater {
         }
     }
 
-    /// How many bytes of buffer are held, the engine's window aside.
+    /// How many bytes are held on the heap.
     pub fn held_bytes(&self) -> usize {
-        self.output.capacity()
+        self.output.capacity() + self.engine.as_ref().map_or(0, |_| ENGINE_BYTES)
     }
 
-    /// Inflates the payload, its tail, and a final empty block that must be the end.
-    ///
-    /// The last is our own addition: it turns "the payload stopped inside a block", which would silently shorten the
-    /// message, into an error.
-    fn run(&mut self, compressed: &[u8], limit: usize, history: &[u8]) -> Result<(), InflateError> {
-        self.release();
+    fn begin(&mut self) {
         self.output.clear();
-        self.restart(history)?;
-        if self.feed(compressed, limit, history)? == Fed::AfterFinalBlock {
-            // RFC 7692 §7.2.3.4: a sender may end with a final block. It then adds a zero byte, which would have been read
-            // as the beginning of a block; one that leaves it out meant the same.
-            return Ok(());
-        }
-        self.feed(&TAIL, limit, history)?;
-        match self.feed(&FINAL_EMPTY_BLOCK, limit, history)? {
-            Fed::AfterFinalBlock => Ok(()),
-            Fed::InsideStream => Err(InflateError::Invalid),
-        }
+        self.taken = 0;
+        self.restarts = 0;
+        self.stream = Stream::New;
     }
 
     /// Inflates all of `input`. After a final block with more input behind it, a new stream begins in the same window.
-    fn feed(&mut self, mut input: &[u8], limit: usize, history: &[u8]) -> Result<Fed, InflateError> {
-        let mut restarts_left = RESTARTS + input.len() / BYTES_PER_RESTART;
+    ///
+    /// What comes of it, errors too, does not depend on how the message was cut.
+    fn feed(&mut self, mut input: &[u8], limit: usize, history: &[u8]) -> Result<(), InflateError> {
+        if input.is_empty() {
+            return Ok(());
+        }
         loop {
+            if self.stream != Stream::Inside {
+                self.restart(history)?;
+            }
             self.reserve(limit);
-            let (taken_before, made_before) = (self.engine.total_in(), self.output.len());
-            let status = self
-                .engine
-                .decompress_vec(input, &mut self.output, FlushDecompress::None)
-                .map_err(|_| InflateError::Invalid)?;
+            let engine = self.engine.get_or_insert_with(new_engine);
+            let (taken_before, made_before) = (engine.total_in(), self.output.len());
+            let result = engine.decompress_vec(input, &mut self.output, FlushDecompress::None);
+            let taken = engine.total_in() - taken_before;
+            self.taken += taken;
+            // First: what was made came before what could not be read.
             if self.output.len() > limit {
                 return Err(InflateError::TooBig { limit });
             }
-            let taken = (self.engine.total_in() - taken_before) as usize;
-            input = input.get(taken..).unwrap_or_default();
-            match status {
-                Status::StreamEnd if input.is_empty() => return Ok(Fed::AfterFinalBlock),
+            input = input.get(taken as usize..).unwrap_or_default();
+            match result.map_err(|_| InflateError::Invalid)? {
                 Status::StreamEnd => {
-                    restarts_left = restarts_left.checked_sub(1).ok_or(InflateError::Invalid)?;
-                    self.restart(history)?;
+                    self.stream = Stream::Ended;
+                    if input.is_empty() {
+                        return Ok(());
+                    }
                 }
                 Status::Ok | Status::BufError => {
                     let full = self.output.len() == self.output.capacity();
                     if input.is_empty() && !full {
-                        return Ok(Fed::InsideStream);
+                        return Ok(());
                     }
                     if taken == 0 && self.output.len() == made_before {
                         return Err(InflateError::Invalid);
@@ -172,36 +218,61 @@ impl Inflater {
         }
     }
 
-    /// Makes room for the next step: a quarter of what there is, and never past one byte over the limit.
+    /// Makes room for the next step, and never past one byte over the limit: as much as there is while that is little,
+    /// then a quarter.
     fn reserve(&mut self, limit: usize) {
-        if self.output.len() == self.output.capacity() {
-            let room = limit.saturating_add(1).saturating_sub(self.output.len()).max(1);
-            self.output.reserve_exact((self.output.len() / 4).max(STEP).min(room));
+        let made = self.output.len();
+        if made == self.output.capacity() {
+            let room = limit.saturating_add(1).saturating_sub(made).max(1);
+            let step = made.clamp(SMALLEST_STEP, STEP).max(made / 4);
+            self.output.reserve_exact(step.min(room));
         }
     }
 
     /// Begins a DEFLATE stream in the window of what came before: earlier messages, then this one.
     fn restart(&mut self, history: &[u8]) -> Result<(), InflateError> {
-        self.engine.reset(false);
+        if self.stream == Stream::Ended {
+            self.restarts += 1;
+            if self.restarts > RESTARTS + self.taken / BYTES_PER_RESTART {
+                return Err(InflateError::Invalid);
+            }
+        }
+        let engine = self.engine.get_or_insert_with(new_engine);
+        engine.reset(false);
         let own = &self.output[self.output.len().saturating_sub(LARGEST_WINDOW)..];
         for window in [history, own] {
             if !window.is_empty() {
-                self.engine.set_dictionary(window).map_err(|_| InflateError::Invalid)?;
+                engine.set_dictionary(window).map_err(|_| InflateError::Invalid)?;
             }
         }
+        self.stream = Stream::Inside;
         Ok(())
     }
 }
 
-/// Where the engine stands when its input is used up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fed {
-    InsideStream,
-    AfterFinalBlock,
+/// Where the engine stands in the current message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stream {
+    /// Before its first byte.
+    #[default]
+    New,
+    Inside,
+    /// After a final block: the end of the message, or a new stream begins.
+    Ended,
 }
 
-/// In bytes: what one step may add at least (row C1 of the fault checklist: bounded steps).
+fn new_engine() -> Decompress {
+    Decompress::new(false)
+}
+
+/// In bytes: what one step adds to a message of this size (row C1 of the fault checklist: bounded steps).
 const STEP: usize = 16 * 1024;
+
+/// In bytes: what the first step adds.
+const SMALLEST_STEP: usize = 1024;
+
+/// In bytes: what the engine holds, most of it the window (47,552 in one allocation, zlib-rs 0.6.8).
+const ENGINE_BYTES: usize = 48 * 1024;
 
 /// In bytes: the buffer that stays allocated between messages.
 const KEPT: usize = 64 * 1024;
@@ -209,12 +280,13 @@ const KEPT: usize = 64 * 1024;
 /// In bytes: 2^15.
 const LARGEST_WINDOW: usize = 32 * 1024;
 
-/// How many final blocks a message may hold before its end, whatever its size; one more for each [`BYTES_PER_RESTART`].
+/// How many final blocks a message may hold before its end, whatever its size; one more for each [`BYTES_PER_RESTART`]
+/// before them.
 ///
 /// Legal (RFC 7692 §7.2.1), useless, and costing a copy of the window each: a message of nothing else would cost a second
 /// of work for each megabyte.
-const RESTARTS: usize = 16;
-const BYTES_PER_RESTART: usize = 1024;
+const RESTARTS: u64 = 16;
+const BYTES_PER_RESTART: u64 = 1024;
 
 /// An empty block of fixed codes with BFINAL set.
 const FINAL_EMPTY_BLOCK: [u8; 2] = [0x03, 0x00];

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, History, Inflater, Parameters};
+use umbel::protocol::frame::{Opcode, encode_header};
 use umbel::protocol::handshake::{Origins, Policy, upgrade};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
 use umbel::protocol::message;
@@ -68,14 +69,18 @@ pub fn frames(data: &[u8]) {
     let Some((&how, bytes)) = data.split_first() else { return };
     let deflate = (how & 1 != 0)
         .then(|| Parameters { client_no_context_takeover: how & 2 == 0, ..Parameters::default() });
-    let whole = events(bytes, bytes.len().max(1), deflate);
-    let cut = events(bytes, usize::from(how >> 4) + 1, deflate);
+    let whole = events(bytes, bytes.len().max(1), 4096, deflate);
+    let cut = events(bytes, usize::from(how >> 4) + 1, 4096, deflate);
     assert_eq!(whole, cut);
 }
 
-fn events(bytes: &[u8], size: usize, deflate: Option<Parameters>) -> Vec<Result<String, ProtocolError>> {
-    const LIMIT: usize = 4096;
-    let mut websocket = WebSocket::new(LIMIT, deflate);
+fn events(
+    bytes: &[u8],
+    size: usize,
+    limit: usize,
+    deflate: Option<Parameters>,
+) -> Vec<Result<String, ProtocolError>> {
+    let mut websocket = WebSocket::new(limit, deflate);
     let mut inflater = Inflater::new();
     let mut seen = Vec::new();
     let mut bytes = bytes.to_vec();
@@ -96,13 +101,14 @@ fn events(bytes: &[u8], size: usize, deflate: Option<Parameters>) -> Vec<Result<
                 }
             }
         }
-        assert!(websocket.held_bytes() <= LIMIT * 3 + 40_000);
+        // What has arrived and a quarter; a window; an inflater.
+        assert!(websocket.held_bytes() <= limit / 4 * 5 + 32 * 1024 + 50 * 1024);
     }
     seen
 }
 
-/// Compressed payloads: within the limit, the same with and without an empty history, and what was inflated survives a
-/// round trip.
+/// Compressed payloads: within the limit, the same with and without an empty history, the same whole and in fragments,
+/// and what was inflated survives a round trip.
 pub fn deflate(data: &[u8]) {
     const LIMIT: usize = 100_000;
     let mut inflater = Inflater::new();
@@ -111,6 +117,19 @@ pub fn deflate(data: &[u8]) {
     let with_history = inflater.inflate_with_history(data, LIMIT, &mut history).map(<[u8]>::to_vec);
     assert_eq!(plain, with_history);
     assert!(history.held_bytes() <= 32 * 1024 && inflater.held_bytes() <= LIMIT + 64 * 1024);
+    if data.len() <= LIMIT {
+        let first = if data.len().is_multiple_of(2) { 0x41 } else { 0x42 };
+        let deflate = Some(Parameters::default());
+        let whole = message_frames(first, data, data.len().max(1));
+        let cut = message_frames(first, data, data.len() / 7 + 1);
+        let expected = events(&whole, whole.len(), LIMIT, deflate);
+        assert_eq!(events(&whole, 13, LIMIT, deflate), expected);
+        assert_eq!(events(&cut, cut.len(), LIMIT, deflate), expected);
+        assert_eq!(events(&cut, 13, LIMIT, deflate), expected);
+        if first == 0x42 {
+            assert_eq!(plain.is_ok(), expected[0].is_ok());
+        }
+    }
     if let Ok(message) = plain {
         assert!(message.len() <= LIMIT);
         let mut wire = Vec::new();
@@ -119,6 +138,22 @@ pub fn deflate(data: &[u8]) {
         deflate::finish_segments(&mut wire);
         assert_eq!(inflater.inflate(&wire, LIMIT * 2), Ok(&message.repeat(2)[..]));
     }
+}
+
+/// A message in fragments of `size` bytes, masked with zeros.
+fn message_frames(first: u8, payload: &[u8], size: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let count = payload.len().div_ceil(size).max(1);
+    for index in 0..count {
+        let piece = &payload[index * size..payload.len().min((index + 1) * size)];
+        let header = bytes.len();
+        encode_header(Opcode::Continuation, false, index + 1 == count, piece.len(), &mut bytes);
+        bytes[header] |= if index == 0 { first } else { 0 };
+        bytes[header + 1] |= 0x80;
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(piece);
+    }
+    bytes
 }
 
 thread_local! {
