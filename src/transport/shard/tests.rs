@@ -30,7 +30,7 @@ fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
         "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9, "max_message": 65536,
-        "max_subscriptions": 9, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
     let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
