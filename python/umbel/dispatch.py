@@ -156,6 +156,8 @@ class Dispatcher:
 
     def _admit(self, client: Client, identity: Identity) -> None:
         client.identity = identity
+        # What `authenticate` had decoded of it is most of what a client would hold; it can be decoded again.
+        client._request = None
         self.core.admit(client._key)
         if self._clients.get(client._key) is not client:
             return  # it left while it was authenticated
