@@ -152,7 +152,7 @@ impl Log {
         let entries = self.lock();
         let gap = (cursor < entries.trimmed).then_some((cursor, entries.trimmed));
         let mut read = Read { to: cursor.max(entries.trimmed), count: 0, cut: false, gap, oldest: None };
-        let first = entries.kept.partition_point(|entry| entry.offset <= read.to);
+        let first = entries.index_behind(read.to, self.top());
         let start = out.len();
         for entry in entries.kept.range(first..) {
             if entry.offset > end {
@@ -200,6 +200,16 @@ impl Log {
 }
 
 impl Entries {
+    /// Where the entries behind an offset begin. Counted, where there are no holes: a search through the log of a channel that
+    /// was not read for a while is a dozen cache misses, 0.6 µs, as much as all else that reading it costs.
+    fn index_behind(&self, offset: u64, top: u64) -> usize {
+        if self.kept.len() as u64 == top - self.trimmed {
+            self.kept.len().min((offset - self.trimmed) as usize)
+        } else {
+            self.kept.partition_point(|entry| entry.offset <= offset)
+        }
+    }
+
     /// Mode `Latest`: forgets the older entry of a key. It is not lost: the newer one stands for it.
     fn supersede(&mut self, key: &str, offset: u64) {
         let Some(newest) = self.newest.get_mut(key) else {

@@ -1,7 +1,7 @@
 //! How other threads reach a shard.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,30 +56,51 @@ pub enum Answer {
 #[derive(Debug, Default)]
 pub struct Mailbox {
     /// Guards the letters; held for a push or a swap.
-    letters: Mutex<VecDeque<Letter>>,
+    waiting: Mutex<Waiting>,
     notify: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    letters: VecDeque<Letter>,
+    /// The shard was woken for them.
+    woken: bool,
+    /// The shard looks at the box by itself when its tick is over, and can't flush before.
+    ticking: bool,
+}
+
 impl Mailbox {
-    /// Puts a letter in, and wakes the shard if the box was empty.
+    /// Puts a letter in, and wakes the shard if nobody did and it has to act before its tick is over.
     pub(crate) fn push(&self, letter: Letter) {
-        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.push_back(letter);
-        let first = letters.len() == 1;
-        drop(letters);
-        if first {
+        let mut waiting = self.lock();
+        let can_wait = waiting.ticking && matches!(letter, Letter::Rang(_));
+        waiting.letters.push_back(letter);
+        let wake = !can_wait && !std::mem::replace(&mut waiting.woken, true);
+        drop(waiting);
+        if wake {
             self.notify.notify_one();
         }
     }
 
     /// Moves all letters behind those in `into`.
     pub(crate) fn take(&self, into: &mut VecDeque<Letter>) {
-        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
+        (waiting.woken, waiting.ticking) = (false, false);
         if into.is_empty() {
-            std::mem::swap(&mut *letters, into);
+            std::mem::swap(&mut waiting.letters, into);
         } else {
-            into.append(&mut letters);
+            into.append(&mut waiting.letters);
         }
+    }
+
+    /// Lets bells wait for the next [`take`](Self::take), which the caller makes when its tick is over. Without this, a
+    /// server with many channels is woken for nearly every publication.
+    pub(crate) fn let_bells_wait(&self) {
+        self.lock().ticking = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the shard for another turn without a letter.
@@ -101,5 +122,43 @@ pub(crate) struct Bell {
 impl Alarm for Bell {
     fn ring(&self) {
         self.mailbox.push(Letter::Rang(self.feed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the shard was woken since this was last asked.
+    fn woken(mailbox: &Mailbox) -> bool {
+        let mut waiting = std::pin::pin!(mailbox.wait_letter());
+        waiting.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_shard_is_woken_once_for_all_letters_that_it_has_not_taken() {
+        let (mailbox, mut letters) = (Mailbox::default(), VecDeque::new());
+        mailbox.push(Letter::Rang(1));
+        assert!(woken(&mailbox));
+        mailbox.push(Letter::Rang(2));
+        assert!(!woken(&mailbox));
+        mailbox.take(&mut letters);
+        assert_eq!(letters.len(), 2);
+        mailbox.push(Letter::Room);
+        assert!(woken(&mailbox));
+    }
+
+    #[test]
+    fn bells_wait_for_the_end_of_a_tick_and_nothing_else_does() {
+        let (mailbox, mut letters) = (Mailbox::default(), VecDeque::new());
+        mailbox.let_bells_wait();
+        mailbox.push(Letter::Rang(1));
+        assert!(!woken(&mailbox));
+        mailbox.push(Letter::Room);
+        assert!(woken(&mailbox));
+        mailbox.take(&mut letters);
+        assert_eq!(letters.len(), 2);
+        mailbox.push(Letter::Rang(1));
+        assert!(woken(&mailbox), "the tick is over");
     }
 }

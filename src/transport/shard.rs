@@ -231,7 +231,10 @@ impl Shard {
     fn next(&self) -> Next {
         let flush = match self.hub.due(self.now) {
             Due::Now => return Next::Again,
-            Due::At(moment) => Some(moment),
+            Due::At(moment) => {
+                self.mailbox.let_bells_wait();
+                Some(moment)
+            }
             Due::Never => None,
         };
         let drain = self.drain.as_ref().map(|drain| drain.next.min(drain.end));

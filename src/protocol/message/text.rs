@@ -47,20 +47,19 @@ pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// A moment, in milliseconds since 1970-01-01 UTC; what is before that or after the year 9999 has no place here.
+/// A moment as people and clients read it. Written once, for it stands in every frame of a flush; what is before 1970 or after
+/// the year 9999 has no place here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(u64);
+pub struct Timestamp([u8; TIMESTAMP_BYTES]);
 
 impl Timestamp {
     /// A moment after the year 9999 becomes the last one in it: RFC 3339 has four digits.
-    pub const fn from_unix_millis(millis: u64) -> Self {
-        Self(if millis > LAST_MILLI { LAST_MILLI } else { millis })
-    }
-
-    /// Appends it as RFC 3339 in UTC with milliseconds, without quotes: `2026-11-23T07:15:45.042Z`.
-    pub fn push(self, out: &mut Vec<u8>) {
-        let (year, month, day) = civil_from_days(self.0 / MILLIS_PER_DAY);
-        let millis = self.0 % MILLIS_PER_DAY;
+    pub fn from_unix_millis(millis: u64) -> Self {
+        let millis = millis.min(LAST_MILLI);
+        let (year, month, day) = civil_from_days(millis / MILLIS_PER_DAY);
+        let millis = millis % MILLIS_PER_DAY;
+        let mut text = [0; TIMESTAMP_BYTES];
+        let mut places = text.iter_mut();
         for (number, digits, end) in [
             (year, 4, b'-'),
             (month, 2, b'-'),
@@ -70,11 +69,15 @@ impl Timestamp {
             (millis / 1000 % 60, 2, b'.'),
             (millis % 1000, 3, b'Z'),
         ] {
-            for place in (0..digits).rev() {
-                out.push(b'0' + (number / 10_u64.pow(place) % 10) as u8);
-            }
-            out.push(end);
+            let digits = (0..digits).rev().map(|place| b'0' + (number / 10_u64.pow(place) % 10) as u8);
+            digits.chain([end]).zip(&mut places).for_each(|(byte, place)| *place = byte);
         }
+        Self(text)
+    }
+
+    /// Appends it as RFC 3339 in UTC with milliseconds, without quotes: `2026-11-23T07:15:45.042Z`.
+    pub fn push(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
     }
 }
 
@@ -93,6 +96,9 @@ const fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (cycle * 400 + year_of_cycle + (month <= 2) as u64, month, day)
 }
+
+/// `2026-11-23T07:15:45.042Z`.
+const TIMESTAMP_BYTES: usize = 24;
 
 const MILLIS_PER_DAY: u64 = 86_400_000;
 
