@@ -40,6 +40,9 @@ pub struct Options {
     pub warmup: f64,
     pub seconds: f64,
     pub drain: f64,
+    /// Look for input without ever sleeping. A sender pays for waking a receiver on its own machine, the more the faster
+    /// that one is; nobody pays for a receiver elsewhere.
+    pub polling: bool,
     /// Wait for the line `go` on stdin when all connections are open.
     pub wait: bool,
     pub cpu: Option<usize>,
@@ -146,6 +149,7 @@ impl Default for Options {
             warmup: 1.0,
             seconds: 5.0,
             drain: 0.0,
+            polling: false,
             wait: false,
             cpu: None,
             server_pid: None,

@@ -156,8 +156,11 @@ impl<'o> Client<'o> {
                 return Ok(());
             }
             let until = deadline.min(self.publishing.next).min(self.pinging.next);
-            let count =
-                self.epoll.wait(until.saturating_sub(now)).map_err(|error| format!("epoll: {error}"))?;
+            let patience = if self.options.polling { 0 } else { until.saturating_sub(now) };
+            let count = self.epoll.wait(patience).map_err(|error| format!("epoll: {error}"))?;
+            if self.options.polling && count == 0 {
+                self.report.counters.idle += clock::now() - now;
+            }
             for at in 0..count {
                 match self.epoll.event(at) {
                     (STDIN, _) => self.read_command()?,

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn run(command: &str, words: impl Iterator<Item = String>) -> Result<ExitCode, String> {
     let mut options = args::Options::parse(words)?;
     match command {
-        "fanout" => {}
+        "fanout" => options.polling = true,
         "idle" => options.publish_rate = 0.0,
         "connect" => options.churn = !options.hold,
         "floor-server" => {

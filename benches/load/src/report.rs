@@ -11,6 +11,8 @@ use crate::histogram::Histogram;
 /// Counters over the whole run; a window is the difference of two copies.
 #[derive(Clone, Copy, Default)]
 pub struct Counters {
+    /// Nanoseconds of polling that found nothing.
+    pub idle: u64,
     pub receives: u64,
     /// Data messages (one WebSocket frame each, unless the server fragments).
     pub frames: u64,
@@ -114,7 +116,8 @@ impl Report {
         let seen = end.messages - begin.messages;
         // Frames that were only counted hold as many updates as those that were inflated.
         let messages = if counted == 0 { 0 } else { (seen as f64 * frames as f64 / counted as f64) as u64 };
-        let own_percent = share(self.end.own_cpu - self.begin.own_cpu, seconds);
+        let busy = (self.end.own_cpu - self.begin.own_cpu).saturating_sub(end.idle - begin.idle);
+        let own_percent = share(busy, seconds);
         if own_percent > 85.0 {
             eprintln!("warning: the load itself used {own_percent} % of a core; it may be the bottleneck");
         }
