@@ -13,7 +13,7 @@ use super::json::{Key, Keys, validate};
 pub const MAX_CHANNELS: usize = 128;
 
 /// One message of a client, borrowed from its text. The whole text is valid JSON by all the rules of
-/// [`validate`](super::validate), also where nothing was taken from it.
+/// `validate` in `json.rs`, also where nothing was taken from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientMessage<'a> {
     pub id: Option<Id<'a>>,
