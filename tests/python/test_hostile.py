@@ -108,6 +108,33 @@ def test_silence_of_many_does_not_slow_a_healthy_client(strict: Server) -> None:
     assert canary.quantile(0.5) < 0.1
 
 
+def test_a_storm_of_connects_is_served_and_slows_nobody(server: Server) -> None:  # F8
+    with contextlib.ExitStack() as open_peers, Canary(server.address) as canary:
+        canary.wait_beats(20)
+        storm = [open_peers.enter_context(Peer(server.address)) for _ in range(400)]
+        for peer in storm:
+            peer.send(handshake("/ws"))
+        for peer in storm:
+            assert peer.response().status == 101
+            peer.read_json("connection_established")
+        canary.wait_beats(20)
+    assert canary.quantile(0.5) < 0.1
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(server: Server) -> None:  # J12
+    def come_and_go(times: int) -> None:
+        for _ in range(times):
+            with connect(server, "/ws") as peer:
+                peer.send_json({"type": "subscribe_updates", "channel": "churn"})
+                peer.read_json("subscription_established")
+
+    come_and_go(500)
+    descriptors, before = server.descriptors(), server.resident()
+    come_and_go(1500)
+    wait_until(lambda: server.descriptors() <= descriptors + 2, "the last ones are gone")
+    assert server.resident() - before < 1500 * 1024
+
+
 def test_a_slow_request_ends_at_the_deadline_whatever_trickles_in(strict: Server) -> None:  # A2
     with Peer(strict.address) as peer:
         began = time.monotonic()

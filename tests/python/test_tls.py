@@ -35,6 +35,13 @@ def secure() -> Umbel:
     return app
 
 
+def all_of(plain: socket.socket) -> bytes:
+    said = b""
+    while more := plain.recv(4096):
+        said += more
+    return said
+
+
 @on_loops
 async def test_a_subscriber_behind_tls_gets_what_is_published(secure: Umbel, trust: ssl.SSLContext) -> None:
     async with secure.serve() as server, wire(server, ssl=trust) as client:
@@ -79,10 +86,7 @@ async def test_plain_text_and_silence_on_the_tls_port_end_and_harm_nobody(
         def talk(words: bytes) -> bytes:
             with socket.create_connection((host, int(port)), timeout=5) as plain:
                 plain.sendall(words)
-                said = b""
-                while more := plain.recv(4096):
-                    said += more
-                return said
+                return all_of(plain)
 
         answer = await asyncio.to_thread(talk, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP" not in answer
@@ -90,3 +94,22 @@ async def test_plain_text_and_silence_on_the_tls_port_end_and_harm_nobody(
         async with wire(server, ssl=trust) as client:
             await client.say("heartbeat", id=1)
             assert (await client.hear("heartbeat_ack"))["id"] == 1
+
+
+async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody_waiting(
+    secure: Umbel, trust: ssl.SSLContext
+) -> None:  # A16
+    async with secure.serve() as server:
+        host, port = server.url.removeprefix("https://").rsplit(":", 1)
+        # The record says 512 bytes of ClientHello, of which 11 come.
+        half = b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + b"\x00" * 5
+        stalled = [socket.create_connection((host, int(port)), timeout=5) for _ in range(50)]
+        for peer in stalled:
+            peer.sendall(half)
+        async with wire(server, ssl=trust) as client:
+            await client.say("heartbeat", id=1)
+            assert (await client.hear("heartbeat_ack"))["id"] == 1
+        for peer in stalled:
+            assert b"HTTP" not in await asyncio.to_thread(all_of, peer)
+            peer.close()
+        assert server.stats().connections == 0
