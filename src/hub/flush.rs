@@ -89,8 +89,11 @@ impl Hub {
     /// letting sockets be read in between.
     pub fn flush(&mut self, now: Moment, time: Timestamp, out: &mut impl Outbound) {
         if now >= self.next_tick && !self.active.is_empty() {
-            self.next_tick = now + self.tick;
-            self.begin_tick();
+            let window = std::mem::replace(&mut self.next_tick, now + self.tick);
+            if !self.begin_tick() {
+                // Feeds came to rest and nothing is sent: a new window would only hold the next publication back.
+                self.next_tick = window;
+            }
         }
         self.slice += 1;
         let mut bytes = 0;
@@ -125,8 +128,8 @@ impl Hub {
     }
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick
-    /// is armed again: only then does its next publication ring.
-    fn begin_tick(&mut self) {
+    /// is armed again: only then does its next publication ring. `false` when none has moved.
+    fn begin_tick(&mut self) -> bool {
         // The list stays in its place meanwhile: a feed that fell out of it would be silent for ever.
         let mut index = 0;
         while let Some(&key) = self.active.get(index) {
@@ -136,6 +139,7 @@ impl Hub {
                 self.active.swap_remove(index);
             }
         }
+        index > 0
     }
 
     /// `false` when nothing new came since the last tick.

@@ -88,6 +88,23 @@ fn the_first_publication_after_a_quiet_window_leaves_at_once_and_the_next_ones_t
 }
 
 #[test]
+fn a_window_in_which_nothing_was_published_opens_no_other() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    for publication in 0..5 {
+        world.publish("a", "1", None);
+        world.turn();
+        assert_eq!(world.take(0).len(), 1, "publication {publication} left at once");
+        // The feed comes to rest; the next publication is three quarters of a window behind that.
+        world.now = world.now + TICK;
+        world.turn();
+        assert_eq!(world.hub.due(world.now), Due::Never);
+        world.now = world.now + TICK * 3 / 4;
+    }
+}
+
+#[test]
 fn a_reader_that_is_served_late_in_a_pass_also_gets_what_was_published_meanwhile() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     // More readers than fit in one slice.
