@@ -89,6 +89,8 @@ pub struct Rule {
     pub history_seconds: Duration,
     pub mode: Mode,
     pub overrun: Overrun,
+    /// Whether publications may be compressed for connections that negotiated it.
+    pub compress: bool,
 }
 
 /// Who decides whether a client may do something.
@@ -118,7 +120,7 @@ pub enum Overrun {
     Close,
 }
 
-/// How much of a channel its log keeps, and how.
+/// How much of a channel its log keeps, and how its readers get it.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     pub count: usize,
@@ -126,6 +128,7 @@ pub struct Retention {
     pub age: Duration,
     pub mode: Mode,
     pub overrun: Overrun,
+    pub compress: bool,
 }
 
 impl Default for Retention {
@@ -137,14 +140,15 @@ impl Default for Retention {
             age: Duration::from_secs(300),
             mode: Mode::All,
             overrun: Overrun::Gap,
+            compress: true,
         }
     }
 }
 
 impl Rule {
     pub fn retention(&self) -> Retention {
-        let Self { history, history_bytes, history_seconds, mode, overrun, .. } = *self;
-        Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun }
+        let Self { history, history_bytes, history_seconds, mode, overrun, compress, .. } = *self;
+        Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun, compress }
     }
 }
 
@@ -265,10 +269,12 @@ mod tests {
                 history_seconds: Duration::ZERO,
                 mode: Mode::Latest,
                 overrun: Overrun::Close,
+                compress: false,
             };
             let rules = Rules::new(&[rule]).expect("legal");
             let kept = rules.retention(&ChannelName::private("0123456789abcdef"));
             assert_eq!((kept.count, kept.mode, kept.overrun), (1000, Mode::All, Overrun::Gap));
+            assert!(kept.compress);
         }
     }
 }

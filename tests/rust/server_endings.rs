@@ -50,7 +50,7 @@ impl Running {
         let rule = |pattern: &str, subscribe: &str, history: u64, overrun: &str| {
             json!({
                 "pattern": pattern, "subscribe": subscribe, "publish": "no", "history": history,
-                "history_bytes": 1 << 20, "history_seconds": 60, "mode": "all", "overrun": overrun,
+                "history_bytes": 1 << 20, "history_seconds": 60, "mode": "all", "overrun": overrun, "compress": true,
             })
         };
         let config = json!({
