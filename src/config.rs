@@ -45,7 +45,7 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Messages and pings of one client of the Umbel protocol, in a second; 0 is no limit.
     pub max_messages_per_second: u32,
-    /// Held for unfinished messages of all peers of one shard.
+    /// Held for unfinished messages of all peers; beyond it, the oldest give way.
     pub max_held_bytes: usize,
     /// From accept to the end of authentication.
     #[serde(deserialize_with = "seconds")]
@@ -227,6 +227,11 @@ impl Config {
             ("backlog", self.backlog >= 1, "at least 1"),
             ("max_connections", self.max_connections >= 1, "at least 1"),
             ("max_message", self.max_message >= 125, "at least 125 bytes"),
+            (
+                "max_held_bytes",
+                self.max_held_bytes / 2 >= self.max_message + UNDER_WAY,
+                "at least 128 KiB more than twice max_message: else the longest message could not be finished",
+            ),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
             ("websocket_path", self.websocket_path.starts_with('/'), "starts with a slash"),
@@ -246,6 +251,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// What an unfinished message may hold beside its bytes: an inflater, and room to grow.
+const UNDER_WAY: usize = 64 * 1024;
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;

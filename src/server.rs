@@ -20,6 +20,7 @@ use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy};
 use crate::stats::{Counters, Snapshot};
+use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
 use crate::transport::events::{ClientId, Event, Inbox, Level};
 use crate::transport::listener::{self, Listener};
@@ -103,6 +104,7 @@ impl Server {
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             draining: AtomicBool::new(false),
             salt: u64::from_ne_bytes(salt),
+            budget: Budget::new(config.max_held_bytes),
             clients: Mutex::default(),
             config,
         };

@@ -16,8 +16,10 @@ use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::position::Position;
+use crate::protocol::farewell::Farewell;
 use crate::protocol::http::HeadReader;
 use crate::protocol::websocket::WebSocket;
+use crate::transport::budget::Share;
 use crate::transport::events::{ALLOWANCE, ClientId};
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
@@ -36,6 +38,8 @@ pub(crate) struct Connection {
     /// Wakes the task of this connection.
     pub waker: Option<Waker>,
     pub keepalive: Keepalive,
+    /// What it holds for an unfinished message.
+    pub share: Option<Share>,
     /// When the wheel comes round to it; an earlier entry of the wheel is an old one.
     pub timer: Moment,
     /// Input that could not be worked on, because an answer had to wait or the application had no room.
@@ -66,7 +70,7 @@ pub(crate) enum Phase {
         ended: bool,
         /// We closed and the peer has not answered: its close frame is waited for before our side ends, because clients
         /// that see the end first report an abnormal closure.
-        answer: Option<WebSocket>,
+        answer: Option<Farewell>,
     },
 }
 
@@ -125,6 +129,7 @@ impl Connection {
             outbox: None,
             waker: None,
             keepalive: Keepalive::new(accepted),
+            share: None,
             timer: Moment::default(),
             unread: Vec::new(),
             conduct: Conduct::default(),
@@ -208,16 +213,6 @@ impl Connection {
 
     pub fn is_ending(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
-    }
-
-    /// Bytes held for an unfinished message.
-    pub fn held_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Open(Protocol { websocket, .. }) | Phase::Closing { answer: Some(websocket), .. } => {
-                websocket.held_bytes()
-            }
-            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => 0,
-        }
     }
 
     /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.

@@ -41,8 +41,7 @@ impl Shard {
         frame::close_frame(code, reason, &mut bytes);
         let Some(websocket) = self.part(key, &bytes, code.get(), reason) else { return };
         if let Some(connection) = self.connections.get_mut(key as usize) {
-            self.held += websocket.held_bytes();
-            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
+            connection.phase = Phase::Closing { ended: false, answer: Some(websocket.into_farewell()) };
         }
     }
 
@@ -56,7 +55,7 @@ impl Shard {
         self.flush_replies(key);
         let now = self.now;
         let connection = self.live(key)?;
-        let (id, held) = (connection.id, connection.held_bytes());
+        let (id, share) = (connection.id, connection.share.take());
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: false, answer: None });
         connection.unread = Vec::new();
         connection.extra = None;
@@ -67,7 +66,7 @@ impl Shard {
         }
         connection.wake();
         let known = std::mem::take(&mut connection.known);
-        self.held = self.held.saturating_sub(held);
+        self.let_go(share);
         self.counters.bytes_sent.add(sent);
         self.hub.leave(key);
         self.tell_closed(id, known, code, reason);
@@ -81,7 +80,7 @@ impl Shard {
     /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
     pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
         let Some(connection) = self.connections.try_remove(key as usize) else { return };
-        self.held = self.held.saturating_sub(connection.held_bytes());
+        self.let_go(connection.share);
         self.hub.leave(key);
         connection.wake();
         self.counters.connections.sub(1);

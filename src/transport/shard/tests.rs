@@ -13,24 +13,31 @@ use crate::hub::Subscribed;
 use crate::protocol::handshake::Origins;
 use crate::transport::io::Socket;
 
-struct Nobody;
+/// An application that takes every event, or as good as none.
+struct Nobody {
+    has_room: bool,
+}
 
 impl Inbox for Nobody {
     fn push(&self, _: Event) {}
 
     fn has_room(&self) -> bool {
-        true
+        self.has_room
     }
 }
 
 /// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
 fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    with_application(Nobody { has_room: true }, test);
+}
+
+fn with_application(inbox: Nobody, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
     let config = json!({
         "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
         "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9, "max_message": 65536,
-        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
     let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
@@ -46,12 +53,13 @@ fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         route_policy: policy(),
         tls: None,
         clock: Clock::new(),
-        inbox: Arc::new(Nobody),
+        inbox: Arc::new(inbox),
         mailboxes: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         draining: AtomicBool::new(false),
         salt: 0,
+        budget: Budget::new(config.max_held_bytes),
         clients: Mutex::default(),
         config,
     });
@@ -105,6 +113,41 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
 }
 
 #[test]
+fn while_the_application_has_no_room_nobody_is_silent() {
+    with_application(Nobody { has_room: false }, |cell| {
+        let (key, _client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let began = shard.now;
+        for second in 1..=300 {
+            shard.now = began + Duration::from_secs(second);
+            shard.look_at_deadlines();
+        }
+        assert!(shard.live(key).is_some());
+    });
+}
+
+#[test]
+fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
+    with_shard(|cell| {
+        let [(busy, _first), (stuck, _second)] = [(); 2].map(|()| connect(cell));
+        let mut shard = cell.borrow_mut();
+        let began = shard.now;
+        let (begun, ping) = (*b"\x01\x80\0\0\0\0", *b"\x89\x80\0\0\0\0");
+        for &key in &[busy, stuck] {
+            shard.receive(key, &mut begun.clone());
+        }
+        for second in 1..=30 {
+            shard.now = began + Duration::from_secs(second);
+            shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
+            shard.receive(stuck, &mut ping.clone());
+            shard.look_at_deadlines();
+            assert!(shard.live(busy).is_some(), "each of its messages took a second");
+            assert_eq!(shard.live(stuck).is_some(), second <= 10, "second {second}");
+        }
+    });
+}
+
+#[test]
 fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
     struct Faulty<'a, 'b>(&'a mut Sockets<'b>, ReaderKey);
     impl Outbound for Faulty<'_, '_> {
@@ -146,20 +189,16 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         for &(key, _) in &clients {
             shard.receive(key, &mut begun.clone());
         }
-        let each = shard.held / clients.len();
+        let each = shard.shared.budget.bytes() / clients.len();
         assert!(each > 0);
         shard.finish(clients[0].0, ABNORMAL, "");
-        assert_eq!(shard.held, each * 3);
+        assert_eq!(shard.shared.budget.bytes(), each * 3);
         shard.guarded(clients[1].0, |_| panic!("the bug of this test"));
         shard.close(clients[2].0, CloseCode::NORMAL, "");
-        assert_eq!(shard.held, each * 3, "their answers are waited for, in the middle of a message");
+        assert_eq!(shard.shared.budget.bytes(), each, "an answer is waited for without what it stands in");
         let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
-        for &(key, _) in &clients[1..3] {
-            shard.receive(key, &mut rest.clone());
-        }
-        assert_eq!(shard.held, each);
         shard.receive(clients[3].0, &mut rest.clone());
-        assert_eq!(shard.held, 0);
+        assert_eq!(shard.shared.budget.bytes(), 0);
         assert!(shard.live(clients[3].0).is_none());
     });
 }
