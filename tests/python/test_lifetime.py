@@ -35,7 +35,7 @@ print("parent ended", file=sys.stderr)
 
 
 FORK_AND_STOP = """
-import asyncio, os, signal, socket, sys
+import asyncio, os, socket, sys
 from umbel import Umbel
 app = Umbel()
 app.channel("a", open=True)
@@ -68,8 +68,10 @@ async def main():
         talk(client)
         child = os.fork()
         if child == 0:
+            other[1].close()
             other[0].send(b"mine")  # what is not the server's stays open
-            signal.pause()
+            other[0].recv(1)
+            os._exit(0)
         assert other[1].recv(4) == b"mine"
         talk(connect())
     while client.recv(4096):
@@ -79,8 +81,8 @@ async def main():
         connect()
     except (ConnectionRefusedError, FileNotFoundError):
         print("nobody listens", file=sys.stderr)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    other[1].close()
+    assert os.waitpid(child, 0)[1] == 0
 
 asyncio.run(main())
 """
