@@ -10,6 +10,7 @@ use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::frame;
+use crate::protocol::http::HttpError;
 use crate::protocol::message;
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Connection, Phase};
@@ -115,14 +116,20 @@ impl Shard {
         self.counters.panics.add(1);
         self.log(Level::Error, "a connection panicked and was closed".into());
         self.replies.clear();
-        let spoken = |phase: &Phase| matches!(phase, Phase::Open(_) | Phase::Asked(_));
-        let closed = self.live(key).is_some_and(|connection| spoken(&connection.phase))
-            && catch_unwind(AssertUnwindSafe(|| {
+        let upgraded = self.live(key).map(|connection| !matches!(connection.phase, Phase::Head(_)));
+        let closed = upgraded.is_some_and(|upgraded| {
+            let close = AssertUnwindSafe(|| {
                 // It does not catch up before: serving it may be what panicked.
                 self.hub.leave(key);
-                self.close(key, CloseCode::INTERNAL, "internal error");
-            }))
-            .is_ok();
+                if upgraded {
+                    self.close(key, CloseCode::INTERNAL, "internal error");
+                } else {
+                    self.counters.refused.add(1);
+                    self.say_last(key, &HttpError::INTERNAL.to_response(), ABNORMAL, "internal error");
+                }
+            });
+            catch_unwind(close).is_ok()
+        });
         if !closed {
             self.finish(key, CloseCode::INTERNAL.get(), "internal error");
         }

@@ -108,6 +108,15 @@ def test_silence_of_many_does_not_slow_a_healthy_client(strict: Server) -> None:
     assert canary.quantile(0.5) < 0.1
 
 
+def test_silence_costs_no_buffer(server: Server) -> None:  # A1
+    before = server.resident()
+    with contextlib.ExitStack() as silent:
+        for _ in range(1000):
+            silent.enter_context(Peer(server.address))
+        wait_until(lambda: server.descriptors() > 1000, "all are accepted")
+        assert server.resident() - before < 1000 * 2 * KIB + NOISE
+
+
 def test_a_storm_of_connects_is_served_and_slows_nobody(server: Server) -> None:  # F8
     with contextlib.ExitStack() as open_peers, Canary(server.address) as canary:
         canary.wait_beats(20)

@@ -68,18 +68,23 @@ fn with_application(inbox: Nobody, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         .block_on(&runtime, async { test(&Rc::new(RefCell::new(Shard::new(0, shared)))) });
 }
 
-/// A client that was greeted, its key and its end of the stream.
-fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+/// A client that was accepted and has said nothing: its key and its end of the stream.
+fn accept(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
     let mut shard = cell.borrow_mut();
     let (key, now) = (shard.connections.vacant_key() as ReaderKey, shard.now);
     shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), now);
+    (key, theirs)
+}
+
+/// A client that was greeted.
+fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+    let (key, theirs) = accept(cell);
     let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    shard.receive(key, &mut request);
-    drop(shard);
+    cell.borrow_mut().receive(key, &mut request);
     assert!(arrived(&theirs).starts_with(b"HTTP/1.1 101 "));
     (key, theirs)
 }
@@ -176,6 +181,17 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         for heard in [&heard[0], &heard[2]] {
             assert!(String::from_utf8_lossy(heard).contains("batched_updates"), "{heard:?}");
         }
+    });
+}
+
+#[test]
+fn a_request_whose_handling_panics_is_answered() {
+    with_shard(|cell| {
+        let (key, client) = accept(cell);
+        let mut shard = cell.borrow_mut();
+        shard.guarded(key, |_| panic!("the bug of this test"));
+        assert!(arrived(&client).starts_with(b"HTTP/1.1 500 "));
+        assert!(shard.live(key).is_none());
     });
 }
 
