@@ -374,6 +374,7 @@ class Subscriber(Peer):
         self.upgrade(headers=["Sec-WebSocket-Protocol: umbel.v1"])
         self.established = self.read_json("connection_established")
         self.positions: dict[str, int] = {}
+        self.gaps: list[int] = []
         for channel in channels:
             self.send_json({"type": "subscribe_updates", "channel": channel})
             answer = self.read_json()
@@ -395,9 +396,12 @@ class Subscriber(Peer):
     def apply(self, message: dict[str, Any]) -> list[dict[str, Any]]:
         """Check a message and write it down; return its updates."""
         if message["type"] == "gap":
-            self.positions[message["channel"]] = message["to"]
+            channel, start, end = message["channel"], message["from"], message["to"]
+            assert start == self.positions[channel] < end, f"{message} at {self.positions[channel]}"
+            self.positions[channel] = end
+            self.gaps.append(end - start)
             if self.ledger:
-                self.ledger.gap(self.name, message["channel"], message["from"], message["to"])
+                self.ledger.gap(self.name, channel, start, end)
             return []
         assert message["type"] == "batched_updates", message
         updates: list[dict[str, Any]] = message["updates"]
