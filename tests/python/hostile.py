@@ -144,6 +144,11 @@ class Peer:
             pass
         raise AssertionError(f"the connection is still open after {seconds} s")
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were received and not looked at."""
+        return len(self._buffer)
+
     def readable(self, seconds: float) -> bool:
         """Say whether something (or the end) can be read within so many seconds."""
         if self._buffer:
@@ -434,6 +439,7 @@ class Canary:
         self.address, self.every, self.channel = address, every, channel
         self.latencies: list[float] = []
         self.errors: list[BaseException] = []
+        self.ledger = Ledger()
         self._stop = threading.Event()
         self._beats = threading.Condition()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -441,7 +447,7 @@ class Canary:
     def _live(self) -> None:
         try:
             with (
-                Subscriber(self.address, [self.channel], name="canary") as reader,
+                Subscriber(self.address, [self.channel], self.ledger, "canary") as reader,
                 Peer(self.address) as writer,
             ):
                 writer.upgrade()
@@ -450,6 +456,7 @@ class Canary:
                     sent = time.perf_counter()
                     writer.send_json({"type": "publish", "channel": self.channel, "data": sent})
                     offset = writer.read_json("published")["offset"]
+                    self.ledger.published(self.channel, offset, sent)
                     reader.read_until(self.channel, offset)
                     with self._beats:
                         self.latencies.append(time.perf_counter() - sent)
@@ -481,6 +488,8 @@ class Canary:
         if kind is None:
             assert not self.errors, f"the canary died: {self.errors[0]!r}"
             assert not self._thread.is_alive(), "the canary waits for a publication that does not come back"
+            assert self.ledger.first_difference() is None
+            assert self.ledger.lost("canary", self.channel) == 0
 
 
 @dataclass
