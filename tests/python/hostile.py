@@ -373,24 +373,26 @@ class Subscriber(Peer):
         name: str = "subscriber",
         *,
         receive_buffer: int | None = None,
+        deflate: bool = False,
     ) -> None:
         super().__init__(address, receive_buffer=receive_buffer)
         self.ledger, self.name = ledger, name
-        self.upgrade(headers=["Sec-WebSocket-Protocol: umbel.v1"])
+        offer = ["Sec-WebSocket-Extensions: permessage-deflate"] if deflate else []
+        self.upgrade(headers=["Sec-WebSocket-Protocol: umbel.v1", *offer])
         self.established = self.read_json("connection_established")
         self.positions: dict[str, int] = {}
         self.gaps: list[int] = []
         for channel in channels:
             self.send_json({"type": "subscribe_updates", "channel": channel})
-            answer = self.read_json()
-            assert answer["type"] == "subscription_established", answer
+            while (answer := self.read_json())["type"] != "subscription_established":
+                self.apply(answer)  # of a channel that it has already
             self.positions[channel] = answer["offset"]
             if ledger:
                 ledger.subscribed(name, channel, answer["offset"])
 
-    def publish(self, channel: str, data: object) -> int:
+    def publish(self, channel: str, data: object, **fields: object) -> int:
         """Publish and return the offset; batches that come in between are applied."""
-        self.send_json({"type": "publish", "channel": channel, "data": data})
+        self.send_json({"type": "publish", "channel": channel, "data": data, **fields})
         while (message := self.read_json())["type"] != "published":
             self.apply(message)
         offset: int = message["offset"]
@@ -426,6 +428,19 @@ class Subscriber(Peer):
         while self.positions[channel] < offset:
             assert time.monotonic() < deadline, f"at {self.positions[channel]} of {offset} after {seconds} s"
             self.apply(self.read_json())
+
+
+class Answering(Subscriber):
+    """A subscriber that answers pings whenever it reads."""
+
+    pings = 0
+
+    def read_frame(self) -> Frame:
+        received = super().read_frame()
+        if received.opcode == PING:
+            self.pings += 1
+            self.send_frame(PONG, received.payload)
+        return received
 
 
 class Canary:

@@ -98,6 +98,10 @@ def test_a_storm_is_batched_and_bounded_and_whoever_misses_a_part_of_it_is_told_
         asking.send_json({"type": "storm", "channel": "storm", "seconds": 1.5, "id": 1})
         published = asking.read_json("storm_result")["data"]
         assert len(canary.latencies) - beats > 3, "other channels have their turn meanwhile"
+        # The log, one partly written frame for each reader, and the noise of a process.
+        bound = LOG + readers * LOG + 8 * MIB
+        assert published * 200 > 2 * bound, "too small a storm to tell: all of it would fit"
+        assert server.peak() - before < bound
         crowd.read_until(published)
         canary.wait_beats(5)
         counted = count(asking)
@@ -107,7 +111,3 @@ def test_a_storm_is_batched_and_bounded_and_whoever_misses_a_part_of_it_is_told_
         assert counted["gaps"] == sum(len(reader.gaps) for reader in crowd.readers)
         updates, frames = (sum(getattr(it, name) for it in crowd.readers) for name in ("updates", "frames"))
         assert updates > 20 * frames, "what is published within a tick leaves together"
-        # The log, one partly written frame for each reader, and the noise of a process.
-        bound = LOG + readers * LOG + 8 * MIB
-        assert published * 200 > 2 * bound, "too small a storm to tell: all of it would fit"
-        assert server.peak() - before < bound
