@@ -51,17 +51,12 @@ def main() -> None:
         ctypes.PyDLL(None).usleep(int(message.body["seconds"] * 1e6))
 
     @app.on("storm")
-    async def storm(client: Client, message: Message) -> int:
-        channel, seconds = message.body["channel"], message.body["seconds"]
+    async def storm(client: Client, message: Message) -> None:
+        def publish() -> None:
+            for number in range(1, message.body["count"] + 1):
+                app.publish(message.body["channel"], [number, "x" * 200])
 
-        def publish() -> int:
-            number, end = 0, time.monotonic() + seconds
-            while time.monotonic() < end:
-                number += 1
-                app.publish(channel, [number, "x" * 200])
-            return number
-
-        return await asyncio.to_thread(publish)
+        await asyncio.to_thread(publish)
 
     @app.stream("recite")
     async def recite(run: Run, message: Message) -> AsyncIterator[str]:

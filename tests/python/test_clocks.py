@@ -31,7 +31,7 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that shifts the wall clock of the process it is loaded into."""
     library = tmp_path_factory.mktemp("wall_clock") / "wall_clock.so"
     source = Path(__file__).with_name("wall_clock.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     return library
 
 
