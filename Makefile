@@ -84,6 +84,11 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS (60); what it finds stays in tests/
 	  tail -n 1 "$$log"
 	done
 
+.PHONY: soak
+SOAK_SECONDS ?= 600
+soak: build  ## mixed traffic with random faults for SOAK_SECONDS (600): what is lost, what stays behind?
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest --quiet --capture=tee-sys tests/python/test_soak.py
+
 .PHONY: lint
 lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right
 	@cargo fmt --check

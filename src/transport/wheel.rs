@@ -6,12 +6,16 @@ use crate::moment::Moment;
 
 /// Keys in slots of [`SLOT`], which come round every [`SLOTS`] slots. A deadline beyond that stays in its slot until
 /// its turn. Every key that is entered comes out once, so old entries can't multiply.
+///
+/// When a deadline is found long after it was over, this process did not run: it was suspended, or starved. What peers did
+/// meanwhile lies in their sockets, so nothing comes out before there was [`GRACE`] to look there.
 #[derive(Debug)]
 pub struct Wheel {
     slots: Vec<Vec<Entry>>,
     /// Number of the first slot that has not been looked at.
     next: u64,
     entries: usize,
+    held_until: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +27,8 @@ struct Entry {
 
 impl Wheel {
     pub fn new(now: Moment) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: slot(now), entries: 0 }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self { slots, next: slot(now), entries: 0, held_until: None }
     }
 
     /// Enters a key, to come out at the deadline or up to one slot later.
@@ -35,6 +40,9 @@ impl Wheel {
 
     /// Moves the keys whose slot is over to `out`.
     pub fn advance(&mut self, now: Moment, out: &mut Vec<u32>) {
+        if self.is_held(now) {
+            return;
+        }
         let end = slot(now);
         if self.entries > 0 {
             // After a long sleep every slot is looked at, once.
@@ -43,6 +51,23 @@ impl Wheel {
             }
         }
         self.next = self.next.max(end + 1);
+    }
+
+    fn is_held(&mut self, now: Moment) -> bool {
+        if self.held_until.is_none() && self.is_late(now) {
+            self.held_until = Some(now + GRACE);
+        }
+        let held = self.held_until.is_some_and(|until| now < until);
+        if !held {
+            self.held_until = None;
+        }
+        held
+    }
+
+    /// Looks at the entries only when nobody has looked for a while, which on a busy shard is never.
+    fn is_late(&self, now: Moment) -> bool {
+        let late = |number| now.since(start(number)) > OVERSLEPT;
+        late(self.next) && self.slots.iter().flatten().any(|entry| late(entry.slot))
     }
 
     fn take_due(&mut self, number: u64, end: u64, out: &mut Vec<u32>) {
@@ -68,7 +93,7 @@ impl Wheel {
             return None;
         }
         let waiting = |number: &u64| !self.slots[(number % SLOTS) as usize].is_empty();
-        (self.next..self.next + SLOTS).find(waiting).map(start)
+        self.held_until.or_else(|| (self.next..self.next + SLOTS).find(waiting).map(start))
     }
 }
 
@@ -85,6 +110,12 @@ const SLOT: Duration = Duration::from_millis(50);
 
 /// 51 s: longer than the default deadlines, so that most entries are looked at once.
 const SLOTS: u64 = 1024;
+
+/// How late a wheel may be without a doubt: much more than any turn of a shard takes, little of any deadline.
+const OVERSLEPT: Duration = Duration::from_millis(500);
+
+/// Enough to read a hundred thousand sockets, at 2 µs each, several times.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -125,10 +156,40 @@ mod tests {
     }
 
     #[test]
+    fn after_standing_still_nothing_comes_out_before_the_sockets_were_looked_at() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(1, at(1000));
+        wheel.enter(2, at(1000));
+        assert!(advance(&mut wheel, at(61_000)).is_empty());
+        wheel.enter(3, at(61_500));
+        assert_eq!(wheel.due(), Some(at(62_000)));
+        assert!(advance(&mut wheel, at(61_999)).is_empty());
+        assert_eq!(advance(&mut wheel, at(62_000)), [1, 2, 3]);
+        wheel.enter(4, at(62_100));
+        assert_eq!(advance(&mut wheel, at(62_150)), [4]);
+    }
+
+    #[test]
+    fn a_wheel_that_is_a_little_late_holds_nothing_back() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(1, at(1000));
+        assert_eq!(advance(&mut wheel, at(1550)), [1]);
+    }
+
+    #[test]
+    fn a_wheel_that_had_nothing_to_do_for_an_hour_holds_nothing_back() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.enter(1, at(3_600_300));
+        assert!(advance(&mut wheel, at(3_600_000)).is_empty());
+        assert_eq!(advance(&mut wheel, at(3_600_350)), [1]);
+    }
+
+    #[test]
     fn what_is_far_stays_when_the_clock_jumps_over_a_whole_turn() {
         let mut wheel = Wheel::new(at(0));
         wheel.enter(1, at(60_000));
         wheel.enter(2, at(600_000));
+        assert!(advance(&mut wheel, at(119_000)).is_empty());
         assert_eq!(advance(&mut wheel, at(120_000)), [1]);
         assert!(advance(&mut wheel, at(600_000)).is_empty());
         assert_eq!(advance(&mut wheel, at(600_050)), [2]);
@@ -138,6 +199,7 @@ mod tests {
     fn nothing_is_lost_when_the_clock_jumps_over_a_whole_turn() {
         let mut wheel = Wheel::new(at(0));
         (0..100).for_each(|key| wheel.enter(key, at(u64::from(key) * 300)));
+        assert!(advance(&mut wheel, at(9_999_000)).is_empty());
         assert_eq!(advance(&mut wheel, at(10_000_000)).len(), 100);
         wheel.enter(5, at(10_000_100));
         assert_eq!(advance(&mut wheel, at(10_000_200)), [5]);

@@ -144,6 +144,11 @@ class Peer:
             pass
         raise AssertionError(f"the connection is still open after {seconds} s")
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were received and not looked at."""
+        return len(self._buffer)
+
     def readable(self, seconds: float) -> bool:
         """Say whether something (or the end) can be read within so many seconds."""
         if self._buffer:
@@ -368,23 +373,26 @@ class Subscriber(Peer):
         name: str = "subscriber",
         *,
         receive_buffer: int | None = None,
+        deflate: bool = False,
     ) -> None:
         super().__init__(address, receive_buffer=receive_buffer)
         self.ledger, self.name = ledger, name
-        self.upgrade(headers=["Sec-WebSocket-Protocol: umbel.v1"])
+        offer = ["Sec-WebSocket-Extensions: permessage-deflate"] if deflate else []
+        self.upgrade(headers=["Sec-WebSocket-Protocol: umbel.v1", *offer])
         self.established = self.read_json("connection_established")
         self.positions: dict[str, int] = {}
+        self.gaps: list[int] = []
         for channel in channels:
             self.send_json({"type": "subscribe_updates", "channel": channel})
-            answer = self.read_json()
-            assert answer["type"] == "subscription_established", answer
+            while (answer := self.read_json())["type"] != "subscription_established":
+                self.apply(answer)  # of a channel that it has already
             self.positions[channel] = answer["offset"]
             if ledger:
                 ledger.subscribed(name, channel, answer["offset"])
 
-    def publish(self, channel: str, data: object) -> int:
+    def publish(self, channel: str, data: object, **fields: object) -> int:
         """Publish and return the offset; batches that come in between are applied."""
-        self.send_json({"type": "publish", "channel": channel, "data": data})
+        self.send_json({"type": "publish", "channel": channel, "data": data, **fields})
         while (message := self.read_json())["type"] != "published":
             self.apply(message)
         offset: int = message["offset"]
@@ -395,9 +403,12 @@ class Subscriber(Peer):
     def apply(self, message: dict[str, Any]) -> list[dict[str, Any]]:
         """Check a message and write it down; return its updates."""
         if message["type"] == "gap":
-            self.positions[message["channel"]] = message["to"]
+            channel, start, end = message["channel"], message["from"], message["to"]
+            assert start == self.positions[channel] < end, f"{message} at {self.positions[channel]}"
+            self.positions[channel] = end
+            self.gaps.append(end - start)
             if self.ledger:
-                self.ledger.gap(self.name, message["channel"], message["from"], message["to"])
+                self.ledger.gap(self.name, channel, start, end)
             return []
         assert message["type"] == "batched_updates", message
         updates: list[dict[str, Any]] = message["updates"]
@@ -419,6 +430,19 @@ class Subscriber(Peer):
             self.apply(self.read_json())
 
 
+class Answering(Subscriber):
+    """A subscriber that answers pings whenever it reads."""
+
+    pings = 0
+
+    def read_frame(self) -> Frame:
+        received = super().read_frame()
+        if received.opcode == PING:
+            self.pings += 1
+            self.send_frame(PONG, received.payload)
+        return received
+
+
 class Canary:
     """A healthy client: publishes to its own channel at a steady rate and times the way back.
 
@@ -430,6 +454,7 @@ class Canary:
         self.address, self.every, self.channel = address, every, channel
         self.latencies: list[float] = []
         self.errors: list[BaseException] = []
+        self.ledger = Ledger()
         self._stop = threading.Event()
         self._beats = threading.Condition()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -437,7 +462,7 @@ class Canary:
     def _live(self) -> None:
         try:
             with (
-                Subscriber(self.address, [self.channel], name="canary") as reader,
+                Subscriber(self.address, [self.channel], self.ledger, "canary") as reader,
                 Peer(self.address) as writer,
             ):
                 writer.upgrade()
@@ -446,6 +471,7 @@ class Canary:
                     sent = time.perf_counter()
                     writer.send_json({"type": "publish", "channel": self.channel, "data": sent})
                     offset = writer.read_json("published")["offset"]
+                    self.ledger.published(self.channel, offset, sent)
                     reader.read_until(self.channel, offset)
                     with self._beats:
                         self.latencies.append(time.perf_counter() - sent)
@@ -477,6 +503,8 @@ class Canary:
         if kind is None:
             assert not self.errors, f"the canary died: {self.errors[0]!r}"
             assert not self._thread.is_alive(), "the canary waits for a publication that does not come back"
+            assert self.ledger.first_difference() is None
+            assert self.ledger.lost("canary", self.channel) == 0
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The server of the socket tests: every channel open, clients may publish, ``/echo`` sends messages back.
 
-Channels that begin with ``strict:`` close readers that fall behind. Handlers do what clients ask for: close,
-take their time, block the event loop, or keep the interpreter to themselves.
+Channels that begin with ``strict:`` close readers that fall behind, those that begin with ``latest:`` keep
+the newest publication of each key. Handlers do what clients ask for: close, take their time, block the event
+loop, keep the interpreter to themselves, publish as fast as they can, recite, or say what the server counts.
 
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
@@ -13,15 +14,17 @@ import ctypes
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 
-from umbel import Client, Message, Umbel, WebSocket
+from umbel import Client, Message, Run, Umbel, WebSocket
 
 
 def main() -> None:
     options = json.loads(sys.argv[1])
     app = Umbel(**options["settings"])
-    bounds = {"history": options["history"], "history_bytes": 64 << 20}
+    bounds = {"history": options["history"], "history_bytes": 64 << 20, **options.get("bounds", {})}
     app.channel("strict:{name}", open=True, publish=True, overrun="close", **bounds)
+    app.channel("latest:{name}", open=True, publish=True, mode="latest", **bounds)
     app.channel("{name:path}", open=True, publish=True, **bounds)
 
     @app.websocket("/echo")
@@ -46,6 +49,27 @@ def main() -> None:
     async def keep_the_interpreter(client: Client, message: Message) -> None:
         # What PyDLL calls, it calls without letting go of the interpreter lock.
         ctypes.PyDLL(None).usleep(int(message.body["seconds"] * 1e6))
+
+    @app.on("storm")
+    async def storm(client: Client, message: Message) -> None:
+        def publish() -> None:
+            for number in range(1, message.body["count"] + 1):
+                app.publish(message.body["channel"], [number, "x" * 200])
+
+        await asyncio.to_thread(publish)
+
+    @app.stream("recite")
+    async def recite(run: Run, message: Message) -> AsyncIterator[str]:
+        for number in range(message.body["words"]):
+            await asyncio.sleep(0.01)
+            yield f"word {number} "
+
+    @app.on("count")
+    async def count(client: Client, message: Message) -> object:
+        assert app._server is not None
+        stats = app._server.stats()
+        names = ("connections", "subscriptions", "channels", "published", "frames", "gaps", "lost", "panics")
+        return {name: getattr(stats, name) for name in names} | {"tasks": len(asyncio.all_tasks())}
 
     app.run()
 

@@ -780,10 +780,11 @@ def test_subscriptions_beyond_the_limit_are_errors() -> None:  # F5
     [
         frame(TEXT, b'{"type":"heartbeat"}'),
         frame(TEXT, b'{"type":"subscribe_updates","channel":"a"}'),
+        frame(TEXT, b'{"type":"publish","channel":"a","data":1}'),
         frame(TEXT, b'{"type":"take_time"}'),
         frame(PING),
     ],
-    ids=["heartbeat", "subscribe", "application", "ping"],
+    ids=["heartbeat", "subscribe", "publish", "application", "ping"],
 )
 def test_a_client_that_floods_is_closed_with_4429_and_an_eager_one_is_not(
     paced: Server, message: bytes
