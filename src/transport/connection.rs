@@ -16,11 +16,12 @@ use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::position::Position;
-use crate::protocol::http::HeadReader;
+use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
 use crate::transport::events::{ALLOWANCE, ClientId};
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
+use crate::transport::shard::READ_BYTES;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
 ///
@@ -204,6 +205,14 @@ impl Connection {
             Phase::Asked(_) => false,
             Phase::Open(_) => !self.paused && answering && !self.is_ending(),
         }
+    }
+
+    /// Bytes that may be read at once. What comes behind a request is kept until the application lets its client in, so
+    /// both together get no more room than a request may have; the rest waits in the kernel.
+    pub fn most_of_a_read(&self) -> usize {
+        let Phase::Head(head) = &self.phase else { return READ_BYTES };
+        // One more, which makes a request too long.
+        (HeadLimits::default().head_bytes + 1).saturating_sub(head.buffer.len())
     }
 
     pub fn is_ending(&self) -> bool {

@@ -3,6 +3,9 @@
 Channels that begin with ``strict:`` close readers that fall behind. Handlers do what clients ask for: close,
 take their time, block the event loop, or keep the interpreter to themselves.
 
+With ``authenticate``, clients say who they are in ``?user=``. Who knocks (``?knock=1``) waits until somebody
+opens (``?open=1``); who counts (``?count=3``) waits until so many have knocked.
+
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
 
@@ -14,7 +17,28 @@ import json
 import sys
 import time
 
-from umbel import Client, Message, Umbel, WebSocket
+from umbel import Client, Message, Request, Umbel, WebSocket
+
+
+def guard(app: Umbel) -> None:
+    knocking = 0
+    is_open = False
+    changed = asyncio.Condition()
+
+    @app.authenticate
+    async def who(request: Request) -> str | None:
+        nonlocal knocking, is_open
+        async with changed:
+            if "knock" in request.query:
+                knocking += 1
+                changed.notify_all()
+                await changed.wait_for(lambda: is_open)
+            if "count" in request.query:
+                await changed.wait_for(lambda: knocking >= int(request.query["count"]))
+            if "open" in request.query:
+                is_open = True
+                changed.notify_all()
+        return request.query.get("user")
 
 
 def main() -> None:
@@ -23,6 +47,9 @@ def main() -> None:
     bounds = {"history": options["history"], "history_bytes": 64 << 20}
     app.channel("strict:{name}", open=True, publish=True, overrun="close", **bounds)
     app.channel("{name:path}", open=True, publish=True, **bounds)
+
+    if options.get("authenticate"):
+        guard(app)
 
     @app.websocket("/echo")
     async def echo(websocket: WebSocket) -> None:

@@ -152,11 +152,12 @@ def example(name: str, *arguments: str) -> Server:
     return Server(sys.executable, directory / f"{name}.py", "--host", "127.0.0.1", "--port", "0", *arguments)
 
 
-def served(history: int = 1000, **settings: object) -> Server:
+def served(history: int = 1000, authenticate: bool = False, **settings: object) -> Server:
     """Start served.py with settings of its own. ``UMBEL_TEST_SERVER`` names another script."""
     script = os.environ.get("UMBEL_TEST_SERVER", pathlib.Path(__file__).with_name("served.py"))
     options = {"host": "127.0.0.1", "port": 0, **settings}
-    return Server(sys.executable, script, json.dumps({"history": history, "settings": options}))
+    program = {"history": history, "authenticate": authenticate, "settings": options}
+    return Server(sys.executable, script, json.dumps(program))
 
 
 @contextlib.contextmanager
