@@ -18,6 +18,7 @@ use crate::moment::Moment;
 use crate::position::Position;
 use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
+use crate::transport::addresses::Counted;
 use crate::transport::events::{ALLOWANCE, ClientId};
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
@@ -51,6 +52,8 @@ pub(crate) struct Connection {
     pub paused: bool,
     /// What was asked of the application, or remembered; nearly all connections need none of it.
     pub extra: Option<Box<Extra>>,
+    /// Held for its Drop, which is however the connection ends.
+    _counted: Counted,
 }
 
 #[derive(Debug)]
@@ -118,7 +121,7 @@ pub(crate) enum Wish {
 }
 
 impl Connection {
-    pub fn new(id: ClientId, io: Io, accepted: Moment) -> Self {
+    pub fn new(id: ClientId, io: Io, counted: Counted, accepted: Moment) -> Self {
         Self {
             id,
             io,
@@ -134,6 +137,7 @@ impl Connection {
             known: false,
             paused: false,
             extra: None,
+            _counted: counted,
         }
     }
 

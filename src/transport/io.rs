@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::moment::Moment;
+use crate::transport::addresses::Counted;
 
 /// A socket on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub socket: Socket,
+    pub counted: Counted,
     pub at: Moment,
 }
 

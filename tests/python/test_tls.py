@@ -120,6 +120,20 @@ async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody
         assert server.stats().connections == 0
 
 
+@pytest.mark.parametrize("cap", ["max_connections", "max_connections_per_address"])
+async def test_who_is_not_accepted_is_told_in_tls_and_not_in_plain_text(
+    trust: ssl.SSLContext, cap: str
+) -> None:  # A18
+    async with Umbel(port=0, **{cap: 1}, **FILES).serve() as server, wire(server, ssl=trust):
+        plain = socket.create_connection(address(server), timeout=5)
+        assert await asyncio.to_thread(all_of, plain) == b"\x15\x03\x03\x00\x02\x02\x50"
+        plain.close()
+        with pytest.raises(ssl.SSLError, match="internal error"):
+            async with wire(server, ssl=trust):
+                pass
+        assert server.stats().refused == 2
+
+
 async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:  # F9
     async with Umbel(port=0, handshake_timeout=60.0, **FILES).serve() as server:
         # Two whole records of a ClientHello that says it has 65,535 bytes.

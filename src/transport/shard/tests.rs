@@ -25,14 +25,22 @@ impl Inbox for Nobody {
 
 /// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
 fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
-    let config = json!({
+    with_settings(&json!({}), test);
+}
+
+fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    let mut config = json!({
         "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
         "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
-        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9, "max_message": 65536,
+        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
+        "max_connections_per_address": 0, "max_message": 65536,
         "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
+    for (name, value) in settings.as_object().expect("settings") {
+        config[name] = value.clone();
+    }
     let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
     let rules = Arc::new(Rules::default());
@@ -50,6 +58,7 @@ fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         mailboxes: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
+        addresses: Addresses::new(config.max_connections_per_address),
         draining: AtomicBool::new(false),
         salt: 0,
         clients: Mutex::default(),
@@ -60,14 +69,22 @@ fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         .block_on(&runtime, async { test(&Rc::new(RefCell::new(Shard::new(0, shared)))) });
 }
 
-/// A client that was greeted, its key and its end of the stream.
-fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+/// A client that has said nothing, its key and its end of the stream.
+fn accept(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
     let mut shard = cell.borrow_mut();
-    let (key, now) = (shard.connections.vacant_key() as ReaderKey, shard.now);
-    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), now);
+    let key = shard.connections.vacant_key() as ReaderKey;
+    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
+    (key, theirs)
+}
+
+/// A client whose request was answered.
+fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+    let now = cell.borrow().now;
+    let (key, theirs) = accept(cell, Counted::default(), now);
+    let mut shard = cell.borrow_mut();
     let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     shard.receive(key, &mut request);
@@ -161,5 +178,25 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         shard.receive(clients[3].0, &mut rest.clone());
         assert_eq!(shard.held, 0);
         assert!(shard.live(clients[3].0).is_none());
+    });
+}
+
+#[test]
+fn an_address_has_its_place_back_however_its_connection_ends() {
+    with_settings(&json!({"max_connections_per_address": 1}), |cell| {
+        let addresses = Arc::clone(&cell.borrow().shared.addresses);
+        let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
+        let endings: [fn(&mut Shard, ReaderKey); 2] = [
+            |shard, key| shard.finish(key, ABNORMAL, ""),
+            |shard, key| assert_eq!(shard.guarded(key, |_| panic!("the bug of this test")), None::<()>),
+        ];
+        for end in endings {
+            let now = cell.borrow().now;
+            let counted = count().expect("the place is free");
+            let (key, _client) = accept(cell, counted, now);
+            assert!(count().is_none());
+            end(&mut cell.borrow_mut(), key);
+            assert!(count().is_some());
+        }
     });
 }
