@@ -228,7 +228,8 @@ fn admit(newcomer: Newcomer, shared: &Arc<Shared>, shard: &Rc<RefCell<Shard>>, o
         refuse(&stream, shared, reason);
     };
     let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
-    if shared.connections() >= shared.config.max_connections {
+    let full = shared.connections() >= shared.config.max_connections;
+    if full && !shard.borrow_mut().make_room(at) {
         return turn_away(FULL);
     }
     let least = || (0..shared.loads.len()).min_by_key(|&index| shared.loads[index].load(Ordering::Relaxed));

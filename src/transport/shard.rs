@@ -33,7 +33,7 @@ use crate::transport::addresses::{Addresses, Counted};
 use crate::transport::clock::Clock;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::drive::ConnectionTask;
-use crate::transport::ending::{ABNORMAL, Drain};
+use crate::transport::ending::{ABNORMAL, Drain, Latecomers};
 use crate::transport::events::{ClientId, Event, Inbox, Level};
 use crate::transport::io::{Accepted, Io, Stream};
 use crate::transport::mailbox::{Bell, Letter, Mailbox};
@@ -124,6 +124,7 @@ pub(crate) struct Shard {
     /// Connections that a flush found broken.
     broken: Vec<ReaderKey>,
     overrun: Vec<ReaderKey>,
+    pub latecomers: Latecomers,
     pub drain: Option<Drain>,
     /// The task of this shard's listener, ended when the server drains.
     pub accepting: Option<AbortHandle>,
@@ -169,6 +170,7 @@ impl Shard {
             generation: 0,
             broken: Vec::new(),
             overrun: Vec::new(),
+            latecomers: Latecomers::default(),
             drain: None,
             accepting: None,
             read_buffer: None,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from hostile import BINARY, TEXT, Ended, Peer, Response, frame, handshake
-from serving import Server, running, served, wait_until
+from serving import Server, http_status, running, served, wait_until
 from umbel import Umbel
 from websockets.asyncio.client import unix_connect
 
@@ -187,6 +187,28 @@ def come(server: Server, user: str, path: str = "/ws", more: str = "") -> Peer:
         peer.send_frame(TEXT, b"in")
         assert peer.read_message() == b"in"
     return peer
+
+
+# ---------------------------------------------------------------------------------- a server that is full
+
+
+def test_in_a_full_server_who_never_sent_a_request_makes_room_for_others() -> None:  # F9
+    settings = {"max_connections": 10, "handshake_timeout": 60, "shards": 1}
+    with running(served(**settings)) as server, contextlib.ExitStack() as peers:
+        let_in = [peers.enter_context(Peer(server.address)) for _ in range(5)]
+        for peer in let_in:
+            peer.upgrade("/echo")
+        wait_until(lambda: is_full(server, peers), "the server is full")
+        wait_until(lambda: http_status(server.address, "/healthz") == 200, "there is room for a newcomer")
+        for peer in let_in:
+            peer.send_frame(TEXT, b"still here")
+            assert peer.read_message() == b"still here"
+
+
+def is_full(server: Server, peers: contextlib.ExitStack) -> bool:
+    """Add a peer that says nothing, and say whether it was refused."""
+    silent = peers.enter_context(Peer(server.address))
+    return silent.readable(0.1) and silent.response().status == 503
 
 
 # ------------------------------------------------------------------------------------ before it is let in

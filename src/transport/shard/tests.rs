@@ -182,13 +182,35 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
 }
 
 #[test]
+fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent_one_stays() {
+    with_settings(&json!({"authenticate": true}), |cell| {
+        let (asked, asking) = connect(cell);
+        assert!(arrived(&asking).is_empty());
+        let began = cell.borrow().now;
+        let silent = [3, 1, 2].map(|tenths| accept(cell, Counted::default(), began + TENTH * tenths).1);
+        let mut shard = cell.borrow_mut();
+        assert!(!shard.make_room(began + TENTH * 10), "nobody is late");
+        let late = began + TENTH * 20;
+        for index in [1, 2, 0] {
+            assert!(shard.make_room(late));
+            let heard = silent.each_ref().map(|client| !arrived(client).is_empty());
+            assert_eq!(heard, [0, 1, 2].map(|other| other == index));
+        }
+        assert!(!shard.make_room(late + TENTH * 10));
+        assert!(shard.live(asked).is_some());
+        assert!(arrived(&asking).is_empty());
+    });
+}
+
+#[test]
 fn an_address_has_its_place_back_however_its_connection_ends() {
     with_settings(&json!({"max_connections_per_address": 1}), |cell| {
         let addresses = Arc::clone(&cell.borrow().shared.addresses);
         let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
-        let endings: [fn(&mut Shard, ReaderKey); 2] = [
+        let endings: [fn(&mut Shard, ReaderKey); 3] = [
             |shard, key| shard.finish(key, ABNORMAL, ""),
             |shard, key| assert_eq!(shard.guarded(key, |_| panic!("the bug of this test")), None::<()>),
+            |shard, _| assert!(shard.make_room(shard.now + TENTH * 20)),
         ];
         for end in endings {
             let now = cell.borrow().now;
@@ -200,3 +222,5 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
         }
     });
 }
+
+const TENTH: Duration = Duration::from_millis(100);
