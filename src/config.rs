@@ -47,7 +47,7 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Messages and pings of one client of the Umbel protocol, in a second; 0 is no limit.
     pub max_messages_per_second: u32,
-    /// Held for unfinished messages of all peers of one shard.
+    /// Held for unfinished messages of all peers; beyond it, the oldest give way.
     pub max_held_bytes: usize,
     /// From accept to the end of authentication.
     #[serde(deserialize_with = "seconds")]
@@ -91,6 +91,8 @@ pub struct Rule {
     pub history_seconds: Duration,
     pub mode: Mode,
     pub overrun: Overrun,
+    /// Whether publications may be compressed for connections that negotiated it.
+    pub compress: bool,
 }
 
 /// Who decides whether a client may do something.
@@ -120,7 +122,7 @@ pub enum Overrun {
     Close,
 }
 
-/// How much of a channel its log keeps, and how.
+/// How much of a channel its log keeps, and how its readers get it.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     pub count: usize,
@@ -128,6 +130,7 @@ pub struct Retention {
     pub age: Duration,
     pub mode: Mode,
     pub overrun: Overrun,
+    pub compress: bool,
 }
 
 impl Default for Retention {
@@ -139,14 +142,15 @@ impl Default for Retention {
             age: Duration::from_secs(300),
             mode: Mode::All,
             overrun: Overrun::Gap,
+            compress: true,
         }
     }
 }
 
 impl Rule {
     pub fn retention(&self) -> Retention {
-        let Self { history, history_bytes, history_seconds, mode, overrun, .. } = *self;
-        Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun }
+        let Self { history, history_bytes, history_seconds, mode, overrun, compress, .. } = *self;
+        Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun, compress }
     }
 }
 
@@ -225,6 +229,11 @@ impl Config {
             ("backlog", self.backlog >= 1, "at least 1"),
             ("max_connections", self.max_connections >= 1, "at least 1"),
             ("max_message", self.max_message >= 125, "at least 125 bytes"),
+            (
+                "max_held_bytes",
+                self.max_held_bytes / 2 >= self.max_message + UNDER_WAY,
+                "at least 128 KiB more than twice max_message: else the longest message could not be finished",
+            ),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
             ("websocket_path", self.websocket_path.starts_with('/'), "starts with a slash"),
@@ -244,6 +253,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// What an unfinished message may hold beside its bytes: an inflater, and room to grow.
+const UNDER_WAY: usize = 64 * 1024;
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
@@ -267,10 +279,12 @@ mod tests {
                 history_seconds: Duration::ZERO,
                 mode: Mode::Latest,
                 overrun: Overrun::Close,
+                compress: false,
             };
             let rules = Rules::new(&[rule]).expect("legal");
             let kept = rules.retention(&ChannelName::private("0123456789abcdef"));
             assert_eq!((kept.count, kept.mode, kept.overrun), (1000, Mode::All, Overrun::Gap));
+            assert!(kept.compress);
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy};
 use crate::stats::{Counters, Snapshot};
 use crate::transport::addresses::Addresses;
+use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
 use crate::transport::events::{ClientId, Event, Inbox, Level};
 use crate::transport::listener::{self, Listener};
@@ -105,6 +106,7 @@ impl Server {
             addresses: Addresses::new(config.max_connections_per_address),
             draining: AtomicBool::new(false),
             salt: u64::from_ne_bytes(salt),
+            budget: Budget::new(config.max_held_bytes),
             clients: Mutex::default(),
             config,
         };

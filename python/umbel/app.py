@@ -165,6 +165,7 @@ class Umbel:
         history_seconds: float = 300.0,
         mode: Literal["all", "latest"] = "all",
         overrun: Literal["gap", "close"] = "gap",
+        compress: bool = True,
     ) -> Callable[[G], G]:
         """Declare the channels whose names fit a pattern, and who may subscribe.
 
@@ -185,6 +186,9 @@ class Umbel:
             mode: ``"latest"`` lets a reader that is behind skip to the newest publication of each key.
             overrun: what a reader gets that falls further behind than the history: a ``gap`` message, or
                 close code 4413.
+            compress: ``False`` never compresses these publications. For channels in which a secret stands
+                beside text that others choose: whoever sees the lengths on the wire could guess at it
+                (BREACH). A channel is never compressed together with another one.
 
         Returns:
             The decorator; calling it is optional with ``open=True``.
@@ -201,6 +205,7 @@ class Umbel:
             history_seconds=history_seconds,
             mode=mode,
             overrun=overrun,
+            compress=compress,
         )
         self._declare()
         self._routes.channels.append(rule)

@@ -1,14 +1,19 @@
 """What must happen to servers when the process forks or ends.
 
 The core's threads never touch the interpreter, so they can neither crash nor hang its end; but they would go
-on serving while it is torn down. And a forked child has none of them: there a server is only memory.
+on serving while it is torn down. And a forked child has none of them: there a server is memory, and
+descriptors that would keep its port taken and its connections open for as long as the child lives.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import socket
+from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from ._core import Core
@@ -16,6 +21,8 @@ from ._core import Core
 
 class Holder(Protocol):
     """Something that owns a core, alive between its start and its stop."""
+
+    addresses: tuple[str, ...]
 
     @property
     def core(self) -> Core:
@@ -55,8 +62,45 @@ def after_fork() -> None:
     for holder in list(alive):
         # The child must never drop the core: its threads, which it would wait for, do not exist here.
         abandoned.append(holder.core)
+        close_copies(holder.addresses)
         holder.forked()
     alive.clear()
+
+
+def close_copies(addresses: Iterable[str]) -> None:
+    """Close this process's descriptors of the sockets that were accepted or listen at these addresses. The
+    parent's are not touched.
+    """
+    ours = [local_name(address) for address in addresses]
+    for name in os.listdir("/dev/fd"):
+        # What is no socket is not ours, nor what was open only for this listing.
+        with contextlib.suppress(OSError):
+            copy = socket.socket(fileno=int(name))
+            try:
+                local = copy.getsockname()
+                mine = any(matches(own, local) for own in ours)
+            except OSError:
+                mine = False
+            if mine:
+                copy.close()
+            else:
+                copy.detach()
+
+
+def local_name(address: str) -> str | tuple[str, int]:
+    """Return the path or the host and port of an address as `Server.addresses` has it."""
+    if address.startswith("unix:"):
+        return address.removeprefix("unix:")
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or 0
+
+
+def matches(own: str | tuple[str, int], local: Any) -> bool:
+    """Say whether a socket with this local name listens at an address or was accepted there."""
+    if isinstance(own, str) or not isinstance(local, tuple):
+        return bool(own == local)
+    host, port = own
+    return bool(local[1] == port) and host in (local[0], "0.0.0.0", "::")
 
 
 FORKED = (

@@ -38,6 +38,7 @@ class ChannelRule:
     history_seconds: float
     mode: Literal["all", "latest"]
     overrun: Literal["gap", "close"]
+    compress: bool
     guard: Guard | None = None
     names: tuple[str, ...] = ()
 
@@ -59,6 +60,8 @@ class ChannelRule:
                 raise ConfigurationError(
                     f"channel {self.pattern!r}: {name} must be a finite number of at least {least}"
                 )
+        if not isinstance(self.compress, bool):
+            raise ConfigurationError(f"channel {self.pattern!r}: compress must be True or False")
         if callable(self.publish):
             check_signature(self.publish, self.pattern, "client", (*self.names, "data"))
 
@@ -96,6 +99,7 @@ class ChannelRule:
             "history_seconds": float(self.history_seconds),
             "mode": self.mode,
             "overrun": self.overrun,
+            "compress": self.compress,
         }
 
 
@@ -214,6 +218,7 @@ RUN_RULE: Final = ChannelRule(
     history_seconds=300.0,
     mode="all",
     overrun="gap",
+    compress=True,
     guard=run_owner,
 )
 """Channels of runs, where the application declares nothing else for them."""

@@ -92,9 +92,10 @@ impl Keepalive {
         }
     }
 
-    /// Tells whether a message is unfinished.
-    pub fn message(&mut self, unfinished: bool, now: Moment) {
-        self.message = unfinished.then(|| self.message.unwrap_or(now));
+    /// Tells whether a message is unfinished, and whether one was `finished` since this was last told: then it is another.
+    pub fn message(&mut self, unfinished: bool, finished: bool, now: Moment) {
+        let since = self.message.filter(|_| !finished);
+        self.message = unfinished.then(|| since.unwrap_or(now));
     }
 
     /// Tells whether bytes wait for the socket. Call with `false` then `true` when some but not all were taken.
@@ -141,11 +142,16 @@ impl Keepalive {
         if self.stage != Stage::Closing && over(self.stalled, limits.write) {
             return Verdict::Close(CloseCode::POLICY, "the client does not read");
         }
+        let listening = listening && self.stalled.is_none();
+        if !listening {
+            // What is not read can't be finished either.
+            self.message = self.message.map(|_| now);
+        }
         if self.stage != Stage::Closing && over(self.message, limits.message) {
             return Verdict::Close(CloseCode::POLICY, "a message was begun and not finished in time");
         }
         if self.stage == Stage::Open {
-            self.heartbeat(now, listening && self.stalled.is_none(), limits.heartbeat)
+            self.heartbeat(now, listening, limits.heartbeat)
         } else {
             Verdict::Wait(self.next(limits))
         }
@@ -228,13 +234,35 @@ mod tests {
     #[test]
     fn an_unfinished_message_ends_the_connection_even_when_pings_come_in_between() {
         let mut keepalive = open();
-        keepalive.message(true, at(1));
+        keepalive.message(true, false, at(1));
         for second in (2..61).step_by(10) {
             keepalive.heard(at(second));
-            keepalive.message(true, at(second));
+            keepalive.message(true, false, at(second));
             assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
         }
         assert!(matches!(keepalive.check(at(61), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
+    }
+
+    #[test]
+    fn a_peer_that_sends_one_message_after_another_is_never_late_with_one() {
+        let mut keepalive = open();
+        for second in (1..200).step_by(10) {
+            keepalive.heard(at(second));
+            keepalive.message(true, true, at(second));
+            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_not_read_on_is_not_late() {
+        let mut keepalive = open();
+        keepalive.message(true, false, at(1));
+        assert!(matches!(keepalive.check(at(61), false, &LIMITS), Verdict::Wait(_)));
+        keepalive.heard(at(62));
+        keepalive.message(true, false, at(62));
+        assert!(matches!(keepalive.check(at(80), true, &LIMITS), Verdict::Wait(_)));
+        keepalive.heard(at(110));
+        assert!(matches!(keepalive.check(at(121), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::log::{Log, Watcher};
 use crate::channel::ChannelName;
 use crate::hub::ReaderKey;
-use crate::hub::prepared::Pieces;
+use crate::hub::prepared::{Form, Pieces};
 
 /// A channel that has readers in this shard.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl Feed {
     pub fn mark(&mut self, top: u64) {
         self.marked = top;
         self.pieces.keep_ends([self.head, self.marked]);
+    }
+
+    /// The form of this channel for readers that negotiated one.
+    pub fn form(&self, negotiated: Form) -> Form {
+        if self.log.retention().compress { negotiated } else { Form::Plain }
     }
 
     /// Gives back what was prepared, when nothing new came for a tick.

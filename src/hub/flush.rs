@@ -217,6 +217,7 @@ impl Hub {
         let state = &mut self.readers[reader as usize];
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
+        let form = feed.form(state.form);
         let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
         if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader, feed.name.as_str());
@@ -226,7 +227,7 @@ impl Hub {
         if read.is_empty() {
             return Served::default();
         }
-        let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), state.form, time);
+        let frame = self.press.frame(piece, &feed.log, feed.name.as_str(), form, time);
         let bytes = frame.len();
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
@@ -261,12 +262,13 @@ impl Hub {
                 unfinished = true;
                 break;
             }
+            let form = feed.form(state.form);
             let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
             if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader, feed.name.as_str());
                 return Served::default();
             }
-            self.composition.add(&mut self.press, piece, &feed.log, feed.name.as_str(), state.form);
+            self.composition.add(&mut self.press, piece, &feed.log, feed.name.as_str(), form);
             unfinished |= piece.read.cut;
             reads.push((index, piece.read));
         }

@@ -7,7 +7,7 @@
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
 //! | [`handshake`] | a request and a policy into the `101` response, or a refusal |
 //! | [`websocket`] | masked frames into [`websocket::Event`]s: the state machine of one connection |
-//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished` | the parts of that machine, one concept each |
+//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`farewell`] | the parts of that machine, one concept each |
 //! | [`message`] | the JSON text of an event into a [`message::ClientMessage`]; answers into JSON text |
 //!
 //! Three rules hold in every file here. Nothing a peer sends may panic: what is wrong becomes an error that says what
@@ -17,6 +17,7 @@
 pub mod assembler;
 pub mod deflate;
 pub mod error;
+pub mod farewell;
 pub mod frame;
 pub mod handshake;
 pub mod http;

@@ -23,6 +23,7 @@
 
 use super::ProtocolError;
 use super::deflate::{History, Inflater, Parameters};
+use super::farewell::Farewell;
 use super::frame::{self, Header, LONGEST_HEADER, Opcode};
 use super::mask::unmask;
 use super::unfinished::{Unfinished, judge_text};
@@ -136,14 +137,16 @@ impl WebSocket {
         active + self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
     }
 
-    /// Changes the limit, in bytes, from the next frame on: small before authentication, larger after it.
-    pub fn set_message_limit(&mut self, bytes: usize) {
-        self.message_limit = bytes;
-    }
-
     /// How many frames have begun since the last call. Empty fragments make no event; this is how they are counted.
     pub fn take_frames(&mut self) -> u32 {
         std::mem::take(&mut self.frames)
+    }
+
+    /// What is needed when our close frame is out; all that is held for an unfinished message is given back.
+    pub fn into_farewell(self) -> Farewell {
+        let frame = self.active.and_then(|active| active.frame);
+        let missing = frame.map_or(0, |frame| frame.header.length - frame.arrived);
+        Farewell::new(missing, &self.header[..usize::from(self.header_length)])
     }
 
     fn advance<'a>(

@@ -13,9 +13,9 @@ pub(crate) struct Addresses {
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection that counts, if there is a limit, until this is dropped.
+/// A connection that counts, if there is a limit, until this is dropped. Boxed, because mostly there is none.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(Option<(Arc<Addresses>, IpAddr)>);
+pub(crate) struct Counted(Option<Box<(Arc<Addresses>, IpAddr)>>);
 
 impl Addresses {
     pub fn new(most: usize) -> Arc<Self> {
@@ -32,7 +32,7 @@ impl Addresses {
             return None;
         }
         *count += 1;
-        Some(Counted(Some((Arc::clone(self), network))))
+        Some(Counted(Some(Box::new((Arc::clone(self), network)))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -42,7 +42,7 @@ impl Addresses {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let Some((addresses, network)) = self.0.take() else { return };
+        let Some((addresses, network)) = self.0.take().map(|counted| *counted) else { return };
         let mut counts = addresses.lock();
         if let Some(count) = counts.get_mut(&network) {
             *count -= 1;

@@ -16,9 +16,11 @@ use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::position::Position;
+use crate::protocol::farewell::Farewell;
 use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
 use crate::transport::addresses::Counted;
+use crate::transport::budget::Share;
 use crate::transport::events::{ALLOWANCE, ClientId};
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
@@ -38,6 +40,8 @@ pub(crate) struct Connection {
     /// Wakes the task of this connection.
     pub waker: Option<Waker>,
     pub keepalive: Keepalive,
+    /// What it holds for an unfinished message.
+    pub share: Option<Share>,
     /// When the wheel comes round to it; an earlier entry of the wheel is an old one.
     pub timer: Moment,
     /// Input that could not be worked on, because an answer had to wait or the application had no room.
@@ -70,7 +74,7 @@ pub(crate) enum Phase {
         ended: bool,
         /// We closed and the peer has not answered: its close frame is waited for before our side ends, because clients
         /// that see the end first report an abnormal closure.
-        answer: Option<WebSocket>,
+        answer: Option<Farewell>,
     },
 }
 
@@ -129,6 +133,7 @@ impl Connection {
             outbox: None,
             waker: None,
             keepalive: Keepalive::new(accepted),
+            share: None,
             timer: Moment::default(),
             unread: Vec::new(),
             conduct: Conduct::default(),
@@ -223,16 +228,6 @@ impl Connection {
         self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
     }
 
-    /// Bytes held for an unfinished message.
-    pub fn held_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Open(Protocol { websocket, .. }) | Phase::Closing { answer: Some(websocket), .. } => {
-                websocket.held_bytes()
-            }
-            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => 0,
-        }
-    }
-
     /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
     pub fn allows_frames(&mut self, count: u32, now: Moment) -> bool {
         let (left, since) = self.frames;
@@ -261,3 +256,6 @@ const MAX_ASKS: usize = 16;
 /// message of the default limit has a million.
 const FRAMES_PER_SECOND: u32 = 500_000;
 const FRAMES_BURST: u32 = 2_000_000;
+
+/// Five cache lines; every connection has one of these.
+const _: () = assert!(size_of::<Connection>() <= 320);

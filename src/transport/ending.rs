@@ -10,6 +10,7 @@ use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::frame;
+use crate::protocol::http::HttpError;
 use crate::protocol::message;
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Connection, Phase};
@@ -50,8 +51,7 @@ impl Shard {
         frame::close_frame(code, reason, &mut bytes);
         let Some(websocket) = self.part(key, &bytes, code.get(), reason) else { return };
         if let Some(connection) = self.connections.get_mut(key as usize) {
-            self.held += websocket.held_bytes();
-            connection.phase = Phase::Closing { ended: false, answer: Some(websocket) };
+            connection.phase = Phase::Closing { ended: false, answer: Some(websocket.into_farewell()) };
         }
     }
 
@@ -65,7 +65,7 @@ impl Shard {
         self.flush_replies(key);
         let now = self.now;
         let connection = self.live(key)?;
-        let (id, held) = (connection.id, connection.held_bytes());
+        let (id, share) = (connection.id, connection.share.take());
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: false, answer: None });
         connection.unread = Vec::new();
         connection.extra = None;
@@ -76,7 +76,7 @@ impl Shard {
         }
         connection.wake();
         let known = std::mem::take(&mut connection.known);
-        self.held = self.held.saturating_sub(held);
+        self.let_go(share);
         self.counters.bytes_sent.add(sent);
         self.hub.leave(key);
         self.tell_closed(id, known, code, reason);
@@ -90,7 +90,7 @@ impl Shard {
     /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
     pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
         let Some(connection) = self.connections.try_remove(key as usize) else { return };
-        self.held = self.held.saturating_sub(connection.held_bytes());
+        self.let_go(connection.share);
         self.hub.leave(key);
         connection.wake();
         self.counters.connections.sub(1);
@@ -163,14 +163,20 @@ impl Shard {
         self.counters.panics.add(1);
         self.log(Level::Error, "a connection panicked and was closed".into());
         self.replies.clear();
-        let spoken = |phase: &Phase| matches!(phase, Phase::Open(_) | Phase::Asked(_));
-        let closed = self.live(key).is_some_and(|connection| spoken(&connection.phase))
-            && catch_unwind(AssertUnwindSafe(|| {
+        let upgraded = self.live(key).map(|connection| !matches!(connection.phase, Phase::Head(_)));
+        let closed = upgraded.is_some_and(|upgraded| {
+            let close = AssertUnwindSafe(|| {
                 // It does not catch up before: serving it may be what panicked.
                 self.hub.leave(key);
-                self.close(key, CloseCode::INTERNAL, "internal error");
-            }))
-            .is_ok();
+                if upgraded {
+                    self.close(key, CloseCode::INTERNAL, "internal error");
+                } else {
+                    self.counters.refused.add(1);
+                    self.say_last(key, &HttpError::INTERNAL.to_response(), ABNORMAL, "internal error");
+                }
+            });
+            catch_unwind(close).is_ok()
+        });
         if !closed {
             self.finish(key, CloseCode::INTERNAL.get(), "internal error");
         }

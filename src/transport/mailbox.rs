@@ -12,6 +12,7 @@ use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::FeedKey;
 use crate::position::Position;
+use crate::transport::budget::Share;
 use crate::transport::events::ClientId;
 use crate::transport::io::Accepted;
 
@@ -34,6 +35,8 @@ pub(crate) enum Letter {
     /// A message of a websocket route; `true` for text.
     Send(ClientId, bool, Bytes),
     Close(ClientId, CloseCode, String),
+    /// Others need what it holds for this message.
+    GiveWay(ClientId, Share),
     /// From this position on; with the `id` of the message that asked for it.
     Subscribe(ClientId, ChannelName, Position, Option<String>),
     Unsubscribe(ClientId, String, String),

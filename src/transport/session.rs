@@ -14,9 +14,10 @@ use crate::protocol::message::{
     self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
 };
 use crate::protocol::websocket::{Event as Frame, WebSocket};
+use crate::transport::budget::Share;
 use crate::transport::connection::{Ask, Phase, Wish};
 use crate::transport::events::{ClientId, Credit, Event};
-use crate::transport::mailbox::Answer;
+use crate::transport::mailbox::{Answer, Letter};
 use crate::transport::shard::Shard;
 
 impl Shard {
@@ -39,12 +40,12 @@ impl Shard {
         connection.keepalive.heard(now);
         let Some(protocol) = connection.open() else { return };
         let is_route = protocol.is_route;
-        // Taken out while its events act on the shard, and what it holds with it.
+        // Taken out while its events act on the shard.
         let mut websocket = std::mem::replace(&mut protocol.websocket, WebSocket::new(0, None));
-        self.held = self.held.saturating_sub(websocket.held_bytes());
         let mut inflater = self.inflater.take().unwrap_or_default();
         let mut taken = 0;
         let mut said = 0;
+        let mut finished = false;
         let mut fault = None;
         loop {
             match websocket.receive(&mut chunk[taken..], &mut inflater) {
@@ -55,6 +56,7 @@ impl Shard {
                 Ok((count, Some(event))) => {
                     taken += count;
                     said += 1;
+                    finished |= matches!(event, Frame::Text(_) | Frame::Binary(_));
                     if !self.on_frame(key, event, is_route) {
                         break;
                     }
@@ -68,24 +70,26 @@ impl Shard {
         self.inflater = Some(inflater);
         self.flush_replies(key);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let place = match &mut connection.phase {
-            Phase::Open(protocol) => &mut protocol.websocket,
-            // Closed meanwhile: it goes on where it stands, to find the answer.
-            Phase::Closing { answer: Some(answer), .. } => answer,
+        connection.unread = chunk[taken..].to_vec();
+        let protocol = match &mut connection.phase {
+            Phase::Open(protocol) => protocol,
+            // Closed meanwhile: the answer is looked for from where this stands.
+            Phase::Closing { answer: Some(answer), .. } => {
+                *answer = websocket.into_farewell();
+                return;
+            }
             Phase::Head(_) | Phase::Asked(_) | Phase::Closing { answer: None, .. } => return,
         };
         let (frames, unfinished) = (websocket.take_frames(), websocket.is_mid_message());
-        self.held += websocket.held_bytes();
-        *place = websocket;
-        connection.unread = chunk[taken..].to_vec();
-        if !connection.is_live() {
-            return;
-        }
+        let held = websocket.held_bytes();
+        protocol.websocket = websocket;
+        let done = connection.share.take_if(|_| finished || held == 0);
         let allowed = connection.allows_frames(frames, now);
         // A websocket route takes messages at its own pace.
         let limit = if is_route { 0 } else { self.shared.config.max_messages_per_second };
         let in_pace = connection.pace.allows(said, limit, now);
-        connection.keepalive.message(unfinished, now);
+        connection.keepalive.message(unfinished, finished, now);
+        self.let_go(done);
         if let Some(error) = fault {
             let mut bytes = Vec::new();
             frame::close_frame(error.code(), &error.to_string(), &mut bytes);
@@ -94,29 +98,47 @@ impl Shard {
             self.close(key, CloseCode::POLICY, "too many frames");
         } else if !in_pace {
             self.close(key, CloseCode::TOO_MANY, "too many messages in too short a time");
-        } else if self.held > self.shared.config.max_held_bytes {
-            self.close(key, CloseCode::TRY_LATER, "too much is held for unfinished messages");
         } else {
             self.schedule(key);
+            if held > 0 {
+                self.hold(key, held);
+            }
         }
     }
 
-    /// Waits for the answer to our close frame; everything before it was sent in ignorance and is dropped.
-    fn receive_answer(&mut self, key: ReaderKey, mut chunk: &mut [u8]) {
+    /// Waits for the answer to our close frame.
+    fn receive_answer(&mut self, key: ReaderKey, chunk: &[u8]) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let Phase::Closing { answer, .. } = &mut connection.phase else { return };
-        let Some(mut websocket) = answer.take() else { return };
-        self.held = self.held.saturating_sub(websocket.held_bytes());
-        let inflater = self.inflater.get_or_insert_default();
-        loop {
-            match websocket.receive(chunk, inflater) {
-                Ok((_, None)) => break,
-                Ok((_, Some(Frame::Close { .. }))) | Err(_) => return,
-                Ok((count, Some(_))) => chunk = &mut chunk[count..],
+        answer.take_if(|farewell| farewell.receive(chunk));
+    }
+
+    // ---- unfinished messages ----
+
+    /// Notes what a connection holds for an unfinished message. Where that is too much, the oldest such message of the
+    /// server ends with its connection, which may be this one.
+    fn hold(&mut self, key: ReaderKey, bytes: usize) {
+        let shared = Arc::clone(&self.shared);
+        let Some(connection) = self.live(key) else { return };
+        connection.share = Some(shared.budget.hold(connection.share, connection.id, bytes));
+        while let Some((share, client)) = shared.budget.excess() {
+            if let Some(mailbox) = shared.mailbox(client) {
+                mailbox.push(Letter::GiveWay(client, share));
             }
         }
-        self.held += websocket.held_bytes();
-        *answer = Some(websocket);
+    }
+
+    pub fn let_go(&self, share: Option<Share>) {
+        if let Some(share) = share {
+            self.shared.budget.release(share);
+        }
+    }
+
+    /// Ends a connection for the sake of others, unless the message that it is about was finished meanwhile.
+    pub fn give_way(&mut self, key: ReaderKey, share: Share) {
+        if self.live(key).is_some_and(|connection| connection.share == Some(share)) {
+            self.close(key, CloseCode::TRY_LATER, "too much is held for unfinished messages");
+        }
     }
 
     /// Acts on one frame or message; `false` when the rest of the input has to wait, or is not wanted any more.

@@ -30,6 +30,7 @@ use crate::protocol::http::HttpError;
 use crate::protocol::message::Timestamp;
 use crate::stats::Counters;
 use crate::transport::addresses::{Addresses, Counted};
+use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::drive::ConnectionTask;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub draining: AtomicBool,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
+    pub budget: Budget,
     /// Clients that are upgraded and not closed; of those on websocket routes, the bytes between the application and
     /// the socket. Locked for one look-up, insertion or removal.
     pub clients: Mutex<HashMap<ClientId, Option<Arc<AtomicUsize>>>>,
@@ -113,8 +115,6 @@ pub(crate) struct Shard {
     pub replies: Vec<u8>,
     pub scratch: Vec<u8>,
     pub inflater: Option<Box<Inflater>>,
-    /// Bytes held for unfinished messages.
-    pub held: usize,
     wheel: Wheel,
     /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
     asleep_until: Option<Moment>,
@@ -162,7 +162,6 @@ impl Shard {
             replies: Vec::new(),
             scratch: Vec::new(),
             inflater: None,
-            held: 0,
             wheel: Wheel::new(now),
             asleep_until: None,
             due: Vec::new(),
@@ -414,7 +413,7 @@ impl Shard {
         if connection.timer > self.now {
             return;
         }
-        let listening = connection.listens();
+        let listening = connection.listens() && self.shared.inbox.has_room();
         match connection.keepalive.check(self.now, listening, &self.shared.deadlines) {
             Verdict::Wait(_) => {}
             Verdict::Ping => self.ping(key),

@@ -133,6 +133,7 @@ def test_a_channel_is_open_or_asks(app):
         ("a", {"history_bytes": 0}, "history_bytes"),
         ("a", {"history_seconds": float("inf")}, "history_seconds"),
         ("a:{x}", {"publish": lambda client, x: True}, "publish|called as"),
+        ("a", {"compress": 0}, "compress must be True or False"),
     ],
 )
 def test_what_is_wrong_with_a_channel_is_said(app, pattern, options, says):
@@ -141,7 +142,7 @@ def test_what_is_wrong_with_a_channel_is_said(app, pattern, options, says):
 
 
 def test_the_structure_that_the_core_gets(app):
-    app.channel("a", open=True, publish=True, mode="latest", overrun="close", history=5)
+    app.channel("a", open=True, publish=True, mode="latest", overrun="close", history=5, compress=False)
 
     @app.channel("b:{x}", publish=lambda client, x, data: True)
     def guard(client, x):
@@ -162,6 +163,7 @@ def test_the_structure_that_the_core_gets(app):
         "history_seconds": 300.0,
         "mode": "latest",
         "overrun": "close",
+        "compress": False,
     }
     assert (second["subscribe"], second["publish"]) == ("ask", "ask")
     assert config["websocket_routes"] == ["/own/{x}"]

@@ -108,6 +108,15 @@ def test_silence_of_many_does_not_slow_a_healthy_client(strict: Server) -> None:
     assert canary.quantile(0.5) < 0.1
 
 
+def test_silence_costs_no_buffer(server: Server) -> None:  # A1
+    before = server.resident()
+    with contextlib.ExitStack() as silent:
+        for _ in range(1000):
+            silent.enter_context(Peer(server.address))
+        wait_until(lambda: server.descriptors() > 1000, "all are accepted")
+        assert server.resident() - before < 1000 * 2 * KIB + NOISE
+
+
 def test_a_storm_of_connects_is_served_and_slows_nobody(server: Server) -> None:  # F8
     with contextlib.ExitStack() as open_peers, Canary(server.address) as canary:
         canary.wait_beats(20)
@@ -356,15 +365,18 @@ def test_an_unfinished_message_holds_its_bytes_and_no_more(server: Server) -> No
         assert server.peak() - before < count * 1.25 + 64 * KIB + NOISE
 
 
-def test_who_holds_more_than_a_shard_may_is_closed_and_the_others_stay() -> None:  # B15
-    small = served(shards=1, max_held_bytes=64 * KIB)
-    with running(small) as server, connect(server) as modest, connect(server) as greedy:
-        modest.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
-        assert_alive(modest)
-        greedy.send_frame(BINARY, b"x" * 40 * KIB, fin=False)
-        greedy.expect_close(1013)
-        modest.send_frame(CONTINUATION)
-        assert len(modest.read_message()) == 40 * KIB
+def test_of_too_many_unfinished_messages_the_oldest_give_way() -> None:  # B15
+    small = served(shards=2, max_message=100 * KIB, max_held_bytes=328 * KIB)
+    with running(small) as server, contextlib.ExitStack() as peers:
+        old, *younger = [peers.enter_context(connect(server)) for _ in range(4)]
+        for peer in (old, *younger[:2]):
+            peer.send_frame(BINARY, b"x" * 90 * KIB, fin=False)
+            assert_alive(peer)
+        younger[2].send_frame(BINARY, b"x" * 90 * KIB, fin=False)
+        old.expect_close(1013)
+        for peer in younger:
+            peer.send_frame(CONTINUATION)
+            assert len(peer.read_message()) == 90 * KIB
 
 
 def test_a_million_empty_fragments_do_not_slow_a_healthy_client(server: Server) -> None:  # B16

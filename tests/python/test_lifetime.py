@@ -34,6 +34,69 @@ print("parent ended", file=sys.stderr)
 """
 
 
+FORK_AND_STOP = """
+import asyncio, os, socket, sys
+from umbel import Umbel
+app = Umbel()
+app.channel("a", open=True)
+
+def connect():
+    if sys.argv[1:]:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(sys.argv[1])
+    else:
+        client = socket.create_connection(address)
+    client.settimeout(10)
+    return client
+
+def talk(client):
+    client.sendall(UPGRADE)
+    got = b""
+    while b"connection_established" not in got:
+        got += client.recv(4096)
+
+UPGRADE = (b"GET /ws HTTP/1.1\\r\\nHost: test\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+    b"Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n")
+
+async def main():
+    global address
+    where = {"unix_socket": sys.argv[1]} if sys.argv[1:] else {"port": 0}
+    async with app.serve(**where, close_timeout=0.2) as server:
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2])) if not sys.argv[1:] else None
+        other = socket.socketpair()
+        client = connect()
+        talk(client)
+        child = os.fork()
+        if child == 0:
+            other[1].close()
+            other[0].send(b"mine")  # what is not the server's stays open
+            other[0].recv(1)
+            os._exit(0)
+        assert other[1].recv(4) == b"mine"
+        talk(connect())
+    while client.recv(4096):
+        pass
+    print("the client saw the end", file=sys.stderr)
+    try:
+        connect()
+    except (ConnectionRefusedError, FileNotFoundError):
+        print("nobody listens", file=sys.stderr)
+    other[1].close()
+    assert os.waitpid(child, 0)[1] == 0
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_forked_child_does_not_keep_the_port_or_the_connections(family, tmp_path):
+    path = [str(tmp_path / "umbel.sock")] if family == "unix" else []
+    with started("-W", "ignore::DeprecationWarning", "-c", FORK_AND_STOP, *path) as program:
+        assert program.end() == 0, program.output
+        assert "the client saw the end" in program.output
+        assert "nobody listens" in program.output
+
+
 def test_a_forked_child_can_not_use_the_server_and_the_parent_goes_on():
     with started("-W", "ignore::DeprecationWarning", "-c", FORK) as program:
         assert program.end() == 0, program.output

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use umbel::config::{Mode, Overrun};
+use umbel::config::{Mode, Overrun, Rule};
 use umbel::hub::prepared::Form;
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, Subscribed};
 use umbel::protocol::message::Timestamp;
 
 use crate::protocol_fuzz::targets::hub_model::{
-    CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, name, rule,
+    CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
 };
 
 fn step() -> impl Strategy<Value = Step> {
@@ -173,6 +173,33 @@ fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
     world.take(0).iter().for_each(|message| client.apply(message));
     assert_eq!((client.positions["a"], client.positions["b"]), (4, 4));
     assert_eq!(client.lost, 0);
+}
+
+#[test]
+fn a_channel_that_is_not_compressed_goes_as_it_is_also_beside_others_in_one_frame() {
+    let plain = Rule { compress: false, ..rule("secret", 100, Mode::All, Overrun::Gap) };
+    let mut world = World::new(&[plain, rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(1);
+    assert!(matches!(world.hub.subscribe(1, &name("secret"), None, 2), Subscribed::From { .. }));
+    let (secret, open) = ("\"s\"".repeat(100), "\"o\"".repeat(100));
+    let [secret, open] = [secret, open].map(|text| serde_json::json!(text).to_string());
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+
+    world.publish("secret", &secret, None);
+    world.settle();
+    let bytes = std::mem::take(&mut world.sockets.0.get_mut(&1).expect("joined").bytes);
+    assert_eq!(bytes[0], 0x81, "not compressed (RFC 7692 §6)");
+    assert!(holds(&bytes, &secret));
+
+    assert!(matches!(world.hub.subscribe(1, &name("open"), None, 2), Subscribed::From { .. }));
+    world.publish("open", &open, None);
+    world.publish("secret", &secret, None);
+    world.settle();
+    let bytes = std::mem::take(&mut world.sockets.0.get_mut(&1).expect("joined").bytes);
+    assert_eq!(bytes[0], 0xc1, "one frame, and the other channel's part of it is compressed");
+    assert!(holds(&bytes, &secret), "its text stands in a stored block (RFC 1951 §3.2.4)");
+    assert!(!holds(&bytes, &open));
+    assert_eq!(messages(&bytes)[0]["count"], 2);
 }
 
 #[test]

@@ -83,6 +83,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         history_seconds: Duration::from_secs(60),
         mode,
         overrun,
+        compress: true,
     }
 }
 
@@ -245,8 +246,11 @@ fn catch_up(world: &mut World, model: &mut Model, reader: ReaderKey) {
 }
 
 pub fn run(steps: &[Step]) -> (World, Model) {
-    let rules =
-        [rule("all:{x}", 5, Mode::All, Overrun::Gap), rule("latest:{x}", 3, Mode::Latest, Overrun::Gap)];
+    let rules = [
+        rule("all:{x}", 5, Mode::All, Overrun::Gap),
+        Rule { compress: false, ..rule("latest:b", 3, Mode::Latest, Overrun::Gap) },
+        rule("latest:{x}", 3, Mode::Latest, Overrun::Gap),
+    ];
     let (mut world, mut model) = (World::new(&rules), Model::default());
     // Keeps the logs, and their epochs, when the last reader goes.
     CHANNELS.iter().for_each(|channel| {

@@ -260,14 +260,33 @@ fn nothing_after_a_close_or_a_failure_is_looked_at() {
 }
 
 #[test]
-fn the_limit_can_grow_after_authentication() {
-    let mut websocket = WebSocket::new(4, None);
-    let mut inflater = Inflater::new();
-    let mut seen = Vec::new();
-    websocket.set_message_limit(5);
-    feed(&mut websocket, &mut inflater, &frame(0x81, b"hello"), &mut seen);
-    feed(&mut websocket, &mut inflater, &frame(0x81, b"hello!"), &mut seen);
-    assert_eq!(seen, [text("hello"), Seen::Failed(TooBig { limit: 5 })]);
+fn after_our_close_frame_all_is_skipped_until_the_client_s_own_wherever_that_comes() {
+    let before = [frame(0x01, b"half of a text"), frame(0x89, b"ping"), frame(0x80, &[b'x'; 300])].concat();
+    let whole = [before.clone(), frame(0x82, b"another"), frame(0x88, &[0x03, 0xe8])].concat();
+    let close = whole.len() - 8;
+    for ours in 0..before.len() {
+        for step in [1, 5, whole.len()] {
+            let mut farewell = websocket_at(&whole[..ours]).into_farewell();
+            let mut end = ours;
+            let found = whole[ours..].chunks(step).any(|chunk| {
+                end += chunk.len();
+                farewell.receive(chunk)
+            });
+            assert!(found && end > close, "closed at {ours}, in steps of {step}: {found} at {end}");
+        }
+    }
+}
+
+#[test]
+fn after_our_close_frame_what_can_not_be_a_frame_ends_the_wait() {
+    assert!(websocket_at(b"").into_farewell().receive(&[0xff, 0xff]));
+    assert!(websocket_at(b"").into_farewell().receive(b"\x81\x05hello"), "not masked");
+}
+
+fn websocket_at(input: &[u8]) -> WebSocket {
+    let mut websocket = WebSocket::new(LIMIT, None);
+    feed(&mut websocket, &mut Inflater::new(), input, &mut Vec::new());
+    websocket
 }
 
 #[test]

@@ -33,6 +33,8 @@ impl HttpError {
     pub const TIMEOUT: Self = Self::new(408, "the request head did not arrive in time");
     /// For the caller, who knows how long a body may be.
     pub const BODY_TOO_LONG: Self = Self::new(413, "the body is too long");
+    /// For the caller, in whom something broke.
+    pub const INTERNAL: Self = Self::new(500, "internal error");
     /// For the caller, who routes.
     pub const NOT_FOUND: Self = Self::new(404, "nothing is served here");
 

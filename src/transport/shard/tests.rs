@@ -13,13 +13,16 @@ use crate::hub::Subscribed;
 use crate::protocol::handshake::Origins;
 use crate::transport::io::Socket;
 
-struct Nobody;
+/// An application that takes every event, or as good as none.
+struct Nobody {
+    has_room: bool,
+}
 
 impl Inbox for Nobody {
     fn push(&self, _: Event) {}
 
     fn has_room(&self) -> bool {
-        true
+        self.has_room
     }
 }
 
@@ -29,13 +32,17 @@ fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
 }
 
 fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    with_application(Nobody { has_room: true }, settings, test);
+}
+
+fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
     let mut config = json!({
         "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
         "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
         "max_connections_per_address": 0, "max_message": 65536,
-        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 1 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
     for (name, value) in settings.as_object().expect("settings") {
@@ -54,13 +61,14 @@ fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Sha
         route_policy: policy(),
         tls: None,
         clock: Clock::new(),
-        inbox: Arc::new(Nobody),
+        inbox: Arc::new(inbox),
         mailboxes: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         addresses: Addresses::new(config.max_connections_per_address),
         draining: AtomicBool::new(false),
         salt: 0,
+        budget: Budget::new(config.max_held_bytes),
         clients: Mutex::default(),
         config,
     });
@@ -69,8 +77,13 @@ fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Sha
         .block_on(&runtime, async { test(&Rc::new(RefCell::new(Shard::new(0, shared)))) });
 }
 
-/// A client that has said nothing, its key and its end of the stream.
-fn accept(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
+/// A client that was accepted and has said nothing: its key and its end of the stream.
+fn accept(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+    let now = cell.borrow().now;
+    accept_at(cell, Counted::default(), now)
+}
+
+fn accept_at(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
@@ -82,13 +95,10 @@ fn accept(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey
 
 /// A client whose request was answered.
 fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
-    let now = cell.borrow().now;
-    let (key, theirs) = accept(cell, Counted::default(), now);
-    let mut shard = cell.borrow_mut();
+    let (key, theirs) = accept(cell);
     let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    shard.receive(key, &mut request);
-    drop(shard);
+    cell.borrow_mut().receive(key, &mut request);
     assert!(arrived(&theirs).starts_with(b"HTTP/1.1 101 "));
     (key, theirs)
 }
@@ -118,6 +128,41 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
         }
         // A ping after the interval and a close frame after another one, each at the first look behind it.
         assert_eq!(heard, [(61, 0x89), (122, 0x88)]);
+    });
+}
+
+#[test]
+fn while_the_application_has_no_room_nobody_is_silent() {
+    with_application(Nobody { has_room: false }, &json!({}), |cell| {
+        let (key, _client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let began = shard.now;
+        for second in 1..=300 {
+            shard.now = began + Duration::from_secs(second);
+            shard.look_at_deadlines();
+        }
+        assert!(shard.live(key).is_some());
+    });
+}
+
+#[test]
+fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
+    with_shard(|cell| {
+        let [(busy, _first), (stuck, _second)] = [(); 2].map(|()| connect(cell));
+        let mut shard = cell.borrow_mut();
+        let began = shard.now;
+        let (begun, ping) = (*b"\x01\x80\0\0\0\0", *b"\x89\x80\0\0\0\0");
+        for &key in &[busy, stuck] {
+            shard.receive(key, &mut begun.clone());
+        }
+        for second in 1..=30 {
+            shard.now = began + Duration::from_secs(second);
+            shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
+            shard.receive(stuck, &mut ping.clone());
+            shard.look_at_deadlines();
+            assert!(shard.live(busy).is_some(), "each of its messages took a second");
+            assert_eq!(shard.live(stuck).is_some(), second <= 10, "second {second}");
+        }
     });
 }
 
@@ -154,6 +199,17 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
 }
 
 #[test]
+fn a_request_whose_handling_panics_is_answered() {
+    with_shard(|cell| {
+        let (key, client) = accept(cell);
+        let mut shard = cell.borrow_mut();
+        shard.guarded(key, |_| panic!("the bug of this test"));
+        assert!(arrived(&client).starts_with(b"HTTP/1.1 500 "));
+        assert!(shard.live(key).is_none());
+    });
+}
+
+#[test]
 fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
     with_shard(|cell| {
         let clients = [(); 4].map(|()| connect(cell));
@@ -163,20 +219,16 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         for &(key, _) in &clients {
             shard.receive(key, &mut begun.clone());
         }
-        let each = shard.held / clients.len();
+        let each = shard.shared.budget.bytes() / clients.len();
         assert!(each > 0);
         shard.finish(clients[0].0, ABNORMAL, "");
-        assert_eq!(shard.held, each * 3);
+        assert_eq!(shard.shared.budget.bytes(), each * 3);
         shard.guarded(clients[1].0, |_| panic!("the bug of this test"));
         shard.close(clients[2].0, CloseCode::NORMAL, "");
-        assert_eq!(shard.held, each * 3, "their answers are waited for, in the middle of a message");
+        assert_eq!(shard.shared.budget.bytes(), each, "an answer is waited for without what it stands in");
         let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
-        for &(key, _) in &clients[1..3] {
-            shard.receive(key, &mut rest.clone());
-        }
-        assert_eq!(shard.held, each);
         shard.receive(clients[3].0, &mut rest.clone());
-        assert_eq!(shard.held, 0);
+        assert_eq!(shard.shared.budget.bytes(), 0);
         assert!(shard.live(clients[3].0).is_none());
     });
 }
@@ -187,7 +239,7 @@ fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent
         let (asked, asking) = connect(cell);
         assert!(arrived(&asking).is_empty());
         let began = cell.borrow().now;
-        let silent = [3, 1, 2].map(|tenths| accept(cell, Counted::default(), began + TENTH * tenths).1);
+        let silent = [3, 1, 2].map(|tenths| accept_at(cell, Counted::default(), began + TENTH * tenths).1);
         let mut shard = cell.borrow_mut();
         assert!(!shard.make_room(began + TENTH * 10), "nobody is late");
         let late = began + TENTH * 20;
@@ -209,13 +261,16 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
         let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
         let endings: [fn(&mut Shard, ReaderKey); 3] = [
             |shard, key| shard.finish(key, ABNORMAL, ""),
-            |shard, key| assert_eq!(shard.guarded(key, |_| panic!("the bug of this test")), None::<()>),
+            |shard, key| {
+                shard.guarded(key, |_| panic!("the bug of this test"));
+                shard.finish(key, ABNORMAL, "");
+            },
             |shard, _| assert!(shard.make_room(shard.now + TENTH * 20)),
         ];
         for end in endings {
             let now = cell.borrow().now;
             let counted = count().expect("the place is free");
-            let (key, _client) = accept(cell, counted, now);
+            let (key, _client) = accept_at(cell, counted, now);
             assert!(count().is_none());
             end(&mut cell.borrow_mut(), key);
             assert!(count().is_some());
