@@ -92,7 +92,12 @@ pub const TABLE: &[Meaning] = &[
     ),
     row(CloseCode::NO_HEARTBEAT, "no_heartbeat", "no pong or message within the heartbeat time", Return::Yes),
     row(CloseCode::TOO_FAR_BEHIND, "too_far_behind", "the log moved past this reader", Return::Yes),
-    row(CloseCode::TOO_MANY, "too_many", "too many messages in too short a time", Return::Yes),
+    row(
+        CloseCode::TOO_MANY,
+        "too_many",
+        "too many messages in too short a time, or connections of one identity",
+        Return::Yes,
+    ),
     row(CloseCode::NOT_ALLOWED, "not_allowed", "the application refused this client", Return::No),
 ];
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub tls_cert: Option<String>,
     pub tls_key: Option<String>,
     pub max_connections: usize,
+    /// Connections of one IPv4 address or one IPv6 network of 64 bits; 0 is no limit.
+    pub max_connections_per_address: usize,
     /// Longest message from a client, after inflation.
     pub max_message: usize,
     pub max_subscriptions: usize,

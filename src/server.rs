@@ -20,6 +20,7 @@ use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy};
 use crate::stats::{Counters, Snapshot};
+use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
 use crate::transport::events::{ClientId, Event, Inbox, Level};
@@ -102,6 +103,7 @@ impl Server {
             mailboxes: (0..shards).map(|_| Arc::default()).collect(),
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            addresses: Addresses::new(config.max_connections_per_address),
             draining: AtomicBool::new(false),
             salt: u64::from_ne_bytes(salt),
             budget: Budget::new(config.max_held_bytes),

@@ -19,7 +19,7 @@ from ._core import Core, Handshake
 from .auth import ANONYMOUS, Identity
 from .client import Client, Message
 from .deadlines import Deadlines
-from .exceptions import ConnectionClosed, Refused
+from .exceptions import TOO_MANY, ConnectionClosed, Refused
 from .jobs import (
     AuthenticateJob,
     ConnectJob,
@@ -31,6 +31,7 @@ from .jobs import (
     SubscribeJob,
     shortened,
 )
+from .places import Places
 from .routing import Background, Handler, Routes, StreamRoute, WebSocketRoute
 from .runs import Runs
 from .settings import Settings
@@ -69,6 +70,7 @@ class Dispatcher:
         self._routes = routes
         self._rules = routes.rules()
         self._most = settings.max_running
+        self._places = Places(settings.max_connections_per_identity)
         self._interrupt = interrupt
         self._clients: dict[int, Client] = {}
         self._sockets: dict[int, WebSocket] = {}
@@ -158,9 +160,10 @@ class Dispatcher:
         client.identity = identity
         # What `authenticate` had decoded of it is most of what a client would hold; it can be decoded again.
         client._request = None
-        self.core.admit(client._key)
         if self._clients.get(client._key) is not client:
             return  # it left while it was authenticated
+        if not self._let_in(client._key, identity):
+            return
         if self._routes.connect is None:
             self.connected(client, True)
         else:
@@ -185,10 +188,18 @@ class Dispatcher:
         self.core.reply(client._key, answers.error(code, message, None, details))
         self.core.close(client._key, close, shortened(message))
 
+    def _let_in(self, key: int, identity: Identity) -> bool:
+        if self._places.take(key, identity.subject):
+            self.core.admit(key)
+            return True
+        self._turn_away(key, TOO_MANY, "this identity has as many connections as it may")
+        return False
+
     def _turn_away(self, key: int, close: int, reason: str) -> None:
         self.core.close(key, close, shortened(reason))
 
     def _closed(self, key: int, code: int, reason: str) -> None:
+        self._places.leave(key)
         client = self._clients.pop(key, None)
         if client is None:
             socket = self._sockets.pop(key, None)
@@ -324,8 +335,7 @@ class Dispatcher:
 
         def admit(identity: Identity) -> None:
             socket.identity = identity
-            self.core.admit(key)
-            if not socket.closed:
+            if not socket.closed and self._let_in(key, identity):
                 parameters = dict(zip(route.names, handshake.params, strict=True))
                 self.spawn(self._socket(socket, route, parameters))
 

@@ -79,4 +79,5 @@ LONGEST_REASON: Final = 123
 """Bytes: a control frame holds 125, and the code takes two of them (RFC 6455 §5.5)."""
 
 UNAUTHENTICATED: Final = 4401
+TOO_MANY: Final = 4429
 NOT_ALLOWED: Final = 4500

@@ -45,6 +45,12 @@ class Settings:
         deflate_window: 9 to 15, base-two logarithm of the window. Larger is smaller on the wire for large
             batches only.
         max_connections: connections at a time; more are told to try later. Each needs a file descriptor.
+        max_connections_per_address: connections that one address may have at a time, of IPv6 one network of
+            64 bits; more get status 429, on a TLS port an alert. 0 for no limit, as behind a proxy, where all
+            come from one address. Those on a Unix socket are not counted.
+        max_connections_per_identity: connections that one identity, as named by ``authenticate``, may have at
+            a time; more are closed with 4429. 0 for no limit. One that broke off is counted until the server
+            notices, so leave room for some.
         max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
         max_subscriptions: channels that one client may be subscribed to at a time.
         max_messages_per_second: messages and pings that one client may send in a second, and five times as
@@ -83,6 +89,8 @@ class Settings:
     deflate_level: int = 1
     deflate_window: int = 12
     max_connections: int = 20_000
+    max_connections_per_address: int = 0
+    max_connections_per_identity: int = 0
     max_message: int = 1 << 20
     max_subscriptions: int = 128
     max_messages_per_second: int = 10_000
@@ -150,6 +158,8 @@ class Options(TypedDict, total=False):
     deflate_level: int
     deflate_window: int
     max_connections: int
+    max_connections_per_address: int
+    max_connections_per_identity: int
     max_message: int
     max_subscriptions: int
     max_messages_per_second: int
@@ -192,5 +202,7 @@ def check(name: str, kind: str, value: object) -> None:
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
 
-PYTHON_ONLY: Final = frozenset({"drain", "handler_timeout", "max_running", "max_runs"})
+PYTHON_ONLY: Final = frozenset(
+    {"drain", "handler_timeout", "max_connections_per_identity", "max_running", "max_runs"}
+)
 """Fields that the core knows nothing about."""

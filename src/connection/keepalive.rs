@@ -68,6 +68,11 @@ impl Keepalive {
         Self { stage: Stage::Handshake, since: accepted, pinged: false, message: None, stalled: None }
     }
 
+    /// When it was accepted, while it is in the handshake.
+    pub fn shaking_since(&self) -> Option<Moment> {
+        (self.stage == Stage::Handshake).then_some(self.since)
+    }
+
     /// The handshake, authentication included, has ended well.
     pub fn opened(&mut self, now: Moment) {
         *self = Self {

@@ -17,12 +17,14 @@ use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::position::Position;
 use crate::protocol::farewell::Farewell;
-use crate::protocol::http::HeadReader;
+use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
+use crate::transport::addresses::Counted;
 use crate::transport::budget::Share;
 use crate::transport::events::{ALLOWANCE, ClientId};
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
+use crate::transport::shard::READ_BYTES;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
 ///
@@ -54,6 +56,8 @@ pub(crate) struct Connection {
     pub paused: bool,
     /// What was asked of the application, or remembered; nearly all connections need none of it.
     pub extra: Option<Box<Extra>>,
+    /// Held for its Drop, which is however the connection ends.
+    _counted: Counted,
 }
 
 #[derive(Debug)]
@@ -121,7 +125,7 @@ pub(crate) enum Wish {
 }
 
 impl Connection {
-    pub fn new(id: ClientId, io: Io, accepted: Moment) -> Self {
+    pub fn new(id: ClientId, io: Io, counted: Counted, accepted: Moment) -> Self {
         Self {
             id,
             io,
@@ -138,6 +142,7 @@ impl Connection {
             known: false,
             paused: false,
             extra: None,
+            _counted: counted,
         }
     }
 
@@ -211,6 +216,14 @@ impl Connection {
         }
     }
 
+    /// Bytes that may be read at once. What comes behind a request is kept until the application lets its client in, so
+    /// both together get no more room than a request may have; the rest waits in the kernel.
+    pub fn most_of_a_read(&self) -> usize {
+        let Phase::Head(head) = &self.phase else { return READ_BYTES };
+        // One more, which makes a request too long.
+        (HeadLimits::default().head_bytes + 1).saturating_sub(head.buffer.len())
+    }
+
     pub fn is_ending(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
     }
@@ -243,3 +256,6 @@ const MAX_ASKS: usize = 16;
 /// message of the default limit has a million.
 const FRAMES_PER_SECOND: u32 = 500_000;
 const FRAMES_BURST: u32 = 2_000_000;
+
+/// Five cache lines; every connection has one of these.
+const _: () = assert!(size_of::<Connection>() <= 320);

@@ -77,7 +77,8 @@ impl Shard {
             let mut buffer = self.read_buffer.take().unwrap_or_else(|| vec![0; READ_BYTES]);
             let unread = std::mem::take(&mut connection.unread);
             let read = if unread.is_empty() {
-                connection.io.poll_read(cx, &mut buffer)
+                let most = connection.most_of_a_read();
+                connection.io.poll_read(cx, &mut buffer[..most])
             } else {
                 buffer[..unread.len()].copy_from_slice(&unread);
                 Poll::Ready(Ok(unread.len()))

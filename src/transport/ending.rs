@@ -15,6 +15,7 @@ use crate::protocol::message;
 use crate::protocol::websocket::WebSocket;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::{ClientId, Event, Level};
+use crate::transport::http::FULL;
 use crate::transport::shard::Shard;
 
 /// A graceful stop on its way.
@@ -23,6 +24,14 @@ pub(crate) struct Drain {
     /// When the next connections are closed, and how many at a time.
     pub next: Moment,
     pub portion: usize,
+}
+
+/// Connections whose request is late: the first to go when the server is full.
+#[derive(Default)]
+pub(crate) struct Latecomers {
+    /// The oldest is the last. Those that are gone or not late any more are passed over.
+    clients: Vec<ClientId>,
+    looked: Option<Moment>,
 }
 
 impl Shard {
@@ -97,6 +106,44 @@ impl Shard {
         if known {
             self.shared.inbox.push(Event::Closed { client, code, reason: reason.to_owned() });
         }
+    }
+
+    /// Ends the connection that has been longest without its request, so that another can be accepted; `false` when no
+    /// request of this shard is late. One whose request has come waits for the application, and is not to blame for it.
+    pub fn make_room(&mut self, now: Moment) -> bool {
+        self.now = now;
+        self.look_for_latecomers();
+        while let Some(client) = self.latecomers.clients.pop() {
+            let Some((key, connection)) = self.find(client) else { continue };
+            if matches!(connection.phase, Phase::Head(_)) {
+                self.guarded(key, |shard| {
+                    shard.counters.refused.add(1);
+                    shard.say_last(key, &FULL.to_response(), ABNORMAL, "");
+                    // It is not waited for: its descriptor is needed.
+                    shard.finish(key, ABNORMAL, "");
+                });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn look_for_latecomers(&mut self) {
+        let now = self.now;
+        let Latecomers { clients, looked } = &mut self.latecomers;
+        if !clients.is_empty() || looked.is_some_and(|looked| now.since(looked) < LOOK_INTERVAL) {
+            return;
+        }
+        *looked = Some(now);
+        let late = |connection: &Connection| {
+            let since = connection.keepalive.shaking_since()?;
+            let late = matches!(connection.phase, Phase::Head(_)) && now.since(since) >= LATE;
+            late.then_some((since, connection.id))
+        };
+        let mut found: Vec<_> =
+            self.connections.iter().filter_map(|(_, connection)| late(connection)).collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        clients.extend(found.into_iter().map(|(_, client)| client));
     }
 
     // ---- panics ----
@@ -216,5 +263,11 @@ impl Shard {
 
 /// What the application is told when there was no close frame (RFC 6455 §7.4.1: never on the wire).
 pub(crate) const ABNORMAL: u16 = 1006;
+
+/// From accept to the end of the request; TLS takes most of it. Later ones make room in a full server.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Between two looks at all connections for late ones, so that being full does not cost more than being busy.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 const DRAIN_STEP: Duration = Duration::from_millis(20);

@@ -157,6 +157,9 @@ impl Shard {
     }
 }
 
+/// The server has as many connections as it may.
+pub(crate) const FULL: HttpError =
+    HttpError::new(503, "too many connections now").with_headers(&[("Retry-After", "1")]);
 const UPGRADE_REQUIRED: HttpError = HttpError::new(426, "this path speaks WebSocket")
     .with_headers(&[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
 const ONLY_GET: HttpError =

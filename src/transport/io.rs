@@ -12,11 +12,13 @@ use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::moment::Moment;
+use crate::transport::addresses::Counted;
 
 /// A socket on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub socket: Socket,
+    pub counted: Counted,
     pub at: Moment,
 }
 
@@ -39,11 +41,13 @@ pub(crate) enum Stream {
 pub(crate) struct Io {
     stream: Stream,
     tls: Option<Box<ServerConnection>>,
+    /// Bytes of TLS that came since there was last plain text in them; rustls may hold them all.
+    undeciphered: usize,
 }
 
 impl Io {
     pub fn new(stream: Stream, tls: Option<Box<ServerConnection>>) -> Self {
-        Self { stream, tls }
+        Self { stream, tls, undeciphered: 0 }
     }
 
     pub fn peer(&self) -> String {
@@ -71,13 +75,24 @@ impl Io {
             }
             let mut cipher = [0; 4096];
             let count = ready!(self.stream.poll_read(cx, &mut cipher))?;
+            self.undeciphered += count;
+            if self.undeciphered > MOST_UNDECIPHERED {
+                return Poll::Ready(Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "too much TLS without content",
+                )));
+            }
+            let was_handshaking = tls.is_handshaking();
             let mut arrived = &cipher[..count];
             loop {
                 tls.read_tls(&mut arrived)?;
                 let processed = tls.process_new_packets();
                 // Handshake messages, and the alert that says what was wrong.
                 while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
-                processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+                let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+                if state.plaintext_bytes_to_read() > 0 || was_handshaking && !tls.is_handshaking() {
+                    self.undeciphered = 0;
+                }
                 if arrived.is_empty() {
                     break;
                 }
@@ -200,6 +215,10 @@ impl Stream {
         }
     }
 }
+
+/// Room for the longest record (18 KiB in TLS 1.2) and the read that ends it, and for any handshake. rustls alone would
+/// hold a handshake message of 64 KiB for a peer that nobody knows.
+const MOST_UNDECIPHERED: usize = 24 * 1024;
 
 /// A peer that is gone is an error, not a signal to the process.
 #[cfg(target_os = "linux")]

@@ -94,6 +94,7 @@ impl Shard {
         let name = match code {
             CloseCode::UNAUTHENTICATED => "unauthenticated",
             CloseCode::INTERNAL => "internal",
+            CloseCode::TOO_MANY => "limit_exceeded",
             _ => "not_allowed",
         };
         if !is_route {

@@ -17,7 +17,9 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use crate::config::Config;
 use crate::moment::Moment;
+use crate::protocol::http::HttpError;
 use crate::transport::events::{Event, Level};
+use crate::transport::http::FULL;
 use crate::transport::io::{Accepted, Stream};
 use crate::transport::mailbox::Letter;
 use crate::transport::shard::{Shard, Shared};
@@ -105,21 +107,32 @@ enum Accepting {
 }
 
 impl Accepting {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Newcomer>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Tcp(stream)),
-            Self::Unix(_, listener) => listener.poll_accept(cx).map_ok(|(stream, _)| Stream::Unix(stream)),
+            Self::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, peer)| Newcomer { stream: Stream::Tcp(stream), peer: Some(peer) }),
+            Self::Unix(_, listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, _)| Newcomer { stream: Stream::Unix(stream), peer: None }),
         }
     }
 
     /// As `poll_accept`, without waiting; `None` when nobody waits.
-    async fn accept_nowait(&self) -> Option<io::Result<Stream>> {
+    async fn accept_nowait(&self) -> Option<io::Result<Newcomer>> {
         poll_fn(|cx| match self.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => Poll::Ready(None),
         })
         .await
     }
+}
+
+/// A connection that no shard has yet.
+struct Newcomer {
+    stream: Stream,
+    /// `None` on a Unix socket.
+    peer: Option<SocketAddr>,
 }
 
 /// The name of a Unix socket; removed when nobody listens there any more.
@@ -174,17 +187,17 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
         // Bounded, so that a storm of connects does not keep the flush waiting.
         for _ in 0..ACCEPTS_PER_TURN {
             let accepted = match poll_fn(|cx| listener.poll_accept(cx)).await {
-                Err(error) if is_exhaustion(&error) => reserve.accept(&listener, error).await,
+                Err(error) if is_exhaustion(&error) => reserve.accept(&listener, &shared, error).await,
                 accepted => accepted.map(Some),
             };
             if shared.draining.load(Ordering::Acquire) {
                 return Ok(());
             }
             match accepted {
-                Ok(stream) => {
+                Ok(newcomer) => {
                     failures = 0;
-                    if let Some(stream) = stream {
-                        admit(stream, &shared, &shard, spread.then_some(own));
+                    if let Some(newcomer) = newcomer {
+                        admit(newcomer, &shared, &shard, spread.then_some(own));
                     }
                 }
                 Err(error) if is_exhaustion(&error) => {
@@ -207,33 +220,38 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
 }
 
 /// Hands a socket to a shard: its own where every shard listens, else the one with the fewest connections.
-fn admit(stream: Stream, shared: &Arc<Shared>, shard: &Rc<RefCell<Shard>>, own: Option<usize>) {
-    if shared.connections() >= shared.config.max_connections {
-        let counters = &shard.borrow().counters;
-        counters.refused.add(1);
-        refuse(&stream);
-        return;
-    }
+fn admit(newcomer: Newcomer, shared: &Arc<Shared>, shard: &Rc<RefCell<Shard>>, own: Option<usize>) {
+    let Newcomer { stream, peer } = newcomer;
     let at = shared.clock.now();
+    let turn_away = |reason| {
+        shard.borrow().counters.refused.add(1);
+        refuse(&stream, shared, reason);
+    };
+    let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
+    let full = shared.connections() >= shared.config.max_connections;
+    if full && !shard.borrow_mut().make_room(at) {
+        return turn_away(FULL);
+    }
     let least = || (0..shared.loads.len()).min_by_key(|&index| shared.loads[index].load(Ordering::Relaxed));
     let target = own.or_else(least).unwrap_or(0);
     shared.loads[target].fetch_add(1, Ordering::Relaxed);
     let mut here = shard.borrow_mut();
     if target == here.index {
-        here.accept(shard, stream, at);
+        here.accept(shard, stream, counted, at);
         return;
     }
     drop(here);
     match stream.into_socket() {
-        Ok(socket) => shared.mailboxes[target].push(Letter::Accepted(Accepted { socket, at })),
+        Ok(socket) => shared.mailboxes[target].push(Letter::Accepted(Accepted { socket, counted, at })),
         Err(_) => drop(shared.loads[target].fetch_sub(1, Ordering::Relaxed)),
     }
 }
 
 /// Says why, as far as a socket that nobody reads yet can be told.
-fn refuse(stream: &Stream) {
+fn refuse(stream: &Stream, shared: &Shared, reason: HttpError) {
+    let socket = socket2::SockRef::from(stream);
     // Best effort: a fresh socket has an empty buffer, so this nearly always leaves.
-    let _ = socket2::SockRef::from(stream).send(UNAVAILABLE);
+    let _ = if shared.tls.is_some() { socket.send(TLS_ALERT) } else { socket.send(&reason.to_response()) };
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
@@ -256,14 +274,19 @@ impl Reserve {
     ///
     /// # Errors
     /// The one that was given, when there is no descriptor still: whoever waited longest has heard that.
-    async fn accept(&mut self, listener: &Accepting, error: io::Error) -> io::Result<Option<Stream>> {
+    async fn accept(
+        &mut self,
+        listener: &Accepting,
+        shared: &Shared,
+        error: io::Error,
+    ) -> io::Result<Option<Newcomer>> {
         self.0 = None;
         let accepted = listener.accept_nowait().await.transpose();
         *self = Self::new();
-        if let Ok(Some(stream)) = &accepted
+        if let Ok(Some(newcomer)) = &accepted
             && self.0.is_none()
         {
-            refuse(stream);
+            refuse(&newcomer.stream, shared, FULL);
             drop(accepted);
             *self = Self::new();
             return Err(error);
@@ -303,5 +326,10 @@ const EXHAUSTED_ADVICE: &str =
 const FAILED_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_FAILED_PAUSE: u32 = 10;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
-    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 24\r\n\r\ntoo many connections now";
+
+/// To whoever has as many connections as it may: one of them has to end first.
+const CROWDED: HttpError =
+    HttpError::new(429, "too many connections from this address").with_headers(&[("Retry-After", "10")]);
+
+/// A fatal `internal_error` (RFC 8446 §6.2), as far as one can be told before the handshake.
+const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];

@@ -1,5 +1,6 @@
 //! Moves bytes: listeners, shards, connections, TLS. The only layer that has sockets and asks a clock.
 
+pub mod addresses;
 pub mod budget;
 pub mod clock;
 pub mod events;

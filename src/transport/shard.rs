@@ -29,11 +29,12 @@ use crate::protocol::handshake::Policy;
 use crate::protocol::http::HttpError;
 use crate::protocol::message::Timestamp;
 use crate::stats::Counters;
+use crate::transport::addresses::{Addresses, Counted};
 use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::drive::ConnectionTask;
-use crate::transport::ending::{ABNORMAL, Drain};
+use crate::transport::ending::{ABNORMAL, Drain, Latecomers};
 use crate::transport::events::{ClientId, Event, Inbox, Level};
 use crate::transport::io::{Accepted, Io, Stream};
 use crate::transport::mailbox::{Bell, Letter, Mailbox};
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub counters: Vec<Arc<Counters>>,
     /// Connections of each shard, those on their way to it included.
     pub loads: Vec<AtomicUsize>,
+    pub addresses: Arc<Addresses>,
     pub draining: AtomicBool,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
@@ -122,6 +124,7 @@ pub(crate) struct Shard {
     /// Connections that a flush found broken.
     broken: Vec<ReaderKey>,
     overrun: Vec<ReaderKey>,
+    pub latecomers: Latecomers,
     pub drain: Option<Drain>,
     /// The task of this shard's listener, ended when the server drains.
     pub accepting: Option<AbortHandle>,
@@ -166,6 +169,7 @@ impl Shard {
             generation: 0,
             broken: Vec::new(),
             overrun: Vec::new(),
+            latecomers: Latecomers::default(),
             drain: None,
             accepting: None,
             read_buffer: None,
@@ -210,8 +214,8 @@ impl Shard {
         this.mailbox.take(&mut this.letters);
         while let Some(letter) = this.letters.pop_front() {
             match letter {
-                Letter::Accepted(Accepted { socket, at }) => match Stream::new(socket) {
-                    Ok(stream) => this.accept(cell, stream, at),
+                Letter::Accepted(Accepted { socket, counted, at }) => match Stream::new(socket) {
+                    Ok(stream) => this.accept(cell, stream, counted, at),
                     Err(_) => this.give_up_socket(),
                 },
                 letter => this.open_letter(letter),
@@ -318,7 +322,7 @@ impl Shard {
     // ---- the life of a connection ----
 
     /// Takes a socket over.
-    pub fn accept(&mut self, cell: &Rc<RefCell<Self>>, stream: Stream, at: Moment) {
+    pub fn accept(&mut self, cell: &Rc<RefCell<Self>>, stream: Stream, counted: Counted, at: Moment) {
         let session = self.shared.tls.as_ref().map(|config| ServerConnection::new(Arc::clone(config)));
         let Ok(tls) = session.transpose() else { return self.give_up_socket() };
         let io = Io::new(stream, tls.map(Box::new));
@@ -326,7 +330,7 @@ impl Shard {
         let entry = self.connections.vacant_entry();
         let key = entry.key() as ReaderKey;
         let id = (self.index as u64) << 56 | u64::from(key & 0xff_ffff) << 32 | u64::from(self.generation);
-        entry.insert(Connection::new(ClientId(id), io, at));
+        entry.insert(Connection::new(ClientId(id), io, counted, at));
         self.counters.accepted.add(1);
         self.counters.connections.add(1);
         self.schedule(key);

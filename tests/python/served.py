@@ -4,6 +4,9 @@ Channels that begin with ``strict:`` close readers that fall behind, those that 
 the newest publication of each key. Handlers do what clients ask for: close, take their time, block the event
 loop, keep the interpreter to themselves, publish as fast as they can, recite, or say what the server counts.
 
+With ``authenticate``, clients say who they are in ``?user=``. Who knocks (``?knock=1``) waits until somebody
+opens (``?open=1``); who counts (``?count=3``) waits until so many have knocked.
+
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
 
@@ -16,7 +19,28 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from umbel import Client, Message, Run, Umbel, WebSocket
+from umbel import Client, Message, Request, Run, Umbel, WebSocket
+
+
+def guard(app: Umbel) -> None:
+    knocking = 0
+    is_open = False
+    changed = asyncio.Condition()
+
+    @app.authenticate
+    async def who(request: Request) -> str | None:
+        nonlocal knocking, is_open
+        async with changed:
+            if "knock" in request.query:
+                knocking += 1
+                changed.notify_all()
+                await changed.wait_for(lambda: is_open)
+            if "count" in request.query:
+                await changed.wait_for(lambda: knocking >= int(request.query["count"]))
+            if "open" in request.query:
+                is_open = True
+                changed.notify_all()
+        return request.query.get("user")
 
 
 def main() -> None:
@@ -26,6 +50,9 @@ def main() -> None:
     app.channel("strict:{name}", open=True, publish=True, overrun="close", **bounds)
     app.channel("latest:{name}", open=True, publish=True, mode="latest", **bounds)
     app.channel("{name:path}", open=True, publish=True, **bounds)
+
+    if options.get("authenticate"):
+        guard(app)
 
     @app.websocket("/echo")
     async def echo(websocket: WebSocket) -> None:

@@ -155,6 +155,7 @@ def example(name: str, *arguments: str) -> Server:
 def served(
     history: int = 1000,
     *,
+    authenticate: bool = False,
     bounds: dict[str, float] | None = None,
     environment: dict[str, str] | None = None,
     **settings: object,
@@ -162,7 +163,12 @@ def served(
     """Start served.py with settings of its own. ``UMBEL_TEST_SERVER`` names another script."""
     script = os.environ.get("UMBEL_TEST_SERVER", pathlib.Path(__file__).with_name("served.py"))
     settings = {"host": "127.0.0.1", "port": 0, **settings}
-    options = {"history": history, "bounds": bounds or {}, "settings": settings}
+    options = {
+        "history": history,
+        "authenticate": authenticate,
+        "bounds": bounds or {},
+        "settings": settings,
+    }
     return Server(sys.executable, script, json.dumps(options), environment=environment)
 
 

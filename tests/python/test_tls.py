@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import socket
 import ssl
 
 import pytest
+from hostile import TEXT, Peer, frame
 from looping import on_loops
-from umbel import Umbel, WebSocket
+from umbel import Request, Server, Umbel, WebSocket
 from websockets.asyncio.client import connect
 from wire import wire
 
@@ -33,6 +35,11 @@ def secure() -> Umbel:
             await socket.send(message)
 
     return app
+
+
+def address(server: Server) -> tuple[str, int]:
+    host, port = server.url.removeprefix("https://").rsplit(":", 1)
+    return host, int(port)
 
 
 def all_of(plain: socket.socket) -> bytes:
@@ -81,10 +88,9 @@ async def test_plain_text_and_silence_on_the_tls_port_end_and_harm_nobody(
     secure: Umbel, trust: ssl.SSLContext
 ) -> None:
     async with secure.serve() as server:
-        host, port = server.url.removeprefix("https://").rsplit(":", 1)
 
         def talk(words: bytes) -> bytes:
-            with socket.create_connection((host, int(port)), timeout=5) as plain:
+            with socket.create_connection(address(server), timeout=5) as plain:
                 plain.sendall(words)
                 return all_of(plain)
 
@@ -100,10 +106,9 @@ async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody
     secure: Umbel, trust: ssl.SSLContext
 ) -> None:  # A16
     async with secure.serve() as server:
-        host, port = server.url.removeprefix("https://").rsplit(":", 1)
         # The record says 512 bytes of ClientHello, of which 11 come.
         half = b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + b"\x00" * 5
-        stalled = [socket.create_connection((host, int(port)), timeout=5) for _ in range(50)]
+        stalled = [socket.create_connection(address(server), timeout=5) for _ in range(50)]
         for peer in stalled:
             peer.sendall(half)
         async with wire(server, ssl=trust) as client:
@@ -113,3 +118,61 @@ async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody
             assert b"HTTP" not in await asyncio.to_thread(all_of, peer)
             peer.close()
         assert server.stats().connections == 0
+
+
+@pytest.mark.parametrize("cap", ["max_connections", "max_connections_per_address"])
+async def test_who_is_not_accepted_is_told_in_tls_and_not_in_plain_text(
+    trust: ssl.SSLContext, cap: str
+) -> None:  # A18
+    async with Umbel(port=0, **{cap: 1}, **FILES).serve() as server, wire(server, ssl=trust):
+        plain = socket.create_connection(address(server), timeout=5)
+        assert await asyncio.to_thread(all_of, plain) == b"\x15\x03\x03\x00\x02\x02\x50"
+        plain.close()
+        with pytest.raises(ssl.SSLError, match="internal error"):
+            async with wire(server, ssl=trust):
+                pass
+        assert server.stats().refused == 2
+
+
+async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:  # F9
+    async with Umbel(port=0, handshake_timeout=60.0, **FILES).serve() as server:
+        # Two whole records of a ClientHello that says it has 65,535 bytes.
+        record = b"\x16\x03\x01\x40\x00"
+        hello = record + b"\x01\x00\xff\xff" + b"\x00" * 16380 + record + b"\x00" * 16384
+
+        def talk() -> None:
+            with Peer(address(server)) as peer:
+                with contextlib.suppress(OSError):
+                    peer.socket.sendall(hello)
+                peer.expect_end(5)
+
+        await asyncio.to_thread(talk)
+
+
+async def test_what_came_before_a_client_was_let_in_is_handled_in_order(
+    secure: Umbel, trust: ssl.SSLContext
+) -> None:  # F9
+    asked, admitted = asyncio.Event(), asyncio.Event()
+
+    @secure.authenticate
+    async def who(request: Request) -> str:
+        asked.set()
+        await admitted.wait()
+        return "ann"
+
+    def message(number: int) -> bytes:
+        return b'{"type": "heartbeat", "id": %d, "pad": "%s"}' % (number, b"x" * 10_000)
+
+    async with secure.serve(handshake_timeout=10.0) as server:
+
+        def talk() -> list[int]:
+            with Peer(address(server)) as peer:
+                peer.socket = trust.wrap_socket(peer.socket, server_hostname="127.0.0.1")
+                early = b"".join(frame(TEXT, message(number)) for number in range(50))
+                peer.upgrade("/ws", early=early)
+                return [peer.read_json("heartbeat_ack")["id"] for _ in range(50)]
+
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        await asked.wait()
+        admitted.set()
+        assert await talking == list(range(50))

@@ -28,18 +28,26 @@ impl Inbox for Nobody {
 
 /// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
 fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
-    with_application(Nobody { has_room: true }, test);
+    with_settings(&json!({}), test);
 }
 
-fn with_application(inbox: Nobody, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
-    let config = json!({
+fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    with_application(Nobody { has_room: true }, settings, test);
+}
+
+fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+    let mut config = json!({
         "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
         "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
-        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9, "max_message": 65536,
+        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
+        "max_connections_per_address": 0, "max_message": 65536,
         "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
+    for (name, value) in settings.as_object().expect("settings") {
+        config[name] = value.clone();
+    }
     let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
     let rules = Arc::new(Rules::default());
@@ -57,6 +65,7 @@ fn with_application(inbox: Nobody, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
         mailboxes: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
+        addresses: Addresses::new(config.max_connections_per_address),
         draining: AtomicBool::new(false),
         salt: 0,
         budget: Budget::new(config.max_held_bytes),
@@ -70,16 +79,21 @@ fn with_application(inbox: Nobody, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
 
 /// A client that was accepted and has said nothing: its key and its end of the stream.
 fn accept(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+    let now = cell.borrow().now;
+    accept_at(cell, Counted::default(), now)
+}
+
+fn accept_at(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
     let mut shard = cell.borrow_mut();
-    let (key, now) = (shard.connections.vacant_key() as ReaderKey, shard.now);
-    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), now);
+    let key = shard.connections.vacant_key() as ReaderKey;
+    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
     (key, theirs)
 }
 
-/// A client that was greeted.
+/// A client whose request was answered.
 fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
     let (key, theirs) = accept(cell);
     let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -119,7 +133,7 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
 
 #[test]
 fn while_the_application_has_no_room_nobody_is_silent() {
-    with_application(Nobody { has_room: false }, |cell| {
+    with_application(Nobody { has_room: false }, &json!({}), |cell| {
         let (key, _client) = connect(cell);
         let mut shard = cell.borrow_mut();
         let began = shard.now;
@@ -218,3 +232,50 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         assert!(shard.live(clients[3].0).is_none());
     });
 }
+
+#[test]
+fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent_one_stays() {
+    with_settings(&json!({"authenticate": true}), |cell| {
+        let (asked, asking) = connect(cell);
+        assert!(arrived(&asking).is_empty());
+        let began = cell.borrow().now;
+        let silent = [3, 1, 2].map(|tenths| accept_at(cell, Counted::default(), began + TENTH * tenths).1);
+        let mut shard = cell.borrow_mut();
+        assert!(!shard.make_room(began + TENTH * 10), "nobody is late");
+        let late = began + TENTH * 20;
+        for index in [1, 2, 0] {
+            assert!(shard.make_room(late));
+            let heard = silent.each_ref().map(|client| !arrived(client).is_empty());
+            assert_eq!(heard, [0, 1, 2].map(|other| other == index));
+        }
+        assert!(!shard.make_room(late + TENTH * 10));
+        assert!(shard.live(asked).is_some());
+        assert!(arrived(&asking).is_empty());
+    });
+}
+
+#[test]
+fn an_address_has_its_place_back_however_its_connection_ends() {
+    with_settings(&json!({"max_connections_per_address": 1}), |cell| {
+        let addresses = Arc::clone(&cell.borrow().shared.addresses);
+        let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
+        let endings: [fn(&mut Shard, ReaderKey); 3] = [
+            |shard, key| shard.finish(key, ABNORMAL, ""),
+            |shard, key| {
+                shard.guarded(key, |_| panic!("the bug of this test"));
+                shard.finish(key, ABNORMAL, "");
+            },
+            |shard, _| assert!(shard.make_room(shard.now + TENTH * 20)),
+        ];
+        for end in endings {
+            let now = cell.borrow().now;
+            let counted = count().expect("the place is free");
+            let (key, _client) = accept_at(cell, counted, now);
+            assert!(count().is_none());
+            end(&mut cell.borrow_mut(), key);
+            assert!(count().is_some());
+        }
+    });
+}
+
+const TENTH: Duration = Duration::from_millis(100);

@@ -1,0 +1,112 @@
+"""Places of identities, and how the dispatcher gives them."""
+
+import asyncio
+
+from looping import virtual
+from umbel import Identity
+from umbel.places import Places
+
+TURNED_AWAY = (4429, "this identity has as many connections as it may")
+
+
+def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():
+    places = Places(2)
+    assert [places.take(key, "ann") for key in range(3)] == [True, True, False]
+    assert places.take(3, "ben")
+    places.leave(0)
+    places.leave(2)  # it never had one
+    assert [places.take(key, "ann") for key in (4, 5)] == [True, False]
+
+
+def test_nothing_is_kept_of_who_has_left():
+    places = Places(2)
+    for key in range(2):
+        places.take(key, "ann")
+    for key in range(2):
+        places.leave(key)
+    assert (places._subjects, places._taken) == ({}, {})
+
+
+def test_without_a_limit_or_a_subject_nothing_is_counted():
+    unlimited, limited = Places(0), Places(1)
+    assert all(unlimited.take(key, "ann") for key in range(9))
+    assert all(limited.take(key, "") for key in range(9))
+    assert (unlimited._taken, limited._taken) == ({}, {})
+
+
+@virtual
+async def test_clients_and_websockets_share_the_places_of_their_identity(app, bench):
+    app.authenticate(lambda request: request.query.get("user"))
+
+    @app.websocket("/x")
+    async def hold(websocket):
+        await websocket.receive()
+
+    umbel = bench(max_connections_per_identity=2)
+    umbel.core.open(1, query="user=ann")
+    umbel.core.open(2, route=0, query="user=ann")
+    umbel.core.open(3, query="user=ann")
+    umbel.core.open(4, route=0, query="user=ann")
+    umbel.core.open(5, query="user=ben")
+    await umbel.run()
+    assert umbel.core.named("admit") == [(1,), (2,), (5,)]
+    assert umbel.core.named("close") == [(3, *TURNED_AWAY), (4, *TURNED_AWAY)]
+    for key in (2, 3, 4):
+        umbel.core.closed(key)
+    umbel.core.open(6, query="user=ann")
+    umbel.core.open(7, query="user=ann")
+    await umbel.run()
+    assert umbel.core.named("admit")[3:] == [(6,)]
+    await umbel.dispatcher.shutdown(0)
+
+
+@virtual
+async def test_who_is_turned_away_was_never_connected(app, bench):
+    told = []
+    app.authenticate(lambda request: "ann")
+    app.on_connect(lambda client: told.append("came"))
+    app.on_disconnect(lambda client, code, reason: told.append("left"))
+    umbel = bench(max_connections_per_identity=1)
+    umbel.core.open(1)
+    umbel.core.open(2)
+    umbel.core.closed(2)
+    await umbel.run()
+    assert told == ["came"]
+
+
+@virtual
+async def test_who_leaves_while_it_is_authenticated_takes_no_place(app, bench):
+    @app.authenticate
+    async def who(request):
+        await asyncio.sleep(1)
+        return "ann"
+
+    @app.websocket("/x")
+    async def hold(websocket):
+        await websocket.receive()
+
+    umbel = bench(max_connections_per_identity=1)
+    umbel.core.open(1)
+    umbel.core.open(2, route=0)
+    await umbel.run()
+    umbel.core.closed(1)
+    umbel.core.closed(2)
+    await umbel.run()
+    await asyncio.sleep(2)
+    umbel.core.open(3)
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert umbel.core.named("admit") == [(3,)]
+
+
+@virtual
+async def test_a_place_is_given_back_whoever_its_client_has_become(app, bench):
+    app.authenticate(lambda request: "ann")
+    umbel = bench(max_connections_per_identity=1)
+    umbel.core.open(1)
+    await umbel.run()
+    umbel.client().identity = Identity("root")
+    umbel.core.closed(1)
+    umbel.core.open(2)
+    await umbel.run()
+    assert umbel.core.named("admit") == [(1,), (2,)]
