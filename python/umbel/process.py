@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -58,11 +59,12 @@ class Process:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        async with self._server as server:
-            self._listening(server)
-            if self._signals:  # one came before there was anything to stop
-                server.stop()
-            await server.wait_closed()
+        with woken_by_signals(asyncio.get_running_loop()):
+            async with self._server as server:
+                self._listening(server)
+                if self._signals:  # one came before there was anything to stop
+                    server.stop()
+                await server.wait_closed()
 
     @contextmanager
     def _handled(self) -> Iterator[None]:
@@ -88,6 +90,29 @@ class Process:
             self._server.stop(within=0)
             for other in SIGNALS:  # a third one ends the process, whatever hangs
                 signal.signal(other, signal.SIG_DFL)
+
+
+@contextmanager
+def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Wake a loop for signals. One that another thread is given, or that comes just before the loop sleeps,
+    would else be handled at the next event, which may never come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if before != -1:  # uvloop wakes itself
+            signal.set_wakeup_fd(before)
+        loop.add_reader(reader, reader.recv, 4096)
+        try:
+            yield
+        finally:
+            loop.remove_reader(reader)
+            signal.set_wakeup_fd(before)
 
 
 def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -54,6 +54,25 @@ def test_a_signal_reaches_a_loop_that_is_blocked():
         assert program.end() == 0
 
 
+ELSEWHERE = """
+import signal, threading
+def signal_here():
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+@app.background
+async def start():
+    timer = threading.Timer(0.3, signal_here)
+    timer.daemon = True
+    timer.start()
+"""
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_signal_that_another_thread_gets_wakes_the_loop(uvloop):
+    with started("-c", SERVE.format(ELSEWHERE, uvloop)) as program:
+        assert program.end() == 0
+
+
 HANGS = """
 import asyncio
 @app.background
