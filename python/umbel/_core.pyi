@@ -101,6 +101,9 @@ class Stats:
     @property
     def panics(self) -> int: ...
     @property
+    def log_lines_dropped(self) -> int:
+        """Log lines dropped while the event loop was blocked."""
+    @property
     def lateness_buckets(self) -> list[int]: ...
     def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
         """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written.

@@ -141,7 +141,7 @@ impl Core {
 
     fn stats(&self) -> Stats {
         let (snapshot, channels, published) = self.server.stats();
-        Stats::new(&snapshot, channels, published)
+        Stats::new(&snapshot, channels, published, self.bridge.log_lines_dropped())
     }
 
     #[pyo3(signature = (within, /))]
