@@ -102,7 +102,9 @@ class Stats:
     def panics(self) -> int: ...
     @property
     def log_lines_dropped(self) -> int:
-        """Log lines dropped while the event loop was blocked."""
+        """Log lines dropped while the event loop was blocked, or by Umbel's own log on stderr (of this process)
+        while nobody read it or the disk was full.
+        """
     @property
     def lateness_buckets(self) -> list[int]: ...
     def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
@@ -180,8 +182,8 @@ class Core:
         """Stop reading from a client."""
     def resume(self, client: int, /) -> bool:
         """Read again from a paused client."""
-    def stats(self) -> Stats:
-        """A snapshot of counters and gauges."""
+    def stats(self, log_lines_dropped: int, /) -> Stats:
+        """A snapshot of counters and gauges; the log lines that Python dropped are added to those of the core."""
     def stop(self, within: float, /) -> None:
         """Begin the graceful stop: stop accepting, tell everyone ``reconnect``, deliver what waits, close with 1012.
 

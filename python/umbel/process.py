@@ -7,13 +7,13 @@ import importlib
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
+from . import stderr
 from .server import Server
 
 logger = logging.getLogger("umbel")
@@ -55,8 +55,12 @@ class Process:
             raise RuntimeError("an event loop is running in this thread: use `async with app.serve(…)` there")
         configure_logging()
         raise_descriptors(self._server.settings.max_connections)
-        with self._handled(), asyncio.Runner(loop_factory=loop_factory(self._uvloop)) as runner:
-            runner.run(self._serve())
+        factory = loop_factory(self._uvloop)
+        try:
+            with self._handled(), last_resort(), asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(self._serve())
+        finally:
+            stderr.handler().flush()
 
     async def _serve(self) -> None:
         with woken_by_signals(asyncio.get_running_loop()):
@@ -136,11 +140,30 @@ def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop]
 def configure_logging() -> None:
     """Send the log to stderr, unless the application has said where it goes."""
     if not logger.hasHandlers():
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(stderr.handler())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
+
+
+@contextmanager
+def last_resort() -> Iterator[None]:
+    """With Umbel's own logging, send there what `logging` would print because nobody handles it: warnings of
+    asyncio, say.
+    """
+    before = logging.lastResort
+    if stderr.handler() in logger.handlers:
+        logging.lastResort = LastResort(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
+class LastResort(logging.Handler):
+    """Handles records as Umbel's own are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stderr.handler().handle(record)
 
 
 def raise_descriptors(connections: int) -> None:

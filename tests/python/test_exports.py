@@ -33,7 +33,7 @@ def test_the_package_is_typed():
 
 LAYERS = [
     {"_core"},
-    {"answers", "deadlines", "lifetime", "printable"},
+    {"answers", "deadlines", "lifetime", "printable", "stderr"},
     {"exceptions"},
     {"patterns", "auth", "settings"},
     {"client", "websocket"},
