@@ -116,9 +116,10 @@ clean:  ## remove all that was built or installed here
 .PHONY: test-rust test-python test-interop test-conformance test-browser test-fuzz
 
 # Benchmarks are run as tests, once each: the same profile, so nothing is built twice.
-test-rust:
+test-rust: .venv/.ready
 	@cargo test --locked --quiet --no-default-features --lib --tests
 	cargo test --locked --quiet --all-targets
+	PYO3_PYTHON=$(abspath $(PY)) cargo test --locked --quiet --features python --lib bindings
 	cargo test --locked --quiet --doc
 
 # Types and the stub are checked by tests/python/test_typing.py.

@@ -101,6 +101,11 @@ class Stats:
     @property
     def panics(self) -> int: ...
     @property
+    def log_lines_dropped(self) -> int:
+        """Log lines dropped while the event loop was blocked, or by Umbel's own log on stderr (of this process)
+        while nobody read it or the disk was full.
+        """
+    @property
     def lateness_buckets(self) -> list[int]: ...
     def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
         """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written.
@@ -177,8 +182,8 @@ class Core:
         """Stop reading from a client."""
     def resume(self, client: int, /) -> bool:
         """Read again from a paused client."""
-    def stats(self) -> Stats:
-        """A snapshot of counters and gauges."""
+    def stats(self, log_lines_dropped: int, /) -> Stats:
+        """A snapshot of counters and gauges; the log lines that Python dropped are added to those of the core."""
     def stop(self, within: float, /) -> None:
         """Begin the graceful stop: stop accepting, tell everyone ``reconnect``, deliver what waits, close with 1012.
 

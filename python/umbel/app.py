@@ -357,7 +357,9 @@ class Umbel:
         """Serve until SIGINT or SIGTERM, then stop gracefully; a second signal hastens the stop. Blocks.
 
         Signals are handled on the main thread only. When nobody has configured logging, the log goes to
-        stderr.
+        stderr, from a thread of its own: a reader that is stuck, a pipe that is closed or a full disk cost
+        lines (``stats().log_lines_dropped``), and nobody waits for them. A handler of your own that blocks,
+        blocks the event loop, and so does ``print``.
 
         Args:
             uvloop: use uvloop's event loop; by default if it is installed.

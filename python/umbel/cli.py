@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from . import __version__
+from . import __version__, stderr
 from .app import Umbel
 from .exceptions import ConfigurationError
 from .process import Process
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         return run(parsed)
     except CommandError as error:
-        print(f"umbel: {error}", file=sys.stderr)
+        complain(f"umbel: {error}")
         return error.code
     except SystemExit as end:  # argparse has printed what was wrong
         return end.code if isinstance(end.code, int) else 2
@@ -86,7 +86,7 @@ def demo(words: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("umbel.demo"):
             raise
-        print("umbel: this installation has no demo", file=sys.stderr)
+        complain("umbel: this installation has no demo")
         return 1
     result = module.main(list(words))
     return result if isinstance(result, int) else 0
@@ -95,7 +95,13 @@ def demo(words: Sequence[str]) -> int:
 def announce(server: Server) -> None:
     """Say where the server listens, also when logging is off: people and scripts wait for this line."""
     for address in server.addresses:
-        print(f"listening on {address}", file=sys.stderr, flush=True)
+        stderr.handler().write(f"listening on {address}")
+
+
+def complain(text: str) -> None:
+    """Say what went wrong."""
+    stderr.handler().write(text)
+    stderr.handler().flush()
 
 
 def load(name: str) -> Umbel:

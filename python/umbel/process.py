@@ -6,13 +6,14 @@ import asyncio
 import importlib
 import logging
 import signal
-import sys
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
+from . import stderr
 from .server import Server
 
 logger = logging.getLogger("umbel")
@@ -54,15 +55,20 @@ class Process:
             raise RuntimeError("an event loop is running in this thread: use `async with app.serve(…)` there")
         configure_logging()
         raise_descriptors(self._server.settings.max_connections)
-        with self._handled(), asyncio.Runner(loop_factory=loop_factory(self._uvloop)) as runner:
-            runner.run(self._serve())
+        factory = loop_factory(self._uvloop)
+        try:
+            with self._handled(), last_resort(), asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(self._serve())
+        finally:
+            stderr.handler().flush()
 
     async def _serve(self) -> None:
-        async with self._server as server:
-            self._listening(server)
-            if self._signals:  # one came before there was anything to stop
-                server.stop()
-            await server.wait_closed()
+        with woken_by_signals(asyncio.get_running_loop()):
+            async with self._server as server:
+                self._listening(server)
+                if self._signals:  # one came before there was anything to stop
+                    server.stop()
+                await server.wait_closed()
 
     @contextmanager
     def _handled(self) -> Iterator[None]:
@@ -90,6 +96,29 @@ class Process:
                 signal.signal(other, signal.SIG_DFL)
 
 
+@contextmanager
+def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Wake a loop for signals. One that another thread is given, or that comes just before the loop sleeps,
+    would else be handled at the next event, which may never come.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        if before != -1:  # uvloop wakes itself
+            signal.set_wakeup_fd(before)
+        loop.add_reader(reader, reader.recv, 4096)
+        try:
+            yield
+        finally:
+            loop.remove_reader(reader)
+            signal.set_wakeup_fd(before)
+
+
 def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return what makes the event loop; ``None`` for asyncio's own.
 
@@ -111,11 +140,30 @@ def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop]
 def configure_logging() -> None:
     """Send the log to stderr, unless the application has said where it goes."""
     if not logger.hasHandlers():
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
+        logger.addHandler(stderr.handler())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
+
+
+@contextmanager
+def last_resort() -> Iterator[None]:
+    """With Umbel's own logging, send there what `logging` would print because nobody handles it: warnings of
+    asyncio, say.
+    """
+    before = logging.lastResort
+    if stderr.handler() in logger.handlers:
+        logging.lastResort = LastResort(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
+class LastResort(logging.Handler):
+    """Handles records as Umbel's own are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stderr.handler().handle(record)
 
 
 def raise_descriptors(connections: int) -> None:

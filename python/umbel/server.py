@@ -7,7 +7,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
-from . import lifetime
+from . import lifetime, stderr
 from ._core import Core, Stats
 from .dispatch import Dispatcher
 from .settings import Settings
@@ -104,7 +104,7 @@ class Server:
         """
         if self._last is not None:
             return self._last
-        return self.core.stats()
+        return self.core.stats(stderr.handler().dropped)
 
     def stop(self, within: float | None = None) -> None:
         """Begin to stop gracefully: clients are told to come back and get what waits for them, functions may
@@ -196,7 +196,7 @@ class Server:
         core = self._core
         if core is None or self._last is not None or self._loop is None:
             return
-        self._last = core.stats()
+        self._last = core.stats(stderr.handler().dropped)
         if not self._loop.is_closed():
             self._loop.remove_reader(core.fileno())
         self._app._release(self)

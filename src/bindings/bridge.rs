@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bindings::handshake::Handshake;
-use crate::transport::events::{Event, Inbox};
+use crate::transport::events::{Event, Inbox, Level};
 
 /// Events on their way to Python.
 pub struct Bridge {
@@ -28,6 +28,12 @@ pub struct Bridge {
 struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
+    /// Log lines among the events.
+    lines: usize,
+    /// Log lines that were dropped since the last one among the events.
+    dropped: u64,
+    /// Log lines that were dropped since the start.
+    dropped_ever: u64,
     /// A byte lies in the socket pair.
     signalled: bool,
     /// A shard was refused room and waits to be told when there is some.
@@ -63,8 +69,8 @@ impl Bridge {
         self.wake.as_raw_fd()
     }
 
-    /// Takes at most `limit` events; `true` when shards wait to be told that there is room again. When more events
-    /// wait, the descriptor stays readable.
+    /// Takes at most `limit` events, and a log line that says how many were dropped; `true` when shards wait to be told
+    /// that there is room again. When more events wait, the descriptor stays readable.
     pub fn take(&self, limit: usize) -> (Vec<Event>, bool) {
         let mut queue = self.lock();
         let count = queue.events.len().min(limit);
@@ -72,10 +78,21 @@ impl Bridge {
             // Exactly one byte was written for it.
             let _ = (&self.wake).read(&mut [0]);
         }
-        let events: Vec<_> = queue.events.drain(..count).collect();
+        let mut events: Vec<_> = queue.events.drain(..count).collect();
         queue.bytes -= events.iter().map(Event::weight).sum::<usize>();
+        queue.lines -= events.iter().filter(|event| matches!(event, Event::Log { .. })).count();
+        if queue.lines == 0 && queue.dropped > 0 {
+            let dropped = std::mem::take(&mut queue.dropped);
+            let text = format!("{dropped} log lines were dropped here: Python did not take them");
+            events.push(Event::Log { level: Level::Warning, text });
+        }
         let room = self.has_half(&queue) && std::mem::take(&mut queue.starved);
         (events, room)
+    }
+
+    /// Log lines that were dropped since the start.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.lock().dropped_ever
     }
 
     fn has_half(&self, queue: &Queue) -> bool {
@@ -90,6 +107,15 @@ impl Bridge {
 impl Inbox for Bridge {
     fn push(&self, event: Event) {
         let mut queue = self.lock();
+        if let Event::Log { .. } = event {
+            // Once one is dropped, so is all that follows, until Python has taken the lines before: they keep their order.
+            if queue.dropped > 0 || queue.lines == MAX_LOG_LINES {
+                queue.dropped += 1;
+                queue.dropped_ever += 1;
+                return;
+            }
+            queue.lines += 1;
+        }
         queue.bytes += event.weight();
         queue.events.push_back(event);
         if !std::mem::replace(&mut queue.signalled, true) {
@@ -133,3 +159,60 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
 
 /// Bytes of messages that wait for Python, of all clients together.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Log lines that wait for Python. Further ones are dropped and counted: nothing else holds them back while Python is blocked.
+const MAX_LOG_LINES: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::events::ClientId;
+
+    fn push_line(bridge: &Bridge, number: usize) {
+        bridge.push(Event::Log { level: Level::Info, text: number.to_string() });
+    }
+
+    fn taken(bridge: &Bridge, limit: usize) -> Vec<String> {
+        let (events, _) = bridge.take(limit);
+        events
+            .into_iter()
+            .map(|event| match event {
+                Event::Log { text, .. } => text,
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn log_lines_above_the_bound_are_dropped_and_counted_in_their_place() {
+        let bridge = Bridge::new(10).unwrap();
+        for number in 0..MAX_LOG_LINES + 7 {
+            push_line(&bridge, number);
+        }
+        bridge.push(Event::Stopped);
+        assert_eq!(bridge.log_lines_dropped(), 7);
+        let first = taken(&bridge, 400);
+        assert_eq!(first, (0..400).map(|number| number.to_string()).collect::<Vec<_>>());
+        push_line(&bridge, 5000); // would come before those that were dropped
+        let rest = taken(&bridge, MAX_LOG_LINES);
+        let lines = (400..MAX_LOG_LINES).map(|number| number.to_string());
+        let end = ["Stopped", "8 log lines were dropped here: Python did not take them"].map(str::to_owned);
+        assert_eq!(rest, lines.chain(end).collect::<Vec<_>>());
+        push_line(&bridge, 5001);
+        assert_eq!(taken(&bridge, 10), ["5001"]);
+        assert_eq!(bridge.log_lines_dropped(), 8);
+    }
+
+    #[test]
+    fn only_log_lines_are_dropped() {
+        let bridge = Bridge::new(10).unwrap();
+        for number in 0..=MAX_LOG_LINES {
+            push_line(&bridge, number);
+            bridge.push(Event::Writable { client: ClientId(number as u64) });
+        }
+        let (events, _) = bridge.take(usize::MAX);
+        let others = events.iter().filter(|event| matches!(event, Event::Writable { .. })).count();
+        assert_eq!(others, MAX_LOG_LINES + 1);
+        assert_eq!(events.len(), others + MAX_LOG_LINES + 1);
+    }
+}

@@ -139,9 +139,10 @@ impl Core {
         self.server.resume(ClientId(client))
     }
 
-    fn stats(&self) -> Stats {
+    #[pyo3(signature = (log_lines_dropped, /))]
+    fn stats(&self, log_lines_dropped: u64) -> Stats {
         let (snapshot, channels, published) = self.server.stats();
-        Stats::new(&snapshot, channels, published)
+        Stats::new(&snapshot, channels, published, self.bridge.log_lines_dropped() + log_lines_dropped)
     }
 
     #[pyo3(signature = (within, /))]

@@ -20,11 +20,12 @@ pub struct Stats {
     blocked: u64,
     received: u64,
     panics: u64,
+    log_lines_dropped: u64,
     lateness_buckets: Vec<u64>,
 }
 
 impl Stats {
-    pub fn new(snapshot: &Snapshot, channels: u64, published: u64) -> Self {
+    pub fn new(snapshot: &Snapshot, channels: u64, published: u64, log_lines_dropped: u64) -> Self {
         let Snapshot {
             connections,
             accepted,
@@ -55,6 +56,7 @@ impl Stats {
             blocked,
             received,
             panics,
+            log_lines_dropped,
             lateness_buckets: lateness.to_vec(),
         }
     }

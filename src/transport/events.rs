@@ -144,7 +144,7 @@ impl Event {
 
 /// Where events go. Shards ask for room before they read from a socket; they never drop an event.
 pub trait Inbox: Send + Sync {
-    /// Takes an event, always. Must not block.
+    /// Takes an event, always; a log line it may drop and count. Must not block.
     fn push(&self, event: Event);
 
     /// Whether shards may go on reading. After `false`, [`crate::transport::mailbox::Letter::Room`] follows when they may.

@@ -138,7 +138,7 @@ class FakeCore:
 
         return call
 
-    def stats(self) -> str:
+    def stats(self, log_lines_dropped: int) -> str:
         return "stats"
 
     def stop(self, within: float) -> None:

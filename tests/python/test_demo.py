@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import io
 import json
 import subprocess
 import sys
@@ -351,6 +352,19 @@ class TestDemo:
         )
         assert done.returncode in (1, 2)
         assert says in done.stderr
+
+    def test_a_welcome_that_nobody_can_read_ends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Closed(io.StringIO):
+            def flush(self) -> None:
+                raise BrokenPipeError
+
+        class Listening:
+            url = "http://0.0.0.0:8000"
+
+        said = Closed()
+        monkeypatch.setattr(sys, "stdout", said)
+        server.welcome(Listening())  # type: ignore[arg-type]
+        assert "http://127.0.0.1:8000" in said.getvalue()
 
 
 # What the tests use

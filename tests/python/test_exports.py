@@ -33,7 +33,11 @@ def test_the_package_is_typed():
 
 LAYERS = [
     {"_core"},
+<<<<<<< HEAD
     {"answers", "deadlines", "lifetime", "places", "printable"},
+=======
+    {"answers", "deadlines", "lifetime", "printable", "stderr"},
+>>>>>>> log
     {"exceptions"},
     {"patterns", "auth", "settings"},
     {"client", "websocket"},

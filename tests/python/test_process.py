@@ -11,7 +11,7 @@ import pytest
 from fake_core import FakeCore
 from looping import virtual
 from programs import started
-from umbel import process
+from umbel import process, stderr
 
 SERVE = """
 import sys
@@ -30,7 +30,7 @@ def test_a_signal_stops_gracefully(number, uvloop):
         assert program.url.startswith("http://127.0.0.1:")
         assert program.stop(number) == 0
         assert f"{signal.Signals(number).name}: stopping within 5 s" in program.output
-        assert "ended" in program.output
+        assert program.output.endswith("INFO stopped\nended\n")
 
 
 BLOCKED = """
@@ -51,6 +51,25 @@ def test_a_signal_reaches_a_loop_that_is_blocked():
         begin = time.monotonic()
         program.wait_line("stopping within")
         assert time.monotonic() - begin < 2
+        assert program.end() == 0
+
+
+ELSEWHERE = """
+import signal, threading
+def signal_here():
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+@app.background
+async def start():
+    timer = threading.Timer(0.3, signal_here)
+    timer.daemon = True
+    timer.start()
+"""
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_a_signal_that_another_thread_gets_wakes_the_loop(uvloop):
+    with started("-c", SERVE.format(ELSEWHERE, uvloop)) as program:
         assert program.end() == 0
 
 
@@ -176,6 +195,23 @@ def test_logging_is_configured_once_and_only_when_nobody_did(monkeypatch):
     process.configure_logging()
     assert len(logger.handlers) == 1
     assert logger.level == logging.INFO
+    logger.handlers.clear()
+
+
+def test_logging_that_somebody_configured_is_left_alone(monkeypatch):
+    logger = logging.getLogger("umbel.test_process.configured")
+    own = logging.NullHandler()
+    logger.addHandler(own)
+    monkeypatch.setattr(process, "logger", logger)
+    before = logging.lastResort
+    process.configure_logging()
+    with process.last_resort():
+        assert logging.lastResort is before
+    assert logger.handlers == [own]
+    logger.handlers[:] = [stderr.handler()]
+    with process.last_resort():
+        assert logging.lastResort is not before
+    assert logging.lastResort is before
     logger.handlers.clear()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
 import sys
@@ -254,15 +255,16 @@ def welcome(server: Server) -> None:
     """Say what to do."""
     url = server.url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
     model = "" if Endpoint.from_environment() else " Built-in text answers: set OPENAI_BASE_URL for a model."
-    sys.stdout.write(
-        f"\n  Umbel {__version__} demo:  {url}\n\n"
-        "  Open it in a browser. The plots are this machine, live.\n"
-        '  Press "Add 1,000 subscribers", then move the slider and watch batches grow.\n'
-        '  Press "Make this page a slow reader" and watch what is folded and what is announced as lost.\n'
-        f"  Ask a question and watch the answer stream.{model}\n\n"
-        "  Ctrl-C ends it.\n\n"
-    )
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # nobody reads it
+        sys.stdout.write(
+            f"\n  Umbel {__version__} demo:  {url}\n\n"
+            "  Open it in a browser. The plots are this machine, live.\n"
+            '  Press "Add 1,000 subscribers", then move the slider and watch batches grow.\n'
+            '  Press "Make this page a slow reader" and watch what is folded and what is announced as lost.\n'
+            f"  Ask a question and watch the answer stream.{model}\n\n"
+            "  Ctrl-C ends it.\n\n"
+        )
+        sys.stdout.flush()
 
 
 def descriptors() -> int:
