@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -73,8 +73,12 @@ impl Io {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
                 done => return Poll::Ready(done),
             }
-            let mut cipher = [0; 4096];
-            let count = ready!(self.stream.poll_read(cx, &mut cipher))?;
+            // No plain text waits here now. With 16 KiB of it, rustls would refuse to take more.
+            let count = match tls.read_tls(&mut Reader { stream: &mut self.stream, cx }) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+                Ok(0) if tls.is_handshaking() => return Poll::Ready(Ok(0)),
+                count => count?,
+            };
             self.undeciphered += count;
             if self.undeciphered > MOST_UNDECIPHERED {
                 return Poll::Ready(Err(io::Error::new(
@@ -83,22 +87,12 @@ impl Io {
                 )));
             }
             let was_handshaking = tls.is_handshaking();
-            let mut arrived = &cipher[..count];
-            loop {
-                tls.read_tls(&mut arrived)?;
-                let processed = tls.process_new_packets();
-                // Handshake messages, and the alert that says what was wrong.
-                while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
-                let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-                if state.plaintext_bytes_to_read() > 0 || was_handshaking && !tls.is_handshaking() {
-                    self.undeciphered = 0;
-                }
-                if arrived.is_empty() {
-                    break;
-                }
-            }
-            if count == 0 && tls.is_handshaking() {
-                return Poll::Ready(Ok(0));
+            let processed = tls.process_new_packets();
+            // Handshake messages, and the alert that says what was wrong.
+            while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
+            let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            if state.plaintext_bytes_to_read() > 0 || was_handshaking && !tls.is_handshaking() {
+                self.undeciphered = 0;
             }
         }
     }
@@ -226,7 +220,22 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// The socket as rustls wants it.
+/// The socket as rustls wants it. `WouldBlock` has arranged that the task is woken.
+struct Reader<'a, 'task> {
+    stream: &'a mut Stream,
+    cx: &'a mut Context<'task>,
+}
+
+impl Read for Reader<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.stream.poll_read(self.cx, buffer) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+/// As [`Reader`].
 struct Writer<'a>(&'a Stream);
 
 impl Write for Writer<'_> {

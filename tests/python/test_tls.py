@@ -50,6 +50,18 @@ def all_of(plain: socket.socket) -> bytes:
 
 
 @on_loops
+@pytest.mark.parametrize("size", [200, 10_000, 16_400, 100_000])
+async def test_messages_of_any_size_may_follow_each_other(
+    secure: Umbel, trust: ssl.SSLContext, size: int
+) -> None:
+    async with secure.serve() as server, wire(server, ssl=trust) as client:
+        # A record of TLS is at most 16 KiB: some end within a message, some with another one.
+        for number in range(60):
+            await client.say("heartbeat", id=number, pad="x" * size)
+        assert [(await client.hear("heartbeat_ack"))["id"] for _ in range(60)] == list(range(60))
+
+
+@on_loops
 async def test_a_subscriber_behind_tls_gets_what_is_published(secure: Umbel, trust: ssl.SSLContext) -> None:
     async with secure.serve() as server, wire(server, ssl=trust) as client:
         assert server.url.startswith("https://")

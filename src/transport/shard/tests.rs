@@ -157,10 +157,12 @@ fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
         }
         for quarter in 1..=120 {
             shard.now = began + Duration::from_millis(250) * quarter;
-            shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
-            shard.receive(stuck, &mut ping.clone());
+            if quarter % 4 == 0 {
+                shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
+                shard.receive(stuck, &mut ping.clone());
+            }
             shard.look_at_deadlines();
-            assert!(shard.live(busy).is_some(), "each of its messages took a quarter of a second");
+            assert!(shard.live(busy).is_some(), "each of its messages took a second");
             assert_eq!(shard.live(stuck).is_some(), quarter <= 40, "quarter {quarter}");
         }
     });
