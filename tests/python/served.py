@@ -49,6 +49,7 @@ def main() -> None:
     bounds = {"history": options["history"], "history_bytes": 64 << 20, **options.get("bounds", {})}
     app.channel("strict:{name}", open=True, publish=True, overrun="close", **bounds)
     app.channel("latest:{name}", open=True, publish=True, mode="latest", **bounds)
+    app.channel("run:{run_id}", open=True, **bounds)
     app.channel("{name:path}", open=True, publish=True, **bounds)
 
     if options.get("authenticate"):

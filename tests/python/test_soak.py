@@ -324,16 +324,9 @@ def pause(seconds: float) -> None:
 
 def test_whatever_clients_do_nothing_is_lost_and_nothing_stays_behind() -> None:
     print(f"SOAK_SEED={SEED}")  # shown when the test fails
-    limits: dict[str, Any] = {
-        "handshake_timeout": 1,
-        "message_timeout": 1,
-        "write_timeout": 2,
-        "handler_timeout": 1,
-    }
-    with (
-        running(served(200, shards=2, heartbeat=5, **limits)) as server,
-        Answering(server.address, []) as asking,
-    ):
+    limits: dict[str, Any] = {"handshake_timeout": 1, "message_timeout": 1, "write_timeout": 2}
+    limits |= {"handler_timeout": 1, "heartbeat": 5, "bounds": {"history_seconds": 5}}
+    with running(served(200, shards=2, **limits)) as server, Answering(server.address, []) as asking:
         soak = Soak(server, asking)
         rest = soak.first_rest()
         soak.run(SECONDS / 3)
