@@ -47,7 +47,7 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Messages and pings of one client of the Umbel protocol, in a second; 0 is no limit.
     pub max_messages_per_second: u32,
-    /// Held for unfinished messages of all peers; beyond it, the oldest give way.
+    /// Held for unfinished messages and unread answers of all peers; beyond it, the oldest give way.
     pub max_held_bytes: usize,
     /// From accept to the end of authentication.
     #[serde(deserialize_with = "seconds")]

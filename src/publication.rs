@@ -14,6 +14,9 @@ pub struct Publication {
     head: u32,
 }
 
+/// A key has at most as many bytes as a channel name.
+pub const KEY_BYTES: usize = 255;
+
 impl Publication {
     /// Encodes an update. `head` is what [`head`] made of the channel name, `data` is one JSON text.
     pub fn new(head: &[u8], offset: u64, key: Option<&str>, data: &[u8], appended: Moment) -> Self {

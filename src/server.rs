@@ -106,7 +106,7 @@ impl Server {
             addresses: Addresses::new(config.max_connections_per_address),
             draining: AtomicBool::new(false),
             salt: u64::from_ne_bytes(salt),
-            budget: Budget::new(config.max_held_bytes),
+            budget: Arc::new(Budget::new(config.max_held_bytes)),
             clients: Mutex::default(),
             config,
         };

@@ -95,7 +95,8 @@ class Umbel:
                 Ready-made JSON goes through unchanged as ``orjson.Fragment``. It is checked where it is all
                 of the data; inside other data nobody looks at it, and one that is not JSON makes the whole
                 batch unreadable for every subscriber.
-            key: in a channel with ``mode="latest"`` a reader that is behind gets only the newest of each key.
+            key: at most 255 bytes; in a channel with ``mode="latest"`` a reader that is behind gets only the
+                newest of each key.
 
         Returns:
             The position in the channel's log.
@@ -103,7 +104,8 @@ class Umbel:
         Raises:
             TypeError: if data are not JSON serialisable; nothing is published.
             ValueError: if the channel name is empty, too long or private to a client, if the data have more
-                than 16 MiB, or if they are a fragment that is not JSON; nothing is published.
+                than 16 MiB or the key more than 255 bytes, or if the data are a fragment that is not JSON;
+                nothing is published.
             RuntimeError: if the application is not being served.
         """
         text = dumps(data)

@@ -81,14 +81,16 @@ class Client:
         Args:
             data: what ``orjson.dumps`` accepts; ``orjson.Fragment`` passes ready-made JSON through, and is
                 checked where it is all of the data.
-            key: a client that is behind may get only the newest of several with the same key.
+            key: at most 255 bytes; a client that is behind may get only the newest of several with the same
+                key.
 
         Returns:
             The position in the private channel, or ``None`` when the client is gone.
 
         Raises:
             TypeError: if data are not JSON serialisable.
-            ValueError: if the data have more than 16 MiB, or are a fragment that is not JSON.
+            ValueError: if the data have more than 16 MiB or the key more than 255 bytes, or if the data are a
+                fragment that is not JSON.
         """
         text = dumps(data)
         if type(data) is Fragment:

@@ -56,8 +56,8 @@ class Settings:
         max_messages_per_second: messages and pings that one client may send in a second, and five times as
             many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
             function sets the pace.
-        max_held_bytes: bytes of unfinished messages that may be held for all clients together; beyond it,
-            those whose messages are oldest are closed with 1013.
+        max_held_bytes: bytes of unfinished messages, and of answers that wait to be read, that may be held for
+            all clients together; beyond it, those for whom they have been held longest are closed.
         handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.

@@ -15,6 +15,7 @@ use crate::bindings::stats::Stats;
 use crate::close::CloseCode;
 use crate::config::Config;
 use crate::protocol::frame::LONGEST_REASON;
+use crate::publication::KEY_BYTES;
 use crate::server::{Server, StartError};
 use crate::transport::events::ClientId;
 use crate::transport::mailbox::Answer;
@@ -63,13 +64,13 @@ impl Core {
 
     #[pyo3(signature = (channel, data, key = None, /))]
     fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Position> {
-        check_size(data)?;
+        check_size(data, key)?;
         Ok(Position(self.server.publish(channel, data, key)?))
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
     fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> PyResult<Option<Position>> {
-        check_size(data)?;
+        check_size(data, key)?;
         Ok(self.server.send(ClientId(client), data, key).map(Position))
     }
 
@@ -162,12 +163,15 @@ impl Core {
 /// the publication.
 const LONGEST_PUBLICATION: usize = 16 << 20;
 
-fn check_size(data: &[u8]) -> PyResult<()> {
-    if data.len() <= LONGEST_PUBLICATION {
+fn check_size(data: &[u8], key: Option<&str>) -> PyResult<()> {
+    let key = key.map_or(0, str::len);
+    let text = if data.len() > LONGEST_PUBLICATION {
+        format!("a publication has at most {LONGEST_PUBLICATION} bytes of JSON; this one has {}", data.len())
+    } else if key > KEY_BYTES {
+        format!("a key has at most {KEY_BYTES} bytes; this one has {key}")
+    } else {
         return Ok(());
-    }
-    let text =
-        format!("a publication has at most {LONGEST_PUBLICATION} bytes of JSON; this one has {}", data.len());
+    };
     Err(PyValueError::new_err(text))
 }
 

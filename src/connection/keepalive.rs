@@ -101,6 +101,10 @@ impl Keepalive {
     /// Tells whether bytes wait for the socket. Call with `false` then `true` when some but not all were taken.
     pub fn stalled(&mut self, waiting: bool, now: Moment) {
         self.stalled = waiting.then(|| self.stalled.unwrap_or(now));
+        if !waiting && self.stage == Stage::Closing {
+            // Our last word is long, and the peer reads it.
+            self.since = now;
+        }
     }
 
     /// The peer has ended its side; we end ours in the close time.
@@ -282,6 +286,18 @@ mod tests {
         keepalive.stalled(false, at(31));
         keepalive.heard(at(31));
         assert_eq!(keepalive.check(at(31), true, &LIMITS), Verdict::Wait(at(56)));
+    }
+
+    #[test]
+    fn a_peer_that_reads_a_long_last_word_gets_all_of_it() {
+        let mut keepalive = open();
+        keepalive.last_said(at(0));
+        for second in (4..60).step_by(4) {
+            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+            keepalive.stalled(false, at(second));
+            keepalive.stalled(true, at(second));
+        }
+        assert_eq!(keepalive.check(at(61), true, &LIMITS), Verdict::Drop);
     }
 
     #[test]

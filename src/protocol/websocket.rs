@@ -47,6 +47,18 @@ pub enum Event<'a> {
     },
 }
 
+impl Event<'_> {
+    /// Bytes of its payload, after inflation.
+    #[expect(clippy::len_without_is_empty, reason = "an empty message is a message")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Close { reason, .. } => reason.len(),
+        }
+    }
+}
+
 /// The receiving state of one connection. Sending has no state: see [`frame`].
 ///
 /// An idle connection holds 64 bytes and no buffer: what is unfinished lives in a box that comes with the first byte of a

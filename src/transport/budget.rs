@@ -1,12 +1,12 @@
-//! The bound on what all clients of a server have begun and not finished.
+//! The bound on what all clients of a server have begun and not finished, and on what they do not read.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transport::events::ClientId;
 
-/// Bytes held for unfinished messages. When they pass the limit, the oldest messages give way to the younger: whoever fills
-/// the budget and waits does not keep others out.
+/// Bytes held for unfinished messages and unread answers. When they pass the limit, the oldest give way to the younger:
+/// whoever fills the budget and waits does not keep others out.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
@@ -18,48 +18,39 @@ pub(crate) struct Budget {
 struct Held {
     bytes: usize,
     last: u64,
-    /// By age.
-    messages: BTreeMap<Share, (ClientId, usize)>,
+    /// By the number of the share, which is its age.
+    shares: BTreeMap<u64, (ClientId, usize)>,
 }
 
-/// Names what one client holds for one message. A later one is larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Share(u64);
+/// What one client holds, for one message or for its answers. Given back with its end.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    client: ClientId,
+    number: u64,
+}
 
 impl Budget {
     pub fn new(limit: usize) -> Self {
         Self { limit, held: Mutex::default() }
     }
 
-    /// Notes that a client holds `bytes`, for the message of its `share` or for one that has none yet.
-    pub fn hold(&self, share: Option<Share>, client: ClientId, bytes: usize) -> Share {
+    /// A share that is younger than all others, and holds nothing yet.
+    pub fn share(self: &Arc<Self>, client: ClientId) -> Share {
         let mut held = self.lock();
-        let share = share.unwrap_or_else(|| {
-            held.last += 1;
-            Share(held.last)
-        });
-        let before = held.messages.insert(share, (client, bytes));
-        held.bytes += bytes;
-        held.bytes -= before.map_or(0, |(_, bytes)| bytes);
-        share
+        held.last += 1;
+        Share { budget: Arc::clone(self), client, number: held.last }
     }
 
-    pub fn release(&self, share: Share) {
-        let mut held = self.lock();
-        if let Some((_, bytes)) = held.messages.remove(&share) {
-            held.bytes -= bytes;
-        }
-    }
-
-    /// Whose message has to give way, if any; it is released.
-    pub fn excess(&self) -> Option<(Share, ClientId)> {
+    /// Whose share has to give way, if any, and its number; it is released.
+    pub fn excess(&self) -> Option<(ClientId, u64)> {
         let mut held = self.lock();
         if held.bytes <= self.limit {
             return None;
         }
-        let (share, (client, bytes)) = held.messages.pop_first()?;
+        let (number, (client, bytes)) = held.shares.pop_first()?;
         held.bytes -= bytes;
-        Some((share, client))
+        Some((client, number))
     }
 
     #[cfg(test)]
@@ -72,30 +63,56 @@ impl Budget {
     }
 }
 
+impl Share {
+    /// Notes how many bytes it holds now.
+    pub fn hold(&self, bytes: usize) {
+        let mut held = self.budget.lock();
+        let before = held.shares.insert(self.number, (self.client, bytes));
+        held.bytes += bytes;
+        held.bytes -= before.map_or(0, |(_, bytes)| bytes);
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.budget.lock();
+        if let Some((_, bytes)) = held.shares.remove(&self.number) {
+            held.bytes -= bytes;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_messages_give_way_until_the_rest_fits() {
-        let budget = Budget::new(100);
-        let [first, second, third] =
-            [(1, 40), (2, 30), (3, 20)].map(|(client, bytes)| budget.hold(None, ClientId(client), bytes));
+    fn the_oldest_shares_give_way_until_the_rest_fits() {
+        let budget = Arc::new(Budget::new(100));
+        let [first, second, third] = [(1, 40), (2, 30), (3, 20)].map(|(client, bytes)| {
+            let share = budget.share(ClientId(client));
+            share.hold(bytes);
+            share
+        });
         assert_eq!(budget.excess(), None);
-        assert_eq!(budget.hold(Some(third), ClientId(3), 90), third);
-        assert_eq!(budget.excess(), Some((first, ClientId(1))));
-        assert_eq!(budget.excess(), Some((second, ClientId(2))));
+        third.hold(90);
+        assert_eq!(budget.excess(), Some((ClientId(1), first.number())));
+        assert_eq!(budget.excess(), Some((ClientId(2), second.number())));
         assert_eq!((budget.excess(), budget.bytes()), (None, 90));
     }
 
     #[test]
-    fn a_message_counts_once_however_often_it_grows_and_until_it_is_released() {
-        let budget = Budget::new(100);
-        let share = budget.hold(None, ClientId(1), 60);
-        budget.hold(Some(share), ClientId(1), 90);
+    fn a_share_counts_once_however_often_it_grows_and_until_its_end() {
+        let budget = Arc::new(Budget::new(100));
+        let share = budget.share(ClientId(1));
+        share.hold(60);
+        share.hold(90);
         assert_eq!((budget.excess(), budget.bytes()), (None, 90));
-        budget.release(share);
-        budget.release(share);
+        drop(share);
         assert_eq!(budget.bytes(), 0);
     }
 }

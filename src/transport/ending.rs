@@ -47,11 +47,14 @@ impl Shard {
         if let Some((bytes, code, reason)) = connection.extra.as_mut().and_then(|extra| extra.ending.take()) {
             return self.say_last(key, &bytes, code, &reason);
         }
+        let unread = std::mem::take(&mut connection.unread);
         let mut bytes = Vec::new();
         frame::close_frame(code, reason, &mut bytes);
         let Some(websocket) = self.part(key, &bytes, code.get(), reason) else { return };
         if let Some(connection) = self.connections.get_mut(key as usize) {
-            connection.phase = Phase::Closing { ended: false, answer: Some(websocket.into_farewell()) };
+            let mut farewell = websocket.into_farewell();
+            let answer = (!farewell.receive(&unread)).then_some(farewell);
+            connection.phase = Phase::Closing { ended: false, answer };
         }
     }
 
@@ -65,7 +68,8 @@ impl Shard {
         self.flush_replies(key);
         let now = self.now;
         let connection = self.live(key)?;
-        let (id, share) = (connection.id, connection.share.take());
+        let id = connection.id;
+        connection.share = None;
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing { ended: false, answer: None });
         connection.unread = Vec::new();
         connection.extra = None;
@@ -76,10 +80,10 @@ impl Shard {
         }
         connection.wake();
         let known = std::mem::take(&mut connection.known);
-        self.let_go(share);
         self.counters.bytes_sent.add(sent);
         self.hub.leave(key);
         self.tell_closed(id, known, code, reason);
+        self.hold_output(key);
         self.schedule(key);
         match phase {
             Phase::Open(protocol) | Phase::Asked(protocol) => Some(protocol.websocket),
@@ -90,7 +94,6 @@ impl Shard {
     /// Drops a connection. `code` is what the application is told: 1006 when there was no close frame.
     pub fn finish(&mut self, key: ReaderKey, code: u16, reason: &str) {
         let Some(connection) = self.connections.try_remove(key as usize) else { return };
-        self.let_go(connection.share);
         self.hub.leave(key);
         connection.wake();
         self.counters.connections.sub(1);
@@ -163,7 +166,10 @@ impl Shard {
         self.counters.panics.add(1);
         self.log(Level::Error, "a connection panicked and was closed".into());
         self.replies.clear();
-        let upgraded = self.live(key).map(|connection| !matches!(connection.phase, Phase::Head(_)));
+        let upgraded = self
+            .live(key)
+            .filter(|connection| !connection.io.is_handshaking())
+            .map(|connection| !matches!(connection.phase, Phase::Head(_)));
         let closed = upgraded.is_some_and(|upgraded| {
             let close = AssertUnwindSafe(|| {
                 // It does not catch up before: serving it may be what panicked.

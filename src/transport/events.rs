@@ -91,6 +91,8 @@ impl Credit {
         taken: &Arc<AtomicUsize>,
         mailbox: &Arc<Mailbox>,
     ) -> Self {
+        // An empty message takes a place too.
+        let amount = amount + size_of::<Event>();
         taken.fetch_add(amount, Ordering::AcqRel);
         Self { client, amount, taken: Arc::clone(taken), mailbox: Arc::clone(mailbox) }
     }
@@ -105,7 +107,8 @@ impl Drop for Credit {
     }
 }
 
-/// Bytes of messages of one websocket route connection that wait for the application before it is not read any more.
+/// Bytes of messages of one websocket route connection, and of their places in the queue, that wait for the application
+/// before it is not read any more.
 pub(crate) const ALLOWANCE: usize = 128 * 1024;
 
 /// The request that opened a connection, and what was made of it.
@@ -133,8 +136,9 @@ impl Event {
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
+                Self::Open { opening, .. } => opening.request.size(),
                 Self::Message { text, .. } => text.len(),
-                Self::Publish { data, .. } => data.len(),
+                Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, String::len),
                 Self::Text { text, .. } => text.len(),
                 Self::Binary { data, .. } => data.len(),
                 _ => 0,

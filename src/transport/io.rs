@@ -63,6 +63,11 @@ impl Io {
         self.tls.is_some()
     }
 
+    /// TLS is being negotiated: nothing can be said yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     /// Reads what is there; `Ok(0)` is the end. `Pending` has arranged that the task is woken.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else { return self.stream.poll_read(cx, buffer) };

@@ -40,7 +40,7 @@ impl Shard {
                     shard.close(key, code, &reason);
                 });
             }
-            Letter::GiveWay(client, share) => self.with(client, |shard, key| shard.give_way(key, share)),
+            Letter::GiveWay(client, share) => self.give_way(client, share),
             Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
                 shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),

@@ -12,7 +12,6 @@ use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::FeedKey;
 use crate::position::Position;
-use crate::transport::budget::Share;
 use crate::transport::events::ClientId;
 use crate::transport::io::Accepted;
 
@@ -35,8 +34,8 @@ pub(crate) enum Letter {
     /// A message of a websocket route; `true` for text.
     Send(ClientId, bool, Bytes),
     Close(ClientId, CloseCode, String),
-    /// Others need what it holds for this message.
-    GiveWay(ClientId, Share),
+    /// Others need what it holds by the share of this number.
+    GiveWay(ClientId, u64),
     /// From this position on; with the `id` of the message that asked for it.
     Subscribe(ClientId, ChannelName, Position, Option<String>),
     Unsubscribe(ClientId, String, String),

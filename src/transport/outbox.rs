@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 
 use bytes::{Buf, Bytes};
 
+use crate::transport::budget::Share;
 use crate::transport::io::Io;
 
 /// Bytes in the order in which they must leave. The first may be the rest of a shared frame.
@@ -12,12 +13,18 @@ use crate::transport::io::Io;
 pub(crate) struct Outbox {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    /// What these bytes hold of the server's budget.
+    pub share: Option<Share>,
 }
 
 impl Outbox {
     pub fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.parts.push_back(bytes);
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes
     }
 
     /// Bytes behind the first part. That part may be the rest of a frame of publications, of which there is never more

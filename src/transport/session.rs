@@ -16,6 +16,8 @@ use crate::protocol::message::{
 use crate::protocol::websocket::{Event as Frame, WebSocket};
 use crate::transport::budget::Share;
 use crate::transport::connection::{Ask, Phase, Wish};
+use crate::transport::drive::WORK_AT_A_TURN;
+use crate::transport::ending::ABNORMAL;
 use crate::transport::events::{ClientId, Credit, Event};
 use crate::transport::mailbox::{Answer, Letter};
 use crate::transport::shard::Shard;
@@ -57,7 +59,8 @@ impl Shard {
                     taken += count;
                     said += 1;
                     finished |= matches!(event, Frame::Text(_) | Frame::Binary(_));
-                    if !self.on_frame(key, event, is_route) {
+                    self.work += event.len() + WORK_OF_A_FRAME;
+                    if !self.on_frame(key, event, is_route) || self.work >= WORK_AT_A_TURN {
                         break;
                     }
                 }
@@ -83,13 +86,12 @@ impl Shard {
         let (frames, unfinished) = (websocket.take_frames(), websocket.is_mid_message());
         let held = websocket.held_bytes();
         protocol.websocket = websocket;
-        let done = connection.share.take_if(|_| finished || held == 0);
+        drop(connection.share.take_if(|_| finished || held == 0));
         let allowed = connection.allows_frames(frames, now);
         // A websocket route takes messages at its own pace.
         let limit = if is_route { 0 } else { self.shared.config.max_messages_per_second };
         let in_pace = connection.pace.allows(said, limit, now);
         connection.keepalive.message(unfinished, finished, now);
-        self.let_go(done);
         if let Some(error) = fault {
             let mut bytes = Vec::new();
             frame::close_frame(error.code(), &error.to_string(), &mut bytes);
@@ -113,31 +115,48 @@ impl Shard {
         answer.take_if(|farewell| farewell.receive(chunk));
     }
 
-    // ---- unfinished messages ----
+    // ---- the budget ----
 
-    /// Notes what a connection holds for an unfinished message. Where that is too much, the oldest such message of the
-    /// server ends with its connection, which may be this one.
+    /// Notes what a connection holds for an unfinished message.
     fn hold(&mut self, key: ReaderKey, bytes: usize) {
-        let shared = Arc::clone(&self.shared);
+        let budget = Arc::clone(&self.shared.budget);
         let Some(connection) = self.live(key) else { return };
-        connection.share = Some(shared.budget.hold(connection.share, connection.id, bytes));
-        while let Some((share, client)) = shared.budget.excess() {
-            if let Some(mailbox) = shared.mailbox(client) {
-                mailbox.push(Letter::GiveWay(client, share));
+        let client = connection.id;
+        connection.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
+        self.keep_to_budget();
+    }
+
+    /// Notes what waits for a socket, when it is more than a little.
+    pub fn hold_output(&mut self, key: ReaderKey) {
+        let budget = Arc::clone(&self.shared.budget);
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let client = connection.id;
+        if let Some(outbox) = connection.outbox.as_mut().filter(|outbox| outbox.len() > UNCOUNTED) {
+            let bytes = outbox.len();
+            outbox.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
+            self.keep_to_budget();
+        }
+    }
+
+    /// Where too much is held, the oldest shares of the server end with their connections.
+    fn keep_to_budget(&self) {
+        while let Some((client, number)) = self.shared.budget.excess() {
+            if let Some(mailbox) = self.shared.mailbox(client) {
+                mailbox.push(Letter::GiveWay(client, number));
             }
         }
     }
 
-    pub fn let_go(&self, share: Option<Share>) {
-        if let Some(share) = share {
-            self.shared.budget.release(share);
-        }
-    }
-
-    /// Ends a connection for the sake of others, unless the message that it is about was finished meanwhile.
-    pub fn give_way(&mut self, key: ReaderKey, share: Share) {
-        if self.live(key).is_some_and(|connection| connection.share == Some(share)) {
-            self.close(key, CloseCode::TRY_LATER, "too much is held for unfinished messages");
+    /// Ends a connection for the sake of others, unless what it was about has ended meanwhile.
+    pub fn give_way(&mut self, client: ClientId, number: u64) {
+        let is_it = |share: &Option<Share>| share.as_ref().is_some_and(|share| share.number() == number);
+        let Some((key, connection)) = self.find(client) else { return };
+        if connection.outbox.as_ref().is_some_and(|outbox| is_it(&outbox.share)) {
+            // A close frame would only wait behind what is not read.
+            self.guarded(key, |shard| shard.finish(key, ABNORMAL, "too much waits to be read"));
+        } else if is_it(&connection.share) {
+            let reason = "too much is held for unfinished messages";
+            self.guarded(key, |shard| shard.close(key, CloseCode::TRY_LATER, reason));
         }
     }
 
@@ -469,6 +488,12 @@ impl Shard {
         }
     }
 }
+
+/// Bytes that may wait for a socket uncounted.
+const UNCOUNTED: usize = 64 * 1024;
+
+/// What a frame costs beside its bytes, in bytes.
+const WORK_OF_A_FRAME: usize = 64;
 
 /// What the application is told of a close frame without a code (RFC 6455 §7.4.1: never on the wire).
 const NO_CODE: u16 = 1005;

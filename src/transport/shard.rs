@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     pub draining: AtomicBool,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// Clients that are upgraded and not closed; of those on websocket routes, the bytes between the application and
     /// the socket. Locked for one look-up, insertion or removal.
     pub clients: Mutex<HashMap<ClientId, Option<Arc<AtomicUsize>>>>,
@@ -115,6 +115,8 @@ pub(crate) struct Shard {
     pub replies: Vec<u8>,
     pub scratch: Vec<u8>,
     pub inflater: Option<Box<Inflater>>,
+    /// What the connection that is being read has cost in this turn.
+    pub work: usize,
     wheel: Wheel,
     /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
     asleep_until: Option<Moment>,
@@ -162,6 +164,7 @@ impl Shard {
             replies: Vec::new(),
             scratch: Vec::new(),
             inflater: None,
+            work: 0,
             wheel: Wheel::new(now),
             asleep_until: None,
             due: Vec::new(),
@@ -363,15 +366,17 @@ impl Shard {
             connection.block(now).push(bytes::Bytes::copy_from_slice(bytes));
         }
         let is_route = matches!(&connection.phase, Phase::Open(protocol) if protocol.is_route);
-        let too_much = !is_route && connection.waiting_bytes() > MAX_WAITING_CONTROL;
+        let waiting = if is_route { 0 } else { connection.waiting_bytes() };
         self.counters.bytes_sent.add(sent);
         match delivery {
             Delivery::Sent => {}
             Delivery::Parked | Delivery::Refused => self.hub.blocked(key),
             Delivery::Gone => return self.finish(key, ABNORMAL, "the connection broke"),
         }
-        if too_much {
+        if waiting > MAX_WAITING_ANSWERS {
             self.close(key, CloseCode::POLICY, "answers were not read");
+        } else if waiting > 0 {
+            self.hold_output(key);
         }
         self.schedule(key);
     }
@@ -473,5 +478,7 @@ impl Outbound for Sockets<'_> {
 /// One buffer per shard, for whichever connection is being read.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// Answers and errors that wait for one socket.
-const MAX_WAITING_CONTROL: usize = 64 * 1024;
+/// Bytes of answers that wait for one socket: those of all functions that may run for a client, and long ones. The core's own
+/// are much fewer, because nothing is read from a client for whom something waits. A client that reads nothing at all is
+/// closed by the deadline for that.
+const MAX_WAITING_ANSWERS: usize = 16 << 20;

@@ -55,6 +55,8 @@ def main() -> None:
     if options.get("authenticate"):
         guard(app)
 
+    app.page("/long", "x" * (3 << 20))
+
     @app.websocket("/echo")
     async def echo(websocket: WebSocket) -> None:
         async for message in websocket:
@@ -68,6 +70,10 @@ def main() -> None:
     async def take_time(client: Client, message: Message) -> object:
         await asyncio.sleep(message.body.get("seconds", 0))
         return message.data
+
+    @app.on("answer_at_length")
+    async def answer_at_length(client: Client, message: Message) -> str:
+        return "x" * int(message.body["size"])
 
     @app.on("block_the_loop")
     async def block_the_loop(client: Client, message: Message) -> None:

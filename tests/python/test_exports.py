@@ -33,11 +33,7 @@ def test_the_package_is_typed():
 
 LAYERS = [
     {"_core"},
-<<<<<<< HEAD
-    {"answers", "deadlines", "lifetime", "places", "printable"},
-=======
-    {"answers", "deadlines", "lifetime", "printable", "stderr"},
->>>>>>> log
+    {"answers", "deadlines", "lifetime", "places", "printable", "stderr"},
     {"exceptions"},
     {"patterns", "auth", "settings"},
     {"client", "websocket"},

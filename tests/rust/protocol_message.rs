@@ -112,6 +112,13 @@ fn texts_that_are_not_one_object_are_refused_without_repeating_them() {
 }
 
 #[test]
+fn a_key_is_as_long_as_a_channel_name_at_most() {
+    let publish = |key: &str| format!(r#"{{"type":"publish","channel":"a","data":1,"key":"{key}"}}"#);
+    assert!(matches!(kind(&publish(&"k".repeat(255))), Kind::Publish { .. }));
+    assert_eq!(refused(&publish(&"k".repeat(256))).0, "bad_message");
+}
+
+#[test]
 fn hostile_json_is_refused() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let number = "9".repeat(1 << 20);

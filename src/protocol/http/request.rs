@@ -86,6 +86,11 @@ impl Request {
         Ok(request)
     }
 
+    /// Bytes that it holds.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.path.len()
+    }
+
     pub const fn method(&self) -> Method {
         self.method
     }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::json::{Key, Keys, validate};
+use crate::publication::KEY_BYTES;
 
 /// How many channels one message may name. More is answered `too_many_items`, before they are gathered.
 pub const MAX_CHANNELS: usize = 128;
@@ -190,7 +191,7 @@ impl<'a> Fields<'a> {
             "publish" => Kind::Publish {
                 channel: string("channel", self.channel)?.ok_or(Fault::MissingField("channel"))?,
                 data: self.data.ok_or(Fault::MissingField("data"))?,
-                key: string("key", self.key)?,
+                key: self.key()?,
             },
             "heartbeat" => Kind::Heartbeat,
             _ if message_type.is_empty() || message_type.len() > MAX_TYPE => {
@@ -198,6 +199,14 @@ impl<'a> Fields<'a> {
             }
             _ => Kind::Application { message_type },
         })
+    }
+
+    fn key(&self) -> Result<Option<Cow<'a, str>>, Fault> {
+        let key = string("key", self.key)?;
+        if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES) {
+            return Err(Fault::WrongField { field: "key", expected: "at most 255 bytes long" });
+        }
+        Ok(key)
     }
 
     fn channels(&self) -> Result<Channels<'a>, Fault> {

@@ -68,7 +68,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
         addresses: Addresses::new(config.max_connections_per_address),
         draining: AtomicBool::new(false),
         salt: 0,
-        budget: Budget::new(config.max_held_bytes),
+        budget: Arc::new(Budget::new(config.max_held_bytes)),
         clients: Mutex::default(),
         config,
     });
@@ -198,6 +198,33 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
             assert!(String::from_utf8_lossy(heard).contains("batched_updates"), "{heard:?}");
         }
     });
+}
+
+#[test]
+fn who_has_had_its_turn_waits_for_the_next_one_and_loses_nothing() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let mut pings: Vec<u8> = (0..10_000_u32).flat_map(|number| ping(&number.to_be_bytes())).collect();
+        let (mut turns, mut pongs) = (0, Vec::new());
+        while !pings.is_empty() {
+            shard.work = 0;
+            shard.receive(key, &mut pings);
+            let connection = shard.live(key).expect("pings are no fault");
+            pings = std::mem::take(&mut connection.unread);
+            turns += 1;
+            let heard = arrived(&client);
+            pongs
+                .extend(heard.chunks(6).map(|pong| u32::from_be_bytes([pong[2], pong[3], pong[4], pong[5]])));
+        }
+        assert!(turns > 1);
+        assert!(pongs.is_sorted() && pongs.last() == Some(&9999));
+    });
+}
+
+/// A ping of a client that masks with zeros.
+fn ping(payload: &[u8; 4]) -> Vec<u8> {
+    [&[0x89, 0x84, 0, 0, 0, 0][..], payload].concat()
 }
 
 #[test]
