@@ -31,6 +31,8 @@ pub struct Config {
     pub authenticate: bool,
     pub notify_connect: bool,
     pub notify_disconnect: bool,
+    /// Clients are not read before the application says so: it may still refuse those that are let in.
+    pub await_connect: bool,
     pub origins: Option<OriginSetting>,
     pub deflate: bool,
     /// 1 (fast) to 9 (small).

@@ -179,6 +179,8 @@ class Dispatcher:
         if left is not None:
             self._left(client, *left)
         else:
+            if self._routes.connect is not None:
+                self.core.resume(client._key)
             self._advance(client)
 
     def refuse(

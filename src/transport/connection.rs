@@ -112,7 +112,8 @@ pub(crate) struct Extra {
 /// A question to the application.
 #[derive(Debug)]
 pub(crate) struct Ask {
-    pub ticket: u64,
+    /// `None`: it waits for an earlier question about this channel.
+    pub ticket: Option<u64>,
     pub id: Option<Box<str>>,
     pub channel: ChannelName,
     pub wish: Wish,
@@ -121,6 +122,7 @@ pub(crate) struct Ask {
 #[derive(Debug)]
 pub(crate) enum Wish {
     Subscribe { from: Option<Position> },
+    Unsubscribe,
     Publish { data: Bytes, key: Option<Box<str>> },
 }
 

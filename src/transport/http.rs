@@ -143,6 +143,7 @@ impl Shard {
         };
         let (is_route, form) = (protocol.is_route, protocol.form);
         connection.phase = Phase::Open(protocol);
+        connection.paused = self.shared.config.await_connect && !is_route;
         connection.keepalive.opened(self.now);
         connection.wake();
         let blocked = connection.outbox.is_some();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseCode;
 use crate::config::Access;
 use crate::hub::{Due, ReaderKey, Subscribed};
@@ -240,7 +240,7 @@ impl Shard {
                     if self.live(key).is_none() {
                         break;
                     }
-                    self.wish_subscribe(key, &channel, from, id);
+                    self.wish(key, &channel, Wish::Subscribe { from }, id);
                 }
             }
             Kind::Unsubscribe { channels } => {
@@ -248,18 +248,7 @@ impl Shard {
                     if self.live(key).is_none() {
                         break;
                     }
-                    if self.unsubscribe(key, &channel) {
-                        self.answer_with(|out| {
-                            message::subscription_ended(&channel, "unsubscribed", id, out)
-                        });
-                    } else {
-                        self.answer_error(
-                            key,
-                            "not_subscribed",
-                            &format!("not subscribed to {channel:?}"),
-                            id,
-                        );
-                    }
+                    self.wish(key, &channel, Wish::Unsubscribe, id);
                 }
             }
             Kind::Publish { channel, data, key: publication_key } => {
@@ -267,7 +256,7 @@ impl Shard {
                     data: Bytes::copy_from_slice(data.as_bytes()),
                     key: publication_key.map(|key| key.into_owned().into()),
                 };
-                self.wish_publish(key, &channel, wish, id);
+                self.wish(key, &channel, wish, id);
             }
             Kind::Application { message_type } => {
                 let Some(connection) = self.live(key) else { return };
@@ -285,35 +274,66 @@ impl Shard {
 
     // ---- subscribing and publishing ----
 
-    fn wish_subscribe(&mut self, key: ReaderKey, channel: &str, from: Option<Position>, id: Option<Id<'_>>) {
+    /// What a client wants of a channel. It waits for what the client wanted of this channel before: otherwise a
+    /// publication would overtake the subscription that is to get it, while the application decides about that.
+    fn wish(&mut self, key: ReaderKey, channel: &str, wish: Wish, id: Option<Id<'_>>) {
         let Some(name) = self.legal_name(key, channel, id) else { return };
-        let shared = Arc::clone(&self.shared);
+        let asks =
+            self.live(key).and_then(|connection| connection.extra.as_mut()).map(|extra| &mut extra.asks);
+        if let Some(asks) = asks.filter(|asks| asks.iter().any(|ask| ask.channel == name)) {
+            asks.push(Ask { ticket: None, id: id.map(|id| id.as_json().into()), channel: name, wish });
+            return;
+        }
+        match wish {
+            Wish::Subscribe { from } => self.wish_subscribe(key, name, from, id),
+            Wish::Unsubscribe => self.wish_unsubscribe(key, channel, id),
+            wish @ Wish::Publish { .. } => self.wish_publish(key, name, wish, id),
+        }
+    }
+
+    fn wish_subscribe(
+        &mut self,
+        key: ReaderKey,
+        name: ChannelName,
+        from: Option<Position>,
+        id: Option<Id<'_>>,
+    ) {
+        let (shared, channel) = (Arc::clone(&self.shared), name.as_str());
         let Some((rule, access, params)) =
             shared.rules.find(channel).map(|(index, rule, params)| (index, rule.subscribe, params))
         else {
-            return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
+            return self.refuse_wish(key, "unknown_channel", "there is no such channel here", channel, id);
         };
         match access {
             Access::Open => self.subscribe(key, &name, from, id),
-            Access::No => self.answer_error(key, "not_allowed", "nobody may subscribe to this channel", id),
+            Access::No => {
+                self.refuse_wish(key, "not_allowed", "nobody may subscribe to this channel", channel, id);
+            }
             Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
+                let channel = channel.to_owned();
                 let Some((client, ticket)) = self.ask(key, name, Wish::Subscribe { from }, id) else {
                     return;
                 };
-                let channel = channel.to_owned();
                 self.shared.inbox.push(Event::Subscribe { client, ticket, rule, channel, params });
             }
         }
     }
 
-    fn wish_publish(&mut self, key: ReaderKey, channel: &str, wish: Wish, id: Option<Id<'_>>) {
-        let Some(name) = self.legal_name(key, channel, id) else { return };
-        let shared = Arc::clone(&self.shared);
+    fn wish_unsubscribe(&mut self, key: ReaderKey, channel: &str, id: Option<Id<'_>>) {
+        if self.unsubscribe(key, channel) {
+            self.answer_with(|out| message::subscription_ended(channel, "unsubscribed", id, out));
+        } else {
+            self.refuse_wish(key, "not_subscribed", "you are not subscribed to this channel", channel, id);
+        }
+    }
+
+    fn wish_publish(&mut self, key: ReaderKey, name: ChannelName, wish: Wish, id: Option<Id<'_>>) {
+        let (shared, channel) = (Arc::clone(&self.shared), name.as_str());
         let Some((rule, access, params)) =
             shared.rules.find(channel).map(|(index, rule, params)| (index, rule.publish, params))
         else {
-            return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
+            return self.refuse_wish(key, "unknown_channel", "there is no such channel here", channel, id);
         };
         if let Some(id) = id {
             let extra = self.live(key).and_then(|connection| connection.extra.as_ref());
@@ -331,14 +351,14 @@ impl Shard {
         match access {
             Access::Open => self.publish(key, &name, &data, publication_key.as_deref(), id),
             Access::No => {
-                self.answer_error(key, "not_allowed", "clients may not publish to this channel", id)
+                self.refuse_wish(key, "not_allowed", "clients may not publish to this channel", channel, id);
             }
             Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
+                let channel = channel.to_owned();
                 let event_key = publication_key.as_deref().map(str::to_owned);
                 let wish = Wish::Publish { data: data.clone(), key: publication_key };
                 let Some((client, ticket)) = self.ask(key, name, wish, id) else { return };
-                let channel = channel.to_owned();
                 let event = Event::Publish { client, ticket, rule, channel, params, data, key: event_key };
                 self.shared.inbox.push(event);
             }
@@ -349,7 +369,7 @@ impl Shard {
         match ChannelName::new(channel) {
             Ok(name) => Some(name),
             Err(error) => {
-                self.answer_error(key, "bad_channel", &error.to_string(), id);
+                self.refuse_wish(key, "bad_channel", &error.to_string(), channel, id);
                 None
             }
         }
@@ -368,7 +388,7 @@ impl Shard {
                 Subscribed::Already { position } => (position, false),
                 Subscribed::TooMany => {
                     let text = format!("at most {} subscriptions", self.shared.config.max_subscriptions);
-                    return self.answer_error(key, "limit_exceeded", &text, id);
+                    return self.refuse_wish(key, "limit_exceeded", &text, channel.as_str(), id);
                 }
             };
         let established = SubscriptionEstablished {
@@ -416,7 +436,7 @@ impl Shard {
         let extra = connection.extra();
         extra.next_ticket += 1;
         let ticket = extra.next_ticket;
-        extra.asks.push(Ask { ticket, id: id.map(|id| id.as_json().into()), channel, wish });
+        extra.asks.push(Ask { ticket: Some(ticket), id: id.map(|id| id.as_json().into()), channel, wish });
         Some((client, ticket))
     }
 
@@ -424,7 +444,7 @@ impl Shard {
         let Some(connection) = self.live(key) else { return };
         connection.wake();
         let Some(extra) = &mut connection.extra else { return };
-        let Some(index) = extra.asks.iter().position(|ask| ask.ticket == ticket) else { return };
+        let Some(index) = extra.asks.iter().position(|ask| ask.ticket == Some(ticket)) else { return };
         let Ask { id, channel, wish, .. } = extra.asks.remove(index);
         let id = id.as_deref().and_then(Id::from_json);
         match (answer, wish) {
@@ -432,10 +452,25 @@ impl Shard {
             (Answer::Yes, Wish::Publish { data, key: publication_key }) => {
                 self.publish(key, &channel, &data, publication_key.as_deref(), id);
             }
+            (Answer::Yes, Wish::Unsubscribe) => {}
             (Answer::No { code, message }, _) if matches!(code.as_str(), "internal" | "timeout") => {
-                self.answer_failure(&code, &message, id);
+                self.answer_failure(&code, &message, Some(channel.as_str()), id);
             }
-            (Answer::No { code, message }, _) => self.answer_error(key, &code, &message, id),
+            (Answer::No { code, message }, _) => {
+                self.refuse_wish(key, &code, &message, channel.as_str(), id);
+            }
+        }
+        self.go_on_wishing(key, &channel);
+    }
+
+    /// Grants or asks what waited for an answer about a channel, up to the next that has to be asked.
+    fn go_on_wishing(&mut self, key: ReaderKey, channel: &ChannelName) {
+        let Some(extra) = self.live(key).and_then(|connection| connection.extra.as_mut()) else { return };
+        let waits = |ask: &mut Ask| ask.channel == *channel;
+        let waiting: Vec<_> = extra.asks.extract_if(.., waits).collect();
+        // Each waits again behind the first that is asked.
+        for Ask { id, wish, .. } in waiting {
+            self.wish(key, channel.as_str(), wish, id.as_deref().and_then(Id::from_json));
         }
     }
 
@@ -470,13 +505,20 @@ impl Shard {
     }
 
     pub fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {
-        self.answer_failure(code, text, id);
+        self.answer_failure(code, text, None, id);
+        self.blame(key);
+    }
+
+    /// As [`Shard::answer_error`], and says which channel it is about: of several in one message they have the same id.
+    fn refuse_wish(&mut self, key: ReaderKey, code: &str, text: &str, channel: &str, id: Option<Id<'_>>) {
+        let named = (channel.len() <= NAME_BYTES).then_some(channel);
+        self.answer_failure(code, text, named, id);
         self.blame(key);
     }
 
     /// An error that is not the client's.
-    fn answer_failure(&mut self, code: &str, text: &str, id: Option<Id<'_>>) {
-        let error = ErrorMessage { code, message: text, details: None, id, timestamp: self.timestamp() };
+    fn answer_failure(&mut self, code: &str, text: &str, channel: Option<&str>, id: Option<Id<'_>>) {
+        let error = ErrorMessage { code, message: text, channel, id, timestamp: self.timestamp() };
         self.answer_with(|out| message::error(&error, out));
     }
 

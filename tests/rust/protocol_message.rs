@@ -195,13 +195,13 @@ fn every_server_message_is_as_the_protocol_says() {
     let error = message::ErrorMessage {
         code: "bad_message",
         message: "no",
-        details: Some(r#"{"limit":1}"#),
+        channel: Some("a"),
         id: None,
         timestamp: now,
     };
     assert_eq!(
         written(|out| message::error(&error, out)),
-        json!({"type": "error", "code": "bad_message", "message": "no", "details": {"limit": 1}, "timestamp": time})
+        json!({"type": "error", "code": "bad_message", "message": "no", "channel": "a", "timestamp": time})
     );
 }
 
@@ -242,7 +242,7 @@ fn the_schema_names_every_message_and_its_required_fields() {
     let subscription =
         message::SubscriptionEstablished { channel: "a", epoch: "e", offset: 9, recovered: true, id: None };
     let gap = message::Gap { channel: "a", epoch: "e", from: 1, to: 5, reason: "trimmed" };
-    let error = message::ErrorMessage { code: "c", message: "m", details: None, id: None, timestamp: now };
+    let error = message::ErrorMessage { code: "c", message: "m", channel: None, id: None, timestamp: now };
     for message in [
         written(|out| message::connection_established(&established, out)),
         written(|out| message::subscription_established(&subscription, out)),

@@ -56,7 +56,7 @@ impl Running {
         let config = json!({
             "host": "127.0.0.1", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 100,
             "tick": 0.016, "heartbeat": 25, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
-            "notify_connect": true, "notify_disconnect": true, "origins": null, "deflate": false, "deflate_level": 1,
+            "notify_connect": true, "await_connect": false, "notify_disconnect": true, "origins": null, "deflate": false, "deflate_level": 1,
             "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 100,
             "max_connections_per_address": 0, "max_message": 65536,
             "max_subscriptions": 100, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,

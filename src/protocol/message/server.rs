@@ -112,8 +112,8 @@ pub struct ErrorMessage<'a> {
     pub code: &'a str,
     /// For people.
     pub message: &'a str,
-    /// JSON text.
-    pub details: Option<&'a str>,
+    /// Which it is about.
+    pub channel: Option<&'a str>,
     pub id: Option<Id<'a>>,
     pub timestamp: Timestamp,
 }
@@ -123,8 +123,8 @@ pub fn error(message: &ErrorMessage<'_>, out: &mut Vec<u8>) {
     let mut object = Object::new("error", out);
     object.string("code", message.code);
     object.string("message", message.message);
-    if let Some(details) = message.details {
-        object.raw("details", details.as_bytes());
+    if let Some(channel) = message.channel {
+        object.string("channel", channel);
     }
     object.id(message.id);
     object.timestamp(message.timestamp);

@@ -39,7 +39,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
     let mut config = json!({
         "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
         "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
-        "notify_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
+        "notify_connect": false, "await_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
         "max_connections_per_address": 0, "max_message": 65536,
         "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
