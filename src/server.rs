@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -113,10 +113,11 @@ impl Server {
         Ok(Self { shared: Arc::new(shared), state: Arc::default() })
     }
 
-    /// Binds, starts a thread per shard, and returns the addresses.
+    /// Binds, starts a thread per shard, and returns the addresses when all of them serve.
     ///
     /// # Errors
-    /// [`StartError::Bind`] when the address can't be bound, [`StartError::Twice`] the second time.
+    /// [`StartError::Bind`] when the address can't be bound, [`StartError::Io`] when the system has no thread or
+    /// descriptor for a shard, [`StartError::Twice`] the second time. Then nothing is left running.
     pub fn start(&self) -> Result<Vec<String>, StartError> {
         let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.started {
@@ -135,15 +136,27 @@ impl Server {
         }
         running.started = true;
         let mut listeners = listeners.into_iter();
+        let (ready, started) = mpsc::channel();
         for index in 0..shards {
-            let (shared, state, listener) =
-                (Arc::clone(&self.shared), Arc::clone(&self.state), listeners.next());
+            let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+            let (listener, told) = (listeners.next(), ready.clone());
             let run = move || {
-                run_shard(index, Arc::clone(&shared), listener);
+                run_shard(index, Arc::clone(&shared), listener, told);
                 state.shard_ended(&*shared.inbox);
             };
-            thread::Builder::new().name(format!("umbel-shard-{index}")).spawn(run)?;
-            running.shards += 1;
+            match thread::Builder::new().name(format!("umbel-shard-{index}")).spawn(run) {
+                Ok(_) => running.shards += 1,
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        }
+        drop((running, ready));
+        let mut serving = 0;
+        let failed = started.iter().find_map(|told| told.map(|()| serving += 1).err());
+        if serving < shards {
+            let error = failed.unwrap_or_else(|| io::Error::other("a shard panicked at its start"));
+            self.stop(Duration::ZERO);
+            self.join(GIVE_UP);
+            return Err(error.into());
         }
         Ok(addresses)
     }
@@ -294,17 +307,23 @@ fn policy(config: &Config, subprotocols: Vec<String>) -> Policy {
     Policy { subprotocols, deflate: config.deflate.then(DeflatePolicy::default), origins }
 }
 
-/// The life of one thread. Ends when its shard has drained.
-fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
+/// The life of one thread: it tells once whether it serves. Ends when its shard has drained.
+fn run_shard(
+    index: usize,
+    shared: Arc<Shared>,
+    listener: Option<Listener>,
+    told: mpsc::Sender<io::Result<()>>,
+) {
     let inbox = Arc::clone(&shared.inbox);
-    let complain = |what: &str, error: io::Error| {
-        let text = format!("shard {index} can't {what}: {error}");
-        inbox.push(Event::Log { level: Level::Error, text });
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, started) = match built {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain("start", error),
-    };
+    // Whoever started this waits for it, and for the end of all that could tell.
+    let _ = told.send(started);
+    drop(told);
+    let Some(runtime) = runtime else { return };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let spread = shared.config.reuse_port;
@@ -334,6 +353,9 @@ fn run_shard(index: usize, shared: Arc<Shared>, listener: Option<Listener>) {
         let _ = tokio::task::spawn_local(Shard::run(shard)).await;
     });
 }
+
+/// What the shards that did start may take to end when another one did not.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 const SUBPROTOCOL: &str = "umbel.v1";
 
