@@ -394,6 +394,11 @@ class Umbel:
             raise RuntimeError(
                 "this application is served already; stop that server first, or make another application"
             )
+        path = server.settings.websocket_path
+        if path in self._routes.pages or any(path == route.pattern for route in self._routes.websockets):
+            raise ConfigurationError(
+                f"path {path!r} is the websocket_path of this server and of another declaration; change one"
+            )
         self._server = server
 
     def _attach(self, core: Core) -> None:

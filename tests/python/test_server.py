@@ -505,6 +505,21 @@ def test_publishing_needs_a_server(app):
 
 
 @on_loops
+async def test_a_path_of_the_application_is_not_the_one_of_the_protocol(app):
+    async def own(websocket):
+        pass
+
+    app.page("/page", "x")
+    app.websocket("/own")(own)
+    for path in ("/page", "/own"):
+        with pytest.raises(ConfigurationError, match=f"path '{path}' is the websocket_path"):
+            async with app.serve(port=0, websocket_path=path):
+                pass
+    async with app.serve(port=0, websocket_path="/other"):
+        pass
+
+
+@on_loops
 async def test_the_end_of_another_connection_is_a_failure_and_that_of_ones_own_is_none(app, caplog):
     sockets = []
 
