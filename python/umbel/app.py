@@ -284,7 +284,8 @@ class Umbel:
     def websocket(self, path: str) -> Callable[[W], W]:
         """Declare a path with a protocol of its own: ``async def f(websocket, <parameters>)``.
 
-        The connection is closed when the function ends: with 1000, or with 1011 when it raised.
+        The connection is closed when the function ends: with 1000, or with 1011 when it raised. There are
+        no subprotocols on these paths yet: one that a client offers is not chosen.
 
         Args:
             path: ``{x}`` stands for one or more characters other than ``/``, ``{x:path}`` for anything.
