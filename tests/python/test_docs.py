@@ -138,12 +138,24 @@ def test_the_tables_of_messages_say_what_the_schema_says() -> None:
             documented |= {name: words(cells[1]) for name in words(cells[0])}
     documented |= {"update": words(rows(PROTOCOL, "| part | fields |")[0][1])}
     parts = [SCHEMA["$defs"][side]["oneOf"] for side in ("client_message", "server_message")]
-    known = {part["$ref"].rpartition("/")[2] for side in parts for part in side} - {"application_message"}
+    known = {part["$ref"].rpartition("/")[2] for side in parts for part in side}
+    known -= {"application_message", "application_result", "ai_cancel_result"}
     assert set(documented) == known | {"update"}
     for name, said in documented.items():
         properties, optional = definition(name)
         assert {field.rstrip("?") for field in said} == properties, name
         assert {field.rstrip("?") for field in said if field.endswith("?")} == optional, name
+
+
+def test_the_table_of_a_run_says_what_the_schema_says() -> None:
+    table = {words(cells[0])[0]: words(cells[1]) for cells in rows(PROTOCOL, "| `type` | fields besides")}
+    assert set(table) == {part["$ref"].rpartition("/")[2] for part in SCHEMA["$defs"]["run_data"]["oneOf"]}
+    for name, said in table.items():
+        assert definition(name)[0] - {"conversationId", "runId"} == set(said) & {
+            "chunk",
+            "status",
+            "incident",
+        }
 
 
 def test_the_schema_is_a_schema() -> None:
