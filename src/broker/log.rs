@@ -208,6 +208,7 @@ impl Log {
     pub(super) fn tidy(&self, now: Moment) -> Next {
         let mut entries = self.lock();
         entries.trim(&self.retention, now);
+        entries.give_back();
         let next = if let Some(oldest) = entries.kept.front() {
             Next::Again(oldest.appended + self.retention.age)
         } else if !entries.watchers.is_empty() {
@@ -279,6 +280,16 @@ impl Entries {
         }
     }
 
+    /// Gives back room that is mostly empty. It comes in halves, so that a log of steady length does not move to and fro.
+    fn give_back(&mut self) {
+        if self.kept.len() <= self.kept.capacity() / 4 {
+            self.kept.shrink_to(self.kept.len() * 2);
+        }
+        if self.newest.len() <= self.newest.capacity() / 4 {
+            self.newest.shrink_to(self.newest.len() * 2);
+        }
+    }
+
     /// The newest publication always stays, whatever the bounds: a log that could not hold it would lose every one.
     fn trim(&mut self, retention: &Retention, now: Moment) {
         while let Some(oldest) = self.kept.front() {
@@ -303,3 +314,31 @@ impl Entries {
 /// counted from the visit that finds it idle. A client that reconnects is back within seconds, rarely later than this; so
 /// long its position means something.
 pub const LINGER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_was_needed_once_is_given_back() {
+        let retention = Retention { mode: Mode::Latest, ..Retention::default() };
+        let log = Log::new(&ChannelName::private("a"), Epoch::new(1), retention);
+        let second = |number| Moment::default() + Duration::from_secs(number);
+        for number in 0..1000 {
+            log.append(b"1", Some(&number.to_string()), second(number / 500));
+        }
+        log.append(b"1", Some("last"), second(200));
+        let room = |now| {
+            assert_ne!(log.tidy(now), Next::Drop);
+            let entries = log.lock();
+            [entries.kept.capacity(), entries.newest.capacity()]
+        };
+        for now in [0, 301] {
+            let kept = room(second(now));
+            assert!(kept.iter().all(|&room| room >= 1000), "half of them are more than a quarter: {kept:?}");
+        }
+        let little = room(second(302));
+        assert!(little.iter().all(|&room| (1..10).contains(&room)), "{little:?}");
+        assert_eq!(room(second(600)), [0, 0]);
+    }
+}
