@@ -282,10 +282,10 @@ impl Entries {
 
     /// Gives back room that is mostly empty. It comes in halves, so that a log of steady length does not move to and fro.
     fn give_back(&mut self) {
-        if self.kept.len() < self.kept.capacity() / 4 {
+        if self.kept.len() <= self.kept.capacity() / 4 {
             self.kept.shrink_to(self.kept.len() * 2);
         }
-        if self.newest.len() < self.newest.capacity() / 4 {
+        if self.newest.len() <= self.newest.capacity() / 4 {
             self.newest.shrink_to(self.newest.len() * 2);
         }
     }
