@@ -174,7 +174,7 @@ def test_the_error_codes_are_those_that_are_sent() -> None:
         source(f"src/{path}.rs")
         for path in ("transport/session", "transport/letters", "protocol/message/client")
     )
-    sent = set(re.findall(r'answer_error\(\s*key,\s*"(\w+)"', rust))
+    sent = set(re.findall(r'(?:answer_error|refuse_wish)\(\s*key,\s*"(\w+)"', rust))
     sent |= set(re.findall(r'=> "(\w+)",\n', rust))
     for module in (ROOT / "python" / "umbel").glob("*.py"):
         pattern = r'(?:Rejected|fail|answers\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
@@ -202,7 +202,8 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     config = re.search(r"pub struct Config \{\n(.*?)\n\}", source("src/config.rs"), re.DOTALL)
     assert config
     known = set(re.findall(r"^    pub (\w+):", config[1], re.MULTILINE))
-    structure = {"websocket_routes", "authenticate", "notify_connect", "notify_disconnect", "channels"}
+    structure = {"websocket_routes", "authenticate", "channels"}
+    structure |= {"await_connect", "notify_connect", "notify_disconnect"}
     assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
 
 
