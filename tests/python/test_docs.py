@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import websockets
 from serving import ROOT, Server, running
-from umbel import Settings, _core
+from umbel import Settings, Umbel, _core
 from umbel.settings import PYTHON_ONLY
 
 PAGES = [
@@ -174,7 +174,7 @@ def test_the_error_codes_are_those_that_are_sent() -> None:
         source(f"src/{path}.rs")
         for path in ("transport/session", "transport/letters", "protocol/message/client")
     )
-    sent = set(re.findall(r'answer_error\(\s*key,\s*"(\w+)"', rust))
+    sent = set(re.findall(r'(?:answer_error|refuse_wish)\(\s*key,\s*"(\w+)"', rust))
     sent |= set(re.findall(r'=> "(\w+)",\n', rust))
     for module in (ROOT / "python" / "umbel").glob("*.py"):
         pattern = r'(?:Rejected|fail|answers\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
@@ -202,8 +202,7 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     config = re.search(r"pub struct Config \{\n(.*?)\n\}", source("src/config.rs"), re.DOTALL)
     assert config
     known = set(re.findall(r"^    pub (\w+):", config[1], re.MULTILINE))
-    structure = {"websocket_routes", "authenticate", "notify_connect", "notify_disconnect", "channels"}
-    assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
+    assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | set(Umbel()._routes.config())
 
 
 def test_the_bounds_are_those_of_the_sources() -> None:
