@@ -1,10 +1,13 @@
 //! The tick and the rolling flush.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::broker::log::Read;
 use crate::config::Overrun;
+use crate::hub::prepared::Pieces;
 use crate::hub::{FeedKey, Hub, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::message::Timestamp;
@@ -54,7 +57,10 @@ pub enum Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Now,
+    /// The tick; nothing that is published before is sent earlier.
     At(Moment),
+    /// Memory is given back then. Who publishes meanwhile need not wait for it.
+    Rest(Moment),
     Never,
 }
 
@@ -76,18 +82,19 @@ impl Hub {
     pub fn due(&self, now: Moment) -> Due {
         if !self.queue.is_empty() {
             Due::Now
-        } else if self.active.is_empty() {
-            Due::Never
-        } else if now >= self.next_tick {
-            Due::Now
+        } else if !self.active.is_empty() {
+            if now >= self.next_tick { Due::Now } else { Due::At(self.next_tick) }
+        } else if !self.warm.is_empty() {
+            if now >= self.cool { Due::Now } else { Due::Rest(self.cool) }
         } else {
-            Due::At(self.next_tick)
+            Due::Never
         }
     }
 
     /// Begins a tick if one is due, and serves one slice of the queue. Call it again while [`Hub::due`] says so,
     /// letting sockets be read in between.
     pub fn flush(&mut self, now: Moment, time: Timestamp, out: &mut impl Outbound) {
+        self.give_back(now);
         if now >= self.next_tick && !self.active.is_empty() {
             let window = std::mem::replace(&mut self.next_tick, now + self.tick);
             if !self.begin_tick() {
@@ -118,6 +125,7 @@ impl Hub {
     pub fn catch_up(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) {
         // The heads of one slice stay where they are, so this ends however fast others publish.
         self.slice += 1;
+        self.give_back(now);
         while self.serve(reader, Ends::Heads, now, time, out).unfinished {}
     }
 
@@ -125,6 +133,27 @@ impl Hub {
     /// cursors and their places in the queue; end this one before you call either of them again.
     pub fn interrupted(&mut self) -> Option<ReaderKey> {
         self.serving.take()
+    }
+
+    /// Gives back the pieces of the warm feeds when it is time, and those of all feeds when there may be too many.
+    fn give_back(&mut self, now: Moment) {
+        let too_many = self.press.work() - self.emptied >= PIECE_BYTES;
+        if !self.warm.is_empty() && (too_many || now >= self.cool) {
+            for key in self.warm.drain(..) {
+                if let Some(feed) = self.feeds.get_mut(key as usize) {
+                    feed.warm = false;
+                    feed.pieces = Pieces::default();
+                }
+            }
+        }
+        if too_many {
+            self.emptied = self.press.work();
+            for &key in &self.active {
+                if let Some(feed) = self.feeds.get_mut(key as usize) {
+                    feed.pieces = Pieces::default();
+                }
+            }
+        }
     }
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick
@@ -174,7 +203,7 @@ impl Hub {
         out: &mut impl Outbound,
     ) -> Served {
         self.serving = Some(reader);
-        let mut behind = self.behind(reader, ends);
+        let mut behind = self.behind(reader, ends, now);
         let served = match behind[..] {
             [] => Served::default(),
             [piece] => self.serve_one(reader, piece, now, time, out),
@@ -190,7 +219,7 @@ impl Hub {
     }
 
     /// What a reader has not been given of its channels, unless its socket takes nothing.
-    fn behind(&mut self, reader: ReaderKey, ends: Ends) -> SmallVec<[Piece; 8]> {
+    fn behind(&mut self, reader: ReaderKey, ends: Ends, now: Moment) -> SmallVec<[Piece; 8]> {
         let mut behind = SmallVec::new();
         let Some(state) = self.readers.get(reader as usize).filter(|state| !state.blocked) else {
             return behind;
@@ -200,6 +229,12 @@ impl Hub {
             let feed = &mut self.feeds[cursor.feed as usize];
             let end = if heads { feed.look(self.slice) } else { feed.marked };
             if end > cursor.offset {
+                if !feed.active && !std::mem::replace(&mut feed.warm, true) {
+                    if self.warm.is_empty() {
+                        self.cool = now + WARM;
+                    }
+                    self.warm.push(cursor.feed);
+                }
                 behind.push(Piece { index, end });
             }
         }
@@ -347,3 +382,10 @@ const SLICE_READERS: usize = 256;
 
 /// Bytes written before sockets are read again: about 1 ms at 4 GiB/s.
 const SLICE_BYTES: usize = 4 << 20;
+
+/// Pieces of a feed at rest are kept for so long: readers that lost their connections together come back within
+/// seconds, and share them.
+const WARM: Duration = Duration::from_secs(1);
+
+/// Bytes of pieces, in all their forms, that are kept for sharing.
+const PIECE_BYTES: u64 = 64 << 20;

@@ -52,6 +52,12 @@ pub struct Hub {
     /// Feeds that moved, or that moved a tick ago and are still listened to without arming them.
     active: Vec<FeedKey>,
     next_tick: Moment,
+    /// Feeds at rest for whose late readers pieces were made: every feed that has pieces stands here or in `active`.
+    warm: Vec<FeedKey>,
+    /// When the pieces of the warm feeds are given back.
+    cool: Moment,
+    /// [`Press::work`] when all pieces were last given back.
+    emptied: u64,
     /// Counts slices; a feed whose number is older reads its head again.
     slice: u64,
     /// The reader that is being served: see [`Hub::interrupted`].
@@ -98,6 +104,9 @@ impl Hub {
             queue: VecDeque::new(),
             active: Vec::new(),
             next_tick: Moment::default(),
+            warm: Vec::new(),
+            cool: Moment::default(),
+            emptied: 0,
             slice: 0,
             serving: None,
             press,
@@ -192,6 +201,11 @@ impl Hub {
         let cursor = cursors.swap_remove(index);
         self.unseat(cursor);
         true
+    }
+
+    /// Whether frames are kept to be shared. Not for long: none are when [`Hub::due`] is [`Due::Never`].
+    pub fn keeps_pieces(&self) -> bool {
+        self.feeds.iter().any(|(_, feed)| !feed.pieces.is_empty())
     }
 
     /// Channels that a reader has.

@@ -43,11 +43,13 @@ pub struct Press {
     compressors: SmallVec<[(u8, Compressor); 1]>,
     payload: Vec<u8>,
     packed: Vec<u8>,
+    /// Bytes of pieces that were made so far, in all their forms: at least what those take that are kept.
+    work: u64,
 }
 
 impl Press {
     pub fn new(level: u32, window: u8) -> Self {
-        Self { level, window, compressors: SmallVec::new(), payload: Vec::new(), packed: Vec::new() }
+        Self { level, window, compressors: SmallVec::new(), payload: Vec::new(), packed: Vec::new(), work: 0 }
     }
 
     /// The form that a connection with a negotiated window gets: windows above our own need no form of their own.
@@ -55,11 +57,17 @@ impl Press {
         negotiated.map_or(Form::Plain, |bits| Form::Deflated(bits.min(self.window)))
     }
 
+    /// What has been done so far, in bytes of pieces.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// Reads a piece of a log, ready to be formed.
     pub fn prepare(&mut self, log: &Log, from: u64, end: u64, max_bytes: usize) -> Prepared {
         self.payload.clear();
         let read = log.read(from, end, max_bytes, &mut self.payload);
         let run = Bytes::copy_from_slice(&self.payload);
+        self.work += run.len() as u64;
         Prepared { from, end, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
     }
 
@@ -91,6 +99,7 @@ impl Press {
             self.payload.extend_from_slice(&piece.run);
             message::batch_suffix(u64::from(piece.read.count), time, &mut self.payload);
             let payload = std::mem::take(&mut self.payload);
+            self.work += payload.len() as u64;
             self.text(&payload, form, &mut out);
             self.payload = payload;
         }
@@ -223,6 +232,10 @@ impl Pieces {
         &mut self.0[index]
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets the pieces that end where nobody reads to any more.
     pub fn keep_ends(&mut self, ends: [u64; 2]) {
         self.0.retain(|piece| ends.contains(&piece.end));
@@ -253,6 +266,7 @@ impl Prepared {
         }
         let mut packed = std::mem::take(&mut press.packed);
         packed.clear();
+        press.work += self.run.len() as u64;
         press.compressor(bits).segment(&self.run, &mut packed);
         let segment = is_smaller(packed.len(), self.run.len()).then(|| Bytes::copy_from_slice(&packed));
         press.packed = packed;

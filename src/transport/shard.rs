@@ -238,6 +238,7 @@ impl Shard {
                 self.mailbox.let_bells_wait();
                 Some(moment)
             }
+            Due::Rest(moment) => Some(moment),
             Due::Never => None,
         };
         let drain = self.drain.as_ref().map(|drain| drain.next.min(drain.end));
@@ -262,6 +263,7 @@ impl Shard {
     pub fn catch_up(&mut self, key: ReaderKey) {
         self.flush_replies(key);
         self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
+        self.wake_to_rest();
     }
 
     /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
@@ -271,6 +273,14 @@ impl Shard {
             hub.catch_up(key, now, time, sockets);
             sockets.overrun.retain(|&other| other != key);
         });
+        self.wake_to_rest();
+    }
+
+    /// A connection's task may make the hub hold something, too: the shard wakes up to give it back.
+    fn wake_to_rest(&mut self) {
+        if let Due::Rest(moment) = self.hub.due(self.now) {
+            self.wake_at(moment);
+        }
     }
 
     /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
@@ -394,10 +404,14 @@ impl Shard {
         if connection.timer <= self.now || next < connection.timer {
             connection.timer = next;
             self.wheel.enter(key, next);
-            if self.asleep_until.is_none_or(|until| next < until) {
-                self.asleep_until = Some(next);
-                self.mailbox.wake();
-            }
+            self.wake_at(next);
+        }
+    }
+
+    fn wake_at(&mut self, moment: Moment) {
+        if self.asleep_until.is_none_or(|until| moment < until) {
+            self.asleep_until = Some(moment);
+            self.mailbox.wake();
         }
     }
 

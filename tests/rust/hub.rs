@@ -1,9 +1,10 @@
 //! The hub against a naive model: what every reader is told adds up to what was published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use umbel::config::{Mode, Overrun, Rule};
@@ -102,6 +103,75 @@ fn a_window_in_which_nothing_was_published_opens_no_other() {
         assert_eq!(world.hub.due(world.now), Due::Never);
         world.now = world.now + TICK * 3 / 4;
     }
+}
+
+#[test]
+fn pieces_that_were_made_late_are_given_back_and_a_publication_does_not_wait_for_that() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    world.sockets.0.get_mut(&0).expect("joined").stuck = true;
+    world.publish("a", "1", None);
+    world.settle();
+    world.free(0);
+    world.turn();
+    assert_eq!(world.take(0).len(), 1);
+    assert!(world.hub.keeps_pieces(), "another one may come as late");
+    let Due::Rest(moment) = world.hub.due(world.now) else { panic!("they are given back") };
+    world.publish("a", "2", None);
+    world.turn();
+    assert_eq!(world.take(0).len(), 1, "at once");
+    world.settle();
+    assert!(world.now <= moment + TICK);
+}
+
+#[test]
+fn a_pass_that_takes_longer_than_two_ticks_leaves_no_pieces() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let channels: Vec<_> = (0..600).map(|reader| format!("a{reader}")).collect();
+    for (channel, reader) in channels.iter().zip(0..) {
+        world.join(reader);
+        assert!(matches!(world.hub.subscribe(reader, &name(channel), None, 1), Subscribed::From { .. }));
+        world.publish(channel, "1", None);
+    }
+    for _ in 0..3 {
+        world.turn();
+        world.now = world.now + TICK * 2;
+    }
+    assert_eq!(world.take(599).len(), 1, "the pass is over");
+    world.settle();
+}
+
+#[test]
+fn the_bytes_of_all_pieces_together_are_bounded() {
+    struct Kept(HashMap<*const u8, Bytes>);
+    impl Outbound for Kept {
+        fn deliver(&mut self, _: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+            let Outgoing::Shared(frame) = bytes else { panic!("readers of one channel share") };
+            self.0.insert(frame.as_ptr(), frame.clone());
+            Delivery::Sent
+        }
+        fn overrun(&mut self, _: ReaderKey, _: &str) {}
+    }
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let text = format!("\"{}\"", "x".repeat(200_000));
+    for reader in 0..400 {
+        let channel = format!("a{reader}");
+        world.hub.join(reader, Form::Plain);
+        assert!(matches!(world.hub.subscribe(reader, &name(&channel), None, 1), Subscribed::From { .. }));
+        world.publish(&channel, &text, None);
+    }
+    for feed in world.bells.0.lock().expect("no panics").drain(..) {
+        world.hub.moved(feed);
+    }
+    let mut kept = Kept(HashMap::new());
+    while world.hub.due(world.now) == Due::Now {
+        world.hub.flush(world.now, Timestamp::from_unix_millis(0), &mut kept);
+    }
+    assert_eq!(kept.0.len(), 400);
+    // The hub's own and this one.
+    let shared: usize = kept.0.values().filter(|frame| !frame.is_unique()).map(Bytes::len).sum();
+    assert!((1..64 << 20).contains(&shared), "{shared}");
 }
 
 #[test]

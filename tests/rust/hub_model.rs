@@ -131,11 +131,12 @@ impl World {
             self.turn();
             match self.hub.due(self.now) {
                 Due::Now => {}
-                Due::At(moment) => self.now = moment,
-                Due::Never if self.bells.0.lock().expect("no test panics here").is_empty() => return,
+                Due::At(moment) | Due::Rest(moment) => self.now = moment,
+                Due::Never if self.bells.0.lock().expect("no test panics here").is_empty() => break,
                 Due::Never => {}
             }
         }
+        assert!(!self.hub.keeps_pieces(), "a hub with nothing to do keeps nothing");
     }
 
     pub fn free(&mut self, reader: ReaderKey) {
