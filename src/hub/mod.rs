@@ -52,7 +52,7 @@ pub struct Hub {
     /// Feeds that moved, or that moved a tick ago and are still listened to without arming them.
     active: Vec<FeedKey>,
     next_tick: Moment,
-    /// Feeds at rest for whose late readers pieces were made: every feed that has pieces stands here or in `active`.
+    /// Feeds that have pieces for readers that come late or come back: every feed that has any stands here or in `active`.
     warm: Vec<FeedKey>,
     /// When the pieces of the warm feeds are given back.
     cool: Moment,
@@ -171,6 +171,7 @@ impl Hub {
         self.readers[reader as usize].cursors.push(Cursor { feed: feed_key, seat, offset: position.offset });
         self.counters.subscriptions.add(1);
         if found.is_some() {
+            self.readers[reader as usize].returning = true;
             self.enqueue(reader);
         }
         Subscribed::From { position, recovered: found.is_some() }
@@ -218,6 +219,7 @@ impl Hub {
         if let Some(state) = self.readers.get_mut(reader as usize)
             && std::mem::take(&mut state.blocked)
         {
+            state.returning = true;
             self.counters.blocked.sub(1);
             self.enqueue(reader);
         }
