@@ -53,6 +53,15 @@ pub enum Delivery {
     Gone,
 }
 
+/// What [`Hub::catch_up`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// In bytes, as the bound of a slice counts them.
+    pub cost: u64,
+    /// The socket took all, and there is more.
+    pub unfinished: bool,
+}
+
 /// When the hub wants to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -121,13 +130,31 @@ impl Hub {
         }
     }
 
-    /// Serves one reader out of its turn: all that is in its channels now, as far as its socket takes it. Nothing is
-    /// to be lost to a reader that leaves a channel, or goes.
-    pub fn catch_up(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) {
-        // The heads of one slice stay where they are, so this ends however fast others publish.
+    /// Serves one reader out of its turn: what is in its channels now, as far as its socket takes it and until it has cost
+    /// as much as one slice may. A reader that leaves a channel, or goes, is to lose no more than what it was far behind in.
+    pub fn catch_up(
+        &mut self,
+        reader: ReaderKey,
+        now: Moment,
+        time: Timestamp,
+        out: &mut impl Outbound,
+    ) -> CaughtUp {
+        // The heads of one slice stay where they are, so a reader arrives at them however fast others publish.
         self.slice += 1;
         self.give_back(now);
-        while self.serve(reader, Ends::Heads, now, time, out).unfinished {}
+        let began = self.press.work();
+        let mut bytes = 0;
+        loop {
+            let served = self.serve(reader, Ends::Heads, now, time, out);
+            bytes += served.bytes as u64;
+            let cost = bytes + self.press.work() - began;
+            if !served.unfinished || cost >= SLICE_BYTES {
+                if served.unfinished {
+                    self.enqueue(reader);
+                }
+                return CaughtUp { cost, unfinished: served.unfinished };
+            }
+        }
     }
 
     /// The reader that was being served when [`Hub::flush`] or [`Hub::catch_up`] panicked. All others keep their
@@ -394,7 +421,7 @@ const SLICE_READERS: usize = 256;
 
 /// Bytes written, and work done for new pieces, before sockets are read again: about 1 ms at 4 GiB/s, and 10 ms where
 /// all is compressed.
-const SLICE_BYTES: u64 = 4 << 20;
+pub const SLICE_BYTES: u64 = 4 << 20;
 
 /// Pieces of a feed at rest are kept for so long: readers that lost their connections together come back within
 /// seconds, and share them.

@@ -17,7 +17,7 @@ pub mod reader;
 
 mod flush;
 
-pub use flush::{Delivery, Due, Outbound, Outgoing};
+pub use flush::{CaughtUp, Delivery, Due, Outbound, Outgoing, SLICE_BYTES};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl Hub {
     }
 
     /// Ends one subscription; `false` when there was none. What was published before is delivered when
-    /// [`Hub::catch_up`] was called first.
+    /// [`Hub::catch_up`] was called first, as far as that goes.
     pub fn unsubscribe(&mut self, reader: ReaderKey, channel: &str) -> bool {
         let Some(&feed) = self.names.get(channel) else { return false };
         let Some(Reader { cursors, .. }) = self.readers.get_mut(reader as usize) else { return false };

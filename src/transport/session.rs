@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::config::Access;
-use crate::hub::{Due, ReaderKey, Subscribed};
+use crate::hub::{Due, ReaderKey, SLICE_BYTES, Subscribed};
 use crate::position::Position;
 use crate::protocol::frame::{self, Opcode};
 use crate::protocol::message::{
@@ -43,6 +43,7 @@ impl Shard {
         // Taken out while its events act on the shard.
         let mut websocket = std::mem::replace(&mut protocol.websocket, WebSocket::new(0, None));
         let mut inflater = self.inflater.take().unwrap_or_default();
+        self.caught_up = 0;
         let mut taken = 0;
         let mut said = 0;
         let mut finished = false;
@@ -177,8 +178,10 @@ impl Shard {
         if self.replies.len() >= REPLIES_AT_ONCE {
             self.flush_replies(key);
         }
+        // Who has had so much of the shard's time lets the others have theirs.
+        let in_turn = self.caught_up < SLICE_BYTES;
         let Some(connection) = self.live(key) else { return false };
-        connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
+        in_turn && connection.outbox.is_none() && connection.listens() && self.shared.inbox.has_room()
     }
 
     fn credit(&mut self, key: ReaderKey, amount: usize) -> Option<(ClientId, Credit)> {
@@ -225,11 +228,12 @@ impl Shard {
                 }
             }
             Kind::Unsubscribe { channels } => {
+                self.catch_up(key);
                 for channel in channels {
                     if self.live(key).is_none() {
                         break;
                     }
-                    if self.unsubscribe(key, &channel) {
+                    if self.hub.unsubscribe(key, &channel) {
                         self.answer_with(|out| {
                             message::subscription_ended(&channel, "unsubscribed", id, out)
                         });

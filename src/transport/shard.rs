@@ -21,7 +21,7 @@ use crate::close::CloseCode;
 use crate::config::{Config, Rules};
 use crate::connection::keepalive::{Deadlines, Verdict};
 use crate::hub::prepared::Press;
-use crate::hub::{Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
+use crate::hub::{CaughtUp, Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::frame;
@@ -114,6 +114,8 @@ pub(crate) struct Shard {
     /// Control frames for the connection that is being read, sent together at the end of the read.
     pub replies: Vec<u8>,
     pub scratch: Vec<u8>,
+    /// What catching up has cost in this read, as the bound of a slice counts it.
+    pub caught_up: u64,
     pub inflater: Option<Box<Inflater>>,
     wheel: Wheel,
     /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
@@ -161,6 +163,7 @@ impl Shard {
             waiting: Vec::new(),
             replies: Vec::new(),
             scratch: Vec::new(),
+            caught_up: 0,
             inflater: None,
             wheel: Wheel::new(now),
             asleep_until: None,
@@ -259,18 +262,22 @@ impl Shard {
         self.hub.unsubscribe(key, channel)
     }
 
-    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it.
-    pub fn catch_up(&mut self, key: ReaderKey) {
+    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it and one
+    /// slice goes; `false` when there is more than that.
+    pub fn catch_up(&mut self, key: ReaderKey) -> bool {
         self.flush_replies(key);
-        self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
+        let mut caught_up = CaughtUp { cost: 0, unfinished: false };
+        self.with_sockets(|hub, now, time, sockets| caught_up = hub.catch_up(key, now, time, sockets));
+        self.caught_up += caught_up.cost;
         self.wake_to_rest();
+        !caught_up.unfinished
     }
 
     /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
     pub fn catch_up_last(&mut self, key: ReaderKey) {
         self.flush_replies(key);
         self.with_sockets(|hub, now, time, sockets| {
-            hub.catch_up(key, now, time, sockets);
+            let _ = hub.catch_up(key, now, time, sockets);
             sockets.overrun.retain(|&other| other != key);
         });
         self.wake_to_rest();

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use umbel::broker::Broker;
 use umbel::config::{Mode, Overrun, Rule};
 use umbel::hub::prepared::Form;
-use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, Subscribed};
+use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, Subscribed};
 use umbel::position::Position;
 use umbel::protocol::message::Timestamp;
 
@@ -368,10 +368,35 @@ fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
         world.publish("a", &format!("\"{}\"", "a".repeat(200_000)), None);
         world.publish("b", &format!("\"{}\"", "b".repeat(200_000)), None);
     }
-    world.catch_up(0);
+    assert!(!world.catch_up(0).unfinished);
     world.take(0).iter().for_each(|message| client.apply(message));
     assert_eq!((client.positions["a"], client.positions["b"]), (4, 4));
     assert_eq!(client.lost, 0);
+}
+
+#[test]
+fn who_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
+    let long = Rule { history_bytes: 64 << 20, ..rule("{x}", 1000, Mode::All, Overrun::Gap) };
+    let mut world = World::new(&[long]);
+    for _ in 0..1000 {
+        world.publish("a", &format!("\"{}\"", "a".repeat(20_000)), None);
+    }
+    let head = world.broker.position(&name("a"));
+    for reader in [0, 1] {
+        world.join(reader);
+        let from = Position { offset: 0, ..head };
+        assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
+        let mut client = Client::default();
+        client.positions.insert("a".into(), 0);
+        let caught_up = world.catch_up(reader);
+        assert!(caught_up.unfinished);
+        assert!((SLICE_BYTES..2 * SLICE_BYTES).contains(&caught_up.cost), "{caught_up:?}");
+        world.take(reader).iter().for_each(|message| client.apply(message));
+        assert!((1..100).contains(&client.positions["a"]), "reader {reader}: {:?}", client.positions);
+        world.settle();
+        world.take(reader).iter().for_each(|message| client.apply(message));
+        assert_eq!((client.positions["a"], client.lost), (1000, 0));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::*;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::ChannelName;
 use crate::hub::Subscribed;
+use crate::hub::prepared::Form;
 use crate::protocol::handshake::Origins;
 use crate::transport::io::Socket;
 
@@ -194,6 +195,33 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         assert_eq!(heard[1][2..4], 1011_u16.to_be_bytes());
         for heard in [&heard[0], &heard[2]] {
             assert!(String::from_utf8_lossy(heard).contains("batched_updates"), "{heard:?}");
+        }
+    });
+}
+
+#[test]
+fn who_has_had_a_slice_of_the_shards_time_has_the_rest_of_its_messages_wait() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        arrived(&client);
+        let mut shard = cell.borrow_mut();
+        let text = br#"{"type":"unsubscribe_updates","channel":"a"}"#;
+        let message = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat();
+        shard.hub.join(key, Form::Deflated(12));
+        let channel = ChannelName::new("a").expect("legal");
+        let start = shard.shared.broker.position(&channel);
+        for publications in [1, 50] {
+            let data = format!("\"{}\"", "x".repeat(20_000));
+            for _ in 0..publications {
+                shard.shared.broker.append(&channel, data.as_bytes(), None, shard.now);
+            }
+            let subscribed = shard.hub.subscribe(key, &channel, Some(start), 1);
+            assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
+            shard.receive(key, &mut message.repeat(2));
+            let waits = if publications == 1 { &[][..] } else { &message };
+            assert_eq!(shard.connections[key as usize].unread, waits);
+            assert!(shard.connections[key as usize].outbox.is_none());
+            assert!(String::from_utf8_lossy(&arrived(&client)).contains("subscription_ended"));
         }
     });
 }
