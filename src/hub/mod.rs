@@ -144,7 +144,7 @@ impl Hub {
 
     /// Subscribes a reader to a channel: from the head, or from `from` when the log still reaches back to it.
     ///
-    /// With `max_subscriptions` or more channels the outcome is [`Subscribed::TooMany`].
+    /// With `max_subscriptions` or more channels, the private one not counted, the outcome is [`Subscribed::TooMany`].
     pub fn subscribe(
         &mut self,
         reader: ReaderKey,
@@ -158,7 +158,10 @@ impl Hub {
             let epoch = self.feeds[cursor.feed as usize].log.epoch();
             return Subscribed::Already { position: Position { epoch, offset: cursor.offset } };
         }
-        if state.cursors.len() >= max_subscriptions {
+        let is_counted = |cursor: &&Cursor| !self.feeds[cursor.feed as usize].name.is_private();
+        if state.cursors.len() >= max_subscriptions
+            && state.cursors.iter().filter(is_counted).count() >= max_subscriptions
+        {
             return Subscribed::TooMany;
         }
         let feed_key = feed_key.unwrap_or_else(|| self.open(channel));

@@ -279,7 +279,7 @@ impl Shard {
             return self.answer_error(key, "unknown_channel", &format!("no channel {channel:?} here"), id);
         };
         match access {
-            Access::Open => self.subscribe(key, &name, from, id),
+            Access::Open => self.subscribe_as_wished(key, &name, from, id),
             Access::No => self.answer_error(key, "not_allowed", "nobody may subscribe to this channel", id),
             Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
@@ -340,20 +340,34 @@ impl Shard {
         }
     }
 
-    pub fn subscribe(
+    fn subscribe_as_wished(
         &mut self,
         key: ReaderKey,
         channel: &ChannelName,
         from: Option<Position>,
         id: Option<Id<'_>>,
     ) {
+        if !self.subscribe(key, channel, from, id) {
+            self.blame(key);
+        }
+    }
+
+    /// Subscribes and answers; `false` when the client has as many channels as it may have.
+    pub fn subscribe(
+        &mut self,
+        key: ReaderKey,
+        channel: &ChannelName,
+        from: Option<Position>,
+        id: Option<Id<'_>>,
+    ) -> bool {
         let (position, recovered) =
             match self.hub.subscribe(key, channel, from, self.shared.config.max_subscriptions) {
                 Subscribed::From { position, recovered } => (position, recovered),
                 Subscribed::Already { position } => (position, false),
                 Subscribed::TooMany => {
                     let text = format!("at most {} subscriptions", self.shared.config.max_subscriptions);
-                    return self.answer_error(key, "limit_exceeded", &text, id);
+                    self.answer_failure("limit_exceeded", &text, id);
+                    return false;
                 }
             };
         let established = SubscriptionEstablished {
@@ -364,6 +378,7 @@ impl Shard {
             id,
         };
         self.answer_with(|out| message::subscription_established(&established, out));
+        true
     }
 
     fn publish(
@@ -413,7 +428,7 @@ impl Shard {
         let Ask { id, channel, wish, .. } = extra.asks.remove(index);
         let id = id.as_deref().and_then(Id::from_json);
         match (answer, wish) {
-            (Answer::Yes, Wish::Subscribe { from }) => self.subscribe(key, &channel, from, id),
+            (Answer::Yes, Wish::Subscribe { from }) => self.subscribe_as_wished(key, &channel, from, id),
             (Answer::Yes, Wish::Publish { data, key: publication_key }) => {
                 self.publish(key, &channel, &data, publication_key.as_deref(), id);
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use umbel::broker::Broker;
+use umbel::channel::ChannelName;
 use umbel::config::{Mode, Overrun, Rule};
 use umbel::hub::prepared::Form;
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, Subscribed};
@@ -397,6 +398,17 @@ fn who_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
         world.take(reader).iter().for_each(|message| client.apply(message));
         assert_eq!((client.positions["a"], client.lost), (1000, 0));
     }
+}
+
+#[test]
+fn the_private_channel_is_not_one_of_the_subscriptions_that_a_client_may_have() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    world.hub.subscribe_from_start(0, &ChannelName::private("c"));
+    for channel in ["a", "b"] {
+        assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
+    }
+    assert_eq!(world.hub.subscribe(0, &name("c"), None, 2), Subscribed::TooMany);
 }
 
 #[test]

@@ -227,6 +227,24 @@ fn who_has_had_a_slice_of_the_shards_time_has_the_rest_of_its_messages_wait() {
 }
 
 #[test]
+fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
+    with_settings(&json!({"max_subscriptions": 1}), |cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let id = shard.connections[key as usize].id;
+        for number in 0..30 {
+            let channel = ChannelName::new(&format!("c{number}")).expect("legal");
+            let from = shard.shared.broker.position(&channel);
+            shard.open_letter(Letter::Subscribe(id, channel, from, None));
+        }
+        let heard = String::from_utf8_lossy(&arrived(&client)).into_owned();
+        assert_eq!(heard.matches("subscription_established").count(), 1);
+        assert_eq!(heard.matches("limit_exceeded").count(), 29);
+        assert!(shard.live(key).is_some());
+    });
+}
+
+#[test]
 fn a_request_whose_handling_panics_is_answered() {
     with_shard(|cell| {
         let (key, client) = accept(cell);
