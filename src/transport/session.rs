@@ -233,10 +233,10 @@ impl Shard {
                     if self.live(key).is_none() {
                         break;
                     }
-                    if self.hub.unsubscribe(key, &channel) {
-                        self.answer_with(|out| {
-                            message::subscription_ended(&channel, "unsubscribed", id, out)
-                        });
+                    let Some(channel) = self.legal_name(key, &channel, id) else { continue };
+                    let channel = channel.as_str();
+                    if self.hub.unsubscribe(key, channel) {
+                        self.answer_with(|out| message::subscription_ended(channel, "unsubscribed", id, out));
                     } else {
                         self.answer_error(
                             key,

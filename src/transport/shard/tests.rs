@@ -245,6 +245,20 @@ fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
 }
 
 #[test]
+fn nobody_leaves_a_private_channel() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let channel = ChannelName::private("c");
+        shard.hub.subscribe_from_start(key, &channel);
+        let text = br#"{"type":"unsubscribe_updates","channel":"@c"}"#;
+        shard.receive(key, &mut [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat());
+        assert!(String::from_utf8_lossy(&arrived(&client)).contains("bad_channel"));
+        assert_eq!(shard.hub.subscriptions(key), 1);
+    });
+}
+
+#[test]
 fn a_request_whose_handling_panics_is_answered() {
     with_shard(|cell| {
         let (key, client) = accept(cell);
