@@ -53,7 +53,7 @@ class Settings:
             a time; more are closed with 4429. 0 for no limit. One that broke off is counted until the server
             notices, so leave room for some.
         max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
-        max_subscriptions: channels that one client may be subscribed to at a time.
+        max_subscriptions: channels that one client may be subscribed to at a time, beside its private one.
         max_messages_per_second: messages and pings that one client may send in a second, and five times as
             many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
             function sets the pace.
