@@ -102,6 +102,7 @@ def test_values_that_can_not_be_are_refused_with_their_name(name, value, error):
         ("deflate_level", 0),
         ("deflate_window", 8),
         ("max_message", 1),
+        ("max_log_bytes", (1 << 20) - 1),
         ("tick", 11.0),
         ("event_queue", 0),
     ],
