@@ -43,7 +43,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
         "notify_connect": false, "await_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
         "max_connections_per_address": 0, "max_message": 65536,
-        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "max_log_bytes": 16 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
     for (name, value) in settings.as_object().expect("settings") {
@@ -54,7 +54,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
     let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
     let shared = Arc::new(Shared {
         deadlines: Deadlines::from(&config),
-        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules))),
+        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
         rules,
         routes: Vec::new(),
         pages: HashMap::new(),
