@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from orjson import loads
@@ -127,7 +128,7 @@ class SubscribeJob(Job):
         return self.rule.guard(self.client, **dict(zip(self.rule.names, self.parameters, strict=True)))
 
     def done(self, value: object) -> None:
-        if value:
+        if decision(self.name, value):
             self._answer(True, "", "")
         else:
             self.fail("not_allowed", f"you may not subscribe to {self.channel}")
@@ -174,7 +175,7 @@ class PublishJob(SubscribeJob):
         )
 
     def done(self, value: object) -> None:
-        if value:
+        if decision(self.name, value):
             self._answer(True, "", "")
         else:
             self.fail("not_allowed", f"you may not publish to {self.channel}")
@@ -266,6 +267,23 @@ class DisconnectJob(Job):
     def call(self) -> object:
         assert self.client is not None
         return self.function(self.client, self.code, self.reason)
+
+
+def decision(name: str, value: object) -> bool:
+    """Return what a function said that decides, if it said it clearly: a coroutine that nobody awaited lets
+    nobody in.
+
+    Raises:
+        TypeError: if the value is neither ``True`` nor ``False``.
+    """
+    if value is True or value is False:
+        return value
+    if iscoroutine(value):
+        value.close()  # else Python warns that it was never awaited
+        said = f"the coroutine {value.__qualname__}; await it first"
+    else:
+        said = type(value).__name__ if value is not None else "None"
+    raise TypeError(f"the {name} must return True or False; it returned {said}")
 
 
 def explained(message: str, details: Mapping[str, Any] | None) -> str:

@@ -54,8 +54,13 @@ def check_signature(
     """Check that a function can be called with one positional argument and the given keywords.
 
     Raises:
-        ConfigurationError: if not; the message shows the signature that is needed.
+        ConfigurationError: if not, and the message shows the signature that is needed; if it is a generator.
     """
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{getattr(function, '__qualname__', function)} for the pattern {pattern!r} has a yield; "
+            "it must return its result"
+        )
     keywords = dict.fromkeys(names)
     try:
         signature = inspect.signature(function)

@@ -1,6 +1,7 @@
 """From events to functions: order, slots, time-outs, failures."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -310,6 +311,44 @@ async def test_a_failing_function_of_a_channel_refuses_and_logs(app, bench, capl
     assert "secret" not in message
     assert "LookupError: secret" in caplog.text
     assert "incident" in message
+
+
+async def denied(*arguments):
+    return False
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (lambda: denied(), "the coroutine denied; await it first"),
+        (lambda: (yield), "generator"),
+        (lambda: "no", "str"),
+        (lambda: 1, "int"),
+        (lambda: None, "None"),
+    ],
+)
+@pytest.mark.parametrize("wish", ["subscribe", "publish"])
+def test_a_function_that_decides_lets_nobody_in_by_anything_but_true(app, bench, caplog, value, said, wish):
+    async def decide(client, x, data=None):
+        return value()
+
+    app.channel("a:{x}", publish=decide)(decide)
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        if wish == "subscribe":
+            umbel.core.subscribe_wish(1, 0, "a:1", "1")
+        else:
+            umbel.core.publish_wish(1, 0, "a:1", "1")
+        await umbel.run()
+        ((_, _, allowed, code, _),) = umbel.core.named("answer")
+        assert (allowed, code) == (False, "internal")
+        assert f"function of channel 'a:{{x}}' must return True or False; it returned {said}" in caplog.text
+        gc.collect()  # a coroutine that was never awaited would warn now
+
+    scenario()
 
 
 @virtual

@@ -65,3 +65,15 @@ def test_a_function_that_fits():
 def test_a_function_that_does_not_fit_is_told_its_signature(function):
     with pytest.raises(ConfigurationError, match=r"called as .*\(client, x\)"):
         check_signature(function, "p:{x}", "client", ["x"])
+
+
+def test_a_generator_is_no_function_that_returns_something():
+    def generator(client, x):
+        yield True
+
+    async def async_generator(client, x):
+        yield True
+
+    for function in (generator, async_generator):
+        with pytest.raises(ConfigurationError, match=r"generator for the pattern 'p:\{x\}' has a yield"):
+            check_signature(function, "p:{x}", "client", ["x"])
