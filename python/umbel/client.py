@@ -31,6 +31,7 @@ class Client:
     __slots__ = (
         "__weakref__",
         "_backlog",
+        "_context",
         "_dispatcher",
         "_handshake",
         "_key",
@@ -45,6 +46,8 @@ class Client:
     def __init__(self, dispatcher: Dispatcher, key: int, handshake: Handshake) -> None:
         self.identity: Identity = ANONYMOUS
         self._dispatcher = dispatcher
+        # Each of its functions runs in a copy of this, which has what `authenticate` and `on_connect` set.
+        self._context = dispatcher.context
         self._key = key
         self._handshake = handshake
         self._request: Request | None = None

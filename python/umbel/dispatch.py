@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from inspect import isawaitable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 from . import _core, answers
@@ -66,6 +66,7 @@ class Dispatcher:
         """
         self.core = core
         self.loop = loop
+        self.context = copy_context()  # in which clients begin; nothing runs in it, only in copies
         self.runs = Runs(self, settings.tick, settings.max_runs)
         self._routes = routes
         self._rules = routes.rules()
@@ -110,9 +111,13 @@ class Dispatcher:
                 # Without the rest, which is what a client has sent.
                 logger.exception("an event was not handled; kind and client: %r", event[:2])
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that ends with the server at the latest."""
-        task = self.loop.create_task(coroutine)
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], context: Context | None = None
+    ) -> asyncio.Task[None]:
+        """Start a task that ends with the server at the latest; in a copy of the current context if none is
+        given.
+        """
+        task = self.loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -158,6 +163,8 @@ class Dispatcher:
 
     def _admit(self, client: Client, identity: Identity) -> None:
         client.identity = identity
+        if self._routes.authenticate is not None:
+            client._context = copy_context()
         # What `authenticate` had decoded of it is most of what a client would hold; it can be decoded again.
         client._request = None
         if self._clients.get(client._key) is not client:
@@ -176,6 +183,8 @@ class Dispatcher:
         if not let_in:
             return
         client._opening = False
+        if self._routes.connect is not None:
+            client._context = copy_context()
         if left is not None:
             self._left(client, *left)
         else:
@@ -279,23 +288,23 @@ class Dispatcher:
 
     def _start(self, job: Job, deadlines: Deadlines | None = None) -> None:
         """Call a job's function. What it returns decides: a value is the result, an awaitable becomes a
-        task.
+        task. It runs in a context of its own: what it sets there, no other function sees.
         """
+        context = (self.context if job.client is None else job.client._context).copy()
         try:
-            value = job.call()
-            if not isawaitable(value):
-                job.done(value)
-                return
+            awaitable = context.run(job.run)
         except BaseException as error:
-            self._failed(job, error)
+            context.run(self._failed, job, error)
+            return
+        if awaitable is None:
             return
         if job.client is not None:
             job.client._running += 1
         deadlines = deadlines or self._deadlines
-        job.task = self.spawn(self._finish(job, value, deadlines))
+        job.task = self.spawn(self._finish(job, awaitable, deadlines), context)
         deadlines.add(job)
 
-    async def _finish(self, job: Job, awaitable: Any, deadlines: Deadlines) -> None:
+    async def _finish(self, job: Job, awaitable: Awaitable[object], deadlines: Deadlines) -> None:
         try:
             value = await awaitable
             if not job.expired:

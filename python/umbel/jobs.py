@@ -5,8 +5,8 @@ failure.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from inspect import iscoroutine
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from orjson import loads
@@ -47,8 +47,16 @@ class Job:
         """Call the function; what it returns may have to be awaited."""
         raise NotImplementedError
 
+    def run(self) -> Awaitable[object] | None:
+        """Call the function, and act on its result unless that must be awaited: then return it."""
+        value = self.call()
+        if isawaitable(value):
+            return value
+        self.done(value)
+        return None
+
     def done(self, value: object) -> None:
-        """Act on the result."""
+        """Act on the result, in the context in which the function ran."""
 
     def fail(
         self, code: str, message: str, details: Mapping[str, Any] | None = None, close: int = 1011

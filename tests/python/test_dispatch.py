@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from contextvars import ContextVar
 
 import pytest
 from looping import settle, virtual
@@ -20,6 +21,72 @@ async def test_a_message_reaches_its_handler_and_the_result_goes_back_with_the_i
     umbel.core.message(1, "add", id="x", data=[1, 2])
     await umbel.run()
     assert umbel.answers == [{"type": "add_result", "id": "x", "data": 3}]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_context_variables_are_seen_from_authenticate_to_the_handlers_of_the_same_client_only(
+    app, bench, is_async
+):
+    user, room, step = (ContextVar(name, default=None) for name in ("user", "room", "step"))
+    seen = []
+
+    def declared(function):
+        async def later(*arguments):
+            await asyncio.sleep(0)
+            return function(*arguments)
+
+        return later if is_async else function
+
+    def who(request):
+        seen.append(user.get())
+        user.set(request.query["user"])
+        return request.query["user"]
+
+    def connected(client):
+        room.set(f"room of {user.get()}")
+
+    def handle(client, message):
+        before, name = step.get(), message.data
+        step.set(name)
+        seen.append((user.get(), room.get(), before))
+
+    async def socket(websocket):
+        seen.append(user.get())
+
+    app.authenticate(declared(who))
+    app.on_connect(declared(connected))
+    app.on("x")(declared(handle))
+    app.on_disconnect(declared(lambda client, code, reason: seen.append((user.get(), room.get()))))
+    app.websocket("/raw")(socket)
+
+    @app.stream("ask")
+    async def answer(run, message):
+        seen.append((user.get(), room.get()))
+        yield "x"
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_running=1)
+        for key, name in ((1, "ann"), (2, "bob")):
+            umbel.core.open(key, query=f"user={name}")
+        await umbel.run()
+        assert seen == [None, None]
+        seen.clear()
+        for key in (1, 2, 1):
+            umbel.core.message(key, "x", data=key)
+            await umbel.run()
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        umbel.core.closed(2)
+        umbel.core.open(3, query="user=cid", route=0)
+        await umbel.run()
+        ann, bob = ("ann", "room of ann"), ("bob", "room of bob")
+        handled = [(*ann, None), (*bob, None), (*ann, None)]
+        assert seen[:4] == [*handled, ann]
+        assert sorted(map(str, seen[4:])) == sorted(map(str, [None, bob, "cid"]))
+        assert [variable.get() for variable in (user, room, step)] == [None] * 3
+
+    scenario()
 
 
 @virtual
