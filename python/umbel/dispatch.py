@@ -67,12 +67,12 @@ class Dispatcher:
         self.core = core
         self.loop = loop
         self.context = copy_context()  # in which clients begin; nothing runs in it, only in copies
+        self.interrupt = interrupt
         self.runs = Runs(self, settings.tick, settings.max_runs)
         self._routes = routes
         self._rules = routes.rules()
         self._most = settings.max_running
         self._places = Places(settings.max_connections_per_identity)
-        self._interrupt = interrupt
         self._clients: dict[int, Client] = {}
         self._sockets: dict[int, WebSocket] = {}
         # Clients whose on_connect runs, and how they left when they did so meanwhile.
@@ -337,7 +337,7 @@ class Dispatcher:
                     {"incident": number},
                 )
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
     # Websocket paths
 
@@ -378,7 +378,7 @@ class Dispatcher:
             logger.error("websocket %r failed (incident %s)", route.pattern, number, exc_info=error)
             socket.close(1011, f"incident {number}")
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
     def _socket_message(self, key: int, message: str | bytes) -> None:
         if socket := self._sockets.get(key):
@@ -405,7 +405,7 @@ class Dispatcher:
         except BaseException as error:
             logger.error("background task %s failed", function.__qualname__, exc_info=error)
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
 
 BATCH: Final = 256
