@@ -326,8 +326,9 @@ async def test_a_synchronous_handler_waits_for_its_turn_too(app, bench):
 
 
 @virtual
-async def test_what_waits_for_a_client_that_leaves_is_dropped(app, bench):
+async def test_what_a_client_sent_before_it_left_is_handled_and_then_on_disconnect(app, bench):
     started = []
+    app.on_disconnect(lambda client, code, reason: started.append(code))
 
     @app.on("work")
     async def work(client, message):
@@ -338,12 +339,101 @@ async def test_what_waits_for_a_client_that_leaves_is_dropped(app, bench):
     umbel.core.open()
     umbel.core.message(1, "work", data=0)
     umbel.core.message(1, "work", data=1)
+    umbel.core.message(1, "work", data=2)
     umbel.core.closed(1)
     await umbel.run()
-    await asyncio.sleep(5)
     assert started == [0]
+    await asyncio.sleep(5)
+    assert started == [0, 1, 2, 1001]
     assert umbel.dispatcher._clients == {}
+    assert umbel.dispatcher._leaving == {}
+    assert umbel.dispatcher._waiting == 0
     assert umbel.core.named("resume") == []
+
+
+@virtual
+async def test_what_waits_while_on_connect_runs_is_handled_when_the_client_has_left(app, bench):
+    order = []
+
+    @app.on_connect
+    async def connect(client):
+        await asyncio.sleep(1)
+
+    app.on("work")(lambda client, message: order.append(message.data))
+    app.on_disconnect(lambda client, code, reason: order.append(code))
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "work", data=1)
+    umbel.core.message(1, "work", data=2)
+    umbel.core.closed(1)
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert order == [1, 2, 1001]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_what_waits_for_a_client_that_the_application_closes_is_dropped_at_once(app, bench, is_async):
+    handled = []
+    app.on_disconnect(lambda client, code, reason: handled.append(code))
+    app.on("work")(lambda client, message: handled.append(message.data))
+
+    def kick(client, message):
+        client.close(4500, "banned")
+
+    async def kick_later(client, message):
+        await asyncio.sleep(1)
+        client.close(4500, "banned")
+
+    app.on("evil")(kick_later if is_async else kick)
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_running=1)
+        umbel.core.open()
+        umbel.core.message(1, "evil")
+        for number in range(30):
+            umbel.core.message(1, "work", data=number)
+        await umbel.run()
+        await asyncio.sleep(2)
+        umbel.core.message(1, "work", data="late")
+        umbel.core.closed(1, 4500)
+        await umbel.run()
+        assert handled == [4500]
+        assert umbel.dispatcher._waiting == 0
+
+    scenario()
+
+
+@virtual
+async def test_shutdown_works_on_what_waits_and_says_how_much_is_left(app, bench, caplog):
+    ended = []
+
+    @app.on("work")
+    async def work(client, message):
+        await asyncio.sleep(1)
+        ended.append(message.data)
+
+    @app.on_disconnect
+    async def disconnect(client, code, reason):
+        await asyncio.sleep(0.5)
+        ended.append(code)
+
+    umbel = bench(max_running=2)
+    umbel.core.open()
+    for number in range(9):
+        umbel.core.message(1, "work", data=number)
+    umbel.core.closed(1, 1012)
+    await umbel.run()
+    await umbel.dispatcher.shutdown(2.5)
+    assert ended == [0, 1, 2, 3, 1012]
+    assert caplog.record_tuples == [
+        (
+            "umbel",
+            logging.WARNING,
+            "the time to stop was over: 2 functions were cancelled, 3 messages were not handled",
+        )
+    ]
+    assert umbel.dispatcher._tasks == set()
 
 
 @virtual
@@ -736,6 +826,23 @@ async def test_shutdown_lets_functions_end_then_cancels_them(app, bench):
     assert ended == [1, "cancelled"]
     assert asyncio.get_running_loop().time() < 7
     assert umbel.dispatcher._tasks == set()
+
+
+@virtual
+async def test_shutdown_can_be_hastened_while_it_waits(app, bench, caplog):
+    app.on("work")(lambda client, message: asyncio.sleep(1000))
+    umbel = bench(handler_timeout=None)
+    umbel.dispatcher.hasten(0.0)  # nothing waits yet
+    umbel.core.open()
+    for _ in range(3):
+        umbel.core.message(1, "work")
+    await umbel.run()
+    loop = asyncio.get_running_loop()
+    loop.call_later(1.0, umbel.dispatcher.hasten, 0.5)
+    await umbel.dispatcher.shutdown(100.0)
+    assert loop.time() < 2
+    assert caplog.text.count("\n") == 1
+    assert "3 functions were cancelled, 0 messages" in caplog.text
 
 
 @virtual
