@@ -151,7 +151,7 @@ class Dispatcher:
             await asyncio.wait(self._tasks, timeout=CANCEL_TIME)
         if self._cancelled or dropped:
             logger.warning(
-                "the time to stop was over: %d functions were cancelled, %d messages were not handled",
+                "the time to stop was over; functions cancelled: %d, messages not handled: %d",
                 self._cancelled,
                 dropped,
             )

@@ -430,7 +430,7 @@ async def test_shutdown_works_on_what_waits_and_says_how_much_is_left(app, bench
         (
             "umbel",
             logging.WARNING,
-            "the time to stop was over: 2 functions were cancelled, 3 messages were not handled",
+            "the time to stop was over; functions cancelled: 2, messages not handled: 3",
         )
     ]
     assert umbel.dispatcher._tasks == set()
@@ -842,7 +842,7 @@ async def test_shutdown_can_be_hastened_while_it_waits(app, bench, caplog):
     await umbel.dispatcher.shutdown(100.0)
     assert loop.time() < 2
     assert caplog.text.count("\n") == 1
-    assert "3 functions were cancelled, 0 messages" in caplog.text
+    assert "functions cancelled: 3, messages not handled: 0" in caplog.text
 
 
 @virtual
