@@ -143,7 +143,9 @@ class Client:
         return self._dispatcher.core.unsubscribe(self._key, channel, reason)
 
     def __repr__(self) -> str:
-        return f"<Client {self.id} {printable(self.identity.subject) or 'anonymous'}>"
+        # Lines of the log show this, so it holds whatever the application has put there.
+        subject = getattr(self.identity, "subject", self.identity)
+        return f"<Client {self.id} {printable(str(subject)) or 'anonymous'}>"
 
 
 @final
