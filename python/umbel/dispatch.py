@@ -380,10 +380,10 @@ class Dispatcher:
         elif self._ending and isinstance(error, asyncio.CancelledError):
             self._cancelled += 1
         elif job.expired and isinstance(error, asyncio.CancelledError):
-            logger.warning("%s for %r was cancelled: its time was over", job.name, job.client)
+            logger.warning("%s for %r was cancelled: its time was over", job.name, job.who)
         else:
             number = answers.incident()
-            logger.error("%s failed for %r (incident %s)", job.name, job.client, number, exc_info=error)
+            logger.error("%s failed for %r (incident %s)", job.name, job.who, number, exc_info=error)
             if not job.expired:
                 job.fail(
                     "internal",
@@ -429,7 +429,9 @@ class Dispatcher:
             socket.close(1012)
         except BaseException as error:
             number = answers.incident()
-            logger.error("websocket %r failed (incident %s)", route.pattern, number, exc_info=error)
+            logger.error(
+                "websocket %r failed for %r (incident %s)", route.pattern, socket, number, exc_info=error
+            )
             socket.close(1011, f"incident {number}")
             if isinstance(error, KeyboardInterrupt):
                 self.interrupt()

@@ -43,6 +43,11 @@ class Job:
         """What is called, for the log."""
         return "a function"
 
+    @property
+    def who(self) -> object:
+        """For whom it is called, for the log."""
+        return self.client
+
     def call(self) -> object:
         """Call the function; what it returns may have to be awaited."""
         raise NotImplementedError
@@ -210,6 +215,10 @@ class AuthenticateJob(Job):
     @property
     def name(self) -> str:
         return "authenticate"
+
+    @property
+    def who(self) -> object:
+        return self.wanted
 
     def call(self) -> object:
         return self.function(self.wanted)

@@ -140,7 +140,7 @@ class Run:
     def _failed(self, error: BaseException) -> str:
         """Put an error into the log, and return the incident that tells viewers which."""
         number = incident()
-        logger.error("stream %r of %r failed (incident %s)", self._type, self.client, number, exc_info=error)
+        logger.error("stream %r failed for %r (incident %s)", self._type, self.client, number, exc_info=error)
         if isinstance(error, KeyboardInterrupt):
             self._runs.interrupt()
         return number

@@ -609,6 +609,26 @@ def test_an_identity_without_a_subject_lets_nobody_in(app, bench, caplog, answer
     scenario()
 
 
+@pytest.mark.parametrize("route", [None, 0])
+def test_a_failing_authentication_is_logged_with_the_request(app, bench, caplog, route):
+    @app.authenticate
+    def who(request):
+        raise LookupError("no database")
+
+    @app.websocket("/raw")
+    async def raw(websocket):
+        pass
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open(path="/there", peer="1.2.3.4:5", route=route)
+        await umbel.run()
+        assert "authenticate failed for <Request /there from 1.2.3.4:5>" in caplog.text
+
+    scenario()
+
+
 @virtual
 async def test_an_authentication_that_hangs_ends_with_the_handshake_timeout(app, bench, caplog):
     @app.authenticate
@@ -779,6 +799,7 @@ def test_a_websocket_function_that_raises_closes_with_a_code_that_says_so(app, b
         assert closed_with == code
         assert "secret" not in reason
         assert ("Traceback" in caplog.text) == (code == 1011)
+        assert ("websocket '/x' failed for <WebSocket" in caplog.text) == (code == 1011)
 
     scenario()
 

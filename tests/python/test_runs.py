@@ -195,7 +195,7 @@ def test_a_run_ends_once_and_tells_so_when_its_text_can_not_be_published(
         await umbel.dispatcher.shutdown(1.0)
         assert end(umbel.core)["status"] == "error"
         assert end(umbel.core)["incident"] in caplog.text
-        assert "stream 'ask' of <Client c1 anonymous> failed" in caplog.text
+        assert "stream 'ask' failed for <Client c1 anonymous>" in caplog.text
         assert "more than 16 MiB" in caplog.text
         assert umbel.dispatcher.runs._running == {}
         assert umbel.dispatcher.runs._counts == {}
@@ -246,7 +246,7 @@ def test_a_generator_that_fails_in_its_cleanup_is_logged(app, bench, caplog, err
         gc.collect()
         assert end(umbel.core)["status"] == "cancelled"
         assert "never retrieved" not in caplog.text
-        assert "stream 'ask' of <Client c1 anonymous> failed" in caplog.text
+        assert "stream 'ask' failed for <Client c1 anonymous>" in caplog.text
         assert umbel.interrupts == isinstance(error, KeyboardInterrupt)
 
     scenario()
