@@ -149,7 +149,8 @@ class Umbel:
         """Declare the function that is called once for each client that has left: ``f(client, code,
         reason)``.
 
-        It is called for clients whose ``on_connect`` ended well, after its end.
+        It is called for clients whose ``on_connect`` ended well, after its end, and after the functions for
+        all that the client sent have started; what a client had sent that ``client.close`` closes is dropped.
 
         Raises:
             ConfigurationError: if there is one already, or the function does not fit.

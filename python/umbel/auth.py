@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any, NoReturn, final
 from urllib.parse import parse_qsl
 
 from ._core import Handshake
 from .printable import printable
+
+
+@final
+class Claims(dict[str, Any]):
+    """What is known of a client: a dictionary that can't be changed. It is JSON serialisable."""
+
+    __slots__ = ()
+
+    def _immutable(self, *arguments: Any, **keywords: Any) -> NoReturn:
+        raise TypeError("claims can't be changed; make a copy with dict(claims)")
+
+    __setitem__ = __delitem__ = __ior__ = _immutable
+    clear = pop = popitem = setdefault = update = _immutable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Claims, (dict(self),)
 
 
 @final
@@ -20,7 +35,10 @@ class Identity:
 
     Attributes:
         subject: who it is, for example a user's id; empty for a client that nobody authenticated.
-        claims: everything else that is known, for example the claims of a token.
+        claims: everything else that is known, for example the claims of a token; a copy of what was given.
+
+    Raises:
+        TypeError: if the subject is not a str.
 
     Example:
         >>> Identity("alice", {"admin": True}).claims["admin"]
@@ -28,7 +46,15 @@ class Identity:
     """
 
     subject: str
-    claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.subject, str):
+            raise TypeError(
+                f"the subject of an Identity is a str, not {type(self.subject).__name__}: use str(…)"
+            )
+        if not isinstance(self.claims, Claims):
+            object.__setattr__(self, "claims", Claims(self.claims))
 
     @property
     def anonymous(self) -> bool:
@@ -48,7 +74,7 @@ class Identity:
         elif isinstance(answer, str):
             identity = cls(answer)
         elif isinstance(answer, Mapping):
-            identity = cls(str(answer.get("sub") or ""), MappingProxyType(dict(answer)))
+            identity = cls(str(answer.get("sub") or ""), answer)
         else:
             raise TypeError(
                 f"authenticate returned {type(answer).__name__}; return an Identity, str, mapping or None"
@@ -161,5 +187,5 @@ class Request:
         return f"<Request {printable(self.path)} from {self.peer}>"
 
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+EMPTY: Mapping[str, Any] = Claims()
 ANONYMOUS = Identity("")

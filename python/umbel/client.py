@@ -31,6 +31,8 @@ class Client:
     __slots__ = (
         "__weakref__",
         "_backlog",
+        "_closed_here",
+        "_context",
         "_dispatcher",
         "_handshake",
         "_key",
@@ -45,6 +47,8 @@ class Client:
     def __init__(self, dispatcher: Dispatcher, key: int, handshake: Handshake) -> None:
         self.identity: Identity = ANONYMOUS
         self._dispatcher = dispatcher
+        # Each of its functions runs in a copy of this, which has what `authenticate` and `on_connect` set.
+        self._context = dispatcher.context
         self._key = key
         self._handshake = handshake
         self._request: Request | None = None
@@ -53,6 +57,7 @@ class Client:
         # bounded by the core's event queue, because the client is paused as soon as one waits.
         self._running = 0
         self._backlog: deque[Job] | None = None
+        self._closed_here = False  # by the application: what waits is not handled any more
         self._opening = True
         self._paused = False
 
@@ -100,6 +105,9 @@ class Client:
     def close(self, code: int = 1000, reason: str = "") -> bool:
         """Close the connection, after what was sent before.
 
+        Messages of this client that wait for their turn are dropped; functions that run go on. When it is the
+        client that leaves, what it sent before is still handled.
+
         Args:
             code: a close code: 1000, 4000 to 4499 for "come back", 4500 to 4999 for "do not come back".
             reason: at most 123 bytes of UTF-8.
@@ -110,7 +118,10 @@ class Client:
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
         """
-        return self._dispatcher.core.close(self._key, code, reason)
+        closes = self._dispatcher.core.close(self._key, code, reason)
+        if closes:
+            self._closed_here = True
+        return closes
 
     def subscribe(self, channel: str) -> bool:
         """Subscribe this client to a channel from the server's side, without asking the channel's function.
@@ -135,7 +146,9 @@ class Client:
         return self._dispatcher.core.unsubscribe(self._key, channel, reason)
 
     def __repr__(self) -> str:
-        return f"<Client {self.id} {printable(self.identity.subject) or 'anonymous'}>"
+        # Lines of the log show this, so it holds whatever the application has put there.
+        subject = getattr(self.identity, "subject", self.identity)
+        return f"<Client {self.id} {printable(str(subject)) or 'anonymous'}>"
 
 
 @final

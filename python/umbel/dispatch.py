@@ -2,7 +2,7 @@
 
 The core wakes the event loop once per batch. Functions run as tasks; of one client at most ``max_running``
 at a time, in the order of its messages; the rest waits in the client's backlog, and reading from that client
-stops.
+stops. What a client has sent before it left is handled, then ``on_disconnect`` is called.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from inspect import isawaitable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 from . import _core, answers
@@ -66,16 +67,22 @@ class Dispatcher:
         """
         self.core = core
         self.loop = loop
+        self.context = copy_context()  # in which clients begin; nothing runs in it, only in copies
+        self.interrupt = interrupt
         self.runs = Runs(self, settings.tick, settings.max_runs)
         self._routes = routes
         self._rules = routes.rules()
         self._most = settings.max_running
         self._places = Places(settings.max_connections_per_identity)
-        self._interrupt = interrupt
         self._clients: dict[int, Client] = {}
         self._sockets: dict[int, WebSocket] = {}
-        # Clients whose on_connect runs, and how they left when they did so meanwhile.
-        self._connecting: dict[Client, tuple[int, str] | None] = {}
+        # Clients that have left before on_connect has ended or all that they sent has started, and how.
+        self._leaving: dict[Client, tuple[int, str]] = {}
+        self._connecting: set[Client] = set()
+        self._waiting = 0  # jobs in all backlogs
+        self._ending = False  # the time to stop is over: nothing is started any more
+        self._cancelled = 0  # functions that this ended
+        self._patience: asyncio.Timeout | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # all that runs; shutdown() ends it
         self._backgrounds: list[asyncio.Task[None]] = []
         self._deadlines = Deadlines(loop, settings.handler_timeout)
@@ -110,29 +117,55 @@ class Dispatcher:
                 # Without the rest, which is what a client has sent.
                 logger.exception("an event was not handled; kind and client: %r", event[:2])
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that ends with the server at the latest."""
-        task = self.loop.create_task(coroutine)
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], context: Context | None = None
+    ) -> asyncio.Task[None]:
+        """Start a task that ends with the server at the latest; in a copy of the current context if none is
+        given.
+        """
+        task = self.loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def shutdown(self, seconds: float) -> None:
-        """Let what runs for clients end within a time, then cancel it. Runs and background tasks are
-        cancelled at once.
+        """Let what clients have sent be handled within a time, then cancel what runs and drop what waits.
+        Runs and background tasks are cancelled at once.
         """
         self.runs.stop()
         for task in self._backgrounds:
             task.cancel()
-        for end in (seconds, CANCEL_TIME):
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=end)
-            for task in self._tasks:
-                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as self._patience:
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        self._patience = None
+        self._ending = True
+        for task in self._tasks:
+            task.cancel()
+        dropped = self._waiting
+        for client in list(self._leaving):
+            if not client._opening:
+                self._advance(client)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIME)
+        if self._cancelled or dropped:
+            logger.warning(
+                "the time to stop was over; functions cancelled: %d, messages not handled: %d",
+                self._cancelled,
+                dropped,
+            )
+        for task in self._tasks:
+            task.cancel()
         for task in self._tasks:
             logger.error("%r did not end when it was cancelled; it is left behind", task)
         self._deadlines.clear()
         self._authentications.clear()
+
+    def hasten(self, seconds: float) -> None:
+        """Shorten the time that ``shutdown`` waits."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(self.loop.time() + seconds)
 
     def start_backgrounds(self) -> None:
         """Start the application's background tasks."""
@@ -158,6 +191,8 @@ class Dispatcher:
 
     def _admit(self, client: Client, identity: Identity) -> None:
         client.identity = identity
+        if self._routes.authenticate is not None:
+            client._context = copy_context()
         # What `authenticate` had decoded of it is most of what a client would hold; it can be decoded again.
         client._request = None
         if self._clients.get(client._key) is not client:
@@ -167,21 +202,22 @@ class Dispatcher:
         if self._routes.connect is None:
             self.connected(client, True)
         else:
-            self._connecting[client] = None
+            self._connecting.add(client)
             self._start(ConnectJob(client, self._routes.connect))
 
     def connected(self, client: Client, let_in: bool) -> None:
         """Go on after ``on_connect``: with the client's messages, or with its leaving."""
-        left = self._connecting.pop(client, None)
+        self._connecting.discard(client)
         if not let_in:
+            self._leaving.pop(client, None)
+            self._drop_backlog(client)
             return
         client._opening = False
-        if left is not None:
-            self._left(client, *left)
-        else:
-            if self._routes.connect is not None:
+        if self._routes.connect is not None:
+            client._context = copy_context()
+            if client not in self._leaving:
                 self.core.resume(client._key)
-            self._advance(client)
+        self._advance(client)
 
     def refuse(
         self, client: Client, close: int, code: str, message: str, details: Mapping[str, Any] | None
@@ -208,17 +244,26 @@ class Dispatcher:
             if socket is not None:
                 socket._closed(code, reason)
             return
-        client._backlog = None
         client._paused = False  # nothing to read from any more
         self.runs.client_left(client)
-        if client in self._connecting:
-            self._connecting[client] = code, reason
-        elif not client._opening:
-            self._left(client, code, reason)
+        if client._opening and client not in self._connecting:
+            self._drop_backlog(client)  # it was never let in
+            return
+        self._leaving[client] = code, reason
+        if not client._opening:
+            self._advance(client)
 
     def _left(self, client: Client, code: int, reason: str) -> None:
-        if self._routes.disconnect is not None:
-            self._start(DisconnectJob(client, self._routes.disconnect, code, reason))
+        self._leaving.pop(client, None)
+        if self._routes.disconnect is None:
+            return
+        job = DisconnectJob(client, self._routes.disconnect, code, reason)
+        if client._running and not self._ending:
+            self.loop.call_soon(
+                self._start, job
+            )  # tasks that were made just now take their first step before
+        else:
+            self._start(job)
 
     # Jobs
 
@@ -257,45 +302,61 @@ class Dispatcher:
         """Start a job of a client, or let it wait for its turn."""
         client = job.client
         assert client is not None
+        if self._drops(client):
+            return
         if not client._opening and not client._backlog and client._running < self._most:
             self._start(job)
             return
         if client._backlog is None:
             client._backlog = deque()
         client._backlog.append(job)
+        self._waiting += 1
         if not client._paused:
             client._paused = True
             self.core.pause(client._key)
 
     def _advance(self, client: Client) -> None:
-        """Start what waits, and read from the client again when little runs."""
-        while client._backlog and client._running < self._most:
+        """Start what waits, and read from the client again when little runs; or see it off."""
+        while client._backlog and not self._drops(client) and client._running < self._most:
+            self._waiting -= 1
             self._start(client._backlog.popleft())
+        if self._drops(client):
+            self._drop_backlog(client)
         if not client._backlog:
             client._backlog = None
             if client._paused and client._running <= self._most // 2:
                 client._paused = False
                 self.core.resume(client._key)
+            if client in self._leaving:
+                self._left(client, *self._leaving[client])
+
+    def _drops(self, client: Client) -> bool:
+        return client._closed_here or self._ending
+
+    def _drop_backlog(self, client: Client) -> None:
+        if client._backlog is not None:
+            self._waiting -= len(client._backlog)
+            client._backlog = None
 
     def _start(self, job: Job, deadlines: Deadlines | None = None) -> None:
         """Call a job's function. What it returns decides: a value is the result, an awaitable becomes a
-        task.
+        task. It runs in a context of its own: what it sets there, no other function sees.
         """
+        context = (self.context if job.client is None else job.client._context).copy()
         try:
-            value = job.call()
-            if not isawaitable(value):
-                job.done(value)
-                return
+            awaitable = context.run(job.run)
         except BaseException as error:
-            self._failed(job, error)
+            context.run(self._failed, job, error)
+            return
+        if awaitable is None:
             return
         if job.client is not None:
             job.client._running += 1
         deadlines = deadlines or self._deadlines
-        job.task = self.spawn(self._finish(job, value, deadlines))
+        job.task = self.spawn(self._finish(job, awaitable, deadlines), context)
         deadlines.add(job)
 
-    async def _finish(self, job: Job, awaitable: Any, deadlines: Deadlines) -> None:
+    async def _finish(self, job: Job, awaitable: Awaitable[object], deadlines: Deadlines) -> None:
         try:
             value = await awaitable
             if not job.expired:
@@ -316,11 +377,13 @@ class Dispatcher:
                 job.fail("not_allowed", error.reason, close=error.code)
         elif isinstance(error, Rejected):
             job.fail(error.code, str(error))
+        elif self._ending and isinstance(error, asyncio.CancelledError):
+            self._cancelled += 1
         elif job.expired and isinstance(error, asyncio.CancelledError):
-            logger.warning("%s for %r was cancelled: its time was over", job.name, job.client)
+            logger.warning("%s for %r was cancelled: its time was over", job.name, job.who)
         else:
             number = answers.incident()
-            logger.error("%s failed for %r (incident %s)", job.name, job.client, number, exc_info=error)
+            logger.error("%s failed for %r (incident %s)", job.name, job.who, number, exc_info=error)
             if not job.expired:
                 job.fail(
                     "internal",
@@ -328,7 +391,7 @@ class Dispatcher:
                     {"incident": number},
                 )
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
     # Websocket paths
 
@@ -369,10 +432,12 @@ class Dispatcher:
                 socket.close(1000)
                 return
             number = answers.incident()
-            logger.error("websocket %r failed (incident %s)", route.pattern, number, exc_info=error)
+            logger.error(
+                "websocket %r failed for %r (incident %s)", route.pattern, socket, number, exc_info=error
+            )
             socket.close(1011, f"incident {number}")
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
     def _socket_message(self, key: int, message: str | bytes) -> None:
         if socket := self._sockets.get(key):
@@ -399,7 +464,7 @@ class Dispatcher:
         except BaseException as error:
             logger.error("background task %s failed", function.__qualname__, exc_info=error)
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt()
+                self.interrupt()
 
 
 BATCH: Final = 256

@@ -5,7 +5,8 @@ failure.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from orjson import loads
@@ -42,12 +43,25 @@ class Job:
         """What is called, for the log."""
         return "a function"
 
+    @property
+    def who(self) -> object:
+        """For whom it is called, for the log."""
+        return self.client
+
     def call(self) -> object:
         """Call the function; what it returns may have to be awaited."""
         raise NotImplementedError
 
+    def run(self) -> Awaitable[object] | None:
+        """Call the function, and act on its result unless that must be awaited: then return it."""
+        value = self.call()
+        if isawaitable(value):
+            return value
+        self.done(value)
+        return None
+
     def done(self, value: object) -> None:
-        """Act on the result."""
+        """Act on the result, in the context in which the function ran."""
 
     def fail(
         self, code: str, message: str, details: Mapping[str, Any] | None = None, close: int = 1011
@@ -127,7 +141,7 @@ class SubscribeJob(Job):
         return self.rule.guard(self.client, **dict(zip(self.rule.names, self.parameters, strict=True)))
 
     def done(self, value: object) -> None:
-        if value:
+        if decision(self.name, value):
             self._answer(True, "", "")
         else:
             self.fail("not_allowed", f"you may not subscribe to {self.channel}")
@@ -174,7 +188,7 @@ class PublishJob(SubscribeJob):
         )
 
     def done(self, value: object) -> None:
-        if value:
+        if decision(self.name, value):
             self._answer(True, "", "")
         else:
             self.fail("not_allowed", f"you may not publish to {self.channel}")
@@ -201,6 +215,10 @@ class AuthenticateJob(Job):
     @property
     def name(self) -> str:
         return "authenticate"
+
+    @property
+    def who(self) -> object:
+        return self.wanted
 
     def call(self) -> object:
         return self.function(self.wanted)
@@ -266,6 +284,23 @@ class DisconnectJob(Job):
     def call(self) -> object:
         assert self.client is not None
         return self.function(self.client, self.code, self.reason)
+
+
+def decision(name: str, value: object) -> bool:
+    """Return what a function said that decides, if it said it clearly: a coroutine that nobody awaited lets
+    nobody in.
+
+    Raises:
+        TypeError: if the value is neither ``True`` nor ``False``.
+    """
+    if value is True or value is False:
+        return value
+    if iscoroutine(value):
+        value.close()  # else Python warns that it was never awaited
+        said = f"the coroutine {value.__qualname__}; await it first"
+    else:
+        said = type(value).__name__ if value is not None else "None"
+    raise TypeError(f"the {name} must return True or False; it returned {said}")
 
 
 def explained(message: str, details: Mapping[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Final, Literal
@@ -169,10 +170,15 @@ class Routes:
 
     def rules(self) -> list[ChannelRule]:
         """Return the rules in the order in which they are tried."""
-        if self.streams and not any(rule.pattern.startswith("run:") for rule in self.channels):
-            # Before all others, so that a catch-all rule never opens the answers of one client to another.
-            return [RUN_RULE, *self.channels]
-        return list(self.channels)
+        if not self.streams or any(RUNS.fullmatch(rule.pattern) for rule in self.channels):
+            return list(self.channels)
+        # Before all that could fit a run, so that a catch-all rule never opens the answers of one client to
+        # another. A name of the application's own, as "run:stats", is none.
+        own: list[ChannelRule] = []
+        others: list[ChannelRule] = []
+        for rule in self.channels:
+            (own if rule.pattern.startswith("run:") and not rule.names else others).append(rule)
+        return [*own, RUN_RULE, *others]
 
     def config(self) -> dict[str, object]:
         """Return the structure of the application as the core reads it.
@@ -212,6 +218,9 @@ RESERVED: Final = frozenset(
     {"authenticate", "resume", "subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"}
 )
 """Types of messages from clients that the protocol gives a meaning."""
+
+RUNS: Final = re.compile(r"run:\{[^{}]*\}")
+"""Patterns with which an application says itself who may read runs."""
 
 RUN_RULE: Final = ChannelRule(
     pattern="run:{run_id}",

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
 from orjson import dumps
@@ -44,6 +43,7 @@ class Run:
         "_runs",
         "_task",
         "_timer",
+        "_type",
         "channel",
         "client",
         "conversation_id",
@@ -59,6 +59,7 @@ class Run:
         self.conversation_id: Final[Any] = data.get("conversationId") if isinstance(data, dict) else None
         self.status = "running"
         self._runs = runs
+        self._type = message.type
         self._task: asyncio.Task[None] | None = None
         # Pieces wait here for at most one tick, so the bound is what a generator yields in a tick.
         self._pieces: list[str] = []
@@ -88,29 +89,61 @@ class Run:
             raise TypeError(f"a stream yields str, not {type(piece).__name__}")
         if not piece or self.status != "running":
             return False
+        if not piece.isascii():
+            piece.encode()  # a surrogate has no encoding: refused here, where it is alone
         self._pieces.append(piece)
         if self._runs.loop.time() >= self._due:
             self._flush()
             return True
         if self._timer is None:
-            self._timer = self._runs.loop.call_at(self._due, self._flush)
+            self._timer = self._runs.loop.call_at(self._due, self._tick)
         return False
+
+    def _tick(self) -> None:
+        try:
+            self._flush()
+        except Exception as error:
+            self._fail(error)
+            if self._task is not None:
+                self._task.cancel()
 
     def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._pieces:
-            self._publish("ai_response_chunk", chunk="".join(self._pieces))
-            self._pieces.clear()
+            text = "".join(self._pieces)
+            self._pieces.clear()  # before what may fail, so that it fails once
+            self._publish("ai_response_chunk", chunk=text)
             self._due = self._runs.loop.time() + self._runs.tick
 
     def _end(self, status: str, **details: str) -> None:
-        if self.status == "running":
+        """End this run, whatever fails meanwhile. Only the first call counts."""
+        if self.status != "running":
+            return
+        self.status = status
+        try:
             self._flush()
-            self.status = status
-            self._publish("ai_response_end", status=status, **details)
-            self._runs.ended(self)
+        except Exception as error:
+            self.status, details = "error", {"incident": self._failed(error)}
+        try:
+            self._publish("ai_response_end", status=self.status, **details)
+        except Exception:
+            logger.exception("the end of %r could not be published", self)
+        self._runs.ended(self)
+
+    def _fail(self, error: BaseException) -> None:
+        """End this run because of an error."""
+        number = self._failed(error)
+        self._end("error", incident=number)
+
+    def _failed(self, error: BaseException) -> str:
+        """Put an error into the log, and return the incident that tells viewers which."""
+        number = incident()
+        logger.error("stream %r failed for %r (incident %s)", self._type, self.client, number, exc_info=error)
+        if isinstance(error, KeyboardInterrupt):
+            self._runs.interrupt()
+        return number
 
     def _publish(self, message_type: str, **fields: str) -> None:
         body = {"type": message_type, "conversationId": self.conversation_id, "runId": self.id, **fields}
@@ -126,6 +159,7 @@ class Runs:
     def __init__(self, dispatcher: Dispatcher, tick: float, most: int) -> None:
         self.core = dispatcher.core
         self.loop = dispatcher.loop
+        self.interrupt = dispatcher.interrupt
         self.tick = tick
         self._dispatcher = dispatcher
         self._most = most
@@ -149,15 +183,14 @@ class Runs:
                 f"{self._most} runs of this client are unfinished; wait for one or cancel it",
             )
         run = Run(self, client, message)
-        self._owners[run.id] = key, client.identity.subject
         if not self.core.subscribe(key, run.channel, message._request):
-            del self._owners[run.id]
             return ANSWERED
+        run._publish("ai_response_start")
+        self._owners[run.id] = key, client.identity.subject
         self._running[run.id] = run
         self._counts[key] = self._counts.get(key, 0) + 1
         if route.cancel_on_disconnect:
             self._leaving.setdefault(key, set()).add(run)
-        run._publish("ai_response_start")
         run._task = self._dispatcher.spawn(produce(run, route, message))
         return ANSWERED
 
@@ -239,14 +272,16 @@ async def produce(run: Run, route: StreamRoute, message: Message) -> None:
     except asyncio.CancelledError:
         run._end("cancelled")
     except BaseException as error:
-        number = incident()
-        logger.error("stream %r failed (incident %s)", message.type, number, exc_info=error)
-        run._end("error", incident=number)
+        run._fail(error)
     finally:
         close = getattr(generator, "aclose", None)
         if close is not None:
-            with suppress(asyncio.CancelledError, RuntimeError):
+            try:
                 await close()
+            except (GeneratorExit, asyncio.CancelledError):
+                pass  # nothing is left to end
+            except BaseException as error:
+                run._failed(error)
 
 
 RUN_KEPT: Final = 300.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
@@ -41,7 +42,7 @@ class Server:
         self._closed: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._overdue: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
+        self._deadline = inf  # of the stop: the soonest that was asked for
 
     @property
     def core(self) -> Core:
@@ -161,11 +162,17 @@ class Server:
     def _watch(self, seconds: float) -> None:
         """Set the time at which the stop is over, whatever the core says."""
         assert self._loop is not None
-        self._deadline = self._loop.time() + seconds
+        assert self._dispatcher is not None
+        deadline = self._loop.time() + seconds
+        if deadline >= self._deadline:
+            return
+        self._deadline = deadline
+        if self._closing is not None:
+            self._dispatcher.hasten(seconds)
+            return
         if self._overdue is not None:
             self._overdue.cancel()
-        if self._closing is None:
-            self._overdue = self._loop.call_at(self._deadline + OVERDUE, self._give_up)
+        self._overdue = self._loop.call_at(self._deadline + OVERDUE, self._give_up)
 
     def _give_up(self) -> None:
         logger.error("the core did not stop in time; going on without it")
@@ -183,8 +190,11 @@ class Server:
         assert self._closed is not None
         if self._overdue is not None:
             self._overdue.cancel()
+        now = self._loop.time()
+        # A core that stopped by itself was given no time: functions get the setting's.
+        self._deadline = min(self._deadline, now + self.settings.drain)
         try:
-            await self._dispatcher.shutdown(max(0.0, self._deadline - self._loop.time()))
+            await self._dispatcher.shutdown(max(0.0, self._deadline - now))
         finally:
             self._detach()
             if not self._closed.done():

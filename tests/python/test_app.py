@@ -232,6 +232,21 @@ def test_runs_come_before_a_catch_all_unless_the_application_declares_them(app):
     assert [rule["pattern"] for rule in app._routes.config()["channels"]] == ["{name:path}", "run:{id}"]
 
 
+@pytest.mark.parametrize("own", ["run:stats", "run:{a}:{b}", "run:a{x}"])
+def test_only_a_pattern_for_all_runs_says_who_may_read_them(app, own):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    app.channel("{name:path}", open=True)
+    app.channel(own, open=True)
+    order = [rule["pattern"] for rule in app._routes.config()["channels"]]
+    if own == "run:stats":  # else the rule for runs would hide it
+        assert order == [own, "run:{run_id}", "{name:path}"]
+    else:
+        assert order == ["run:{run_id}", "{name:path}", own]
+
+
 def test_paths_are_taken_once(app):
     app.page("/", "x")
 

@@ -1,3 +1,6 @@
+import pickle
+
+import orjson
 import pytest
 from fake_core import FakeHandshake
 from umbel import Identity, Request
@@ -31,6 +34,25 @@ def test_claims_can_not_be_changed():
         Identity.of({"sub": "a"}).claims["sub"] = "b"  # type: ignore[index]
     with pytest.raises(TypeError):
         ANONYMOUS.claims["x"] = 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("subject", [42, None, b"ann"])
+def test_a_subject_is_text(subject):
+    with pytest.raises(TypeError, match=r"is a str, not .*str\(…\)"):
+        Identity(subject)
+
+
+def test_an_identity_is_a_key_and_its_claims_are_a_copy_that_is_json():
+    given = {"sub": "ann", "roles": ["x"]}
+    identity = Identity.of(given)
+    given["sub"] = "bob"
+    assert {identity: 1}[Identity.of({"sub": "ann", "roles": ["x"]})] == 1
+    assert identity.claims == {"sub": "ann", "roles": ["x"]}
+    assert orjson.loads(orjson.dumps(identity.claims)) == identity.claims
+    assert pickle.loads(pickle.dumps(identity)) == identity
+    for change in ("clear", "popitem", "update"):
+        with pytest.raises(TypeError, match="can't be changed"):
+            getattr(identity.claims, change)()
 
 
 def test_header_fields():

@@ -47,6 +47,32 @@ async def test_a_client_that_is_gone_is_an_outcome_not_an_error(app, bench):
 
 
 @virtual
+async def test_a_client_whose_identity_is_odd_still_has_a_name_in_the_log(app, bench, caplog):
+    @app.on("x")
+    def fail(client, message):
+        client.identity = message.data
+        raise ValueError("important")
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "x", data=42)
+    await umbel.run()
+    assert "<Client c1 42>" in caplog.text
+    assert "important" in caplog.text
+
+
+@virtual
+async def test_a_handler_may_give_back_its_claims(app, bench):
+    app.authenticate(lambda request: {"sub": "ann"})
+    app.on("who")(lambda client, message: client.identity.claims)
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "who", id=1)
+    await umbel.run()
+    assert umbel.answers == [{"type": "who_result", "id": 1, "data": {"sub": "ann"}}]
+
+
+@virtual
 async def test_clients_that_left_are_not_kept(app, bench):
     app.on("x")(lambda client, message: None)
     umbel = bench()

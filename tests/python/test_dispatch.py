@@ -1,7 +1,9 @@
 """From events to functions: order, slots, time-outs, failures."""
 
 import asyncio
+import gc
 import logging
+from contextvars import ContextVar
 
 import pytest
 from looping import settle, virtual
@@ -19,6 +21,72 @@ async def test_a_message_reaches_its_handler_and_the_result_goes_back_with_the_i
     umbel.core.message(1, "add", id="x", data=[1, 2])
     await umbel.run()
     assert umbel.answers == [{"type": "add_result", "id": "x", "data": 3}]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_context_variables_are_seen_from_authenticate_to_the_handlers_of_the_same_client_only(
+    app, bench, is_async
+):
+    user, room, step = (ContextVar(name, default=None) for name in ("user", "room", "step"))
+    seen = []
+
+    def declared(function):
+        async def later(*arguments):
+            await asyncio.sleep(0)
+            return function(*arguments)
+
+        return later if is_async else function
+
+    def who(request):
+        seen.append(user.get())
+        user.set(request.query["user"])
+        return request.query["user"]
+
+    def connected(client):
+        room.set(f"room of {user.get()}")
+
+    def handle(client, message):
+        before, name = step.get(), message.data
+        step.set(name)
+        seen.append((user.get(), room.get(), before))
+
+    async def socket(websocket):
+        seen.append(user.get())
+
+    app.authenticate(declared(who))
+    app.on_connect(declared(connected))
+    app.on("x")(declared(handle))
+    app.on_disconnect(declared(lambda client, code, reason: seen.append((user.get(), room.get()))))
+    app.websocket("/raw")(socket)
+
+    @app.stream("ask")
+    async def answer(run, message):
+        seen.append((user.get(), room.get()))
+        yield "x"
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_running=1)
+        for key, name in ((1, "ann"), (2, "bob")):
+            umbel.core.open(key, query=f"user={name}")
+        await umbel.run()
+        assert seen == [None, None]
+        seen.clear()
+        for key in (1, 2, 1):
+            umbel.core.message(key, "x", data=key)
+            await umbel.run()
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        umbel.core.closed(2)
+        umbel.core.open(3, query="user=cid", route=0)
+        await umbel.run()
+        ann, bob = ("ann", "room of ann"), ("bob", "room of bob")
+        handled = [(*ann, None), (*bob, None), (*ann, None)]
+        assert seen[:4] == [*handled, ann]
+        assert sorted(map(str, seen[4:])) == sorted(map(str, [None, bob, "cid"]))
+        assert [variable.get() for variable in (user, room, step)] == [None] * 3
+
+    scenario()
 
 
 @virtual
@@ -258,8 +326,9 @@ async def test_a_synchronous_handler_waits_for_its_turn_too(app, bench):
 
 
 @virtual
-async def test_what_waits_for_a_client_that_leaves_is_dropped(app, bench):
+async def test_what_a_client_sent_before_it_left_is_handled_and_then_on_disconnect(app, bench):
     started = []
+    app.on_disconnect(lambda client, code, reason: started.append(code))
 
     @app.on("work")
     async def work(client, message):
@@ -270,12 +339,101 @@ async def test_what_waits_for_a_client_that_leaves_is_dropped(app, bench):
     umbel.core.open()
     umbel.core.message(1, "work", data=0)
     umbel.core.message(1, "work", data=1)
+    umbel.core.message(1, "work", data=2)
     umbel.core.closed(1)
     await umbel.run()
-    await asyncio.sleep(5)
     assert started == [0]
+    await asyncio.sleep(5)
+    assert started == [0, 1, 2, 1001]
     assert umbel.dispatcher._clients == {}
+    assert umbel.dispatcher._leaving == {}
+    assert umbel.dispatcher._waiting == 0
     assert umbel.core.named("resume") == []
+
+
+@virtual
+async def test_what_waits_while_on_connect_runs_is_handled_when_the_client_has_left(app, bench):
+    order = []
+
+    @app.on_connect
+    async def connect(client):
+        await asyncio.sleep(1)
+
+    app.on("work")(lambda client, message: order.append(message.data))
+    app.on_disconnect(lambda client, code, reason: order.append(code))
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "work", data=1)
+    umbel.core.message(1, "work", data=2)
+    umbel.core.closed(1)
+    await umbel.run()
+    await asyncio.sleep(2)
+    assert order == [1, 2, 1001]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_what_waits_for_a_client_that_the_application_closes_is_dropped_at_once(app, bench, is_async):
+    handled = []
+    app.on_disconnect(lambda client, code, reason: handled.append(code))
+    app.on("work")(lambda client, message: handled.append(message.data))
+
+    def kick(client, message):
+        client.close(4500, "banned")
+
+    async def kick_later(client, message):
+        await asyncio.sleep(1)
+        client.close(4500, "banned")
+
+    app.on("evil")(kick_later if is_async else kick)
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_running=1)
+        umbel.core.open()
+        umbel.core.message(1, "evil")
+        for number in range(30):
+            umbel.core.message(1, "work", data=number)
+        await umbel.run()
+        await asyncio.sleep(2)
+        umbel.core.message(1, "work", data="late")
+        umbel.core.closed(1, 4500)
+        await umbel.run()
+        assert handled == [4500]
+        assert umbel.dispatcher._waiting == 0
+
+    scenario()
+
+
+@virtual
+async def test_shutdown_works_on_what_waits_and_says_how_much_is_left(app, bench, caplog):
+    ended = []
+
+    @app.on("work")
+    async def work(client, message):
+        await asyncio.sleep(1)
+        ended.append(message.data)
+
+    @app.on_disconnect
+    async def disconnect(client, code, reason):
+        await asyncio.sleep(0.5)
+        ended.append(code)
+
+    umbel = bench(max_running=2)
+    umbel.core.open()
+    for number in range(9):
+        umbel.core.message(1, "work", data=number)
+    umbel.core.closed(1, 1012)
+    await umbel.run()
+    await umbel.dispatcher.shutdown(2.5)
+    assert ended == [0, 1, 2, 3, 1012]
+    assert caplog.record_tuples == [
+        (
+            "umbel",
+            logging.WARNING,
+            "the time to stop was over; functions cancelled: 2, messages not handled: 3",
+        )
+    ]
+    assert umbel.dispatcher._tasks == set()
 
 
 @virtual
@@ -310,6 +468,44 @@ async def test_a_failing_function_of_a_channel_refuses_and_logs(app, bench, capl
     assert "secret" not in message
     assert "LookupError: secret" in caplog.text
     assert "incident" in message
+
+
+async def denied(*arguments):
+    return False
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (lambda: denied(), "the coroutine denied; await it first"),
+        (lambda: (yield), "generator"),
+        (lambda: "no", "str"),
+        (lambda: 1, "int"),
+        (lambda: None, "None"),
+    ],
+)
+@pytest.mark.parametrize("wish", ["subscribe", "publish"])
+def test_a_function_that_decides_lets_nobody_in_by_anything_but_true(app, bench, caplog, value, said, wish):
+    async def decide(client, x, data=None):
+        return value()
+
+    app.channel("a:{x}", publish=decide)(decide)
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        if wish == "subscribe":
+            umbel.core.subscribe_wish(1, 0, "a:1", "1")
+        else:
+            umbel.core.publish_wish(1, 0, "a:1", "1")
+        await umbel.run()
+        ((_, _, allowed, code, _),) = umbel.core.named("answer")
+        assert (allowed, code) == (False, "internal")
+        assert f"function of channel 'a:{{x}}' must return True or False; it returned {said}" in caplog.text
+        gc.collect()  # a coroutine that was never awaited would warn now
+
+    scenario()
 
 
 @virtual
@@ -409,6 +605,26 @@ def test_an_identity_without_a_subject_lets_nobody_in(app, bench, caplog, answer
         assert code == 1011
         assert "incident" in reason
         assert umbel.core.named("admit") == []
+
+    scenario()
+
+
+@pytest.mark.parametrize("route", [None, 0])
+def test_a_failing_authentication_is_logged_with_the_request(app, bench, caplog, route):
+    @app.authenticate
+    def who(request):
+        raise LookupError("no database")
+
+    @app.websocket("/raw")
+    async def raw(websocket):
+        pass
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open(path="/there", peer="1.2.3.4:5", route=route)
+        await umbel.run()
+        assert "authenticate failed for <Request /there from 1.2.3.4:5>" in caplog.text
 
     scenario()
 
@@ -584,6 +800,7 @@ def test_a_websocket_function_that_raises_closes_with_a_code_that_says_so(app, b
         assert closed_with == code
         assert "secret" not in reason
         assert ("Traceback" in caplog.text) == (code == 1011)
+        assert ("websocket '/x' failed for <WebSocket" in caplog.text) == (code == 1011)
 
     scenario()
 
@@ -631,6 +848,23 @@ async def test_shutdown_lets_functions_end_then_cancels_them(app, bench):
     assert ended == [1, "cancelled"]
     assert asyncio.get_running_loop().time() < 7
     assert umbel.dispatcher._tasks == set()
+
+
+@virtual
+async def test_shutdown_can_be_hastened_while_it_waits(app, bench, caplog):
+    app.on("work")(lambda client, message: asyncio.sleep(1000))
+    umbel = bench(handler_timeout=None)
+    umbel.dispatcher.hasten(0.0)  # nothing waits yet
+    umbel.core.open()
+    for _ in range(3):
+        umbel.core.message(1, "work")
+    await umbel.run()
+    loop = asyncio.get_running_loop()
+    loop.call_later(1.0, umbel.dispatcher.hasten, 0.5)
+    await umbel.dispatcher.shutdown(100.0)
+    assert loop.time() < 2
+    assert caplog.text.count("\n") == 1
+    assert "functions cancelled: 3, messages not handled: 0" in caplog.text
 
 
 @virtual

@@ -1,6 +1,7 @@
 """Runs: gathering, ends, cancelling, and who may see them."""
 
 import asyncio
+import gc
 
 import pytest
 from looping import settle, virtual
@@ -130,6 +131,123 @@ def test_whatever_a_generator_raises_ends_its_run_only(app, bench, caplog, error
         umbel.core.message(1, "ask")
         await umbel.run()
         assert end(umbel.core)["status"] == "error"
+        assert umbel.interrupts == isinstance(error, KeyboardInterrupt)
+
+    scenario()
+
+
+@pytest.mark.parametrize("pieces", [["\ud83d"], ["so far ", "\ud83d"], ["so far ", "\ud83d", "more"]])
+def test_text_that_can_not_be_encoded_ends_its_run_with_error_after_what_came_before(
+    app, bench, caplog, pieces
+):
+    @app.stream("ask")
+    async def answer(run, message):
+        for piece in pieces:
+            yield piece
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_runs=1)
+        umbel.core.open()
+        for _ in range(2):  # the first has given back its place
+            umbel.core.published.clear()
+            umbel.core.message(1, "ask")
+            await umbel.run()
+            assert chunks(umbel.core) == pieces[:-1][:1]
+            assert end(umbel.core)["status"] == "error"
+            assert end(umbel.core)["incident"] in caplog.text
+        assert "surrogates not allowed" in caplog.text
+        await umbel.dispatcher.shutdown(1.0)
+
+    scenario()
+
+
+@pytest.mark.parametrize("rest", ["tick", "end", "cancel", "stop"])
+def test_a_run_ends_once_and_tells_so_when_its_text_can_not_be_published(
+    app, bench, caplog, monkeypatch, rest
+):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "a"
+        yield "too much"
+        if rest != "end":
+            await asyncio.sleep(1000)
+
+    @virtual
+    async def scenario():
+        umbel = bench(max_runs=1)
+        publish = umbel.core.publish
+
+        def limited(channel, data, key=None):
+            if b"too much" in data:
+                raise ValueError("more than 16 MiB")
+            return publish(channel, data, key)
+
+        monkeypatch.setattr(umbel.core, "publish", limited)
+        umbel.core.open()
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        (run,) = umbel.dispatcher.runs._running.values() or (None,)
+        if rest == "cancel":
+            assert run.cancel() is True
+        elif rest == "tick":
+            await asyncio.sleep(1)
+        await umbel.dispatcher.shutdown(1.0)
+        assert end(umbel.core)["status"] == "error"
+        assert end(umbel.core)["incident"] in caplog.text
+        assert "stream 'ask' failed for <Client c1 anonymous>" in caplog.text
+        assert "more than 16 MiB" in caplog.text
+        assert umbel.dispatcher.runs._running == {}
+        assert umbel.dispatcher.runs._counts == {}
+        assert umbel.dispatcher._tasks == set()
+
+    scenario()
+
+
+@virtual
+async def test_a_run_whose_end_can_not_be_published_holds_up_no_stop(app, bench, caplog, monkeypatch):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "a"
+        await asyncio.sleep(1000)
+
+    umbel = bench()
+    umbel.core.open()
+    for _ in range(2):
+        umbel.core.message(1, "ask")
+    await umbel.run()
+
+    def broken(channel, data, key=None):
+        raise RuntimeError("no core")
+
+    monkeypatch.setattr(umbel.core, "publish", broken)
+    await umbel.dispatcher.shutdown(1.0)
+    assert caplog.text.count("could not be published") == 2
+    assert umbel.dispatcher._tasks == set()
+
+
+@pytest.mark.parametrize("error", [ValueError("cleanup"), RuntimeError("cleanup"), KeyboardInterrupt()])
+def test_a_generator_that_fails_in_its_cleanup_is_logged(app, bench, caplog, error):
+    @app.stream("ask")
+    async def answer(run, message):
+        try:
+            yield "a"
+            run.cancel()
+            yield "b"
+        finally:
+            raise error
+
+    @virtual
+    async def scenario():
+        umbel = bench()
+        umbel.core.open()
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        gc.collect()
+        assert end(umbel.core)["status"] == "cancelled"
+        assert "never retrieved" not in caplog.text
+        assert "stream 'ask' failed for <Client c1 anonymous>" in caplog.text
+        assert umbel.interrupts == isinstance(error, KeyboardInterrupt)
 
     scenario()
 

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from fake_core import FakeCore
 from looping import on_loops, settle, virtual
-from umbel import ConfigurationError, Position, Umbel, lifetime
+from umbel import ConfigurationError, Position, Umbel, _core, lifetime
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed as PeerClosed
 from wire import wire
@@ -484,6 +484,40 @@ async def test_a_second_stop_hastens_the_first(app, monkeypatch):
         await server.wait_closed()
         assert core.named("stop") == [(100,), (0,)]
         assert asyncio.get_running_loop().time() < 10
+
+
+@pytest.mark.parametrize("core_first", [True, False])
+@pytest.mark.parametrize(("first", "second", "least", "most"), [(0.5, 100, 0.5, 2), (100, 0, 1, 3)])
+def test_the_shortest_time_of_several_stops_counts(
+    app, monkeypatch, caplog, core_first, first, second, least, most
+):
+    monkeypatch.setattr("umbel.server.Core", FakeCore)
+
+    @app.on("slow")
+    async def slow(client, message):
+        await asyncio.sleep(1000)
+
+    @virtual
+    async def scenario():
+        async with app.serve(port=0, handler_timeout=None) as server:
+            core, loop = FakeCore.made, asyncio.get_running_loop()
+            core.stops = core_first
+            core.open()
+            for _ in range(5):
+                core.message(1, "slow")
+            await settle()
+            begin = loop.time()
+            server.stop(within=first)
+            await asyncio.sleep(0.1 if first < 1 else 1)
+            server.stop(within=second)
+            if not core_first:
+                core.put(_core.STOPPED)
+            await server.wait_closed()
+            assert least <= loop.time() - begin <= most
+        assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
+        assert caplog.text.count("functions cancelled: 5,") == 1
+
+    scenario()
 
 
 @virtual
