@@ -173,6 +173,12 @@ impl Rules {
                     "a channel keeps at least one publication and one byte",
                 ));
             }
+            if rule.history_seconds < SHORTEST_HISTORY {
+                return Err(ConfigError::range(
+                    "history_seconds",
+                    "at least 1 second: a reader that is served a few ticks late would lose what is older",
+                ));
+            }
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
         rules.iter().map(ready).collect::<Result<_, _>>().map(Self)
@@ -269,6 +275,9 @@ impl Config {
     }
 }
 
+/// A publication has to outlive the time until it is written: a tick, and a pass over all readers.
+const SHORTEST_HISTORY: Duration = Duration::from_secs(1);
+
 /// What an unfinished message may hold beside its bytes: an inflater, and room to grow.
 const UNDER_WAY: usize = 64 * 1024;
 
@@ -282,21 +291,37 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration
 mod tests {
     use super::*;
 
+    fn least(pattern: &str) -> Rule {
+        Rule {
+            pattern: pattern.into(),
+            subscribe: Access::Open,
+            publish: Access::No,
+            history: 1,
+            history_bytes: 1,
+            history_seconds: SHORTEST_HISTORY,
+            mode: Mode::Latest,
+            overrun: Overrun::Close,
+            compress: false,
+        }
+    }
+
+    #[test]
+    fn a_channel_that_keeps_too_little_for_any_reader_is_refused() {
+        assert!(Rules::new(&[least("a")]).is_ok());
+        let refused = [
+            Rule { history: 0, ..least("a") },
+            Rule { history_bytes: 0, ..least("a") },
+            Rule { history_seconds: Duration::from_millis(999), ..least("a") },
+        ];
+        for rule in refused {
+            assert!(matches!(Rules::new(&[rule]), Err(ConfigError::Range { .. })));
+        }
+    }
+
     #[test]
     fn a_pattern_that_matches_everything_does_not_say_how_private_channels_are_kept() {
         for pattern in ["{x}", "{name:path}", "@{x}"] {
-            let rule = Rule {
-                pattern: pattern.into(),
-                subscribe: Access::Open,
-                publish: Access::No,
-                history: 1,
-                history_bytes: 1,
-                history_seconds: Duration::ZERO,
-                mode: Mode::Latest,
-                overrun: Overrun::Close,
-                compress: false,
-            };
-            let rules = Rules::new(&[rule]).expect("legal");
+            let rules = Rules::new(&[least(pattern)]).expect("legal");
             let kept = rules.retention(&ChannelName::private("0123456789abcdef"));
             assert_eq!((kept.count, kept.mode, kept.overrun), (1000, Mode::All, Overrun::Gap));
             assert!(kept.compress);

@@ -186,9 +186,12 @@ class Umbel:
             publish: let every client publish (``True``), none (``False``), or those for which the function
                 ``f(client, <parameters>, data) -> bool`` says so.
             history: publications that are kept for readers that are behind. More cost memory per channel,
-                fewer turn slow readers into gaps sooner.
-            history_bytes: bytes of data that are kept.
-            history_seconds: seconds for which publications are kept.
+                fewer turn slow readers into gaps sooner. The newest one is always kept. All readers are
+                behind between two ticks: leave room for what is published in a few of them, else a burst
+                gives also the fastest reader a gap, or closes it with ``overrun="close"``.
+            history_bytes: bytes of data that are kept, with the same advice: two publications of 600 kB in
+                one tick do not fit into 1 MiB.
+            history_seconds: seconds for which publications are kept, at least 1.
             mode: ``"latest"`` lets a reader that is behind skip to the newest publication of each key.
             overrun: what a reader gets that falls further behind than the history: a ``gap`` message, or
                 close code 4413.

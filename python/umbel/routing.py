@@ -57,10 +57,11 @@ class ChannelRule:
                 raise ConfigurationError(
                     f"channel {self.pattern!r}: {name} must be one of {allowed}, not {value!r}"
                 )
-        for name, least in (("history", 1), ("history_bytes", 1), ("history_seconds", 0)):
+        for name, least in (("history", 1), ("history_bytes", 1), ("history_seconds", 1)):
             if not least <= getattr(self, name) < float("inf"):
                 raise ConfigurationError(
-                    f"channel {self.pattern!r}: {name} must be a finite number of at least {least}"
+                    f"channel {self.pattern!r}: {name} must be a finite number of at least {least}: "
+                    f"a reader that is served a few ticks late would lose what is not kept any more"
                 )
         for name in ("open", "compress"):
             if not isinstance(getattr(self, name), bool):

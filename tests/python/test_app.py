@@ -177,6 +177,7 @@ def test_a_channel_is_open_or_asks(app):
         ("a", {"history": 0}, "history"),
         ("a", {"history_bytes": 0}, "history_bytes"),
         ("a", {"history_seconds": float("inf")}, "history_seconds"),
+        ("a", {"history_seconds": 0.9}, "history_seconds must be .* at least 1: a reader"),
         ("a:{x}", {"publish": lambda client, x: True}, "publish|called as"),
         ("a", {"publish": "no"}, "'no' is not a function"),
         ("a", {"open": "no"}, "open must be True or False"),

@@ -116,7 +116,7 @@ def test_a_wall_clock_that_jumps_is_shown_and_changes_nothing_else(preloaded: Pa
 @pytest.mark.parametrize("seconds", [-HOUR, 10 * YEAR], ids=["-1 h", "+10 y"])
 def test_silence_and_age_are_measured_in_time_that_passed(preloaded: Path, seconds: int) -> None:
     with (
-        shiftable(preloaded, heartbeat=0.2, bounds={"history_seconds": 0.3}) as (server, shift),
+        shiftable(preloaded, heartbeat=0.6, bounds={"history_seconds": 1.0}) as (server, shift),
         Subscriber(server.address, []) as silent,
     ):
         epoch = subscribe(silent, "short-lived")
@@ -124,7 +124,7 @@ def test_silence_and_age_are_measured_in_time_that_passed(preloaded: Path, secon
         silent.publish("short-lived", "old")
         shift(seconds)
         silent.expect_close(4408)
-        assert time.monotonic() - began > 0.2, "it had an interval to answer the ping in"
+        assert time.monotonic() - began > 1.0, "it had an interval to answer the ping in"
         recovered, reader = recover(server, "short-lived", 0, epoch)
         with reader:
             assert recovered, "nothing was appended since, nothing is tidied in so short a time"
