@@ -272,6 +272,6 @@ impl Hub {
     }
 }
 
-/// Bytes of updates in one frame. More than a socket's buffer takes at once would only lie in user space; what is
-/// left over goes with the reader's next turn.
-const MAX_BATCH: usize = 256 * 1024;
+/// Bytes of updates in one frame. What a socket takes only in part stays in user space, for each reader that is slow: 10,000
+/// of them hold 640 MB at most, and less where they share frames. What is left over goes with the reader's next turn.
+const MAX_BATCH: usize = 64 * 1024;
