@@ -165,7 +165,7 @@ impl Hub {
 
     /// Gives back the pieces of the warm feeds when it is time, and those of all feeds when there may be too many.
     fn give_back(&mut self, now: Moment) {
-        let too_many = self.press.work() - self.emptied >= PIECE_BYTES;
+        let too_many = self.press.made() - self.emptied >= PIECE_BYTES;
         if !self.warm.is_empty() && (too_many || now >= self.cool) {
             for key in self.warm.drain(..) {
                 if let Some(feed) = self.feeds.get_mut(key as usize) {
@@ -175,7 +175,7 @@ impl Hub {
             }
         }
         if too_many {
-            self.emptied = self.press.work();
+            self.emptied = self.press.made();
             for &key in &self.active {
                 if let Some(feed) = self.feeds.get_mut(key as usize) {
                     feed.pieces = Pieces::default();

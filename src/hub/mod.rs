@@ -56,7 +56,7 @@ pub struct Hub {
     warm: Vec<FeedKey>,
     /// When the pieces of the warm feeds are given back.
     cool: Moment,
-    /// [`Press::work`] when all pieces were last given back.
+    /// [`Press::made`] when all pieces were last given back.
     emptied: u64,
     /// Counts slices; a feed whose number is older reads its head again.
     slice: u64,
@@ -222,7 +222,6 @@ impl Hub {
         if let Some(state) = self.readers.get_mut(reader as usize)
             && std::mem::take(&mut state.blocked)
         {
-            state.returning = true;
             self.counters.blocked.sub(1);
             self.enqueue(reader);
         }

@@ -45,14 +45,23 @@ pub struct Press {
     compressors: SmallVec<[(u8, Compressor); 1]>,
     payload: Vec<u8>,
     packed: Vec<u8>,
-    /// Bytes of pieces that were made so far, and [`DEFLATE_WORK`] for each that was compressed: at least what those take
-    /// that are kept.
+    /// Bytes that were copied, and [`DEFLATE_WORK`] for each that was compressed.
     work: u64,
+    /// Bytes of pieces, in all their forms.
+    made: u64,
 }
 
 impl Press {
     pub fn new(level: u32, window: u8) -> Self {
-        Self { level, window, compressors: SmallVec::new(), payload: Vec::new(), packed: Vec::new(), work: 0 }
+        Self {
+            level,
+            window,
+            compressors: SmallVec::new(),
+            payload: Vec::new(),
+            packed: Vec::new(),
+            work: 0,
+            made: 0,
+        }
     }
 
     /// The form that a connection with a negotiated window gets: windows above our own need no form of their own.
@@ -65,12 +74,18 @@ impl Press {
         self.work
     }
 
+    /// Bytes of pieces that were made so far: at least as many as are kept.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
     /// Reads a piece of a log, ready to be formed.
     pub fn prepare(&mut self, log: &Log, from: u64, end: u64, max_bytes: usize) -> Prepared {
         self.payload.clear();
         let read = log.read(from, end, max_bytes, &mut self.payload);
         let run = Bytes::copy_from_slice(&self.payload);
         self.work += run.len() as u64;
+        self.made += run.len() as u64;
         Prepared { from, end, is_step: false, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
     }
 
@@ -85,6 +100,7 @@ impl Press {
     ) -> &'piece Bytes {
         let index = piece.frames.iter().position(|(other, _)| *other == form).unwrap_or_else(|| {
             let frame = self.whole(piece, channel, name, form, time);
+            self.made += frame.len() as u64;
             piece.frames.push((form, frame));
             piece.frames.len() - 1
         });
@@ -331,6 +347,7 @@ impl Prepared {
         press.work += self.run.len() as u64 * DEFLATE_WORK;
         press.compressor(bits).segment(&self.run, &mut packed);
         let segment = is_smaller(packed.len(), self.run.len()).then(|| Bytes::copy_from_slice(&packed));
+        press.made += packed.len() as u64;
         press.packed = packed;
         self.segments.push((form, segment.clone()));
         segment

@@ -13,7 +13,7 @@ pub struct Reader {
     pub blocked: bool,
     /// It stands in the hub's queue.
     pub queued: bool,
-    /// It comes back from an offset of its own, and has not arrived where the others are.
+    /// It came back with a position of its own, and has not arrived where the others are.
     pub returning: bool,
     pub cursors: SmallVec<[Cursor; 1]>,
 }
