@@ -236,7 +236,8 @@ impl Server {
         self.post(client, Letter::Close(client, code, reason))
     }
 
-    /// Subscribes a client from this call on: what is published after it, is delivered.
+    /// Subscribes a client from this call on: what is published after it, is delivered. The letter finds the log of this
+    /// position, because the broker keeps a log that was used for a minute ([`crate::broker::log::LINGER`]).
     ///
     /// # Errors
     /// [`NameError`] when there can be no such channel.
@@ -339,12 +340,14 @@ fn run_shard(
             });
             shard.borrow_mut().accepting = Some(accepting.abort_handle());
         }
-        // One shard tidies for all. Ended with the runtime.
+        // One shard tidies for all, and lets others have their turn between two steps. Ended with the runtime.
         if index == 0 {
             tokio::task::spawn_local(async move {
                 loop {
                     tokio::time::sleep(TIDY_INTERVAL).await;
-                    broker.tidy(clock.now());
+                    while broker.tidy(clock.now()) {
+                        tokio::task::yield_now().await;
+                    }
                 }
             });
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import mimetypes
 from collections.abc import Callable
 from os import PathLike
@@ -14,7 +13,8 @@ from orjson import Fragment, dumps, loads
 from . import lifetime
 from ._core import Core, Position
 from .exceptions import ConfigurationError
-from .patterns import check_signature, parameters
+from .functions import check_async_generator, check_coroutine_function, check_function, check_name
+from .patterns import parameters
 from .process import Process
 from .routing import (
     Authenticate,
@@ -125,9 +125,10 @@ class Umbel:
         let in, anonymously.
 
         Raises:
-            ConfigurationError: if there is one already.
+            ConfigurationError: if there is one already, or the function does not fit.
         """
         self._declare(self._routes.authenticate, "authenticate")
+        check_function(function, "the authenticate function", ("request",))
         self._routes.authenticate = function
         return function
 
@@ -137,9 +138,10 @@ class Umbel:
         The client's messages wait for its end. Raising `Refused` closes the client.
 
         Raises:
-            ConfigurationError: if there is one already.
+            ConfigurationError: if there is one already, or the function does not fit.
         """
         self._declare(self._routes.connect, "on_connect")
+        check_function(function, "the on_connect function", ("client",))
         self._routes.connect = function
         return function
 
@@ -151,9 +153,10 @@ class Umbel:
         all that the client sent have started; what a client had sent that ``client.close`` closes is dropped.
 
         Raises:
-            ConfigurationError: if there is one already.
+            ConfigurationError: if there is one already, or the function does not fit.
         """
         self._declare(self._routes.disconnect, "on_disconnect")
+        check_function(function, "the on_disconnect function", ("client", "code", "reason"))
         self._routes.disconnect = function
         return function
 
@@ -198,7 +201,9 @@ class Umbel:
 
         Raises:
             ConfigurationError: if an argument does not fit.
+            TypeError: if the pattern is no text.
         """
+        check_name(pattern, "channel", "name:{parameter}")
         rule = ChannelRule(
             pattern=pattern,
             open=open,
@@ -227,12 +232,16 @@ class Umbel:
         the log the traceback.
 
         Raises:
-            ConfigurationError: if the type already has a function or belongs to the protocol.
+            ConfigurationError: if the type already has a function or belongs to the protocol, or the
+                function does not fit.
+            TypeError: if the type is no text.
         """
+        check_name(type, "on", "type")
         self._declare()
         self._routes.claim_type(type)
 
         def decorate(function: H) -> H:
+            check_function(function, f"the handler of {type!r}", ("client", "message"))
             self._routes.claim_type(type)
             self._routes.handlers[type] = function
             return function
@@ -255,16 +264,14 @@ class Umbel:
 
         Raises:
             ConfigurationError: if the type already has a function, or the function is not an async generator.
+            TypeError: if the type is no text.
         """
+        check_name(type, "stream", "type")
         self._declare()
         self._routes.claim_type(type)
 
         def decorate(function: S) -> S:
-            if not inspect.isasyncgenfunction(inspect.unwrap(function)):
-                raise ConfigurationError(
-                    f"{getattr(function, '__qualname__', function)} must be an async generator: "
-                    "async def with yield"
-                )
+            check_async_generator(function, f"the stream of {type!r}", ("run", "message"))
             if "ai_cancel" in self._routes.handlers:
                 raise ConfigurationError(
                     "messages of type 'ai_cancel' belong to streams; rename that handler"
@@ -278,20 +285,23 @@ class Umbel:
     def websocket(self, path: str) -> Callable[[W], W]:
         """Declare a path with a protocol of its own: ``async def f(websocket, <parameters>)``.
 
-        The connection is closed when the function ends: with 1000, or with 1011 when it raised.
+        The connection is closed when the function ends: with 1000, or with 1011 when it raised. There are
+        no subprotocols on these paths yet: one that a client offers is not chosen.
 
         Args:
             path: ``{x}`` stands for one or more characters other than ``/``, ``{x:path}`` for anything.
 
         Raises:
             ConfigurationError: if the path is taken or the function does not fit.
+            TypeError: if the path is no text.
         """
+        check_name(path, "websocket", "/path")
         self._declare()
         names = parameters(path)
         self._routes.claim_path(path, self.settings.websocket_path)
 
         def decorate(function: W) -> W:
-            check_signature(function, path, "websocket", names)
+            check_coroutine_function(function, f"the function of path {path!r}", ("websocket",), names)
             self._routes.claim_path(path, self.settings.websocket_path)
             self._routes.websockets.append(WebSocketRoute(path, function, names))
             return function
@@ -335,10 +345,7 @@ class Umbel:
             ConfigurationError: if it is not a coroutine function.
         """
         self._declare()
-        if not inspect.iscoroutinefunction(function):
-            raise ConfigurationError(
-                f"{getattr(function, '__qualname__', function)} must be async def without yield"
-            )
+        check_coroutine_function(function, "a background task", ())
         self._routes.backgrounds.append(function)
         return function
 
@@ -388,6 +395,11 @@ class Umbel:
         if self._server is not None:
             raise RuntimeError(
                 "this application is served already; stop that server first, or make another application"
+            )
+        path = server.settings.websocket_path
+        if path in self._routes.pages or any(path == route.pattern for route in self._routes.websockets):
+            raise ConfigurationError(
+                f"path {path!r} is the websocket_path of this server and of another declaration; change one"
             )
         self._server = server
 

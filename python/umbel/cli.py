@@ -11,12 +11,14 @@ import errno
 import importlib
 import importlib.util
 import inspect
+import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from . import __version__, stderr
@@ -46,15 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return demo(words[1:])
     try:
         parsed = parser().parse_args(words)
-        if parsed.command is None:
-            parser().print_help()
-            return 2
+    except SystemExit as end:  # argparse has printed what was wrong
+        return end.code if isinstance(end.code, int) else 2
+    if parsed.command is None:
+        parser().print_help()
+        return 2
+    try:
         return run(parsed)
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code
-    except SystemExit as end:  # argparse has printed what was wrong
-        return end.code if isinstance(end.code, int) else 2
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -64,7 +67,7 @@ def run(parsed: argparse.Namespace) -> int:
         CommandError: if it can't be loaded or can't start.
     """
     app = load(parsed.app)
-    options = {name: value for name in KINDS if (value := getattr(parsed, name)) is not None}
+    options = {name: getattr(parsed, name) for name in KINDS if hasattr(parsed, name)}
     if options.get("origins") == ["*"]:
         options["origins"] = "*"
     try:
@@ -93,7 +96,10 @@ def demo(words: Sequence[str]) -> int:
 
 
 def announce(server: Server) -> None:
-    """Say where the server listens, also when logging is off: people and scripts wait for this line."""
+    """Say where the server listens, unless the log says so here: people and scripts wait for this line."""
+    logger = logging.getLogger("umbel")
+    if stderr.handler() in logger.handlers and logger.isEnabledFor(logging.INFO):
+        return
     for address in server.addresses:
         stderr.handler().write(f"listening on {address}")
 
@@ -117,6 +123,8 @@ def load(name: str) -> Umbel:
         raise CommandError(
             f"{name!r} is a file, not a module: try `umbel run {suggestion}:{attribute or 'app'}`"
         )
+    if not all(module_name.split(".")):
+        raise CommandError(f"{name!r} does not name an application: write module:attribute, as in main:app")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -129,15 +137,11 @@ def load(name: str) -> Umbel:
         raise CommandError(
             f"no module named {error.name!r} in {os.getcwd()} or installed{similar(module_name)}"
         ) from error
-    except ValueError as error:
-        raise CommandError(
-            f"{name!r} does not name an application: write module:attribute, as in main:app"
-        ) from error
+    except ConfigurationError as error:
+        raise CommandError(f"{place(error)}: {error}", 1) from error
     except Exception as error:
-        traceback.print_exception(error)
-        raise CommandError(
-            f"importing {module_name!r} failed with {type(error).__name__}: {error}", 1
-        ) from error
+        traceback.print_exception(error.with_traceback(own_part(error)))
+        raise CommandError(f"importing {module_name!r} failed", 1) from error
     apps = [key for key, value in vars(module).items() if isinstance(value, Umbel)]
     known = f"; it has {' and '.join(f'{module_name}:{key}' for key in apps)}" if apps else "; it has none"
     if not attribute:
@@ -154,6 +158,25 @@ def load(name: str) -> Umbel:
     if not isinstance(found, Umbel):
         raise CommandError(f"{name} is {kind(found)}, not an application made with Umbel(){known}")
     return found
+
+
+def place(error: BaseException) -> str:
+    """Return file and line of the application that an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parent) + os.sep
+    frame = next(frame for frame in reversed(frames) if not frame.filename.startswith(package))
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def own_part(error: BaseException) -> TracebackType | None:
+    """Return an error's traceback without the way from here through the import system, as Python shows it."""
+    rest = error.__traceback__
+    while rest is not None and (
+        (name := rest.tb_frame.f_code.co_filename) in (__file__, importlib.__file__)
+        or name.startswith("<frozen importlib")
+    ):
+        rest = rest.tb_next
+    return rest
 
 
 def kind(value: object) -> str:
@@ -186,20 +209,23 @@ def similar(module_name: str) -> str:
 def explain(error: OSError, settings: Settings) -> str:
     """Turn an error of the operating system at the start into its cause and its cure."""
     where = settings.unix_socket or f"{settings.host}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
+    number = error.errno
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # from the core
+        number = int(found[1])
+    if number == errno.EADDRINUSE:
         if settings.unix_socket:
             return (
                 f"{where} is in use: another server listens there; stop it, or choose another --unix-socket"
             )
         holder = holder_of(settings.port) or "another program (`ss -ltnp` as root names it)"
         return f"port {settings.port} is taken by {holder}. Stop it, or choose another port with --port"
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM):
         if settings.unix_socket:
             return f"no permission to make {where}: choose a directory that this user may write to"
         return f"no permission to listen on {where}: ports below 1024 need privileges; choose a --port above"
-    if error.errno == errno.EADDRNOTAVAIL:
+    if number == errno.EADDRNOTAVAIL:
         return f"{settings.host} is not an address of this machine: use --host 127.0.0.1, or 0.0.0.0 for all"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
+    if number in (errno.EMFILE, errno.ENFILE):
         return "no file descriptors are left: raise the limit (ulimit -n)"
     return error.strerror or str(error)
 
@@ -254,17 +280,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_option(command: argparse.ArgumentParser, name: str, annotation: str, text: str) -> None:
-    """Add the option of one setting; it stays ``None`` when it is not given."""
+    """Add the option of one setting; where it is not given, the result does not have it."""
     flag = "--" + name.replace("_", "-")
     text = text.replace("%", "%%")
     base = annotation.removesuffix(" | None")
     if base == "bool":
-        command.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-    elif base.startswith("Sequence"):
-        command.add_argument(flag, nargs="+", metavar="ORIGIN", default=None, help=text)
-    else:
-        kinds: dict[str, type[Any]] = {"int": int, "float": float, "str": str}
-        command.add_argument(flag, type=kinds[base], metavar=base.upper(), default=None, help=text)
+        command.add_argument(
+            flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+        )
+        return
+    action, metavar = "store", base.upper()
+    kind: Callable[[str], object] = {"int": int, "float": float}.get(base, str)
+    if base.startswith("Sequence"):
+        action, metavar, text = "append", "ORIGIN", f"{text}; once for each"
+    elif base != annotation and base != "str":
+        kind, metavar = or_none(kind, base), f"{metavar}|none"
+    command.add_argument(
+        flag, action=action, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text
+    )
+
+
+def or_none(kind: Callable[[str], object], name: str) -> Callable[[str], object]:
+    """Make the reader of a number that may be left out."""
+
+    def read(text: str) -> object:
+        return None if text.lower() == "none" else kind(text)
+
+    read.__name__ = name  # argparse says it
+    return read
 
 
 def documented() -> dict[str, str]:

@@ -127,7 +127,9 @@ class Client:
         """Subscribe this client to a channel from the server's side, without asking the channel's function.
 
         Returns:
-            ``False`` when the client is gone.
+            ``True`` when the request was handed over, ``False`` when the client is gone. The outcome is not
+            known here: the client gets ``subscription_established``, or an ``error`` when it has as many
+            subscriptions as it may.
 
         Raises:
             ValueError: if the channel name is empty, longer than 255 bytes or starts with ``@``.
@@ -135,10 +137,11 @@ class Client:
         return self._dispatcher.core.subscribe(self._key, channel)
 
     def unsubscribe(self, channel: str, reason: str = "unsubscribed by the server") -> bool:
-        """End a subscription; the client gets ``subscription_ended`` with the reason.
+        """End a subscription; the client gets ``subscription_ended`` with the reason, if it was subscribed.
 
         Returns:
-            ``False`` when the client is gone or was not subscribed.
+            ``True`` when the request was handed over, ``False`` when the client is gone. Whether there was
+            such a subscription is not known here.
         """
         return self._dispatcher.core.unsubscribe(self._key, channel, reason)
 

@@ -20,7 +20,7 @@ from ._core import Core, Handshake
 from .auth import ANONYMOUS, Identity
 from .client import Client, Message
 from .deadlines import Deadlines
-from .exceptions import TOO_MANY, ConnectionClosed, Refused
+from .exceptions import TOO_MANY, Refused
 from .jobs import (
     AuthenticateJob,
     ConnectJob,
@@ -36,7 +36,7 @@ from .places import Places
 from .routing import Background, Handler, Routes, StreamRoute, WebSocketRoute
 from .runs import Runs
 from .settings import Settings
-from .websocket import WebSocket
+from .websocket import WebSocket, outcome
 
 logger = logging.getLogger("umbel")
 
@@ -421,13 +421,16 @@ class Dispatcher:
             socket.close(1000)
         except GeneratorExit:
             raise
-        except ConnectionClosed:
-            socket.close(1000)
-        except Refused as refusal:
-            socket.close(refusal.code, refusal.reason)
         except asyncio.CancelledError:
             socket.close(1012)
         except BaseException as error:
+            end = outcome(error)
+            if isinstance(end, Refused):
+                socket.close(end.code, end.reason)
+                return
+            if end is not None and socket._over():
+                socket.close(1000)
+                return
             number = answers.incident()
             logger.error(
                 "websocket %r failed for %r (incident %s)", route.pattern, socket, number, exc_info=error

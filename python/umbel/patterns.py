@@ -6,9 +6,7 @@ at the line that makes it and not when the first client comes.
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable
 from typing import Final
 
 from .exceptions import ConfigurationError
@@ -46,34 +44,6 @@ def parameters(pattern: str) -> tuple[str, ...]:
     if re.search(r"[{}]", PARAMETER.sub("", pattern)):
         raise ConfigurationError(f"pattern {pattern!r} has a brace without its partner")
     return tuple(names)
-
-
-def check_signature(
-    function: Callable[..., object], pattern: str, leading: str, names: Iterable[str]
-) -> None:
-    """Check that a function can be called with one positional argument and the given keywords.
-
-    Raises:
-        ConfigurationError: if not, and the message shows the signature that is needed; if it is a generator.
-    """
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(
-            f"{getattr(function, '__qualname__', function)} for the pattern {pattern!r} has a yield; "
-            "it must return its result"
-        )
-    keywords = dict.fromkeys(names)
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins have no signature; the call will tell
-        return
-    try:
-        signature.bind(None, **keywords)
-    except TypeError as error:
-        name = getattr(function, "__qualname__", repr(function))
-        wanted = ", ".join((leading, *keywords))
-        raise ConfigurationError(
-            f"{name}{signature} does not fit the pattern {pattern!r}: it is called as {name}({wanted})"
-        ) from error
 
 
 LONGEST: Final = 255

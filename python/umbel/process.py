@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -45,6 +46,7 @@ class Process:
         """Serve. Blocks until the server has stopped.
 
         Raises:
+            OSError: if the address can't be bound, or there are too few file descriptors.
             RuntimeError: if an event loop runs in this thread already.
         """
         try:
@@ -55,6 +57,7 @@ class Process:
             raise RuntimeError("an event loop is running in this thread: use `async with app.serve(…)` there")
         configure_logging()
         raise_descriptors(self._server.settings.max_connections)
+        check_descriptors()
         factory = loop_factory(self._uvloop)
         try:
             with self._handled(), last_resort(), asyncio.Runner(loop_factory=factory) as runner:
@@ -193,7 +196,26 @@ def raise_descriptors(connections: int) -> None:
         )
 
 
+def check_descriptors() -> None:
+    """Open as many files as an event loop does: one that gets fewer fails halfway, with errors that don't say
+    so.
+
+    Raises:
+        OSError: if the process may not open so many.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < LOOP_DESCRIPTORS:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 SPARE_DESCRIPTORS: Final = 64
 """Descriptors for everything that is not a connection: listeners, event loops, files of the application."""
+
+LOOP_DESCRIPTORS: Final = 12
+"""uvloop's own and the two that signals come through are 10."""

@@ -10,7 +10,8 @@ from typing import Any, Concatenate, Final, Literal
 from .auth import Identity, Request
 from .client import Client, Message
 from .exceptions import ConfigurationError
-from .patterns import check_signature, parameters
+from .functions import check_function
+from .patterns import parameters
 from .runs import Run
 from .websocket import WebSocket
 
@@ -61,10 +62,12 @@ class ChannelRule:
                 raise ConfigurationError(
                     f"channel {self.pattern!r}: {name} must be a finite number of at least {least}"
                 )
-        if not isinstance(self.compress, bool):
-            raise ConfigurationError(f"channel {self.pattern!r}: compress must be True or False")
-        if callable(self.publish):
-            check_signature(self.publish, self.pattern, "client", (*self.names, "data"))
+        for name in ("open", "compress"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"channel {self.pattern!r}: {name} must be True or False")
+        if not isinstance(self.publish, bool):
+            role = f"the publish function of channel {self.pattern!r}"
+            check_function(self.publish, role, ("client",), (*self.names, "data"))
 
     def decide(self, guard: Guard) -> None:
         """Make a function the one that says who may subscribe."""
@@ -76,7 +79,7 @@ class ChannelRule:
             raise ConfigurationError(
                 f"channel {self.pattern!r} is open to all, so no function is asked: drop open=True"
             )
-        check_signature(guard, self.pattern, "client", self.names)
+        check_function(guard, f"the function of channel {self.pattern!r}", ("client",), self.names)
         self.guard = guard
 
     def config(self) -> dict[str, object]:

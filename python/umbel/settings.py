@@ -5,6 +5,7 @@ core config.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, TypedDict, Unpack, final
@@ -52,12 +53,12 @@ class Settings:
             a time; more are closed with 4429. 0 for no limit. One that broke off is counted until the server
             notices, so leave room for some.
         max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
-        max_subscriptions: channels that one client may be subscribed to at a time.
+        max_subscriptions: channels that one client may be subscribed to at a time, beside its private one.
         max_messages_per_second: messages and pings that one client may send in a second, and five times as
             many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
             function sets the pace.
-        max_held_bytes: bytes of unfinished messages, and of answers that wait to be read, that may be held for
-            all clients together; beyond it, those for whom they have been held longest are closed.
+        max_held_bytes: bytes of unfinished messages, and of answers that wait to be read, that may be held
+            for all clients together; beyond it, those for whom they have been held longest are closed.
         handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.
@@ -111,7 +112,7 @@ class Settings:
 
         Raises:
             TypeError: if a value has the wrong type.
-            ValueError: if a number is negative or not finite, or settings contradict each other.
+            ValueError: if a number is out of range, an origin is none, or settings contradict each other.
         """
         for name, kind in KINDS.items():
             check(name, kind, getattr(self, name))
@@ -126,6 +127,12 @@ class Settings:
             raise ValueError(
                 f'origins must be None, "*" or a list of origins; write origins=["{self.origins}"]'
             )
+        for origin in self.origins or ():
+            if not ORIGIN.fullmatch(origin) and self.origins != "*":
+                raise ValueError(
+                    f"origins: {origin!r} can never match: browsers send scheme and host, and a port that is "
+                    "not the scheme's own, as in 'https://example.org' or 'http://localhost:3000'"
+                )
 
     def replace(self, **options: Unpack[Options]) -> Settings:
         """Return settings that differ in the given fields."""
@@ -195,12 +202,31 @@ def check(name: str, kind: str, value: object) -> None:
         )
     if not good:
         raise TypeError(f"{name} must be {kind}, not {type(value).__name__}")
-    if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
+    if isinstance(value, int | float):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
+        least, most = RANGES.get(name, (0, LONGEST if base == "float" else LARGEST))
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be {least} to {most}, not {value}")
 
 
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
+
+RANGES: Final = {
+    "port": (0, 65_535),
+    "backlog": (1, (1 << 31) - 1),
+    "deflate_window": (9, 15),
+    "max_messages_per_second": (0, (1 << 32) - 1),
+}
+"""What the core's types hold; it says itself what else it can't do."""
+
+LARGEST: Final = (1 << 63) - 1
+LONGEST: Final = 1_000_000_000
+"""Seconds: thirty years, within what clocks can add."""
+
+ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-.0->@-~]+", re.IGNORECASE)
+"""ASCII without a path or a query; sandboxed pages send ``null``."""
 
 PYTHON_ONLY: Final = frozenset(
     {"drain", "handler_timeout", "max_connections_per_identity", "max_running", "max_runs"}

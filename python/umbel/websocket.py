@@ -9,7 +9,7 @@ from typing import Final, final
 
 from ._core import HIGH_WATER, Core, Handshake
 from .auth import ANONYMOUS, Identity, Request
-from .exceptions import ConnectionClosed
+from .exceptions import ConnectionClosed, Refused
 from .printable import printable
 
 
@@ -28,6 +28,7 @@ class WebSocket:
 
     __slots__ = (
         "__weakref__",
+        "_closing",
         "_core",
         "_end",
         "_ended",
@@ -56,6 +57,7 @@ class WebSocket:
         self._paused = False
         self._wake: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._closing: ConnectionClosed | None = None
         self._end: ConnectionClosed | None = None
         self._exhausted: ConnectionClosed | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -116,11 +118,11 @@ class WebSocket:
         Messages of concurrent calls keep the order of the calls.
 
         Raises:
-            ConnectionClosed: if the connection has ended.
+            ConnectionClosed: if the connection has ended, or ``close`` was called.
             TypeError: if the message is neither text nor bytes.
         """
-        if self._end is not None:
-            raise ConnectionClosed(self._end.code, self._end.reason)
+        if end := self._end or self._closing:
+            raise ConnectionClosed(end.code, end.reason)
         if isinstance(message, str):
             waiting = self._core.send_text(self._key, message)
         elif isinstance(message, bytes):
@@ -130,6 +132,7 @@ class WebSocket:
         else:
             raise TypeError(f"a websocket message is str or bytes, not {type(message).__name__}")
         if waiting is None:
+            self._closing = ConnectionClosed()
             raise ConnectionClosed
         if waiting >= HIGH_WATER:
             if self._writable is None:
@@ -149,7 +152,10 @@ class WebSocket:
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
         """
-        return self._core.close(self._key, code, reason)
+        begun = self._core.close(self._key, code, reason)
+        if begun and self._closing is None:
+            self._closing = ConnectionClosed(code, reason)
+        return begun
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended."""
@@ -159,6 +165,12 @@ class WebSocket:
             await asyncio.shield(self._ended)
 
     # What follows is called by the dispatcher, once per event.
+
+    def _over(self) -> bool:
+        """Whether `ConnectionClosed` can have come from here: another connection's is a failure of the
+        function.
+        """
+        return (self._end or self._exhausted or self._closing) is not None
 
     def _received(self, message: str | bytes) -> None:
         self._messages.append(message)
@@ -185,6 +197,21 @@ class WebSocket:
 
     def __repr__(self) -> str:
         return f"<WebSocket {printable(self.request.path)} from {self.request.peer}>"
+
+
+def outcome(error: BaseException) -> ConnectionClosed | Refused | None:
+    """Return what a function's error says of its connection, a refusal first; ``None`` if it failed.
+
+    Tasks of one group, a reader and a writer say, end with a group of errors.
+    """
+    if isinstance(error, ConnectionClosed | Refused):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found = [outcome(part) for part in error.exceptions]
+    if None in found:
+        return None
+    return next((part for part in found if isinstance(part, Refused)), found[0])
 
 
 def wake(future: asyncio.Future[None] | None) -> None:

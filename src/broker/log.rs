@@ -3,9 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::channel::ChannelName;
 use crate::config::{Mode, Retention};
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
@@ -14,6 +16,7 @@ use crate::publication::{Publication, head};
 /// An append-only log, bounded in count, bytes and age.
 #[derive(Debug)]
 pub struct Log {
+    name: ChannelName,
     epoch: Epoch,
     retention: Retention,
     /// Top offset, readable without the lock. Written under it.
@@ -33,6 +36,23 @@ struct Entries {
     /// Mode `Latest`: offset of the newest entry of each key.
     newest: HashMap<Box<str>, u64>,
     watchers: SmallVec<[Arc<Watcher>; 2]>,
+    /// It is in the broker's queue, or was taken out of it for a visit that is under way. False only while it is empty
+    /// and watched, which time does not change.
+    queued: bool,
+    /// The visit that first found it empty and unwatched. Every use forgets it.
+    idle: Option<Moment>,
+}
+
+/// What is next for a log that the broker's queue gave out for a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Next {
+    /// Back into the queue, for a visit at this time.
+    Again(Moment),
+    /// It is empty and watched: whoever uses it next enters it.
+    Rest,
+    /// It has been idle for long enough to be dropped.
+    Drop,
 }
 
 /// Called when a log moved that a reader watches. Must not block, and must not call the log.
@@ -91,16 +111,22 @@ impl Read {
 }
 
 impl Log {
-    pub fn new(channel: &str, epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(name: &ChannelName, epoch: Epoch, retention: Retention) -> Self {
         let entries = Entries {
-            update_head: head(channel),
+            update_head: head(name.as_str()),
             kept: VecDeque::new(),
             bytes: 0,
             trimmed: 0,
             newest: HashMap::new(),
             watchers: SmallVec::new(),
+            queued: false,
+            idle: None,
         };
-        Self { epoch, retention, top: AtomicU64::new(0), entries: Mutex::new(entries) }
+        Self { name: name.clone(), epoch, retention, top: AtomicU64::new(0), entries: Mutex::new(entries) }
+    }
+
+    pub(super) fn name(&self) -> &ChannelName {
+        &self.name
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -126,8 +152,8 @@ impl Log {
         offset >= self.lock().trimmed && offset <= self.top()
     }
 
-    /// Appends one JSON text and rings the watchers.
-    pub fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> Position {
+    /// Appends one JSON text and rings the watchers. Returns also whether the caller has to enter the log in the queue.
+    pub(super) fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, bool) {
         let mut entries = self.lock();
         let offset = self.top() + 1;
         let publication = Publication::new(&entries.update_head, offset, key, data, now);
@@ -143,7 +169,12 @@ impl Log {
         for watcher in &entries.watchers {
             watcher.moved();
         }
-        Position { epoch: self.epoch, offset }
+        (Position { epoch: self.epoch, offset }, entries.used())
+    }
+
+    /// Notes that somebody is about to read it. Returns whether the caller has to enter it in the queue.
+    pub(super) fn touch(&self) -> bool {
+        self.lock().used()
     }
 
     /// Writes the updates in `(cursor, end]` to `out`, separated by commas, until about `max_bytes` are written (at least
@@ -173,11 +204,29 @@ impl Log {
         read
     }
 
-    /// Drops what is too old. Returns whether the log is empty and unwatched.
-    pub(super) fn tidy(&self, now: Moment) -> bool {
+    /// Drops what is too old, and gives back the room that it took. The log was taken out of the queue for this.
+    pub(super) fn tidy(&self, now: Moment) -> Next {
         let mut entries = self.lock();
         entries.trim(&self.retention, now);
-        entries.kept.is_empty() && entries.watchers.is_empty()
+        entries.give_back();
+        let next = if let Some(oldest) = entries.kept.front() {
+            Next::Again(oldest.appended + self.retention.age)
+        } else if !entries.watchers.is_empty() {
+            Next::Rest
+        } else {
+            let since = *entries.idle.get_or_insert(now);
+            // What is appended meanwhile may be due before the idleness is.
+            let due = (since + LINGER).min(now + self.retention.age);
+            if now.since(since) >= LINGER { Next::Drop } else { Next::Again(due) }
+        };
+        entries.queued = next != Next::Rest;
+        next
+    }
+
+    /// Whether it is still idle. Asked while nobody can find it.
+    pub(super) fn is_idle(&self) -> bool {
+        let entries = self.lock();
+        entries.kept.is_empty() && entries.watchers.is_empty() && entries.idle.is_some()
     }
 
     pub(super) fn watch(&self, alarm: Arc<dyn Alarm>) -> Arc<Watcher> {
@@ -186,11 +235,11 @@ impl Log {
         watcher
     }
 
-    /// Returns whether the log is empty and unwatched.
+    /// Returns whether the caller has to enter the log in the queue.
     pub(super) fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
         let mut entries = self.lock();
         entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
-        entries.kept.is_empty() && entries.watchers.is_empty()
+        entries.used()
     }
 
     /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
@@ -200,6 +249,13 @@ impl Log {
 }
 
 impl Entries {
+    /// Returns whether the log has to be entered in the queue now.
+    fn used(&mut self) -> bool {
+        self.idle = None;
+        let time_matters = !self.kept.is_empty() || self.watchers.is_empty();
+        time_matters && !std::mem::replace(&mut self.queued, true)
+    }
+
     /// Where the entries behind an offset begin. Counted, where there are no holes: a search through the log of a channel that
     /// was not read for a while is a dozen cache misses, 0.6 µs, as much as all else that reading it costs.
     fn index_behind(&self, offset: u64, top: u64) -> usize {
@@ -224,6 +280,16 @@ impl Entries {
         }
     }
 
+    /// Gives back room that is mostly empty. It comes in halves, so that a log of steady length does not move to and fro.
+    fn give_back(&mut self) {
+        if self.kept.len() <= self.kept.capacity() / 4 {
+            self.kept.shrink_to(self.kept.len() * 2);
+        }
+        if self.newest.len() <= self.newest.capacity() / 4 {
+            self.newest.shrink_to(self.newest.len() * 2);
+        }
+    }
+
     /// The newest publication always stays, whatever the bounds: a log that could not hold it would lose every one.
     fn trim(&mut self, retention: &Retention, now: Moment) {
         while let Some(oldest) = self.kept.front() {
@@ -241,5 +307,38 @@ impl Entries {
             }
             self.kept.pop_front();
         }
+    }
+}
+
+/// How long at least a log outlives its last publication, its last reader and its last use; at most twice as long, since it is
+/// counted from the visit that finds it idle. A client that reconnects is back within seconds, rarely later than this; so
+/// long its position means something.
+pub const LINGER: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_was_needed_once_is_given_back() {
+        let retention = Retention { mode: Mode::Latest, ..Retention::default() };
+        let log = Log::new(&ChannelName::private("a"), Epoch::new(1), retention);
+        let second = |number| Moment::default() + Duration::from_secs(number);
+        for number in 0..1000 {
+            log.append(b"1", Some(&number.to_string()), second(number / 500));
+        }
+        log.append(b"1", Some("last"), second(200));
+        let room = |now| {
+            assert_ne!(log.tidy(now), Next::Drop);
+            let entries = log.lock();
+            [entries.kept.capacity(), entries.newest.capacity()]
+        };
+        for now in [0, 301] {
+            let kept = room(second(now));
+            assert!(kept.iter().all(|&room| room >= 1000), "half of them are more than a quarter: {kept:?}");
+        }
+        let little = room(second(302));
+        assert!(little.iter().all(|&room| (1..10).contains(&room)), "{little:?}");
+        assert_eq!(room(second(600)), [0, 0]);
     }
 }

@@ -8,10 +8,13 @@
 //!   different publications never carry one position.
 //! - **Bounds.** A log keeps at most so many publications, so many bytes, so much time. What it drops it counts, and
 //!   a reader that still wanted it learns the exact range ([`log::Read::gap`]).
-//! - **No waiting.** Appending never waits for a reader.
+//! - **No waiting.** Appending never waits for a reader, and no longer for the others' logs than one is looked up.
+//! - **Life.** A log that holds nothing and has no readers stays for a minute, so that an ordinary reconnect finds its
+//!   epoch, and that nothing was lost.
 
 pub mod log;
 pub mod memory;
+mod queue;
 
 use std::sync::Arc;
 
@@ -25,7 +28,8 @@ pub trait Broker: Send + Sync {
     /// Appends one JSON text to a channel and returns where it stands.
     fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Position;
 
-    /// The position behind the newest publication of a channel.
+    /// The position behind the newest publication of a channel. It counts as use of the channel: whoever asks for it
+    /// and watches the log a moment later (a letter to a shard later) finds the same log.
     fn position(&self, channel: &ChannelName) -> Position;
 
     /// Opens a channel's log for a reader, who is rung through `alarm` when the log moves (see [`Watcher`]).
@@ -34,9 +38,10 @@ pub trait Broker: Send + Sync {
     /// Ends what [`Broker::watch`] began.
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>);
 
-    /// Drops publications that are too old, and channels that nobody reads and that hold nothing.
-    /// Call it every few seconds.
-    fn tidy(&self, now: Moment);
+    /// Does a part of what time asks for: drops publications that are too old, and channels that have held nothing, had
+    /// no reader and not been used for [`log::LINGER`]. Returns whether there is more to do. Call it every few seconds
+    /// until there is not; between two calls others have their turn.
+    fn tidy(&self, now: Moment) -> bool;
 
     /// Channels that exist, and publications appended since the start.
     fn totals(&self) -> (u64, u64);

@@ -22,6 +22,8 @@ pub struct Feed {
     pub marked: u64,
     /// It stands in the hub's list of active feeds.
     pub active: bool,
+    /// It stands in the hub's list of warm feeds.
+    pub warm: bool,
     pub pieces: Pieces,
 }
 
@@ -37,6 +39,7 @@ impl Feed {
             slice: 0,
             marked: head,
             active: false,
+            warm: false,
             pieces: Pieces::default(),
         }
     }

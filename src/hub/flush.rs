@@ -1,10 +1,13 @@
 //! The tick and the rolling flush.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::broker::log::Read;
 use crate::config::Overrun;
+use crate::hub::prepared::{Pieces, Stretch};
 use crate::hub::{FeedKey, Hub, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::message::Timestamp;
@@ -50,11 +53,23 @@ pub enum Delivery {
     Gone,
 }
 
+/// What [`Hub::catch_up`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// In bytes, as the bound of a slice counts them.
+    pub cost: u64,
+    /// The socket took all, and there is more.
+    pub unfinished: bool,
+}
+
 /// When the hub wants to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Now,
+    /// The tick; nothing that is published before is sent earlier.
     At(Moment),
+    /// Memory is given back then. Who publishes meanwhile need not wait for it.
+    Rest(Moment),
     Never,
 }
 
@@ -76,18 +91,19 @@ impl Hub {
     pub fn due(&self, now: Moment) -> Due {
         if !self.queue.is_empty() {
             Due::Now
-        } else if self.active.is_empty() {
-            Due::Never
-        } else if now >= self.next_tick {
-            Due::Now
+        } else if !self.active.is_empty() {
+            if now >= self.next_tick { Due::Now } else { Due::At(self.next_tick) }
+        } else if !self.warm.is_empty() {
+            if now >= self.cool { Due::Now } else { Due::Rest(self.cool) }
         } else {
-            Due::At(self.next_tick)
+            Due::Never
         }
     }
 
     /// Begins a tick if one is due, and serves one slice of the queue. Call it again while [`Hub::due`] says so,
     /// letting sockets be read in between.
     pub fn flush(&mut self, now: Moment, time: Timestamp, out: &mut impl Outbound) {
+        self.give_back(now);
         if now >= self.next_tick && !self.active.is_empty() {
             let window = std::mem::replace(&mut self.next_tick, now + self.tick);
             if !self.begin_tick() {
@@ -96,6 +112,7 @@ impl Hub {
             }
         }
         self.slice += 1;
+        let began = self.press.work();
         let mut bytes = 0;
         for _ in 0..SLICE_READERS {
             let Some(reader) = self.queue.pop_front() else { break };
@@ -106,25 +123,65 @@ impl Hub {
             if served.unfinished {
                 self.enqueue(reader);
             }
-            bytes += served.bytes;
-            if bytes >= SLICE_BYTES {
+            bytes += served.bytes as u64;
+            if bytes + self.press.work() - began >= SLICE_BYTES {
                 break;
             }
         }
     }
 
-    /// Serves one reader out of its turn: all that is in its channels now, as far as its socket takes it. Nothing is
-    /// to be lost to a reader that leaves a channel, or goes.
-    pub fn catch_up(&mut self, reader: ReaderKey, now: Moment, time: Timestamp, out: &mut impl Outbound) {
-        // The heads of one slice stay where they are, so this ends however fast others publish.
+    /// Serves one reader out of its turn: what is in its channels now, as far as its socket takes it and until it has cost
+    /// as much as one slice may. A reader that leaves a channel, or goes, is to lose no more than what it was far behind in.
+    pub fn catch_up(
+        &mut self,
+        reader: ReaderKey,
+        now: Moment,
+        time: Timestamp,
+        out: &mut impl Outbound,
+    ) -> CaughtUp {
+        // The heads of one slice stay where they are, so a reader arrives at them however fast others publish.
         self.slice += 1;
-        while self.serve(reader, Ends::Heads, now, time, out).unfinished {}
+        self.give_back(now);
+        let began = self.press.work();
+        let mut bytes = 0;
+        loop {
+            let served = self.serve(reader, Ends::Heads, now, time, out);
+            bytes += served.bytes as u64;
+            let cost = bytes + self.press.work() - began;
+            if !served.unfinished || cost >= SLICE_BYTES {
+                if served.unfinished {
+                    self.enqueue(reader);
+                }
+                return CaughtUp { cost, unfinished: served.unfinished };
+            }
+        }
     }
 
     /// The reader that was being served when [`Hub::flush`] or [`Hub::catch_up`] panicked. All others keep their
     /// cursors and their places in the queue; end this one before you call either of them again.
     pub fn interrupted(&mut self) -> Option<ReaderKey> {
         self.serving.take()
+    }
+
+    /// Gives back the pieces of the warm feeds when it is time, and those of all feeds when there may be too many.
+    fn give_back(&mut self, now: Moment) {
+        let too_many = self.press.work() - self.emptied >= PIECE_BYTES;
+        if !self.warm.is_empty() && (too_many || now >= self.cool) {
+            for key in self.warm.drain(..) {
+                if let Some(feed) = self.feeds.get_mut(key as usize) {
+                    feed.warm = false;
+                    feed.pieces = Pieces::default();
+                }
+            }
+        }
+        if too_many {
+            self.emptied = self.press.work();
+            for &key in &self.active {
+                if let Some(feed) = self.feeds.get_mut(key as usize) {
+                    feed.pieces = Pieces::default();
+                }
+            }
+        }
     }
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick
@@ -174,7 +231,7 @@ impl Hub {
         out: &mut impl Outbound,
     ) -> Served {
         self.serving = Some(reader);
-        let mut behind = self.behind(reader, ends);
+        let mut behind = self.behind(reader, ends, now);
         let served = match behind[..] {
             [] => Served::default(),
             [piece] => self.serve_one(reader, piece, now, time, out),
@@ -186,11 +243,16 @@ impl Hub {
             }
         };
         self.serving = None;
+        if let Some(state) = self.readers.get_mut(reader as usize)
+            && !served.unfinished
+        {
+            state.returning = false;
+        }
         served
     }
 
     /// What a reader has not been given of its channels, unless its socket takes nothing.
-    fn behind(&mut self, reader: ReaderKey, ends: Ends) -> SmallVec<[Piece; 8]> {
+    fn behind(&mut self, reader: ReaderKey, ends: Ends, now: Moment) -> SmallVec<[Piece; 8]> {
         let mut behind = SmallVec::new();
         let Some(state) = self.readers.get(reader as usize).filter(|state| !state.blocked) else {
             return behind;
@@ -200,7 +262,18 @@ impl Hub {
             let feed = &mut self.feeds[cursor.feed as usize];
             let end = if heads { feed.look(self.slice) } else { feed.marked };
             if end > cursor.offset {
-                behind.push(Piece { index, end });
+                if (state.returning || !feed.active) && !std::mem::replace(&mut feed.warm, true) {
+                    if self.warm.is_empty() {
+                        self.cool = now + WARM;
+                    }
+                    self.warm.push(cursor.feed);
+                }
+                let stretch = if state.returning {
+                    Stretch::returning(cursor.offset, end)
+                } else {
+                    Stretch::whole(cursor.offset, end)
+                };
+                behind.push(Piece { index, stretch });
             }
         }
         behind
@@ -209,7 +282,7 @@ impl Hub {
     fn serve_one(
         &mut self,
         reader: ReaderKey,
-        Piece { index, end }: Piece,
+        Piece { index, stretch }: Piece,
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
@@ -218,12 +291,13 @@ impl Hub {
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
         let form = feed.form(state.form);
-        let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
+        let piece = feed.pieces.next(&feed.log, stretch, self.max_batch, &mut self.press);
         if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader, feed.name.as_str());
             return Served::default();
         }
         let read = piece.read;
+        let unfinished = read.cut || piece.end < stretch.end;
         if read.is_empty() {
             return Served::default();
         }
@@ -238,7 +312,7 @@ impl Hub {
         if delivery.is_blocked() {
             self.blocked(reader);
         }
-        Served { bytes, unfinished: read.cut && delivery.is_taken() }
+        Served { bytes, unfinished: unfinished && delivery.is_taken() }
     }
 
     /// A reader that is behind in several channels gets one frame. What would make the frame too long waits for the
@@ -255,7 +329,7 @@ impl Hub {
         let mut reads = SmallVec::<[(usize, Read); 8]>::new();
         let mut unfinished = false;
         self.composition.begin();
-        for &Piece { index, end } in behind {
+        for &Piece { index, stretch } in behind {
             let cursor = &state.cursors[index];
             let feed = &mut self.feeds[cursor.feed as usize];
             if self.composition.size() >= self.max_batch {
@@ -263,13 +337,13 @@ impl Hub {
                 break;
             }
             let form = feed.form(state.form);
-            let piece = feed.pieces.between(&feed.log, (cursor.offset, end), self.max_batch, &mut self.press);
+            let piece = feed.pieces.next(&feed.log, stretch, self.max_batch, &mut self.press);
             if piece.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader, feed.name.as_str());
                 return Served::default();
             }
             self.composition.add(&mut self.press, piece, &feed.log, feed.name.as_str(), form);
-            unfinished |= piece.read.cut;
+            unfinished |= piece.read.cut || piece.end < stretch.end;
             reads.push((index, piece.read));
         }
         let frame = self.composition.finish(time);
@@ -324,11 +398,11 @@ struct Served {
     unfinished: bool,
 }
 
-/// What one reader is behind in: which of its cursors, and up to where it is served now.
+/// What one reader is behind in: which of its cursors, and what it is to get.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     index: usize,
-    end: u64,
+    stretch: Stretch,
 }
 
 impl Delivery {
@@ -345,5 +419,13 @@ impl Delivery {
 /// Readers served before sockets are read again: about 1 ms at 4 µs per send.
 const SLICE_READERS: usize = 256;
 
-/// Bytes written before sockets are read again: about 1 ms at 4 GiB/s.
-const SLICE_BYTES: usize = 4 << 20;
+/// Bytes written, and work done for new pieces, before sockets are read again: about 1 ms at 4 GiB/s, and 10 ms where
+/// all is compressed.
+pub const SLICE_BYTES: u64 = 4 << 20;
+
+/// Pieces of a feed at rest are kept for so long: readers that lost their connections together come back within
+/// seconds, and share them.
+const WARM: Duration = Duration::from_secs(1);
+
+/// Bytes of pieces, in all their forms, that are kept for sharing.
+const PIECE_BYTES: u64 = 64 << 20;

@@ -17,7 +17,7 @@ pub mod reader;
 
 mod flush;
 
-pub use flush::{Delivery, Due, Outbound, Outgoing};
+pub use flush::{CaughtUp, Delivery, Due, Outbound, Outgoing, SLICE_BYTES};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,6 +52,12 @@ pub struct Hub {
     /// Feeds that moved, or that moved a tick ago and are still listened to without arming them.
     active: Vec<FeedKey>,
     next_tick: Moment,
+    /// Feeds that have pieces for readers that come late or come back: every feed that has any stands here or in `active`.
+    warm: Vec<FeedKey>,
+    /// When the pieces of the warm feeds are given back.
+    cool: Moment,
+    /// [`Press::work`] when all pieces were last given back.
+    emptied: u64,
     /// Counts slices; a feed whose number is older reads its head again.
     slice: u64,
     /// The reader that is being served: see [`Hub::interrupted`].
@@ -98,6 +104,9 @@ impl Hub {
             queue: VecDeque::new(),
             active: Vec::new(),
             next_tick: Moment::default(),
+            warm: Vec::new(),
+            cool: Moment::default(),
+            emptied: 0,
             slice: 0,
             serving: None,
             press,
@@ -135,7 +144,7 @@ impl Hub {
 
     /// Subscribes a reader to a channel: from the head, or from `from` when the log still reaches back to it.
     ///
-    /// With `max_subscriptions` or more channels the outcome is [`Subscribed::TooMany`].
+    /// With `max_subscriptions` or more channels, the private one not counted, the outcome is [`Subscribed::TooMany`].
     pub fn subscribe(
         &mut self,
         reader: ReaderKey,
@@ -149,7 +158,10 @@ impl Hub {
             let epoch = self.feeds[cursor.feed as usize].log.epoch();
             return Subscribed::Already { position: Position { epoch, offset: cursor.offset } };
         }
-        if state.cursors.len() >= max_subscriptions {
+        let is_counted = |cursor: &&Cursor| !self.feeds[cursor.feed as usize].name.is_private();
+        if state.cursors.len() >= max_subscriptions
+            && state.cursors.iter().filter(is_counted).count() >= max_subscriptions
+        {
             return Subscribed::TooMany;
         }
         let feed_key = feed_key.unwrap_or_else(|| self.open(channel));
@@ -162,6 +174,7 @@ impl Hub {
         self.readers[reader as usize].cursors.push(Cursor { feed: feed_key, seat, offset: position.offset });
         self.counters.subscriptions.add(1);
         if found.is_some() {
+            self.readers[reader as usize].returning = true;
             self.enqueue(reader);
         }
         Subscribed::From { position, recovered: found.is_some() }
@@ -184,7 +197,7 @@ impl Hub {
     }
 
     /// Ends one subscription; `false` when there was none. What was published before is delivered when
-    /// [`Hub::catch_up`] was called first.
+    /// [`Hub::catch_up`] was called first, as far as that goes.
     pub fn unsubscribe(&mut self, reader: ReaderKey, channel: &str) -> bool {
         let Some(&feed) = self.names.get(channel) else { return false };
         let Some(Reader { cursors, .. }) = self.readers.get_mut(reader as usize) else { return false };
@@ -192,6 +205,11 @@ impl Hub {
         let cursor = cursors.swap_remove(index);
         self.unseat(cursor);
         true
+    }
+
+    /// Whether frames are kept to be shared. Not for long: none are when [`Hub::due`] is [`Due::Never`].
+    pub fn keeps_pieces(&self) -> bool {
+        self.feeds.iter().any(|(_, feed)| !feed.pieces.is_empty())
     }
 
     /// Channels that a reader has.
@@ -204,6 +222,7 @@ impl Hub {
         if let Some(state) = self.readers.get_mut(reader as usize)
             && std::mem::take(&mut state.blocked)
         {
+            state.returning = true;
             self.counters.blocked.sub(1);
             self.enqueue(reader);
         }

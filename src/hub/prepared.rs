@@ -27,6 +27,8 @@ pub struct Prepared {
     pub from: u64,
     /// How far it was asked for; the read may end before.
     pub end: u64,
+    /// It ends where all come by that were further behind, wherever the head is.
+    is_step: bool,
     pub read: Read,
     /// The updates, separated by commas.
     run: Bytes,
@@ -43,11 +45,13 @@ pub struct Press {
     compressors: SmallVec<[(u8, Compressor); 1]>,
     payload: Vec<u8>,
     packed: Vec<u8>,
+    /// Bytes of pieces that were made so far, compressed ones by [`DEFLATE_WORK`]: at least what those take that are kept.
+    work: u64,
 }
 
 impl Press {
     pub fn new(level: u32, window: u8) -> Self {
-        Self { level, window, compressors: SmallVec::new(), payload: Vec::new(), packed: Vec::new() }
+        Self { level, window, compressors: SmallVec::new(), payload: Vec::new(), packed: Vec::new(), work: 0 }
     }
 
     /// The form that a connection with a negotiated window gets: windows above our own need no form of their own.
@@ -55,12 +59,18 @@ impl Press {
         negotiated.map_or(Form::Plain, |bits| Form::Deflated(bits.min(self.window)))
     }
 
+    /// What has been done so far, in bytes that were copied; compressing one counts as [`DEFLATE_WORK`].
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
     /// Reads a piece of a log, ready to be formed.
     pub fn prepare(&mut self, log: &Log, from: u64, end: u64, max_bytes: usize) -> Prepared {
         self.payload.clear();
         let read = log.read(from, end, max_bytes, &mut self.payload);
         let run = Bytes::copy_from_slice(&self.payload);
-        Prepared { from, end, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
+        self.work += run.len() as u64;
+        Prepared { from, end, is_step: false, read, run, frames: SmallVec::new(), segments: SmallVec::new() }
     }
 
     /// The frame for readers that get this piece alone.
@@ -91,6 +101,7 @@ impl Press {
             self.payload.extend_from_slice(&piece.run);
             message::batch_suffix(u64::from(piece.read.count), time, &mut self.payload);
             let payload = std::mem::take(&mut self.payload);
+            self.work += payload.len() as u64 * if form == Form::Plain { 1 } else { DEFLATE_WORK };
             self.text(&payload, form, &mut out);
             self.payload = payload;
         }
@@ -203,35 +214,97 @@ impl Composition {
 pub struct Pieces(SmallVec<[Prepared; 1]>);
 
 impl Pieces {
-    /// The piece between two offsets. Nearly all readers stand at a few offsets, so a few pieces are enough; a channel whose
-    /// readers are scattered prepares again.
-    pub fn between(
+    /// The piece that a reader gets next. Nearly all readers stand at a few offsets, so a few pieces are enough; a channel
+    /// whose readers are scattered prepares again.
+    pub fn next(
         &mut self,
         log: &Log,
-        (from, end): (u64, u64),
+        stretch: Stretch,
         max_bytes: usize,
         press: &mut Press,
     ) -> &mut Prepared {
+        let Stretch { from, step, end } = stretch;
+        let mut index = self.find(log, (from, step), max_bytes, press);
+        if step < end {
+            if self.0[index].read.is_empty() {
+                // Newer publications have replaced all in the step.
+                index = self.find(log, (from, end), max_bytes, press);
+            } else {
+                self.0[index].is_step = true;
+            }
+        }
+        &mut self.0[index]
+    }
+
+    fn find(&mut self, log: &Log, (from, end): (u64, u64), max_bytes: usize, press: &mut Press) -> usize {
         let found = self.0.iter().position(|piece| piece.from == from && piece.end == end);
-        let index = found.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             if self.0.len() >= PIECES {
                 self.0.remove(0);
             }
             self.0.push(press.prepare(log, from, end, max_bytes));
             self.0.len() - 1
-        });
-        &mut self.0[index]
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Forgets the pieces that end where nobody reads to any more.
     pub fn keep_ends(&mut self, ends: [u64; 2]) {
-        self.0.retain(|piece| ends.contains(&piece.end));
+        self.0.retain(|piece| piece.is_step || ends.contains(&piece.end));
     }
 }
 
-/// Pieces that a channel keeps at once: as many as a pass through the queue has ticks, under a load at which it takes
-/// 16 of them.
-const PIECES: usize = 16;
+/// What one reader is to get of a channel: all behind `from`, up to `end`, and now up to `step`.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    pub from: u64,
+    pub step: u64,
+    pub end: u64,
+}
+
+impl Stretch {
+    pub fn whole(from: u64, end: u64) -> Self {
+        Self { from, step: end, end }
+    }
+
+    /// For a reader that comes back. When it is far behind, the step ends where a block does, the next steps at ever larger
+    /// blocks and the last ones at smaller ones again, up to a head that may move meanwhile. So readers that come back from
+    /// everywhere soon stand at the same few offsets, and share what is left.
+    pub fn returning(from: u64, end: u64) -> Self {
+        if end.saturating_sub(from) < NEAR {
+            return Self::whole(from, end);
+        }
+        let mut block = BLOCK;
+        while from.is_multiple_of(block) && block <= end {
+            block *= GROWTH;
+        }
+        let mut step = (from / block + 1) * block;
+        while step > end || step == from {
+            block /= GROWTH;
+            step = end / block * block;
+        }
+        Self { from, step, end }
+    }
+}
+
+/// Pieces that a channel keeps at once: enough for a pass through the queue that takes 16 ticks, and for the steps of
+/// readers that come back to a history of a thousand publications.
+const PIECES: usize = 64;
+
+/// Publications behind the end within which a reader that comes back gets all at once: four blocks.
+const NEAR: u64 = 64;
+
+/// Publications in the smallest block. Half of it is what each reader that comes back may have made for itself.
+const BLOCK: u64 = 16;
+
+/// Each block has so many of the next smaller ones.
+const GROWTH: u64 = 8;
+
+/// Compressing a byte counts as copying so many: about 100 MB/s, and what a slice may copy it may spend in 10 ms.
+const DEFLATE_WORK: u64 = 4;
 
 fn gap(name: &str, channel: &Log, from: u64, to: u64, out: &mut Vec<u8>) {
     let mut text = Vec::new();
@@ -253,6 +326,7 @@ impl Prepared {
         }
         let mut packed = std::mem::take(&mut press.packed);
         packed.clear();
+        press.work += self.run.len() as u64 * DEFLATE_WORK;
         press.compressor(bits).segment(&self.run, &mut packed);
         let segment = is_smaller(packed.len(), self.run.len()).then(|| Bytes::copy_from_slice(&packed));
         press.packed = packed;

@@ -13,12 +13,14 @@ pub struct Reader {
     pub blocked: bool,
     /// It stands in the hub's queue.
     pub queued: bool,
+    /// It comes back from an offset of its own, and has not arrived where the others are.
+    pub returning: bool,
     pub cursors: SmallVec<[Cursor; 1]>,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { form: Form::Plain, blocked: false, queued: false, cursors: SmallVec::new() }
+        Self { form: Form::Plain, blocked: false, queued: false, returning: false, cursors: SmallVec::new() }
     }
 }
 

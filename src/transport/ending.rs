@@ -36,8 +36,8 @@ pub(crate) struct Latecomers {
 
 impl Shard {
     /// Sends a close frame behind everything that waits, what was published before included, and waits for the answer.
-    /// A socket that does not take the publications now gets the close frame without them: closing does not wait
-    /// for a reader. The client knows its position.
+    /// What the socket does not take of the publications now, and what goes beyond a slice, is left out: closing does not
+    /// wait for a reader. The client knows its position.
     pub fn close(&mut self, key: ReaderKey, code: CloseCode, reason: &str) {
         self.catch_up_last(key);
         let Some(connection) = self.live(key) else { return };
@@ -253,11 +253,10 @@ impl Shard {
         false
     }
 
-    /// Closes a connection that has got all that was published to it. One whose socket takes no more has another turn
-    /// when it does.
+    /// Closes a connection that has got all that was published to it. One that is far behind, or whose socket takes no
+    /// more, has another turn.
     fn send_away(&mut self, key: ReaderKey) {
-        self.catch_up(key);
-        if self.live(key).is_some_and(|connection| connection.outbox.is_none()) {
+        if self.catch_up(key) && self.live(key).is_some_and(|connection| connection.outbox.is_none()) {
             self.close(key, CloseCode::RESTART, "the server restarts");
         }
     }

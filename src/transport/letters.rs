@@ -42,7 +42,8 @@ impl Shard {
             }
             Letter::GiveWay(client, share) => self.give_way(client, share),
             Letter::Subscribe(client, channel, from, id) => self.with_session(client, |shard, key| {
-                shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
+                // The application's own idea: a client that has too many channels is told, and not to blame.
+                let _ = shard.subscribe(key, &channel, Some(from), id.as_deref().and_then(Id::from_json));
             }),
             Letter::Unsubscribe(client, channel, reason) => self.with_session(client, |shard, key| {
                 if shard.unsubscribe(key, &channel) {

@@ -244,6 +244,7 @@ impl Shard {
                 }
             }
             Kind::Unsubscribe { channels } => {
+                self.catch_up(key);
                 for channel in channels {
                     if self.live(key).is_none() {
                         break;
@@ -305,7 +306,7 @@ impl Shard {
             return self.refuse_wish(key, "unknown_channel", "there is no such channel here", channel, id);
         };
         match access {
-            Access::Open => self.subscribe(key, &name, from, id),
+            Access::Open => self.subscribe_as_wished(key, &name, from, id),
             Access::No => {
                 self.refuse_wish(key, "not_allowed", "nobody may subscribe to this channel", channel, id);
             }
@@ -320,8 +321,9 @@ impl Shard {
         }
     }
 
+    /// The caller has it catch up before.
     fn wish_unsubscribe(&mut self, key: ReaderKey, channel: &str, id: Option<Id<'_>>) {
-        if self.unsubscribe(key, channel) {
+        if self.hub.unsubscribe(key, channel) {
             self.answer_with(|out| message::subscription_ended(channel, "unsubscribed", id, out));
         } else {
             self.refuse_wish(key, "not_subscribed", "you are not subscribed to this channel", channel, id);
@@ -375,20 +377,34 @@ impl Shard {
         }
     }
 
-    pub fn subscribe(
+    fn subscribe_as_wished(
         &mut self,
         key: ReaderKey,
         channel: &ChannelName,
         from: Option<Position>,
         id: Option<Id<'_>>,
     ) {
+        if !self.subscribe(key, channel, from, id) {
+            self.blame(key);
+        }
+    }
+
+    /// Subscribes and answers; `false` when the client has as many channels as it may have.
+    pub fn subscribe(
+        &mut self,
+        key: ReaderKey,
+        channel: &ChannelName,
+        from: Option<Position>,
+        id: Option<Id<'_>>,
+    ) -> bool {
         let (position, recovered) =
             match self.hub.subscribe(key, channel, from, self.shared.config.max_subscriptions) {
                 Subscribed::From { position, recovered } => (position, recovered),
                 Subscribed::Already { position } => (position, false),
                 Subscribed::TooMany => {
                     let text = format!("at most {} subscriptions", self.shared.config.max_subscriptions);
-                    return self.refuse_wish(key, "limit_exceeded", &text, channel.as_str(), id);
+                    self.answer_failure("limit_exceeded", &text, Some(channel.as_str()), id);
+                    return false;
                 }
             };
         let established = SubscriptionEstablished {
@@ -399,6 +415,7 @@ impl Shard {
             id,
         };
         self.answer_with(|out| message::subscription_established(&established, out));
+        true
     }
 
     fn publish(
@@ -448,7 +465,7 @@ impl Shard {
         let Ask { id, channel, wish, .. } = extra.asks.remove(index);
         let id = id.as_deref().and_then(Id::from_json);
         match (answer, wish) {
-            (Answer::Yes, Wish::Subscribe { from }) => self.subscribe(key, &channel, from, id),
+            (Answer::Yes, Wish::Subscribe { from }) => self.subscribe_as_wished(key, &channel, from, id),
             (Answer::Yes, Wish::Publish { data, key: publication_key }) => {
                 self.publish(key, &channel, &data, publication_key.as_deref(), id);
             }
@@ -468,6 +485,9 @@ impl Shard {
         let Some(extra) = self.live(key).and_then(|connection| connection.extra.as_mut()) else { return };
         let waits = |ask: &mut Ask| ask.channel == *channel;
         let waiting: Vec<_> = extra.asks.extract_if(.., waits).collect();
+        if waiting.iter().any(|ask| matches!(ask.wish, Wish::Unsubscribe)) {
+            self.catch_up(key);
+        }
         // Each waits again behind the first that is asked.
         for Ask { id, wish, .. } in waiting {
             self.wish(key, channel.as_str(), wish, id.as_deref().and_then(Id::from_json));

@@ -21,7 +21,7 @@ use crate::close::CloseCode;
 use crate::config::{Config, Rules};
 use crate::connection::keepalive::{Deadlines, Verdict};
 use crate::hub::prepared::Press;
-use crate::hub::{Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
+use crate::hub::{CaughtUp, Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::frame;
@@ -241,6 +241,7 @@ impl Shard {
                 self.mailbox.let_bells_wait();
                 Some(moment)
             }
+            Due::Rest(moment) => Some(moment),
             Due::Never => None,
         };
         let drain = self.drain.as_ref().map(|drain| drain.next.min(drain.end));
@@ -261,19 +262,32 @@ impl Shard {
         self.hub.unsubscribe(key, channel)
     }
 
-    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it.
-    pub fn catch_up(&mut self, key: ReaderKey) {
+    /// Gives a connection what it was answered and what was published to it, as far as its socket takes it and one
+    /// slice goes; `false` when there is more than that.
+    pub fn catch_up(&mut self, key: ReaderKey) -> bool {
         self.flush_replies(key);
-        self.with_sockets(|hub, now, time, sockets| hub.catch_up(key, now, time, sockets));
+        let mut caught_up = CaughtUp { cost: 0, unfinished: false };
+        self.with_sockets(|hub, now, time, sockets| caught_up = hub.catch_up(key, now, time, sockets));
+        self.work += caught_up.cost as usize;
+        self.wake_to_rest();
+        !caught_up.unfinished
     }
 
     /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
     pub fn catch_up_last(&mut self, key: ReaderKey) {
         self.flush_replies(key);
         self.with_sockets(|hub, now, time, sockets| {
-            hub.catch_up(key, now, time, sockets);
+            let _ = hub.catch_up(key, now, time, sockets);
             sockets.overrun.retain(|&other| other != key);
         });
+        self.wake_to_rest();
+    }
+
+    /// A connection's task may make the hub hold something, too: the shard wakes up to give it back.
+    fn wake_to_rest(&mut self) {
+        if let Due::Rest(moment) = self.hub.due(self.now) {
+            self.wake_at(moment);
+        }
     }
 
     /// The connection, unless it is gone or our last word to it was said. Whoever acts on a connection asks here again
@@ -399,10 +413,14 @@ impl Shard {
         if connection.timer <= self.now || next < connection.timer {
             connection.timer = next;
             self.wheel.enter(key, next);
-            if self.asleep_until.is_none_or(|until| next < until) {
-                self.asleep_until = Some(next);
-                self.mailbox.wake();
-            }
+            self.wake_at(next);
+        }
+    }
+
+    fn wake_at(&mut self, moment: Moment) {
+        if self.asleep_until.is_none_or(|until| moment < until) {
+            self.asleep_until = Some(moment);
+            self.mailbox.wake();
         }
     }
 

@@ -86,7 +86,15 @@ const scenarios = {
     const page = await watched(context, complaints);
     await page.goto(url);
     await grows(page, "published");
-    const findings = await page.evaluate(() => {
+    if (options.slow) await page.getByTestId("slow").click();
+    const findings = await page.evaluate((slow) => {
+      // What a reader sees that is seconds behind, at once.
+      if (slow) document.getElementById("own-lateness").textContent = "12,345 / 23,456 / 34,567 ms";
+      const outside = [...document.querySelectorAll(".figures dd")].filter((element) => {
+        const range = document.createRange();
+        range.selectNodeContents(element);
+        return range.getBoundingClientRect().right > element.parentElement.getBoundingClientRect().right + 1;
+      }).map((element) => element.textContent);
       const wide = [...document.querySelectorAll("body *")]
         .filter((element) => element.checkVisibility() && element.getBoundingClientRect().right > innerWidth + 1)
         .map((element) => `${element.tagName.toLowerCase()}.${element.className}`);
@@ -94,11 +102,12 @@ const scenarios = {
       return {
         overflow: document.documentElement.scrollWidth - innerWidth,
         wide: wide.slice(0, 5),
+        outside,
         background: style.backgroundColor,
         color: style.color,
         root: getComputedStyle(document.documentElement).backgroundColor,
       };
-    });
+    }, options.slow);
     if (options.screenshot) await page.screenshot({ path: options.screenshot, fullPage: true });
     return findings;
   },

@@ -47,6 +47,16 @@ def test_the_page_fits(
     assert contrast(background, found["color"]) >= 4.5
 
 
+@pytest.mark.parametrize("width", [360, 390])
+def test_the_figures_of_a_slow_reader_stay_in_their_places(
+    browser: Browser, demo: Server, width: int
+) -> None:
+    viewport = {"width": width, "height": 844}
+    found = browser("look", demo.url("/", "http"), scheme="light", viewport=viewport, slow=True)
+    assert found["complaints"] == []
+    assert (found["outside"], found["wide"]) == ([], [])
+
+
 def luminance(color: str) -> float:
     """Relative luminance of ``rgb(…)`` as WCAG 2 defines it."""
     parts = [float(part) / 255 for part in re.findall(r"[\d.]+", color)[:3]]

@@ -30,7 +30,11 @@ def test_decorators_give_the_function_back(app):
         pass
 
     assert app.on_connect(connect) is connect
-    assert app.on_disconnect(connect) is connect
+
+    async def disconnect(client, code, reason):
+        pass
+
+    assert app.on_disconnect(disconnect) is disconnect
     assert app.authenticate(connect) is connect
 
     def guard(client, x):
@@ -101,6 +105,47 @@ def test_a_stream_is_an_async_generator(app):
     app.stream("c")(functools.partial(generator))
 
 
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [("on", "type"), ("stream", "type"), ("channel", "name:{parameter}"), ("websocket", "/path")],
+)
+def test_a_decorator_without_its_name_says_what_to_write(app, name, example):
+    with pytest.raises(ConfigurationError) as caught:
+        getattr(app, name)(generator)
+    assert str(caught.value).endswith(f'write @app.{name}("{example}") above generator')
+    with pytest.raises(TypeError, match="is a str"):
+        getattr(app, name)(5)
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda app: app.on("x"),
+        lambda app: app.stream("x"),
+        lambda app: app.websocket("/x"),
+        lambda app: app.channel("x"),
+        lambda app: lambda function: app.channel("x", publish=function),
+        lambda app: app.authenticate,
+        lambda app: app.on_connect,
+        lambda app: app.on_disconnect,
+        lambda app: app.background,
+    ],
+)
+def test_a_function_that_would_fail_when_it_is_called_is_refused(app, declare):
+    def sync_generator(*arguments, **keywords):
+        yield True
+
+    def too_many(a, b, c, d, e):
+        pass
+
+    for wrong in ("nonsense", sync_generator, too_many):
+        with pytest.raises(ConfigurationError):
+            declare(app)(wrong)
+    routes = app._routes
+    assert not (routes.handlers or routes.streams or routes.websockets or routes.backgrounds)
+    assert (routes.authenticate, routes.connect, routes.disconnect) == (None, None, None)
+
+
 def test_a_background_task_is_a_coroutine_function(app):
     with pytest.raises(ConfigurationError, match="async def"):
         app.background(lambda: None)
@@ -133,6 +178,8 @@ def test_a_channel_is_open_or_asks(app):
         ("a", {"history_bytes": 0}, "history_bytes"),
         ("a", {"history_seconds": float("inf")}, "history_seconds"),
         ("a:{x}", {"publish": lambda client, x: True}, "publish|called as"),
+        ("a", {"publish": "no"}, "'no' is not a function"),
+        ("a", {"open": "no"}, "open must be True or False"),
         ("a", {"compress": 0}, "compress must be True or False"),
     ],
 )

@@ -72,7 +72,8 @@ def test_an_unknown_option_is_a_usage_error(capsys):
         ("json:loads", 2, "a function.*it has none"),
         ("json", 2, "name one application.*it has none"),
         (":app", 2, "write module:attribute"),
-        (".x:app", 1, "failed"),
+        (".x:app", 2, "write module:attribute"),
+        ("shop.:app", 2, "write module:attribute"),
     ],
 )
 def test_an_application_that_can_not_be_found(here, capsys, name, code, says):
@@ -85,10 +86,24 @@ def test_an_application_that_can_not_be_found(here, capsys, name, code, says):
 
 
 def test_a_module_that_fails_shows_its_traceback(here, capsys):
-    (here / "broken.py").write_text("1/0")
+    (here / "broken.py").write_text("int('x')")
     code, text = said(capsys, "run", "broken:app")
     assert code == 1
-    assert "ZeroDivisionError" in text
+    assert text.startswith(f'Traceback (most recent call last):\n  File "{here}/broken.py", line 1')
+    assert "ValueError: invalid literal" in text
+
+
+def test_a_wrong_declaration_is_shown_with_its_line(here, capsys):
+    (here / "wrong.py").write_text("from umbel import Umbel\napp = Umbel()\n@app.on\ndef ping(c, m): pass")
+    code, text = said(capsys, "run", "wrong:app")
+    assert code == 1
+    assert text.startswith(f"umbel: {here}/wrong.py:3: @app.on needs a name")
+
+
+def test_a_module_that_ends_the_process_does(here):
+    (here / "ending.py").write_text("raise SystemExit('not today')")
+    with pytest.raises(SystemExit, match="not today"):
+        cli.main(["run", "ending:app"])
 
 
 def test_a_module_that_misses_another_names_that_one(here, capsys):
@@ -145,17 +160,34 @@ def test_a_setting_out_of_range(here, capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--port", "99999", "port must be 0 to 65535, not 99999"),
+        ("--backlog", "5000000000", "backlog must be 1 to 2147483647, not 5000000000"),
+        ("--origins", "a.example", "can never match"),
+        ("--handler-timeout", "soon", "invalid float value: 'soon'"),
+    ],
+)
+def test_a_value_that_can_not_be_is_explained(here, capsys, option, value, says):
+    code, text = said(capsys, "run", option, value, "shop:app")
+    assert code in (1, 2)
+    assert says in text
+
+
+@pytest.mark.parametrize(
     ("number", "options", "says"),
     [
         (errno.EADDRINUSE, {"unix_socket": "/tmp/s"}, "another server listens there"),
         (errno.EACCES, {"port": 80}, "ports below 1024"),
         (errno.EACCES, {"unix_socket": "/root/s"}, "may write to"),
         (errno.EMFILE, {}, "ulimit"),
+        (None, {}, "ulimit"),
         (errno.EIO, {}, "can't listen here"),
     ],
 )
 def test_errors_of_the_system_name_the_cure(number, options, says):
-    assert says in cli.explain(OSError(number, "can't listen here"), Settings(**options))
+    error = OSError(number, "can't listen here") if number else OSError("too many (os error 24)")
+    assert says in cli.explain(error, Settings(**options))
 
 
 def test_a_taken_port_whose_holder_is_hidden(monkeypatch):
@@ -189,7 +221,8 @@ def test_each_option_reaches_the_settings(here, monkeypatch, name):
     if isinstance(value, bool):
         words = [flag if value else flag.replace("--", "--no-", 1)]
     else:
-        words = [flag, *(value if isinstance(value, list) else [str(value)])]
+        values = value if isinstance(value, list) else [str(value)]
+        words = [word for value in values for word in (flag, value)]
     assert cli.main(["run", "shop:app", *words]) == 0
     assert getattr(got[0], name) == value
     assert got[0].tick == (value if name == "tick" else 0.5)
@@ -201,10 +234,40 @@ def test_all_origins(here, monkeypatch):
     assert parsed.origins == ["*"]
 
 
+def test_options_before_the_application_leave_it_alone():
+    words = ["run", "--origins", "https://a.example", "--origins", "https://b.example", "shop:app"]
+    parsed = cli.parser().parse_args(words)
+    assert (parsed.app, parsed.origins) == ("shop:app", ["https://a.example", "https://b.example"])
+
+
+def test_a_limit_can_be_taken_away():
+    parsed = cli.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
+    assert parsed.handler_timeout is None
+    assert not hasattr(parsed, "tick")
+
+
+@pytest.mark.parametrize("most", [10, 12, 18])
+def test_too_few_descriptors_are_named(here, most):
+    code = (
+        f"import resource, sys, umbel.cli\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))\n"
+        f"words = 'run shop:app --port 0 --max-connections 1 --shards 2'\n"
+        f"sys.exit(umbel.cli.main(words.split()))"
+    )
+    with started("-c", code, cwd=here) as program:
+        assert program.end() == 1
+        assert program.output.splitlines()[-1] == CURE
+        assert "Traceback" not in program.output
+
+
+CURE = "umbel: no file descriptors are left: raise the limit (ulimit -n)"
+
+
 def test_run_serves_until_a_signal(here):
     with started("-m", "umbel", "run", "shop:app", "--port", "0", cwd=here) as program:
         assert program.url.startswith("http://127.0.0.1:")
         assert program.stop(signal.SIGINT) == 0
+    assert program.output.count("listening on") == 1
 
 
 def test_the_address_is_printed_also_when_logging_is_off(here):

@@ -781,7 +781,8 @@ async def test_a_websocket_path_gets_its_parameters_and_closes_when_its_function
     [
         (ValueError("secret"), 1011),
         (Refused(4500, "no"), 4500),
-        (ConnectionClosed(1001), 1000),
+        (ExceptionGroup("", [Refused(4500, "no")]), 4500),
+        (ConnectionClosed(1001), 1011),  # of another connection: this one is open
         (SystemExit(1), 1011),
     ],
 )

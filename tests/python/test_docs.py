@@ -138,12 +138,24 @@ def test_the_tables_of_messages_say_what_the_schema_says() -> None:
             documented |= {name: words(cells[1]) for name in words(cells[0])}
     documented |= {"update": words(rows(PROTOCOL, "| part | fields |")[0][1])}
     parts = [SCHEMA["$defs"][side]["oneOf"] for side in ("client_message", "server_message")]
-    known = {part["$ref"].rpartition("/")[2] for side in parts for part in side} - {"application_message"}
+    known = {part["$ref"].rpartition("/")[2] for side in parts for part in side}
+    known -= {"application_message", "application_result", "ai_cancel_result"}
     assert set(documented) == known | {"update"}
     for name, said in documented.items():
         properties, optional = definition(name)
         assert {field.rstrip("?") for field in said} == properties, name
         assert {field.rstrip("?") for field in said if field.endswith("?")} == optional, name
+
+
+def test_the_table_of_a_run_says_what_the_schema_says() -> None:
+    table = {words(cells[0])[0]: words(cells[1]) for cells in rows(PROTOCOL, "| `type` | fields besides")}
+    assert set(table) == {part["$ref"].rpartition("/")[2] for part in SCHEMA["$defs"]["run_data"]["oneOf"]}
+    for name, said in table.items():
+        assert definition(name)[0] - {"conversationId", "runId"} == set(said) & {
+            "chunk",
+            "status",
+            "incident",
+        }
 
 
 def test_the_schema_is_a_schema() -> None:
@@ -162,7 +174,7 @@ def test_the_error_codes_are_those_that_are_sent() -> None:
         source(f"src/{path}.rs")
         for path in ("transport/session", "transport/letters", "protocol/message/client")
     )
-    sent = set(re.findall(r'answer_error\(\s*key,\s*"(\w+)"', rust))
+    sent = set(re.findall(r'(?:answer_error|refuse_wish)\(\s*key,\s*"(\w+)"', rust))
     sent |= set(re.findall(r'=> "(\w+)",\n', rust))
     for module in (ROOT / "python" / "umbel").glob("*.py"):
         pattern = r'(?:Rejected|fail|answers\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
@@ -190,7 +202,8 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     config = re.search(r"pub struct Config \{\n(.*?)\n\}", source("src/config.rs"), re.DOTALL)
     assert config
     known = set(re.findall(r"^    pub (\w+):", config[1], re.MULTILINE))
-    structure = {"websocket_routes", "authenticate", "notify_connect", "notify_disconnect", "channels"}
+    structure = {"websocket_routes", "authenticate", "channels"}
+    structure |= {"await_connect", "notify_connect", "notify_disconnect"}
     assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
 
 

@@ -35,7 +35,7 @@ LAYERS = [
     {"_core"},
     {"answers", "deadlines", "lifetime", "places", "printable", "stderr"},
     {"exceptions"},
-    {"patterns", "auth", "settings"},
+    {"functions", "patterns", "auth", "settings"},
     {"client", "websocket"},
     {"jobs"},
     {"runs"},

@@ -1,10 +1,8 @@
-import functools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from umbel import ConfigurationError
-from umbel.patterns import LONGEST, check_signature, parameters
+from umbel.patterns import LONGEST, parameters
 
 
 @pytest.mark.parametrize(
@@ -50,30 +48,3 @@ def test_any_text_is_a_pattern_or_a_configuration_error(pattern):
     except ConfigurationError:
         return
     assert all(f"{{{name}" in pattern for name in names)
-
-
-def test_a_function_that_fits():
-    check_signature(lambda client, x, y: True, "p", "client", ["x", "y"])
-    check_signature(lambda c, **rest: True, "p", "client", ["x"])
-    check_signature(functools.partial(lambda db, client, x: True, None), "p", "client", ["x"])
-    check_signature(min, "p", "client", ["x"])  # it has no signature
-
-
-@pytest.mark.parametrize(
-    "function", [lambda: True, lambda client: True, lambda client, z: True, lambda client, x, z: True]
-)
-def test_a_function_that_does_not_fit_is_told_its_signature(function):
-    with pytest.raises(ConfigurationError, match=r"called as .*\(client, x\)"):
-        check_signature(function, "p:{x}", "client", ["x"])
-
-
-def test_a_generator_is_no_function_that_returns_something():
-    def generator(client, x):
-        yield True
-
-    async def async_generator(client, x):
-        yield True
-
-    for function in (generator, async_generator):
-        with pytest.raises(ConfigurationError, match=r"generator for the pattern 'p:\{x\}' has a yield"):
-            check_signature(function, "p:{x}", "client", ["x"])

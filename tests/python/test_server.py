@@ -536,3 +536,62 @@ async def test_keyboard_interrupt_in_a_function_stops_the_server(app, monkeypatc
 def test_publishing_needs_a_server(app):
     with pytest.raises(RuntimeError, match="not being served"):
         app.publish("a", 1)
+
+
+@on_loops
+async def test_a_path_of_the_application_is_not_the_one_of_the_protocol(app):
+    async def own(websocket):
+        pass
+
+    app.page("/page", "x")
+    app.websocket("/own")(own)
+    for path in ("/page", "/own"):
+        with pytest.raises(ConfigurationError, match=f"path '{path}' is the websocket_path"):
+            async with app.serve(port=0, websocket_path=path):
+                pass
+    async with app.serve(port=0, websocket_path="/other"):
+        pass
+
+
+@on_loops
+async def test_the_end_of_another_connection_is_a_failure_and_that_of_ones_own_is_none(app, caplog):
+    sockets = []
+
+    @app.websocket("/all")
+    async def everybody(websocket):
+        sockets.append(websocket)
+        async for message in websocket:
+            for other in sockets:
+                await other.send(message)
+
+    @app.websocket("/both")
+    async def both(websocket):
+        async def read():
+            while True:
+                await websocket.receive()
+
+        async def write():
+            while True:
+                await websocket.send("x")
+                await asyncio.sleep(0.001)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(write())
+
+    async with app.serve(port=0) as server:
+        url = server.url.replace("http", "ws", 1)
+        async with connect(url + "/both", proxy=None) as connection:
+            await connection.recv()
+        assert caplog.records == []
+        async with connect(url + "/all", proxy=None) as innocent:
+            async with connect(url + "/all", proxy=None) as gone:
+                await gone.send("hello")
+                await gone.recv()
+                await innocent.recv()
+            await sockets[1].wait_closed()
+            await innocent.send("still there")
+            await innocent.wait_closed()
+            assert innocent.close_code == 1011
+    assert "websocket '/all' failed" in caplog.text
+    assert "'/both'" not in caplog.text

@@ -84,6 +84,12 @@ def test_certificate_and_key_belong_together():
         ("host", None, TypeError),
         ("origins", "https://a.example", ValueError),
         ("origins", [1], TypeError),
+        ("origins", ["a.example"], ValueError),
+        ("origins", ["https://a.example/"], ValueError),
+        ("origins", ["https://ä.example"], ValueError),
+        ("origins", ["*"], ValueError),
+        ("tick", 1e300, ValueError),
+        ("max_connections", 1 << 63, ValueError),
         ("origins", 7, TypeError),
         ("max_running", 0, ValueError),
         ("max_runs", 0, ValueError),
@@ -96,11 +102,28 @@ def test_values_that_can_not_be_are_refused_with_their_name(name, value, error):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("port", 70_000, "port must be 0 to 65535, not 70000"),
+        ("backlog", 5_000_000_000, "backlog must be 1 to 2147483647"),
+        ("deflate_window", 8, "deflate_window must be 9 to 15"),
+        ("max_messages_per_second", 1 << 32, "0 to 4294967295"),
+    ],
+)
+def test_ranges_are_said_in_words(name, value, says):
+    with pytest.raises(ValueError, match=says):
+        Settings(**{name: value})
+
+
+def test_origins_are_what_browsers_send():
+    origins = ["https://a.example", "http://localhost:3000", "http://[::1]:8000", "null", "app-x://id"]
+    assert Settings(origins=origins).origins == origins
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("port", 70_000),
         ("deflate_level", 0),
-        ("deflate_window", 8),
         ("max_message", 1),
         ("tick", 11.0),
         ("event_queue", 0),

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from fake_core import FakeCore, FakeHandshake
 from looping import settle, virtual
-from umbel import ConnectionClosed, WebSocket
-from umbel.websocket import HIGH_WATER, MOST_BYTES, MOST_MESSAGES
+from umbel import ConnectionClosed, Refused, WebSocket
+from umbel.websocket import HIGH_WATER, MOST_BYTES, MOST_MESSAGES, outcome
 
 
 def websocket():
@@ -148,6 +148,28 @@ async def test_waiting_for_the_end():
     await asyncio.gather(*waiting)
     await socket.wait_closed()
     assert repr(socket) == "<WebSocket /x from 127.0.0.1:5000>"
+
+
+@virtual
+async def test_after_close_nothing_is_sent_and_the_sender_is_told():
+    socket, core = websocket()
+    socket.close(4001, "bye")
+    socket.close(4002)
+    with pytest.raises(ConnectionClosed, match="4001: bye"):
+        await socket.send("lost")
+    assert core.named("send_text") == []
+    socket._received("late")
+    assert await socket.receive() == "late"
+
+
+def test_what_the_errors_of_a_function_say_of_its_connection():
+    closed, refused, failed = ConnectionClosed(1001), Refused(4500), RuntimeError()
+    group = BaseExceptionGroup
+    assert outcome(closed) is closed
+    assert outcome(failed) is None
+    assert outcome(group("", [closed, ConnectionClosed()])) is closed
+    assert outcome(group("", [closed, group("", [refused])])) is refused
+    assert outcome(group("", [closed, group("", [refused, failed])])) is None
 
 
 @virtual

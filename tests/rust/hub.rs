@@ -1,19 +1,49 @@
 //! The hub against a naive model: what every reader is told adds up to what was published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use umbel::broker::Broker;
+use umbel::channel::ChannelName;
 use umbel::config::{Mode, Overrun, Rule};
 use umbel::hub::prepared::Form;
-use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, Subscribed};
+use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, Subscribed};
+use umbel::position::Position;
 use umbel::protocol::message::Timestamp;
 
 use crate::protocol_fuzz::targets::hub_model::{
     CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
 };
+
+/// Keeps every frame, so that no two share an address by chance.
+#[derive(Default)]
+struct Kept {
+    frames: HashMap<*const u8, Bytes>,
+    deliveries: usize,
+}
+
+impl Outbound for Kept {
+    fn deliver(&mut self, _: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+        let Outgoing::Shared(frame) = bytes else { panic!("readers of one channel share") };
+        self.frames.insert(frame.as_ptr(), frame.clone());
+        self.deliveries += 1;
+        Delivery::Sent
+    }
+    fn overrun(&mut self, _: ReaderKey, _: &str) {}
+}
+
+impl Kept {
+    fn flush(&mut self, world: &mut World) {
+        for feed in world.bells.0.lock().expect("no panics").drain(..) {
+            world.hub.moved(feed);
+        }
+        world.hub.flush(world.now, Timestamp::from_unix_millis(0), self);
+    }
+}
 
 fn step() -> impl Strategy<Value = Step> {
     let (reader, channel) = (0..READERS, 0..CHANNELS.len());
@@ -65,6 +95,112 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_comes_back_from_anywhere_gets_all_of_it(
+        keys in (1..300_usize).prop_flat_map(|keys| prop::collection::vec(0..keys, 100..700)),
+        from in prop::collection::vec((0..700_u64, 0..700_u64), 1..12),
+        more: bool,
+    ) {
+        const CHANNELS: [&str; 2] = ["all:a", "latest:a"];
+        let rules = [rule("all:{x}", 400, Mode::All, Overrun::Gap), rule("latest:{x}", 250, Mode::Latest, Overrun::Gap)];
+        let mut world = World::new(&rules);
+        for (number, key) in keys.iter().enumerate() {
+            let data = serde_json::json!({"n": number, "key": key.to_string()}).to_string();
+            for channel in CHANNELS {
+                world.publish(channel, &data, Some(&key.to_string()));
+            }
+        }
+        let mut clients = Vec::new();
+        for (reader, offsets) in (0..).zip(&from) {
+            world.join(reader);
+            let mut client = Client::default();
+            for (channel, offset) in CHANNELS.into_iter().zip([offsets.0, offsets.1]) {
+                let position = Position { offset, ..world.broker.position(&name(channel)) };
+                // An odd one has one channel.
+                if reader % 2 == 0 || channel == CHANNELS[reader as usize / 2 % 2] {
+                    let Subscribed::From { position, .. } = world.hub.subscribe(reader, &name(channel), Some(position), 2) else {
+                        panic!("a first subscription is one");
+                    };
+                    client.positions.insert(channel.into(), position.offset);
+                }
+            }
+            clients.push(client);
+        }
+        world.turn();
+        if more {
+            let _ = CHANNELS.map(|channel| world.publish(channel, "{}", None));
+        }
+        world.settle();
+        for (reader, mut client) in (0..).zip(clients) {
+            world.take(reader).iter().for_each(|message| client.apply(message));
+            let top = keys.len() as u64 + u64::from(more);
+            prop_assert!(client.positions.values().all(|&position| position == top), "{:?}", client.positions);
+            prop_assert_eq!(client.lost, 0);
+        }
+    }
+}
+
+#[test]
+fn readers_that_come_back_from_everywhere_share_what_is_made() {
+    let mut world = World::new(&[rule("{x}", 1000, Mode::All, Overrun::Gap)]);
+    let mut sizes = 0_u64;
+    for number in 0..1000 {
+        let text = format!("\"{number} {}\"", "text ".repeat(50));
+        sizes += text.len() as u64;
+        world.publish("a", &text, None);
+    }
+    let head = world.broker.position(&name("a"));
+    for reader in 0..500 {
+        world.hub.join(reader, Form::Deflated(12));
+        let from = Position { offset: 100 + u64::from(reader) * 7 % 500, ..head };
+        assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
+    }
+    let mut kept = Kept::default();
+    while world.hub.due(world.now) == Due::Now {
+        // The head is another one in each slice.
+        if kept.deliveries < 2000 {
+            world.publish("a", "1", None);
+        }
+        kept.flush(&mut world);
+    }
+    let work = world.hub.press().work();
+    // Each byte is copied twice and compressed once. 325 histories are made when each reader has its own.
+    assert!(work < 20 * sizes * 6, "{work} for a history of {sizes}");
+}
+
+#[test]
+fn who_keeps_up_gets_everything_in_one_frame_however_much_it_is() {
+    let mut world = World::new(&[rule("{x}", 1000, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    for number in 0..1000 {
+        world.publish("a", &number.to_string(), None);
+    }
+    world.settle();
+    let batches = world.take(0);
+    assert_eq!((batches.len(), &batches[0]["count"]), (1, &1000.into()));
+}
+
+#[test]
+fn a_slice_ends_with_the_work_that_it_takes_also_when_little_comes_out_of_it() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let text = format!("\"{}\"", "x".repeat(200_000));
+    for reader in 0..200 {
+        let channel = format!("a{reader}");
+        world.hub.join(reader, Form::Deflated(12));
+        assert!(matches!(world.hub.subscribe(reader, &name(&channel), None, 1), Subscribed::From { .. }));
+        world.publish(&channel, &text, None);
+    }
+    let mut kept = Kept::default();
+    kept.flush(&mut world);
+    let written: usize = kept.frames.values().map(Bytes::len).sum();
+    assert!(written < 1 << 20);
+    assert!((1..=20).contains(&kept.deliveries), "{} in one slice", kept.deliveries);
+}
+
 #[test]
 fn the_first_publication_after_a_quiet_window_leaves_at_once_and_the_next_ones_together() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
@@ -102,6 +238,70 @@ fn a_window_in_which_nothing_was_published_opens_no_other() {
         assert_eq!(world.hub.due(world.now), Due::Never);
         world.now = world.now + TICK * 3 / 4;
     }
+}
+
+#[test]
+fn pieces_that_were_made_late_are_given_back_and_a_publication_does_not_wait_for_that() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    world.sockets.0.get_mut(&0).expect("joined").stuck = true;
+    world.publish("a", "1", None);
+    world.settle();
+    world.free(0);
+    world.turn();
+    assert_eq!(world.take(0).len(), 1);
+    assert!(world.hub.keeps_pieces(), "another one may come as late");
+    let Due::Rest(moment) = world.hub.due(world.now) else { panic!("they are given back") };
+    world.publish("a", "2", None);
+    world.turn();
+    assert_eq!(world.take(0).len(), 1, "at once");
+    world.settle();
+    assert!(world.now <= moment + TICK);
+}
+
+#[test]
+fn a_pass_that_takes_longer_than_two_ticks_leaves_no_pieces() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let channels: Vec<_> = (0..600).map(|reader| format!("a{reader}")).collect();
+    for (channel, reader) in channels.iter().zip(0..) {
+        world.join(reader);
+        assert!(matches!(world.hub.subscribe(reader, &name(channel), None, 1), Subscribed::From { .. }));
+        world.publish(channel, "1", None);
+    }
+    for _ in 0..3 {
+        world.turn();
+        world.now = world.now + TICK * 2;
+    }
+    assert_eq!(world.take(599).len(), 1, "the pass is over");
+    world.settle();
+}
+
+#[test]
+fn the_bytes_of_all_pieces_together_are_bounded() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let text = format!("\"{}\"", "x".repeat(200_000));
+    // Some are there when it is published, some come back behind it.
+    for reader in 0..600 {
+        let channel = name(&format!("a{reader}"));
+        let from = world.broker.position(&channel);
+        world.hub.join(reader, Form::Plain);
+        if reader % 2 == 0 {
+            assert!(matches!(world.hub.subscribe(reader, &channel, None, 1), Subscribed::From { .. }));
+        }
+        world.publish(channel.as_str(), &text, None);
+        if reader % 2 == 1 {
+            let subscribed = world.hub.subscribe(reader, &channel, Some(from), 1);
+            assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
+        }
+    }
+    let mut kept = Kept::default();
+    while kept.deliveries < 600 {
+        kept.flush(&mut world);
+    }
+    // The hub has a share in those that it keeps, and beside each of them the updates without a frame.
+    let shared: usize = kept.frames.values().filter(|frame| !frame.is_unique()).map(Bytes::len).sum();
+    assert!((1..40 << 20).contains(&shared), "{shared}");
 }
 
 #[test]
@@ -169,10 +369,46 @@ fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
         world.publish("a", &format!("\"{}\"", "a".repeat(200_000)), None);
         world.publish("b", &format!("\"{}\"", "b".repeat(200_000)), None);
     }
-    world.catch_up(0);
+    assert!(!world.catch_up(0).unfinished);
     world.take(0).iter().for_each(|message| client.apply(message));
     assert_eq!((client.positions["a"], client.positions["b"]), (4, 4));
     assert_eq!(client.lost, 0);
+}
+
+#[test]
+fn who_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
+    let long = Rule { history_bytes: 64 << 20, ..rule("{x}", 1000, Mode::All, Overrun::Gap) };
+    let mut world = World::new(&[long]);
+    for _ in 0..1000 {
+        world.publish("a", &format!("\"{}\"", "a".repeat(20_000)), None);
+    }
+    let head = world.broker.position(&name("a"));
+    for reader in [0, 1] {
+        world.join(reader);
+        let from = Position { offset: 0, ..head };
+        assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
+        let mut client = Client::default();
+        client.positions.insert("a".into(), 0);
+        let caught_up = world.catch_up(reader);
+        assert!(caught_up.unfinished);
+        assert!((SLICE_BYTES..2 * SLICE_BYTES).contains(&caught_up.cost), "{caught_up:?}");
+        world.take(reader).iter().for_each(|message| client.apply(message));
+        assert!((1..100).contains(&client.positions["a"]), "reader {reader}: {:?}", client.positions);
+        world.settle();
+        world.take(reader).iter().for_each(|message| client.apply(message));
+        assert_eq!((client.positions["a"], client.lost), (1000, 0));
+    }
+}
+
+#[test]
+fn the_private_channel_is_not_one_of_the_subscriptions_that_a_client_may_have() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    world.join(0);
+    world.hub.subscribe_from_start(0, &ChannelName::private("c"));
+    for channel in ["a", "b"] {
+        assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
+    }
+    assert_eq!(world.hub.subscribe(0, &name("c"), None, 2), Subscribed::TooMany);
 }
 
 #[test]
@@ -237,25 +473,13 @@ fn a_panic_while_one_reader_is_served_harms_no_other() {
 
 #[test]
 fn readers_at_one_position_share_one_frame() {
-    struct Frames(Vec<*const u8>);
-    impl Outbound for Frames {
-        fn deliver(&mut self, _: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
-            self.0.push(bytes.as_slice().as_ptr());
-            Delivery::Sent
-        }
-        fn overrun(&mut self, _: ReaderKey, _: &str) {}
-    }
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     for reader in 0..200 {
         world.hub.join(reader, Form::Deflated(12));
         assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
     }
     world.publish("a", &format!("\"{}\"", "text ".repeat(200)), None);
-    for feed in world.bells.0.lock().expect("no panics").drain(..) {
-        world.hub.moved(feed);
-    }
-    let mut frames = Frames(Vec::new());
-    world.hub.flush(world.now, Timestamp::from_unix_millis(0), &mut frames);
-    assert_eq!(frames.0.len(), 200);
-    assert!(frames.0.iter().all(|frame| *frame == frames.0[0]));
+    let mut kept = Kept::default();
+    kept.flush(&mut world);
+    assert_eq!((kept.deliveries, kept.frames.len()), (200, 1));
 }

@@ -14,7 +14,7 @@ use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
 use umbel::config::{Access, Mode, Overrun, Rule, Rules};
 use umbel::hub::prepared::{Form, Press};
-use umbel::hub::{Delivery, Due, FeedKey, Hub, Outbound, Outgoing, ReaderKey, Subscribed};
+use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, Hub, Outbound, Outgoing, ReaderKey, Subscribed};
 use umbel::moment::Moment;
 use umbel::position::Position;
 use umbel::protocol::message::Timestamp;
@@ -121,8 +121,8 @@ impl World {
         }
     }
 
-    pub fn catch_up(&mut self, reader: ReaderKey) {
-        self.hub.catch_up(reader, self.now, Timestamp::from_unix_millis(0), &mut self.sockets);
+    pub fn catch_up(&mut self, reader: ReaderKey) -> CaughtUp {
+        self.hub.catch_up(reader, self.now, Timestamp::from_unix_millis(0), &mut self.sockets)
     }
 
     /// Turns, and time, until nothing is left to do.
@@ -131,11 +131,12 @@ impl World {
             self.turn();
             match self.hub.due(self.now) {
                 Due::Now => {}
-                Due::At(moment) => self.now = moment,
-                Due::Never if self.bells.0.lock().expect("no test panics here").is_empty() => return,
+                Due::At(moment) | Due::Rest(moment) => self.now = moment,
+                Due::Never if self.bells.0.lock().expect("no test panics here").is_empty() => break,
                 Due::Never => {}
             }
         }
+        assert!(!self.hub.keeps_pieces(), "a hub with nothing to do keeps nothing");
     }
 
     pub fn free(&mut self, reader: ReaderKey) {
@@ -235,7 +236,8 @@ pub fn drain_into(world: &mut World, model: &mut Model, reader: ReaderKey) {
 
 /// What a shard does before a reader leaves a channel, or goes.
 fn catch_up(world: &mut World, model: &mut Model, reader: ReaderKey) {
-    world.catch_up(reader);
+    let caught_up = world.catch_up(reader);
+    assert!(!caught_up.unfinished, "the histories of all channels are less than a slice");
     drain_into(world, model, reader);
     if !world.sockets.0[&reader].stuck {
         for (channel, &position) in &model.clients[&reader].positions {

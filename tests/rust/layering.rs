@@ -21,8 +21,8 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
 ];
 
 /// Modules of `python/umbel`, lowest first: each imports only what stands before it. The core is what they stand on.
-const PYTHON: &str = "_core printable stderr exceptions answers settings deadlines places patterns auth lifetime client websocket jobs \
-    runs routing dispatch server process app __init__ cli demo __main__";
+const PYTHON: &str = "_core printable stderr exceptions answers settings deadlines places functions patterns auth lifetime client \
+    websocket jobs runs routing dispatch server process app __init__ cli demo __main__";
 
 const FORBIDDEN: [&str; 6] = ["utils", "common", "helpers", "misc", "types", "manager"];
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::ChannelName;
 use crate::hub::Subscribed;
+use crate::hub::prepared::Form;
 use crate::protocol::handshake::Origins;
 use crate::transport::io::Socket;
 
@@ -225,6 +226,66 @@ fn who_has_had_its_turn_waits_for_the_next_one_and_loses_nothing() {
 /// A ping of a client that masks with zeros.
 fn ping(payload: &[u8; 4]) -> Vec<u8> {
     [&[0x89, 0x84, 0, 0, 0, 0][..], payload].concat()
+}
+
+#[test]
+fn catching_up_counts_as_work_of_who_asks_for_it() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        arrived(&client);
+        let mut shard = cell.borrow_mut();
+        let text = br#"{"type":"unsubscribe_updates","channel":"a"}"#;
+        let message = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat();
+        shard.hub.join(key, Form::Deflated(12));
+        let channel = ChannelName::new("a").expect("legal");
+        let start = shard.shared.broker.position(&channel);
+        for publications in [1, 50] {
+            let data = format!("\"{}\"", "x".repeat(20_000));
+            for _ in 0..publications {
+                shard.shared.broker.append(&channel, data.as_bytes(), None, shard.now);
+            }
+            let subscribed = shard.hub.subscribe(key, &channel, Some(start), 1);
+            assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
+            shard.work = 0;
+            shard.receive(key, &mut message.repeat(2));
+            let waits = if publications == 1 { &[][..] } else { &message };
+            assert_eq!(shard.connections[key as usize].unread, waits);
+            assert!(shard.connections[key as usize].outbox.is_none());
+            assert!(String::from_utf8_lossy(&arrived(&client)).contains("subscription_ended"));
+        }
+    });
+}
+
+#[test]
+fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
+    with_settings(&json!({"max_subscriptions": 1}), |cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let id = shard.connections[key as usize].id;
+        for number in 0..30 {
+            let channel = ChannelName::new(&format!("c{number}")).expect("legal");
+            let from = shard.shared.broker.position(&channel);
+            shard.open_letter(Letter::Subscribe(id, channel, from, None));
+        }
+        let heard = String::from_utf8_lossy(&arrived(&client)).into_owned();
+        assert_eq!(heard.matches("subscription_established").count(), 1);
+        assert_eq!(heard.matches("limit_exceeded").count(), 29);
+        assert!(shard.live(key).is_some());
+    });
+}
+
+#[test]
+fn nobody_leaves_a_private_channel() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let channel = ChannelName::private("c");
+        shard.hub.subscribe_from_start(key, &channel);
+        let text = br#"{"type":"unsubscribe_updates","channel":"@c"}"#;
+        shard.receive(key, &mut [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat());
+        assert!(String::from_utf8_lossy(&arrived(&client)).contains("bad_channel"));
+        assert_eq!(shard.hub.subscriptions(key), 1);
+    });
 }
 
 #[test]
