@@ -51,6 +51,8 @@ pub struct Config {
     pub max_messages_per_second: u32,
     /// Held for unfinished messages and unread answers of all peers; beyond it, the oldest give way.
     pub max_held_bytes: usize,
+    /// Kept in the logs of all channels together; beyond it, those that were used least recently give way.
+    pub max_log_bytes: usize,
     /// From accept to the end of authentication.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
@@ -221,6 +223,12 @@ impl Config {
         Ok(config)
     }
 
+    /// The most bytes that the log of one channel may keep.
+    fn longest_history(&self) -> usize {
+        let declared = self.channels.iter().map(|rule| rule.history_bytes);
+        declared.fold(Retention::default().bytes, usize::max)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let bounds = [
             ("deflate_level", (1..=9).contains(&self.deflate_level), "1 to 9"),
@@ -235,6 +243,11 @@ impl Config {
                 "max_held_bytes",
                 self.max_held_bytes / 2 >= self.max_message + UNDER_WAY,
                 "at least 128 KiB more than twice max_message: else the longest message could not be finished",
+            ),
+            (
+                "max_log_bytes",
+                self.max_log_bytes >= self.longest_history(),
+                "at least the largest history_bytes of a channel, and 1 MiB: else one channel alone could not keep its history",
             ),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),

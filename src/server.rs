@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::broker::Totals;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::{ChannelName, NameError, Pattern};
 use crate::close::CloseCode;
@@ -91,7 +92,7 @@ impl Server {
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let shared = Shared {
             deadlines: Deadlines::from(&config),
-            broker: Arc::new(MemoryBroker::new(Arc::clone(&rules))),
+            broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
             rules,
             routes,
             pages,
@@ -275,10 +276,9 @@ impl Server {
         }
     }
 
-    /// What was counted so far; channels and publications come from the broker.
-    pub fn stats(&self) -> (Snapshot, u64, u64) {
-        let (channels, published) = self.shared.broker.totals();
-        (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), channels, published)
+    /// What was counted so far, by the shards and by the broker.
+    pub fn stats(&self) -> (Snapshot, Totals) {
+        (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), self.shared.broker.totals())
     }
 
     /// `false` when the client is gone.

@@ -85,6 +85,9 @@ class Stats:
     @property
     def published(self) -> int: ...
     @property
+    def trimmed(self) -> int:
+        """Publications dropped because all channels together kept more than ``max_log_bytes``."""
+    @property
     def frames(self) -> int: ...
     @property
     def delivered(self) -> int: ...

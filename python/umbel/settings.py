@@ -59,6 +59,9 @@ class Settings:
             function sets the pace.
         max_held_bytes: bytes of unfinished messages, and of answers that wait to be read, that may be held
             for all clients together; beyond it, those for whom they have been held longest are closed.
+        max_log_bytes: bytes that the histories of all channels may have together, and names without readers;
+            beyond it, the channels that were published to least recently lose their history, oldest
+            publications first. Readers that still wanted them get a ``gap``; ``stats().trimmed`` counts.
         handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.
@@ -96,6 +99,7 @@ class Settings:
     max_subscriptions: int = 128
     max_messages_per_second: int = 10_000
     max_held_bytes: int = 256 << 20
+    max_log_bytes: int = 1 << 30
     handshake_timeout: float = 10.0
     message_timeout: float = 60.0
     write_timeout: float = 30.0
@@ -171,6 +175,7 @@ class Options(TypedDict, total=False):
     max_subscriptions: int
     max_messages_per_second: int
     max_held_bytes: int
+    max_log_bytes: int
     handshake_timeout: float
     message_timeout: float
     write_timeout: float

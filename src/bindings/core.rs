@@ -142,8 +142,8 @@ impl Core {
 
     #[pyo3(signature = (log_lines_dropped, /))]
     fn stats(&self, log_lines_dropped: u64) -> Stats {
-        let (snapshot, channels, published) = self.server.stats();
-        Stats::new(&snapshot, channels, published, self.bridge.log_lines_dropped() + log_lines_dropped)
+        let (snapshot, totals) = self.server.stats();
+        Stats::new(&snapshot, totals, self.bridge.log_lines_dropped() + log_lines_dropped)
     }
 
     #[pyo3(signature = (within, /))]

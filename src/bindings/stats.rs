@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+use crate::broker::Totals;
 use crate::stats::Snapshot;
 
 #[pyclass(frozen, get_all, module = "umbel._core")]
@@ -12,6 +13,7 @@ pub struct Stats {
     subscriptions: u64,
     channels: u64,
     published: u64,
+    trimmed: u64,
     frames: u64,
     delivered: u64,
     bytes_sent: u64,
@@ -25,7 +27,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub fn new(snapshot: &Snapshot, channels: u64, published: u64, log_lines_dropped: u64) -> Self {
+    pub fn new(snapshot: &Snapshot, totals: Totals, log_lines_dropped: u64) -> Self {
         let Snapshot {
             connections,
             accepted,
@@ -41,6 +43,7 @@ impl Stats {
             panics,
             lateness,
         } = *snapshot;
+        let Totals { channels, published, trimmed } = totals;
         Self {
             connections,
             accepted,
@@ -48,6 +51,7 @@ impl Stats {
             subscriptions,
             channels,
             published,
+            trimmed,
             frames,
             delivered,
             bytes_sent,

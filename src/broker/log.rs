@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::broker::ledger::Ledger;
 use crate::channel::ChannelName;
 use crate::config::{Mode, Retention};
 use crate::moment::Moment;
@@ -23,6 +24,7 @@ pub struct Log {
     top: AtomicU64,
     /// Guards the entries. Held for one append, or for copying one batch: never while anything can wait.
     entries: Mutex<Entries>,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct Entries {
     queued: bool,
     /// The visit that first found it empty and unwatched. Every use forgets it.
     idle: Option<Moment>,
+    /// Number of the last use.
+    used: u64,
 }
 
 /// What is next for a log that the broker's queue gave out for a visit.
@@ -51,7 +55,7 @@ pub(super) enum Next {
     Again(Moment),
     /// It is empty and watched: whoever uses it next enters it.
     Rest,
-    /// It has been idle for long enough to be dropped.
+    /// It has been idle for long enough to be dropped, or its room is needed.
     Drop,
 }
 
@@ -111,7 +115,7 @@ impl Read {
 }
 
 impl Log {
-    pub(super) fn new(name: &ChannelName, epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(name: &ChannelName, epoch: Epoch, retention: Retention, ledger: Arc<Ledger>) -> Self {
         let entries = Entries {
             update_head: head(name.as_str()),
             kept: VecDeque::new(),
@@ -121,8 +125,11 @@ impl Log {
             watchers: SmallVec::new(),
             queued: false,
             idle: None,
+            used: 0,
         };
-        Self { name: name.clone(), epoch, retention, top: AtomicU64::new(0), entries: Mutex::new(entries) }
+        ledger.book(0, entries.cost());
+        let (name, top) = (name.clone(), AtomicU64::new(0));
+        Self { name, epoch, retention, top, entries: Mutex::new(entries), ledger }
     }
 
     pub(super) fn name(&self) -> &ChannelName {
@@ -154,27 +161,34 @@ impl Log {
 
     /// Appends one JSON text and rings the watchers. Returns also whether the caller has to enter the log in the queue.
     pub(super) fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, bool) {
-        let mut entries = self.lock();
-        let offset = self.top() + 1;
-        let publication = Publication::new(&entries.update_head, offset, key, data, now);
-        if self.retention.mode == Mode::Latest
-            && let Some(key) = key
-        {
-            entries.supersede(key, offset);
-        }
-        entries.bytes += publication.size();
-        entries.kept.push_back(publication);
-        entries.trim(&self.retention, now);
-        self.top.store(offset, Ordering::SeqCst);
-        for watcher in &entries.watchers {
-            watcher.moved();
-        }
-        (Position { epoch: self.epoch, offset }, entries.used())
+        self.ledger.publish();
+        self.change(|entries| {
+            let offset = self.top() + 1;
+            let publication = Publication::new(&entries.update_head, offset, key, data, now);
+            if self.retention.mode == Mode::Latest
+                && let Some(key) = key
+            {
+                entries.supersede(key, offset);
+            }
+            entries.bytes += publication.size();
+            entries.kept.push_back(publication);
+            entries.trim(&self.retention, now);
+            self.top.store(offset, Ordering::SeqCst);
+            for watcher in &entries.watchers {
+                watcher.moved();
+            }
+            (Position { epoch: self.epoch, offset }, entries.note_use(&self.ledger))
+        })
     }
 
     /// Notes that somebody is about to read it. Returns whether the caller has to enter it in the queue.
     pub(super) fn touch(&self) -> bool {
-        self.lock().used()
+        self.lock().note_use(&self.ledger)
+    }
+
+    /// Number of its last use, among those of all logs.
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used
     }
 
     /// Writes the updates in `(cursor, end]` to `out`, separated by commas, until about `max_bytes` are written (at least
@@ -206,21 +220,47 @@ impl Log {
 
     /// Drops what is too old, and gives back the room that it took. The log was taken out of the queue for this.
     pub(super) fn tidy(&self, now: Moment) -> Next {
-        let mut entries = self.lock();
-        entries.trim(&self.retention, now);
-        entries.give_back();
-        let next = if let Some(oldest) = entries.kept.front() {
-            Next::Again(oldest.appended + self.retention.age)
-        } else if !entries.watchers.is_empty() {
-            Next::Rest
-        } else {
-            let since = *entries.idle.get_or_insert(now);
-            // What is appended meanwhile may be due before the idleness is.
-            let due = (since + LINGER).min(now + self.retention.age);
-            if now.since(since) >= LINGER { Next::Drop } else { Next::Again(due) }
-        };
-        entries.queued = next != Next::Rest;
-        next
+        self.change(|entries| {
+            entries.trim(&self.retention, now);
+            entries.give_back();
+            let next = if let Some(oldest) = entries.kept.front() {
+                Next::Again(oldest.appended + self.retention.age)
+            } else if !entries.watchers.is_empty() {
+                Next::Rest
+            } else {
+                let since = *entries.idle.get_or_insert(now);
+                // What is appended meanwhile may be due before the idleness is.
+                let due = (since + LINGER).min(now + self.retention.age);
+                if now.since(since) >= LINGER { Next::Drop } else { Next::Again(due) }
+            };
+            entries.queued = next != Next::Rest;
+            next
+        })
+    }
+
+    /// Drops the oldest publications until `excess` bytes are free, and itself when that is not enough; all but the
+    /// newest one when it is `in_use`. The log was taken out of the queue for this, where it was `due`.
+    pub(super) fn give_way(&self, excess: usize, in_use: bool, due: Moment) -> Next {
+        self.change(|entries| {
+            let enough = entries.cost().saturating_sub(excess);
+            while entries.kept.len() > usize::from(in_use) && entries.cost() > enough {
+                entries.drop_oldest();
+                self.ledger.trim();
+            }
+            entries.give_back();
+            let next = if !entries.kept.is_empty() {
+                Next::Again(due)
+            } else if !entries.watchers.is_empty() {
+                Next::Rest
+            } else if in_use || entries.cost() <= enough {
+                Next::Again(Moment::default())
+            } else {
+                entries.idle.get_or_insert_default();
+                Next::Drop
+            };
+            entries.queued = next != Next::Rest;
+            next
+        })
     }
 
     /// Whether it is still idle. Asked while nobody can find it.
@@ -231,15 +271,30 @@ impl Log {
 
     pub(super) fn watch(&self, alarm: Arc<dyn Alarm>) -> Arc<Watcher> {
         let watcher = Arc::new(Watcher { silent: AtomicBool::new(false), alarm });
-        self.lock().watchers.push(Arc::clone(&watcher));
+        self.change(|entries| entries.watchers.push(Arc::clone(&watcher)));
         watcher
     }
 
     /// Returns whether the caller has to enter the log in the queue.
     pub(super) fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
+        self.change(|entries| {
+            entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
+            entries.note_use(&self.ledger)
+        })
+    }
+
+    /// Changes the entries, and books what that changes for the memory.
+    fn change<T>(&self, act: impl FnOnce(&mut Entries) -> T) -> T {
         let mut entries = self.lock();
-        entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
-        entries.used()
+        let before = entries.cost();
+        let outcome = act(&mut entries);
+        self.ledger.book(before, entries.cost());
+        outcome
+    }
+
+    #[cfg(test)]
+    pub(super) fn cost(&self) -> usize {
+        self.lock().cost()
     }
 
     /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
@@ -249,11 +304,20 @@ impl Log {
 }
 
 impl Entries {
+    /// Bytes that count for the limit of all logs. What a log itself costs does not while it has readers: their
+    /// subscriptions are bounded, and it could not give way.
+    fn cost(&self) -> usize {
+        let unused = (self.kept.capacity() - self.kept.len()) * size_of::<Publication>();
+        let own = if self.watchers.is_empty() { LOG_BYTES + 2 * self.update_head.len() } else { 0 };
+        self.bytes + unused + own
+    }
+
     /// Returns whether the log has to be entered in the queue now.
-    fn used(&mut self) -> bool {
+    fn note_use(&mut self, ledger: &Ledger) -> bool {
         self.idle = None;
-        let time_matters = !self.kept.is_empty() || self.watchers.is_empty();
-        time_matters && !std::mem::replace(&mut self.queued, true)
+        self.used = ledger.next_use();
+        let may_drop = !self.kept.is_empty() || self.watchers.is_empty();
+        may_drop && !std::mem::replace(&mut self.queued, true)
     }
 
     /// Where the entries behind an offset begin. Counted, where there are no holes: a search through the log of a channel that
@@ -298,15 +362,26 @@ impl Entries {
             if !aged && (!over || self.kept.len() == 1) {
                 break;
             }
-            self.trimmed = oldest.offset;
-            self.bytes -= oldest.size();
-            if let Some(key) = &oldest.key
-                && self.newest.get(key) == Some(&oldest.offset)
-            {
-                self.newest.remove(key);
-            }
-            self.kept.pop_front();
+            self.drop_oldest();
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.kept.pop_front() else { return };
+        self.trimmed = oldest.offset;
+        self.bytes -= oldest.size();
+        if let Some(key) = &oldest.key
+            && self.newest.get(key) == Some(&oldest.offset)
+        {
+            self.newest.remove(key);
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let entries = self.entries.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.ledger.book(entries.cost(), 0);
     }
 }
 
@@ -315,6 +390,9 @@ impl Entries {
 /// long its position means something.
 pub const LINGER: Duration = Duration::from_secs(60);
 
+/// What a log without publications costs beside its name: itself, and its places in the broker's maps.
+const LOG_BYTES: usize = size_of::<Log>() + 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +400,8 @@ mod tests {
     #[test]
     fn room_that_was_needed_once_is_given_back() {
         let retention = Retention { mode: Mode::Latest, ..Retention::default() };
-        let log = Log::new(&ChannelName::private("a"), Epoch::new(1), retention);
+        let log =
+            Log::new(&ChannelName::private("a"), Epoch::new(1), retention, Arc::new(Ledger::new(1 << 20)));
         let second = |number| Moment::default() + Duration::from_secs(number);
         for number in 0..1000 {
             log.append(b"1", Some(&number.to_string()), second(number / 500));

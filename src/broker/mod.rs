@@ -7,11 +7,13 @@
 //! - **Exactly one meaning per position.** The epoch changes whenever the top offset can have gone back, so two
 //!   different publications never carry one position.
 //! - **Bounds.** A log keeps at most so many publications, so many bytes, so much time. What it drops it counts, and
-//!   a reader that still wanted it learns the exact range ([`log::Read::gap`]).
+//!   a reader that still wanted it learns the exact range ([`log::Read::gap`]). All logs together keep at most so many
+//!   bytes: beyond that, those that were appended to least recently give way, their oldest publications first.
 //! - **No waiting.** Appending never waits for a reader, and no longer for the others' logs than one is looked up.
 //! - **Life.** A log that holds nothing and has no readers stays for a minute, so that an ordinary reconnect finds its
 //!   epoch, and that nothing was lost.
 
+mod ledger;
 pub mod log;
 pub mod memory;
 mod queue;
@@ -43,6 +45,16 @@ pub trait Broker: Send + Sync {
     /// until there is not; between two calls others have their turn.
     fn tidy(&self, now: Moment) -> bool;
 
-    /// Channels that exist, and publications appended since the start.
-    fn totals(&self) -> (u64, u64);
+    fn totals(&self) -> Totals;
+}
+
+/// What a broker counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Channels that exist.
+    pub channels: u64,
+    /// Publications appended since the start.
+    pub published: u64,
+    /// Publications that were dropped because all logs together held too much.
+    pub trimmed: u64,
 }

@@ -45,7 +45,8 @@ pub struct Press {
     compressors: SmallVec<[(u8, Compressor); 1]>,
     payload: Vec<u8>,
     packed: Vec<u8>,
-    /// Bytes of pieces that were made so far, compressed ones by [`DEFLATE_WORK`]: at least what those take that are kept.
+    /// Bytes of pieces that were made so far, and [`DEFLATE_WORK`] for each that was compressed: at least what those take
+    /// that are kept.
     work: u64,
 }
 
@@ -101,7 +102,7 @@ impl Press {
             self.payload.extend_from_slice(&piece.run);
             message::batch_suffix(u64::from(piece.read.count), time, &mut self.payload);
             let payload = std::mem::take(&mut self.payload);
-            self.work += payload.len() as u64 * if form == Form::Plain { 1 } else { DEFLATE_WORK };
+            self.work += payload.len() as u64;
             self.text(&payload, form, &mut out);
             self.payload = payload;
         }
@@ -120,6 +121,7 @@ impl Press {
         {
             let mut packed = std::mem::take(&mut self.packed);
             packed.clear();
+            self.work += payload.len() as u64 * DEFLATE_WORK;
             self.compressor(bits).message(payload, &mut packed);
             let smaller = is_smaller(packed.len(), payload.len());
             if smaller {
@@ -318,7 +320,7 @@ impl Prepared {
     /// The run as compressed blocks; `None` where it is sent plain.
     fn segment(&mut self, press: &mut Press, form: Form) -> Option<Bytes> {
         let Form::Deflated(bits) = form else { return None };
-        if self.run.len() < WORTH_DEFLATING {
+        if !(WORTH_DEFLATING..=LONGEST_DEFLATED).contains(&self.run.len()) {
             return None;
         }
         if let Some((_, segment)) = self.segments.iter().find(|(other, _)| *other == form) {

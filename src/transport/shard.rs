@@ -276,7 +276,8 @@ impl Shard {
     /// The same for a connection that is closed next, for a reason that stands: being too far behind is not another one.
     pub fn catch_up_last(&mut self, key: ReaderKey) {
         self.flush_replies(key);
-        self.with_sockets(|hub, now, time, sockets| {
+        // Who was found too far behind meanwhile is closed by whoever is closing those, and not from in here.
+        self.write_to_sockets(|hub, now, time, sockets| {
             let _ = hub.catch_up(key, now, time, sockets);
             sockets.overrun.retain(|&other| other != key);
         });
@@ -299,6 +300,18 @@ impl Shard {
 
     /// Lets the hub write to sockets, and ends those that turn out to be broken or too far behind.
     fn with_sockets(&mut self, write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>)) {
+        let written = catch_unwind(AssertUnwindSafe(|| self.write_to_sockets(write)));
+        while let Some(key) = self.overrun.pop() {
+            let reason = "the log has moved past this reader";
+            self.guarded(key, |shard| shard.close(key, CloseCode::TOO_FAR_BEHIND, reason));
+        }
+        if let Err(panic) = written {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Lets the hub write to sockets, and ends those that turn out to be broken.
+    fn write_to_sockets(&mut self, write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>)) {
         let time = self.timestamp();
         let mut sockets = Sockets {
             connections: &mut self.connections,
@@ -316,10 +329,6 @@ impl Shard {
         }
         while let Some(key) = self.broken.pop() {
             self.guarded(key, |shard| shard.finish(key, ABNORMAL, "the connection broke"));
-        }
-        while let Some(key) = self.overrun.pop() {
-            let reason = "the log has moved past this reader";
-            self.guarded(key, |shard| shard.close(key, CloseCode::TOO_FAR_BEHIND, reason));
         }
         if let Err(panic) = written
             && interrupted.is_none()

@@ -117,6 +117,25 @@ async def test_who_is_refused_hears_why_once(app):
 
 
 @on_loops
+async def test_all_channels_together_keep_no_more_than_the_server_may(app):
+    app.channel("room:{x}", open=True)
+    async with app.serve(port=0, max_log_bytes=1 << 20) as server:
+        for number in range(100):
+            app.publish(f"room:{number}", "x" * 100_000)
+        stats = server.stats()
+        assert stats.published == 100
+        assert 90 <= stats.trimmed < 100, "the newest ones are kept"
+        assert stats.channels < 20
+
+
+async def test_one_channel_can_not_keep_more_than_all_together(app):
+    app.channel("room:{x}", open=True, history_bytes=(1 << 20) + 1)
+    with pytest.raises(ValueError, match="max_log_bytes: at least the largest history_bytes"):
+        async with app.serve(port=0, max_log_bytes=1 << 20):
+            pass
+
+
+@on_loops
 async def test_a_websocket_path_echoes_under_back_pressure(app):
     @app.websocket("/echo/{path:path}")
     async def echo(websocket, path):

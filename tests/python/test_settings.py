@@ -125,6 +125,7 @@ def test_origins_are_what_browsers_send():
     [
         ("deflate_level", 0),
         ("max_message", 1),
+        ("max_log_bytes", (1 << 20) - 1),
         ("tick", 11.0),
         ("event_queue", 0),
     ],

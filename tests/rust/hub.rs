@@ -401,6 +401,23 @@ fn who_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
 }
 
 #[test]
+fn what_is_too_long_to_be_compressed_is_not_compressed_beside_other_channels_either() {
+    let long = Rule { history_bytes: 64 << 20, ..rule("{x}", 100, Mode::All, Overrun::Gap) };
+    let mut world = World::new(&[long]);
+    world.join(1);
+    for channel in ["a", "b"] {
+        assert!(matches!(world.hub.subscribe(1, &name(channel), None, 2), Subscribed::From { .. }));
+        world.publish(channel, &format!("\"{}\"", "x".repeat(1 << 20)), None);
+    }
+    let before = world.hub.press().work();
+    world.settle();
+    let work = world.hub.press().work() - before;
+    assert!(work < 5 << 20, "{work}: each was read and copied, and no more");
+    let batches = world.take(1);
+    assert!(batches.iter().all(|batch| batch["type"] == "batched_updates"));
+}
+
+#[test]
 fn the_private_channel_is_not_one_of_the_subscriptions_that_a_client_may_have() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);

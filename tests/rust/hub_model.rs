@@ -89,7 +89,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
 
 impl World {
     pub fn new(rules: &[Rule]) -> Self {
-        let broker = Arc::new(MemoryBroker::new(Arc::new(Rules::new(rules).expect("legal rules"))));
+        let broker = Arc::new(MemoryBroker::new(Arc::new(Rules::new(rules).expect("legal rules")), 1 << 30));
         let (counters, bells) = (Arc::new(Counters::default()), Bells::default());
         let rung = bells.clone();
         let bell = Box::new(move |feed| -> Arc<dyn Alarm> { Arc::new(Bell(rung.clone(), feed)) });

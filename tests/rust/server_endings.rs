@@ -59,7 +59,7 @@ impl Running {
             "notify_connect": true, "await_connect": false, "notify_disconnect": true, "origins": null, "deflate": false, "deflate_level": 1,
             "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 100,
             "max_connections_per_address": 0, "max_message": 65536,
-            "max_subscriptions": 100, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
+            "max_subscriptions": 100, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "max_log_bytes": 16 << 20, "handshake_timeout": 10, "message_timeout": 10,
             "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 100,
             "channels": [
                 rule("open:{x}", "open", 100, "gap"), rule("ask:{x}", "ask", 100, "gap"),

@@ -14,6 +14,10 @@ impl Alarm for Deaf {
 }
 
 fn broker() -> MemoryBroker {
+    broker_of(usize::MAX)
+}
+
+fn broker_of(max_bytes: usize) -> MemoryBroker {
     let rule = Rule {
         pattern: "short:{x}".into(),
         subscribe: Access::Open,
@@ -25,7 +29,7 @@ fn broker() -> MemoryBroker {
         overrun: Overrun::Gap,
         compress: true,
     };
-    MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")))
+    MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }
 
 fn name(text: &str) -> ChannelName {
@@ -42,7 +46,7 @@ fn tidy(broker: &MemoryBroker, now: Moment) -> usize {
 }
 
 fn channels(broker: &MemoryBroker) -> u64 {
-    broker.totals().0
+    broker.totals().channels
 }
 
 #[test]
@@ -147,9 +151,104 @@ fn the_maps_shrink_with_the_channels() {
     assert!(room < 1000, "room for {room} channels where there are none");
 }
 
+fn logs(broker: &MemoryBroker) -> Vec<Arc<Log>> {
+    broker.parts.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect()
+}
+
+/// Publications that a log keeps. With those that a reader from the start is told to be gone, they are all that there were.
+fn kept(log: &Log) -> u32 {
+    let read = log.read(0, log.top(), usize::MAX, &mut Vec::new());
+    assert_eq!(read.gap.map_or(0, |(_, to)| to) + u64::from(read.count), log.top());
+    read.count
+}
+
+#[test]
+fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() {
+    let broker = broker_of(100_000);
+    let (first, _watcher) = broker.watch(&name("0"), Arc::new(Deaf));
+    let text = "1".repeat(9_000);
+    let publish = |number: usize| broker.append(&name(&number.to_string()), text.as_bytes(), None, at(0));
+    publish(0);
+    publish(0);
+    for number in 1..9 {
+        publish(number);
+    }
+    assert_eq!((kept(&first), broker.totals().trimmed), (2, 0), "that fits");
+    publish(1);
+    assert_eq!((kept(&first), broker.totals().trimmed), (1, 1), "the oldest publication is enough");
+    publish(9);
+    publish(10);
+    let read = first.read(0, 2, usize::MAX, &mut Vec::new());
+    assert_eq!((read.gap, read.count), (Some((0, 2)), 0));
+    let gone =
+        |number: usize| !broker.part(&name(&number.to_string())).read().contains_key(&*number.to_string());
+    assert!(gone(2) || broker.totals().trimmed > 2);
+    assert!(!gone(0) && !gone(1), "it has a reader, or was used again");
+    assert!(broker.ledger.bytes() <= 100_000);
+}
+
+#[test]
+fn very_many_names_count_too_even_if_nothing_is_published() {
+    let broker = broker_of(100_000);
+    for number in 0..10_000 {
+        broker.position(&name(&number.to_string()));
+    }
+    assert!(channels(&broker) < 500, "{}", channels(&broker));
+    assert!(broker.ledger.bytes() <= 100_000);
+    assert_eq!(broker.totals().trimmed, 0);
+}
+
+#[test]
+fn the_newest_publication_stays_however_long_it_is() {
+    let broker = broker_of(10_000);
+    for number in 1..4 {
+        let position = broker.append(&name("a"), "1".repeat(20_000).as_bytes(), None, at(0));
+        assert_eq!(position.offset, number);
+        assert_eq!(logs(&broker).iter().map(|log| kept(log)).collect::<Vec<_>>(), [1]);
+    }
+    broker.append(&name("b"), b"1", None, at(0));
+    let kept: u32 = logs(&broker).iter().map(|log| kept(log)).sum();
+    assert_eq!((kept, broker.ledger.excess()), (1, None));
+}
+
+#[test]
+fn a_log_that_was_used_since_it_was_entered_does_not_give_way_before_others() {
+    let broker = broker_of(100_000);
+    for number in 0..8 {
+        broker.append(&name(&number.to_string()), "1".repeat(9_000).as_bytes(), None, at(0));
+    }
+    broker.append(&name("0"), b"1", None, at(0));
+    broker.append(&name("long"), "1".repeat(40_000).as_bytes(), None, at(0));
+    let kept: HashMap<_, _> = logs(&broker).iter().map(|log| (log.name().to_string(), kept(log))).collect();
+    assert_eq!(kept.get("0"), Some(&2));
+    assert_eq!(kept.get("1"), None);
+}
+
+#[test]
+fn threads_that_publish_at_once_do_not_pass_the_limit() {
+    let broker = broker_of(200_000);
+    let text = "1".repeat(5_000);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (broker, text) = (&broker, &text);
+            scope.spawn(move || {
+                for number in 0..500 {
+                    broker.append(&name(&format!("{thread}:{}", number % 50)), text.as_bytes(), None, at(0));
+                    broker.tidy(at(400));
+                }
+            });
+        }
+    });
+    assert!(broker.ledger.excess().is_none());
+    assert_eq!(broker.ledger.bytes(), logs(&broker).iter().map(|log| log.cost()).sum::<usize>());
+    tidy(&broker, at(1000));
+    tidy(&broker, at(2000));
+    assert_eq!((channels(&broker), broker.ledger.bytes()), (0, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Append(usize),
+    Append(usize, usize),
     Position(usize),
     Watch(usize),
     Unwatch(usize),
@@ -160,7 +259,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let channel = 0..NAMES.len();
     prop_oneof![
-        4 => channel.clone().prop_map(Step::Append),
+        4 => (channel.clone(), 1..4000_usize).prop_map(|(channel, length)| Step::Append(channel, length)),
         1 => channel.clone().prop_map(Step::Position),
         2 => channel.clone().prop_map(Step::Watch),
         2 => channel.prop_map(Step::Unwatch),
@@ -180,7 +279,7 @@ proptest! {
         let mut last: HashMap<usize, (Position, Moment)> = HashMap::new();
         for step in steps {
             match step {
-                Step::Append(channel) => {
+                Step::Append(channel, _) => {
                     let position = broker.append(&name(NAMES[channel]), b"1", None, now);
                     if let Some((before, used)) = last.insert(channel, (position, now))
                         && (!watchers[channel].is_empty() || now.since(used) < LINGER)
@@ -221,5 +320,58 @@ proptest! {
         let watched = watchers.iter().filter(|watchers| !watchers.is_empty()).count();
         prop_assert_eq!(channels(&broker), watched as u64);
         prop_assert!(broker.queue().take_due(now + LINGER * 100).is_none(), "time can't change what is left");
+    }
+
+    #[test]
+    fn all_logs_together_fit_and_the_least_recently_used_give_way(steps in prop::collection::vec(step(), 1..200)) {
+        const LIMIT: usize = 12_000;
+        let broker = broker_of(LIMIT);
+        let mut now = at(1);
+        let mut watchers: [Vec<Arc<Watcher>>; 4] = Default::default();
+        for step in steps {
+            let before: Vec<_> = logs(&broker).into_iter().map(|log| (kept(&log), log)).collect();
+            let mut used = None;
+            match step {
+                Step::Append(channel, length) => {
+                    broker.append(&name(NAMES[channel]), "1".repeat(length).as_bytes(), None, now);
+                    used = Some(NAMES[channel]);
+                }
+                Step::Position(channel) => {
+                    broker.position(&name(NAMES[channel]));
+                    used = Some(NAMES[channel]);
+                }
+                Step::Watch(channel) => {
+                    watchers[channel].push(broker.watch(&name(NAMES[channel]), Arc::new(Deaf)).1);
+                }
+                Step::Unwatch(channel) => {
+                    if let Some(watcher) = watchers[channel].pop() {
+                        broker.unwatch(&name(NAMES[channel]), &watcher);
+                        used = Some(NAMES[channel]);
+                    }
+                }
+                Step::Wait(seconds) => now = now + Duration::from_secs(seconds),
+                Step::Tidy => {
+                    tidy(&broker, now);
+                }
+            }
+            let after = logs(&broker);
+            let others: Vec<_> = after.iter().filter(|log| Some(log.name().as_str()) != used).collect();
+            let held = after.iter().map(|log| log.cost()).sum::<usize>();
+            let outside = before.iter().filter(|(_, log)| !after.iter().any(|other| Arc::ptr_eq(log, other)));
+            prop_assert_eq!(broker.ledger.bytes(), held + outside.map(|(_, log)| log.cost()).sum::<usize>());
+            if held > LIMIT && used.is_some() {
+                prop_assert!(others.iter().all(|log| kept(log) == 0), "what could give way did");
+                prop_assert!(after.iter().all(|log| kept(log) <= 1));
+            }
+            if used.is_some() {
+                let lost = before.iter().filter(|(kept_before, log)| {
+                    Some(log.name().as_str()) != used && kept(log) < *kept_before
+                });
+                for (_, loser) in lost {
+                    let older = others.iter().filter(|log| log.used() < loser.used());
+                    prop_assert_eq!(older.map(|log| kept(log)).sum::<u32>(), 0);
+                }
+            }
+        }
     }
 }

@@ -43,7 +43,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
         "notify_connect": false, "await_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
         "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
         "max_connections_per_address": 0, "max_message": 65536,
-        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "handshake_timeout": 10, "message_timeout": 10,
+        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "max_log_bytes": 16 << 20, "handshake_timeout": 10, "message_timeout": 10,
         "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
     });
     for (name, value) in settings.as_object().expect("settings") {
@@ -51,10 +51,10 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
     }
     let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
-    let rules = Arc::new(Rules::default());
+    let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
     let shared = Arc::new(Shared {
         deadlines: Deadlines::from(&config),
-        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules))),
+        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
         rules,
         routes: Vec::new(),
         pages: HashMap::new(),
@@ -286,6 +286,35 @@ fn nobody_leaves_a_private_channel() {
         assert!(String::from_utf8_lossy(&arrived(&client)).contains("bad_channel"));
         assert_eq!(shard.hub.subscriptions(key), 1);
     });
+}
+
+#[test]
+fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
+    let rule = json!({
+        "pattern": "{x}", "subscribe": "open", "publish": "open", "history": 2, "history_bytes": 1000,
+        "history_seconds": 60, "mode": "all", "overrun": "close", "compress": true,
+    });
+    // Not enough for them to be closed within each other.
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    let all = small.spawn(move || {
+        with_settings(&json!({"channels": [rule]}), |cell| {
+            let clients = [(); 250].map(|()| connect(cell));
+            let mut shard = cell.borrow_mut();
+            let channel = ChannelName::new("a").expect("legal");
+            for &(key, _) in &clients {
+                assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
+            }
+            for _ in 0..5 {
+                shard.shared.broker.append(&channel, b"1", None, shard.now);
+            }
+            shard.hub.moved(0);
+            shard.flush();
+            for (_, client) in &clients {
+                assert_eq!(arrived(client)[2..4], 4413_u16.to_be_bytes());
+            }
+        });
+    });
+    all.expect("a thread").join().expect("no panic");
 }
 
 #[test]
