@@ -17,8 +17,8 @@ PAUSE = 0.02
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server with room for a few long answers, and without patience after its last word."""
-    with running(served(max_message=900 * KIB, max_held_bytes=8 * MIB, close_timeout=0.3)) as process:
+    """A server without patience after its last word."""
+    with running(served(close_timeout=0.3)) as process:
         yield process
 
 
@@ -51,8 +51,9 @@ def test_a_page_is_read_to_its_end_however_slowly(server: Server) -> None:
         assert length > 3 * MIB
 
 
-def test_of_too_many_unread_answers_the_oldest_give_way(server: Server) -> None:
-    with contextlib.ExitStack() as peers:
+def test_of_too_many_unread_answers_the_oldest_give_way() -> None:
+    room_for_two = served(max_message=900 * KIB, max_held_bytes=8 * MIB)
+    with running(room_for_two) as server, contextlib.ExitStack() as peers:
         before = server.descriptors()
         asked = [peers.enter_context(ask(server, 5, 850 * KIB)) for _ in range(4)]
         wait_until(lambda: server.descriptors() == before + 2, "the oldest have no connection any more")
