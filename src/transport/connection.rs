@@ -259,5 +259,8 @@ const MAX_ASKS: usize = 16;
 const FRAMES_PER_SECOND: u32 = 500_000;
 const FRAMES_BURST: u32 = 2_000_000;
 
+/// What a delivery looks at is in one cache line.
+const _: () = assert!(std::mem::offset_of!(Connection, outbox) + 8 <= 64);
+
 /// Five cache lines; every connection has one of these.
 const _: () = assert!(size_of::<Connection>() <= 320);
