@@ -151,7 +151,7 @@ impl Connection {
     /// Writes without waiting; what the socket does not take of the bytes is kept, if it took any.
     pub fn deliver(&mut self, bytes: Outgoing<'_>, now: Moment, sent: &mut u64) -> Delivery {
         if let Some(outbox) = &mut self.outbox {
-            outbox.push(bytes.keep(0));
+            bytes.keep_in(outbox, 0);
             return Delivery::Parked;
         }
         let whole = bytes.as_slice();
@@ -161,7 +161,7 @@ impl Connection {
                 if count == whole.len() && !self.io.holds_output() {
                     return Delivery::Sent;
                 }
-                self.block(now).push(bytes.keep(count));
+                bytes.keep_in(self.block(now), count);
                 Delivery::Parked
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -241,11 +241,11 @@ impl Connection {
 }
 
 impl Outgoing<'_> {
-    /// What lies behind the first `skip` bytes, to be kept.
-    fn keep(&self, skip: usize) -> Bytes {
+    /// Keeps what lies behind the first `skip` bytes.
+    fn keep_in(&self, outbox: &mut Outbox, skip: usize) {
         match self {
-            Self::Shared(bytes) => bytes.slice(skip..),
-            Self::Own(bytes) => Bytes::copy_from_slice(&bytes[skip..]),
+            Self::Shared(bytes) => outbox.push_shared(bytes.slice(skip..)),
+            Self::Own(bytes) => outbox.push(Bytes::copy_from_slice(&bytes[skip..])),
         }
     }
 }

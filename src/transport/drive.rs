@@ -124,6 +124,9 @@ impl Shard {
         }
         connection.keepalive.stalled(!empty, self.now);
         self.counters.bytes_sent.add(sent);
+        if let Some(share) = outbox.share.as_ref().filter(|_| sent > 0) {
+            share.hold(outbox.own_bytes());
+        }
         if empty {
             connection.outbox = None;
             self.hub.writable(key);

@@ -8,11 +8,13 @@ use bytes::{Buf, Bytes};
 use crate::transport::budget::Share;
 use crate::transport::io::Io;
 
-/// Bytes in the order in which they must leave. The first may be the rest of a shared frame.
+/// Bytes in the order in which they must leave.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    /// The first part is the rest of a frame that belongs to many connections.
+    begins_shared: bool,
     /// What these bytes hold of the server's budget.
     pub share: Option<Share>,
 }
@@ -23,8 +25,15 @@ impl Outbox {
         self.parts.push_back(bytes);
     }
 
-    pub fn len(&self) -> usize {
-        self.bytes
+    /// Keeps the rest of a shared frame, which a connection takes only when nothing waits.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        self.begins_shared |= self.parts.is_empty();
+        self.push(bytes);
+    }
+
+    /// Bytes that are kept for this connection alone.
+    pub fn own_bytes(&self) -> usize {
+        if self.begins_shared { self.len_behind_first() } else { self.bytes }
     }
 
     /// Bytes behind the first part. That part may be the rest of a frame of publications, of which there is never more
@@ -48,6 +57,7 @@ impl Outbox {
                         return Ok(false);
                     }
                     self.parts.pop_front();
+                    self.begins_shared = false;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -60,5 +70,19 @@ impl Outbox {
             }
         }
         Ok(!io.holds_output())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_frame_is_not_what_a_connection_holds() {
+        let mut outbox = Outbox::default();
+        outbox.push_shared(Bytes::from_static(b"everybody's"));
+        assert_eq!(outbox.own_bytes(), 0);
+        outbox.push(Bytes::from_static(b"mine"));
+        assert_eq!(outbox.own_bytes(), 4);
     }
 }

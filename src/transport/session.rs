@@ -131,8 +131,8 @@ impl Shard {
         let budget = Arc::clone(&self.shared.budget);
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let client = connection.id;
-        if let Some(outbox) = connection.outbox.as_mut().filter(|outbox| outbox.len() > UNCOUNTED) {
-            let bytes = outbox.len();
+        if let Some(outbox) = connection.outbox.as_mut().filter(|outbox| outbox.own_bytes() > UNCOUNTED) {
+            let bytes = outbox.own_bytes();
             outbox.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
             self.keep_to_budget();
         }

@@ -393,13 +393,14 @@ impl Shard {
         self.counters.bytes_sent.add(sent);
         match delivery {
             Delivery::Sent => {}
-            Delivery::Parked | Delivery::Refused => self.hub.blocked(key),
+            Delivery::Parked | Delivery::Refused => {
+                self.hub.blocked(key);
+                self.hold_output(key);
+            }
             Delivery::Gone => return self.finish(key, ABNORMAL, "the connection broke"),
         }
         if waiting > MAX_WAITING_ANSWERS {
             self.close(key, CloseCode::POLICY, "answers were not read");
-        } else if waiting > 0 {
-            self.hold_output(key);
         }
         self.schedule(key);
     }

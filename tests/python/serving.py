@@ -136,6 +136,16 @@ class Server:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def connections(self) -> int:
+        """Count the connections that the server has not closed, and those that it has not yet accepted."""
+        with open(f"/proc/{self.pid}/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table.readlines()[1:]]
+        established, peer_has_closed = "01", "08"
+        return sum(
+            int(row[1].partition(":")[2], 16) == self.port and row[3] in (established, peer_has_closed)
+            for row in rows
+        )
+
     def cpu_seconds(self) -> float:
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
