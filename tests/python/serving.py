@@ -126,6 +126,10 @@ class Server:
         """Bytes of memory that the process occupies now."""
         return self._status("VmRSS")
 
+    def address_space(self) -> int:
+        """Bytes of addresses that the process has mapped, which is what ``RLIMIT_AS`` bounds."""
+        return self._status("VmSize")
+
     def peak(self) -> int:
         """Bytes of memory that it occupied at most since `forget_peak`."""
         return self._status("VmHWM")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator
 
@@ -77,3 +78,16 @@ def test_of_too_many_unread_answers_the_oldest_give_way(begin: Callable[[Server,
                     pass
         for peer in asked[2:]:
             assert len(peer.read_message()) >= 4 * MIB
+
+
+def test_a_server_lives_within_little_memory_whatever_is_not_read() -> None:
+    small = served(shards=1, max_message=4 * MIB, max_held_bytes=10 * MIB)
+    with running(small) as server, contextlib.ExitStack() as peers:
+        # What one client after the other lets wait is many times the room there is.
+        used = server.address_space()
+        resource.prlimit(server.pid, resource.RLIMIT_AS, (used + 128 * MIB, used + 128 * MIB))
+        for _ in range(80):
+            assert peers.enter_context(ask(server, 1, 4 * MIB)).readable(PATIENCE)
+        with ask(server, 1, 1 * KIB) as reader:
+            assert len(reader.read_json("answer_at_length_result")["data"]) == 1 * KIB
+        assert server.connections() <= 4
