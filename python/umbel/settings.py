@@ -58,7 +58,8 @@ class Settings:
             many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
             function sets the pace.
         max_held_bytes: bytes of unfinished messages, and of answers and messages of websocket paths that
-            wait to be read, that may be held for all clients together; beyond it, those for whom they have been held longest are closed.
+            wait to be read, that may be held for all clients together; beyond it, those for whom they have
+            been held longest are closed.
         max_log_bytes: bytes that the histories of all channels may have together, and names without readers;
             beyond it, the channels that were published to least recently lose their history, oldest
             publications first. Readers that still wanted them get a ``gap``; ``stats().trimmed`` counts.
