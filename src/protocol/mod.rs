@@ -9,6 +9,7 @@
 //! | [`websocket`] | masked frames into [`websocket::Event`]s: the state machine of one connection |
 //! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`farewell`] | the parts of that machine, one concept each |
 //! | [`message`] | the JSON text of an event into a [`message::ClientMessage`]; answers into JSON text |
+//! | [`wire`] | a message to a peer into the bytes of that peer's format |
 //!
 //! Three rules hold in every file here. Nothing a peer sends may panic: what is wrong becomes an error that says what
 //! was wrong, with the status or close code to answer. No memory is reserved from a declared length; it grows by what
@@ -26,5 +27,6 @@ pub mod message;
 mod unfinished;
 pub mod utf8;
 pub mod websocket;
+pub mod wire;
 
 pub use error::ProtocolError;

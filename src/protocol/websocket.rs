@@ -35,12 +35,12 @@ use crate::close::CloseCode;
 pub enum Event<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
-    /// Answer with [`frame::pong`] and the same payload; of several unanswered pings only the last needs an answer
+    /// Answer with a pong and the same payload; of several unanswered pings only the last needs an answer
     /// (RFC 6455 §5.5.3).
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// Answer with [`frame::close_frame`] and the same code, or [`frame::empty_close_frame`] for none, unless a close frame
-    /// was sent before; then close the socket. Nothing that follows is looked at.
+    /// Answer with the same code, or with none to none, unless a close frame was sent before; then close the socket.
+    /// Nothing that follows is looked at.
     Close {
         code: Option<CloseCode>,
         reason: &'a str,
