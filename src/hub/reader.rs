@@ -1,34 +1,34 @@
-//! One connection as the hub sees it: a form, and a cursor in each of its channels.
+//! One connection as the hub sees it: a wire, and a cursor in each of its channels.
 
 use smallvec::SmallVec;
 
-use crate::hub::FeedKey;
-use crate::hub::prepared::Form;
+use crate::hub::keys::FeedKey;
+use crate::protocol::wire::Wire;
 
 /// A connection that reads channels.
 #[derive(Debug)]
-pub struct Reader {
-    pub form: Form,
-    /// Its socket does not take any more.
+pub(super) struct Reader {
+    pub wire: Wire,
+    /// Its socket takes nothing at the moment.
     pub blocked: bool,
-    /// It stands in the hub's queue.
+    /// It is in the hub's queue.
     pub queued: bool,
-    /// It came back with a position of its own, and has not arrived where the others are.
+    /// It came back with a position of its own, and has not yet reached the position of the others.
     pub returning: bool,
     pub cursors: SmallVec<[Cursor; 1]>,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self { form: Form::Plain, blocked: false, queued: false, returning: false, cursors: SmallVec::new() }
+impl Reader {
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, blocked: false, queued: false, returning: false, cursors: SmallVec::new() }
     }
 }
 
 /// How far a reader has been served in one channel.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor {
+pub(super) struct Cursor {
     pub feed: FeedKey,
-    /// Where this reader stands in the feed's list.
+    /// The reader's index in the feed's list of readers.
     pub seat: u32,
     /// The last offset that was put into the socket's write.
     pub offset: u64,

@@ -12,13 +12,13 @@ use crate::channel::ChannelName;
 use crate::connection::conduct::Conduct;
 use crate::connection::keepalive::Keepalive;
 use crate::connection::pace::Pace;
-use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::position::Position;
 use crate::protocol::farewell::Farewell;
 use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
+use crate::protocol::wire::Wire;
 use crate::transport::addresses::Counted;
 use crate::transport::budget::Share;
 use crate::transport::events::{ALLOWANCE, ClientId};
@@ -88,7 +88,7 @@ pub(crate) struct Head {
 #[derive(Debug)]
 pub(crate) struct Protocol {
     pub websocket: WebSocket,
-    pub form: Form,
+    pub wire: Wire,
     /// A websocket route of the application, and not the Umbel protocol.
     pub is_route: bool,
 }

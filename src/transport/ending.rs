@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::close::CloseCode;
-use crate::hub::prepared::Form;
 use crate::hub::{Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::frame;
 use crate::protocol::http::HttpError;
 use crate::protocol::message;
 use crate::protocol::websocket::WebSocket;
+use crate::protocol::wire::Wire;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::{ClientId, Event, Level};
 use crate::transport::http::FULL;
@@ -208,7 +208,7 @@ impl Shard {
         let mut text = Vec::new();
         message::reconnect(within.as_millis() as u64, &mut text);
         let mut bytes = Vec::new();
-        self.hub.press().text(&text, Form::Plain, &mut bytes);
+        Wire::PLAIN_WEBSOCKET.text(&text, &mut bytes);
         for key in keys {
             self.guarded(key, |shard| shard.announce_drain(key, &bytes));
         }

@@ -5,7 +5,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::hub::ReaderKey;
-use crate::hub::prepared::Form;
 use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
 use crate::protocol::http::{HeadLimits, HttpError, Method, Request, response};
 use crate::protocol::websocket::WebSocket;
@@ -99,9 +98,9 @@ impl Shard {
             (Some(index), params.into_iter().map(str::to_owned).collect(), &shared.route_policy)
         };
         let Upgrade { deflate, response, .. } = upgrade(&request, policy)?;
-        let form = self.hub.press().form(deflate.map(|parameters| parameters.server_max_window_bits));
+        let wire = self.hub.encoder().wire(deflate.map(|parameters| parameters.server_max_window_bits));
         let websocket = WebSocket::new(shared.config.max_message, deflate);
-        let protocol = Protocol { websocket, form, is_route: route.is_some() };
+        let protocol = Protocol { websocket, wire, is_route: route.is_some() };
 
         let Some(connection) = self.connections.get_mut(key as usize) else { return Ok(()) };
         connection.phase = Phase::Asked(protocol);
@@ -141,13 +140,13 @@ impl Shard {
         else {
             return;
         };
-        let (is_route, form) = (protocol.is_route, protocol.form);
+        let (is_route, wire) = (protocol.is_route, protocol.wire);
         connection.phase = Phase::Open(protocol);
         connection.paused = self.shared.config.await_connect && !is_route;
         connection.keepalive.opened(self.now);
         connection.wake();
         let blocked = connection.outbox.is_some();
-        self.hub.join(key, if is_route { Form::Plain } else { form });
+        self.hub.join(key, wire);
         if blocked {
             self.hub.blocked(key);
         }

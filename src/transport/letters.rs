@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::ReaderKey;
-use crate::protocol::frame::Opcode;
 use crate::protocol::message::{self, Id, SubscriptionEstablished};
+use crate::protocol::wire::MessageKind;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::{ClientId, Event};
 use crate::transport::mailbox::Letter;
@@ -120,10 +120,10 @@ impl Shard {
 
     fn send_route(&mut self, key: ReaderKey, is_text: bool, data: &[u8]) {
         let protocol = self.live(key).and_then(Connection::open).filter(|protocol| protocol.is_route);
-        let Some(form) = protocol.map(|protocol| protocol.form) else { return };
-        let opcode = if is_text { Opcode::Text } else { Opcode::Binary };
+        let Some(wire) = protocol.map(|protocol| protocol.wire) else { return };
+        let kind = if is_text { MessageKind::Text } else { MessageKind::Binary };
         let mut out = Vec::with_capacity(data.len() + 10);
-        self.hub.press().message(opcode, data, form, &mut out);
+        self.hub.encoder().message(kind, data, wire, &mut out);
         self.send(key, &out);
         let Some(connection) = self.live(key) else { return };
         if connection.outbox.is_some() {

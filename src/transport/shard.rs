@@ -20,8 +20,7 @@ use crate::channel::Pattern;
 use crate::close::CloseCode;
 use crate::config::{Config, Rules};
 use crate::connection::keepalive::{Deadlines, Verdict};
-use crate::hub::prepared::Press;
-use crate::hub::{CaughtUp, Delivery, Due, Hub, Outbound, Outgoing, ReaderKey};
+use crate::hub::{CaughtUp, Delivery, Due, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::frame;
@@ -145,13 +144,18 @@ impl Shard {
     pub fn new(index: usize, shared: Arc<Shared>) -> Self {
         let mailbox = Arc::clone(&shared.mailboxes[index]);
         let counters = Arc::clone(&shared.counters[index]);
-        let press = Press::new(shared.config.deflate_level, shared.config.deflate_window);
+        let encoder = FrameEncoder::new(shared.config.deflate_level, shared.config.deflate_window);
         let box_of_bells = Arc::clone(&mailbox);
-        let bell = Box::new(move |feed| -> Arc<dyn crate::broker::log::Alarm> {
+        let notifier = Box::new(move |feed| -> Arc<dyn crate::broker::log::Alarm> {
             Arc::new(Bell { mailbox: Arc::clone(&box_of_bells), feed })
         });
-        let hub =
-            Hub::new(Arc::clone(&shared.broker), Arc::clone(&counters), press, shared.config.tick, bell);
+        let hub = Hub::new(
+            Arc::clone(&shared.broker),
+            Arc::clone(&counters),
+            encoder,
+            shared.config.tick,
+            notifier,
+        );
         let now = shared.clock.now();
         Self {
             index,
@@ -498,7 +502,7 @@ impl Outbound for Sockets<'_> {
         delivery
     }
 
-    fn overrun(&mut self, reader: ReaderKey, _channel: &str) {
+    fn overrun(&mut self, reader: ReaderKey) {
         self.overrun.push(reader);
     }
 }

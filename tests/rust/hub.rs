@@ -10,14 +10,16 @@ use proptest::prelude::*;
 use umbel::broker::Broker;
 use umbel::channel::ChannelName;
 use umbel::config::{Mode, Overrun, Rule};
-use umbel::hub::prepared::Form;
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, Subscribed};
 use umbel::position::Position;
 use umbel::protocol::message::Timestamp;
+use umbel::protocol::wire::Wire;
 
 use crate::protocol_fuzz::targets::hub_model::{
     CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
 };
+
+const DEFLATED: Wire = Wire::WebSocket { window: Some(12) };
 
 /// Keeps every frame, so that no two share an address by chance.
 #[derive(Default)]
@@ -33,7 +35,7 @@ impl Outbound for Kept {
         self.deliveries += 1;
         Delivery::Sent
     }
-    fn overrun(&mut self, _: ReaderKey, _: &str) {}
+    fn overrun(&mut self, _: ReaderKey) {}
 }
 
 impl Kept {
@@ -80,7 +82,7 @@ proptest! {
         client.positions.insert("latest:a".into(), position.offset);
         let mut state = BTreeMap::new();
         for (number, key) in keys.iter().enumerate() {
-            world.sockets.0.get_mut(&0).expect("joined").stuck = number < stuck;
+            world.sockets.of.get_mut(&0).expect("joined").stuck = number < stuck;
             let data = serde_json::json!({"n": number, "key": key.to_string()});
             world.publish("latest:a", &data.to_string(), Some(&key.to_string()));
             state.insert(key.to_string(), data);
@@ -99,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn who_comes_back_from_anywhere_gets_all_of_it(
+    fn a_reader_that_comes_back_from_any_position_gets_all_of_it(
         keys in (1..300_usize).prop_flat_map(|keys| prop::collection::vec(0..keys, 100..700)),
         from in prop::collection::vec((0..700_u64, 0..700_u64), 1..12),
         more: bool,
@@ -152,27 +154,27 @@ fn readers_that_come_back_from_everywhere_share_what_is_made() {
         sizes += text.len() as u64;
         world.publish("a", &text, None);
     }
-    let head = world.broker.position(&name("a"));
+    let top = world.broker.position(&name("a"));
     for reader in 0..500 {
-        world.hub.join(reader, Form::Deflated(12));
-        let from = Position { offset: 100 + u64::from(reader) * 7 % 500, ..head };
+        world.hub.join(reader, DEFLATED);
+        let from = Position { offset: 100 + u64::from(reader) * 7 % 500, ..top };
         assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
     }
     let mut kept = Kept::default();
     while world.hub.due(world.now) == Due::Now {
-        // The head is another one in each slice.
+        // The top is another one in each slice.
         if kept.deliveries < 2000 {
             world.publish("a", "1", None);
         }
         kept.flush(&mut world);
     }
-    let work = world.hub.press().work();
+    let work = world.hub.encoder().work();
     // Each byte is copied twice and compressed once. 325 histories are made when each reader has its own.
     assert!(work < 20 * sizes * 6, "{work} for a history of {sizes}");
 }
 
 #[test]
-fn who_keeps_up_gets_everything_in_one_frame_however_much_it_is() {
+fn a_reader_that_keeps_up_gets_everything_in_one_frame_however_much_it_is() {
     let mut world = World::new(&[rule("{x}", 1000, Mode::All, Overrun::Gap)]);
     world.join(0);
     assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
@@ -190,7 +192,7 @@ fn a_slice_ends_with_the_work_that_it_takes_also_when_little_comes_out_of_it() {
     let text = format!("\"{}\"", "x".repeat(200_000));
     for reader in 0..200 {
         let channel = format!("a{reader}");
-        world.hub.join(reader, Form::Deflated(12));
+        world.hub.join(reader, DEFLATED);
         assert!(matches!(world.hub.subscribe(reader, &name(&channel), None, 1), Subscribed::From { .. }));
         world.publish(&channel, &text, None);
     }
@@ -241,18 +243,18 @@ fn a_window_in_which_nothing_was_published_opens_no_other() {
 }
 
 #[test]
-fn pieces_that_were_made_late_are_given_back_and_a_publication_does_not_wait_for_that() {
+fn frames_that_were_made_late_are_dropped_and_a_publication_does_not_wait_for_that() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
     assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
-    world.sockets.0.get_mut(&0).expect("joined").stuck = true;
+    world.sockets.of.get_mut(&0).expect("joined").stuck = true;
     world.publish("a", "1", None);
     world.settle();
     world.free(0);
     world.turn();
     assert_eq!(world.take(0).len(), 1);
-    assert!(world.hub.keeps_pieces(), "another one may come as late");
-    let Due::Rest(moment) = world.hub.due(world.now) else { panic!("they are given back") };
+    assert!(world.sockets.are_frames_kept(), "another one may come as late");
+    let Due::Rest(moment) = world.hub.due(world.now) else { panic!("they are dropped") };
     world.publish("a", "2", None);
     world.turn();
     assert_eq!(world.take(0).len(), 1, "at once");
@@ -261,7 +263,7 @@ fn pieces_that_were_made_late_are_given_back_and_a_publication_does_not_wait_for
 }
 
 #[test]
-fn a_pass_that_takes_longer_than_two_ticks_leaves_no_pieces() {
+fn a_pass_that_takes_longer_than_two_ticks_leaves_no_frames() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     let channels: Vec<_> = (0..600).map(|reader| format!("a{reader}")).collect();
     for (channel, reader) in channels.iter().zip(0..) {
@@ -278,14 +280,14 @@ fn a_pass_that_takes_longer_than_two_ticks_leaves_no_pieces() {
 }
 
 #[test]
-fn the_bytes_of_all_pieces_together_are_bounded() {
+fn the_bytes_of_all_frames_together_are_bounded() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     let text = format!("\"{}\"", "x".repeat(200_000));
-    // Some are there when it is published, some come back behind it.
+    // Some are there when it is published, some come back after it.
     for reader in 0..600 {
         let channel = name(&format!("a{reader}"));
         let from = world.broker.position(&channel);
-        world.hub.join(reader, Form::Plain);
+        world.hub.join(reader, Wire::PLAIN_WEBSOCKET);
         if reader % 2 == 0 {
             assert!(matches!(world.hub.subscribe(reader, &channel, None, 1), Subscribed::From { .. }));
         }
@@ -333,7 +335,7 @@ fn a_channel_may_close_a_reader_that_is_too_far_behind() {
         world.publish("a", &number.to_string(), None);
     }
     world.settle();
-    assert!(world.sockets.0[&0].overrun);
+    assert!(world.sockets.of[&0].overrun);
     assert!(world.take(0).is_empty());
 }
 
@@ -342,7 +344,7 @@ fn a_blocked_reader_costs_a_cursor_and_its_next_frame_is_larger() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
     assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
-    world.sockets.0.get_mut(&0).expect("joined").stuck = true;
+    world.sockets.of.get_mut(&0).expect("joined").stuck = true;
     for number in 0..50 {
         world.publish("a", &number.to_string(), None);
         world.settle();
@@ -357,7 +359,7 @@ fn a_blocked_reader_costs_a_cursor_and_its_next_frame_is_larger() {
 }
 
 #[test]
-fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
+fn a_reader_that_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
     let mut client = Client::default();
@@ -376,16 +378,16 @@ fn who_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_takes() {
 }
 
 #[test]
-fn who_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
+fn a_reader_that_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
     let long = Rule { history_bytes: 64 << 20, ..rule("{x}", 1000, Mode::All, Overrun::Gap) };
     let mut world = World::new(&[long]);
     for _ in 0..1000 {
         world.publish("a", &format!("\"{}\"", "a".repeat(20_000)), None);
     }
-    let head = world.broker.position(&name("a"));
+    let top = world.broker.position(&name("a"));
     for reader in [0, 1] {
         world.join(reader);
-        let from = Position { offset: 0, ..head };
+        let from = Position { offset: 0, ..top };
         assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
         let mut client = Client::default();
         client.positions.insert("a".into(), 0);
@@ -409,9 +411,9 @@ fn what_is_too_long_to_be_compressed_is_not_compressed_beside_other_channels_eit
         assert!(matches!(world.hub.subscribe(1, &name(channel), None, 2), Subscribed::From { .. }));
         world.publish(channel, &format!("\"{}\"", "x".repeat(1 << 20)), None);
     }
-    let before = world.hub.press().work();
+    let before = world.hub.encoder().work();
     world.settle();
-    let work = world.hub.press().work() - before;
+    let work = world.hub.encoder().work() - before;
     assert!(work < 5 << 20, "{work}: each was read and copied, and no more");
     let batches = world.take(1);
     assert!(batches.iter().all(|batch| batch["type"] == "batched_updates"));
@@ -440,7 +442,7 @@ fn a_channel_that_is_not_compressed_goes_as_it_is_also_beside_others_in_one_fram
 
     world.publish("secret", &secret, None);
     world.settle();
-    let bytes = std::mem::take(&mut world.sockets.0.get_mut(&1).expect("joined").bytes);
+    let bytes = std::mem::take(&mut world.sockets.of.get_mut(&1).expect("joined").bytes);
     assert_eq!(bytes[0], 0x81, "not compressed (RFC 7692 §6)");
     assert!(holds(&bytes, &secret));
 
@@ -448,7 +450,7 @@ fn a_channel_that_is_not_compressed_goes_as_it_is_also_beside_others_in_one_fram
     world.publish("open", &open, None);
     world.publish("secret", &secret, None);
     world.settle();
-    let bytes = std::mem::take(&mut world.sockets.0.get_mut(&1).expect("joined").bytes);
+    let bytes = std::mem::take(&mut world.sockets.of.get_mut(&1).expect("joined").bytes);
     assert_eq!(bytes[0], 0xc1, "one frame, and the other channel's part of it is compressed");
     assert!(holds(&bytes, &secret), "its text stands in a stored block (RFC 1951 §3.2.4)");
     assert!(!holds(&bytes, &open));
@@ -463,7 +465,7 @@ fn a_panic_while_one_reader_is_served_harms_no_other() {
             assert_ne!(reader, 1, "a bug that the second reader meets");
             self.0.deliver(reader, bytes)
         }
-        fn overrun(&mut self, _: ReaderKey, _: &str) {}
+        fn overrun(&mut self, _: ReaderKey) {}
     }
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     for reader in 0..4 {
@@ -492,7 +494,7 @@ fn a_panic_while_one_reader_is_served_harms_no_other() {
 fn readers_at_one_position_share_one_frame() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     for reader in 0..200 {
-        world.hub.join(reader, Form::Deflated(12));
+        world.hub.join(reader, DEFLATED);
         assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
     }
     world.publish("a", &format!("\"{}\"", "text ".repeat(200)), None);

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 use serde_json::Value;
 
@@ -13,16 +14,18 @@ use umbel::broker::log::Alarm;
 use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
 use umbel::config::{Access, Mode, Overrun, Rule, Rules};
-use umbel::hub::prepared::{Form, Press};
-use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, Hub, Outbound, Outgoing, ReaderKey, Subscribed};
+use umbel::hub::{
+    CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey, Subscribed,
+};
 use umbel::moment::Moment;
 use umbel::position::Position;
 use umbel::protocol::message::Timestamp;
+use umbel::protocol::wire::Wire;
 use umbel::stats::Counters;
 
 pub const TICK: Duration = Duration::from_millis(16);
-/// Forms of the readers, by their number.
-const FORMS: [Form; 4] = [Form::Plain, Form::Deflated(12), Form::Deflated(9), Form::Plain];
+/// Window bits of the readers, by their number.
+const WINDOWS: [Option<u8>; 4] = [None, Some(12), Some(9), None];
 
 /// Bells of feeds, rung into a list that the test empties.
 #[derive(Clone, Default)]
@@ -40,18 +43,32 @@ impl Alarm for Bell {
 #[derive(Default)]
 pub struct Socket {
     pub stuck: bool,
-    /// A stuck socket takes one more piece, as a kernel buffer does that has some room left.
+    /// A stuck socket takes one more frame, as a kernel buffer does that has some room left.
     pub takes_one: bool,
     pub bytes: Vec<u8>,
     pub overrun: bool,
 }
 
 #[derive(Default)]
-pub struct Sockets(pub HashMap<ReaderKey, Socket>);
+pub struct Sockets {
+    pub of: HashMap<ReaderKey, Socket>,
+    /// Every shared frame that was delivered, once, by its address.
+    frames: HashMap<*const u8, Bytes>,
+}
+
+impl Sockets {
+    /// Whether the hub still has a share in a frame that it delivered.
+    pub fn are_frames_kept(&self) -> bool {
+        self.frames.values().any(|frame| !frame.is_unique())
+    }
+}
 
 impl Outbound for Sockets {
     fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
-        let Some(socket) = self.0.get_mut(&reader) else { return Delivery::Gone };
+        let Some(socket) = self.of.get_mut(&reader) else { return Delivery::Gone };
+        if let Outgoing::Shared(frame) = bytes {
+            self.frames.entry(frame.as_ptr()).or_insert_with(|| frame.clone());
+        }
         if socket.stuck && !std::mem::take(&mut socket.takes_one) {
             return Delivery::Refused;
         }
@@ -59,8 +76,8 @@ impl Outbound for Sockets {
         if socket.stuck { Delivery::Parked } else { Delivery::Sent }
     }
 
-    fn overrun(&mut self, reader: ReaderKey, _channel: &str) {
-        self.0.get_mut(&reader).expect("a reader that is served has a socket").overrun = true;
+    fn overrun(&mut self, reader: ReaderKey) {
+        self.of.get_mut(&reader).expect("a reader that is served has a socket").overrun = true;
     }
 }
 
@@ -92,8 +109,14 @@ impl World {
         let broker = Arc::new(MemoryBroker::new(Arc::new(Rules::new(rules).expect("legal rules")), 1 << 30));
         let (counters, bells) = (Arc::new(Counters::default()), Bells::default());
         let rung = bells.clone();
-        let bell = Box::new(move |feed| -> Arc<dyn Alarm> { Arc::new(Bell(rung.clone(), feed)) });
-        let hub = Hub::new(Arc::clone(&broker) as _, Arc::clone(&counters), Press::new(1, 12), TICK, bell);
+        let notifier = Box::new(move |feed| -> Arc<dyn Alarm> { Arc::new(Bell(rung.clone(), feed)) });
+        let hub = Hub::new(
+            Arc::clone(&broker) as _,
+            Arc::clone(&counters),
+            FrameEncoder::new(1, 12),
+            TICK,
+            notifier,
+        );
         Self { broker, hub, counters, bells, sockets: Sockets::default(), now: Moment::default() }
     }
 
@@ -102,13 +125,14 @@ impl World {
     }
 
     pub fn join(&mut self, reader: ReaderKey) {
-        self.hub.join(reader, FORMS[reader as usize % FORMS.len()]);
-        self.sockets.0.insert(reader, Socket::default());
+        let window = WINDOWS[reader as usize % WINDOWS.len()];
+        self.hub.join(reader, Wire::WebSocket { window });
+        self.sockets.of.insert(reader, Socket::default());
     }
 
     pub fn leave(&mut self, reader: ReaderKey) {
         self.hub.leave(reader);
-        self.sockets.0.remove(&reader);
+        self.sockets.of.remove(&reader);
     }
 
     /// One turn of a shard.
@@ -136,18 +160,19 @@ impl World {
                 Due::Never => {}
             }
         }
-        assert!(!self.hub.keeps_pieces(), "a hub with nothing to do keeps nothing");
+        assert!(!self.sockets.are_frames_kept(), "a hub with nothing to do keeps nothing");
+        self.sockets.frames.clear();
     }
 
     pub fn free(&mut self, reader: ReaderKey) {
-        if let Some(socket) = self.sockets.0.get_mut(&reader) {
+        if let Some(socket) = self.sockets.of.get_mut(&reader) {
             socket.stuck = false;
             self.hub.writable(reader);
         }
     }
 
     pub fn take(&mut self, reader: ReaderKey) -> Vec<Value> {
-        let bytes = std::mem::take(&mut self.sockets.0.get_mut(&reader).expect("a reader").bytes);
+        let bytes = std::mem::take(&mut self.sockets.of.get_mut(&reader).expect("a reader").bytes);
         messages(&bytes)
     }
 }
@@ -239,10 +264,10 @@ fn catch_up(world: &mut World, model: &mut Model, reader: ReaderKey) {
     let caught_up = world.catch_up(reader);
     assert!(!caught_up.unfinished, "the histories of all channels are less than a slice");
     drain_into(world, model, reader);
-    if !world.sockets.0[&reader].stuck {
+    if !world.sockets.of[&reader].stuck {
         for (channel, &position) in &model.clients[&reader].positions {
             let top = model.published[channel.as_str()].len() as u64;
-            assert_eq!(position, top, "{channel}: who catches up arrives at the head");
+            assert_eq!(position, top, "{channel}: a reader that catches up arrives at the top");
         }
     }
 }
@@ -318,7 +343,7 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                 assert_eq!(client.positions.remove(CHANNELS[channel]).is_some(), had);
             }
             Step::Stick { reader, takes_one } => {
-                let socket = world.sockets.0.get_mut(&reader).expect("joined");
+                let socket = world.sockets.of.get_mut(&reader).expect("joined");
                 (socket.stuck, socket.takes_one) = (true, takes_one);
             }
             Step::Free { reader } => world.free(reader),
@@ -349,7 +374,7 @@ pub fn check(steps: &[Step]) {
     for client in model.clients.values() {
         for (channel, &position) in &client.positions {
             let published = &model.published[channel.as_str()];
-            assert_eq!(position, published.len() as u64, "everybody arrives at the head");
+            assert_eq!(position, published.len() as u64, "every reader arrives at the top");
             for (offset, data) in client.seen.get(channel).into_iter().flatten() {
                 assert_eq!(data, &published[*offset as usize - 1], "what arrives is what was published");
             }
@@ -359,7 +384,7 @@ pub fn check(steps: &[Step]) {
     assert_eq!(world.counters.lost.load(), announced + model.lost_before, "gaps add up to what was dropped");
 }
 
-/// The JSON messages in a run of complete text frames, compressed or not.
+/// The JSON messages in a sequence of complete text frames, compressed or not.
 pub fn messages(mut bytes: &[u8]) -> Vec<Value> {
     let mut messages = Vec::new();
     while !bytes.is_empty() {

@@ -10,8 +10,8 @@ use super::*;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::ChannelName;
 use crate::hub::Subscribed;
-use crate::hub::prepared::Form;
 use crate::protocol::handshake::Origins;
+use crate::protocol::wire::Wire;
 use crate::transport::io::Socket;
 
 /// An application that takes every event, or as good as none.
@@ -178,7 +178,7 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
             self.0.deliver(reader, bytes)
         }
 
-        fn overrun(&mut self, _: ReaderKey, _: &str) {}
+        fn overrun(&mut self, _: ReaderKey) {}
     }
     with_shard(|cell| {
         let clients = [(); 3].map(|()| connect(cell));
@@ -236,7 +236,7 @@ fn catching_up_counts_as_work_of_who_asks_for_it() {
         let mut shard = cell.borrow_mut();
         let text = br#"{"type":"unsubscribe_updates","channel":"a"}"#;
         let message = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat();
-        shard.hub.join(key, Form::Deflated(12));
+        shard.hub.join(key, Wire::WebSocket { window: Some(12) });
         let channel = ChannelName::new("a").expect("legal");
         let start = shard.shared.broker.position(&channel);
         for publications in [1, 50] {
