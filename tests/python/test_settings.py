@@ -4,6 +4,7 @@ from typing import get_type_hints
 
 import orjson
 import pytest
+from serving import ROOT
 from umbel import Settings, _core
 from umbel.routing import Routes
 from umbel.settings import KINDS, PYTHON_ONLY, Options
@@ -28,6 +29,11 @@ def test_the_core_accepts_the_defaults_and_knows_every_field():
     structure = Routes().config()
     _core.Core(Settings().to_json(**structure), {})
     assert set(orjson.loads(Settings().to_json())) == {field.name for field in fields(Settings)} - PYTHON_ONLY
+
+
+def test_the_tests_of_the_core_start_from_the_defaults():
+    defaults = (ROOT / "tests" / "rust" / "config.json").read_text()
+    assert orjson.loads(defaults) == orjson.loads(Settings().to_json(**Routes().config()))
 
 
 def another(name: str) -> object:

@@ -12,3 +12,7 @@ mod protocol_websocket;
 mod protocol_websocket_properties;
 #[cfg(feature = "net")]
 mod server_endings;
+#[cfg(feature = "net")]
+mod server_running;
+#[cfg(feature = "net")]
+mod settings;

@@ -14,6 +14,9 @@ use crate::protocol::handshake::Origins;
 use crate::protocol::wire::Wire;
 use crate::transport::io::Socket;
 
+#[path = "../../../tests/rust/settings.rs"]
+mod settings;
+
 /// An application that takes every event, or as good as none.
 struct Nobody {
     has_room: bool,
@@ -37,19 +40,9 @@ fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Sha
 }
 
 fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
-    let mut config = json!({
-        "host": "", "port": 0, "unix_socket": null, "shards": 1, "reuse_port": false, "backlog": 1, "tick": 0.016,
-        "heartbeat": 60, "websocket_path": "/ws", "websocket_routes": [], "authenticate": false,
-        "notify_connect": false, "await_connect": false, "notify_disconnect": false, "origins": null, "deflate": false, "deflate_level": 1,
-        "deflate_window": 12, "tls_cert": null, "tls_key": null, "max_connections": 9,
-        "max_connections_per_address": 0, "max_message": 65536,
-        "max_subscriptions": 9, "max_messages_per_second": 0, "max_held_bytes": 4 << 20, "max_log_bytes": 16 << 20, "handshake_timeout": 10, "message_timeout": 10,
-        "write_timeout": 10, "close_timeout": 1, "send_buffer": null, "event_queue": 9, "channels": [],
-    });
-    for (name, value) in settings.as_object().expect("settings") {
-        config[name] = value.clone();
-    }
-    let config = Config::from_json(config.to_string().as_bytes()).expect("a legal configuration");
+    let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
+    let config =
+        Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
     let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
     let shared = Arc::new(Shared {
