@@ -16,7 +16,7 @@
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`moment`] [`position`] [`publication`] [`stats`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`json`] [`moment`] [`position`] [`publication`] [`stats`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; bytes and events out |
 //! | connection | [`connection`] | one client's deadlines and limits, whatever the transport |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
@@ -40,6 +40,7 @@
 pub mod channel;
 pub mod close;
 pub mod config;
+pub mod json;
 pub mod moment;
 pub mod position;
 pub mod publication;

@@ -1,5 +1,10 @@
-//! One entry of a channel, encoded once: what is stored is the text that goes on the wire.
+//! One entry of a channel's log. It is encoded once: what is stored is the text that goes on the wire.
+//!
+//! The lowest layer knows this much of the wire on purpose. A log that kept data only would have to be encoded again at every
+//! read, for each group of readers at the same position; this way a read is a copy, and the bytes that a log is charged
+//! for are the bytes that it sends.
 
+use crate::json::{push_line, push_number, push_string};
 use crate::moment::Moment;
 
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"data":…}`.
@@ -10,48 +15,54 @@ pub struct Publication {
     /// When it was appended; lateness and age are counted from here.
     pub appended: Moment,
     text: Box<[u8]>,
-    /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry stands for several.
-    head: u32,
+    /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
+    prefix: u32,
 }
 
 /// A key has at most as many bytes as a channel name.
 pub const KEY_BYTES: usize = 255;
 
 impl Publication {
-    /// Encodes an update. `head` is what [`head`] made of the channel name, `data` is one JSON text.
-    pub fn new(head: &[u8], offset: u64, key: Option<&str>, data: &[u8], appended: Moment) -> Self {
+    /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. `data` is one JSON text; it is put on one
+    /// line.
+    pub fn new(prefix: &[u8], offset: u64, key: Option<&str>, data: &[u8], appended: Moment) -> Self {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
-        let parts = [head, OFFSET, digits, DATA, data, END];
-        let text = parts.concat().into_boxed_slice();
-        Self { offset, key: key.map(Box::from), appended, text, head: head.len() as u32 }
+        let start = [prefix, OFFSET, digits, DATA];
+        let length = start.map(<[u8]>::len).iter().sum::<usize>() + data.len() + END.len();
+        let mut text = Vec::with_capacity(length);
+        start.iter().for_each(|part| text.extend_from_slice(part));
+        push_line(data, &mut text);
+        text.extend_from_slice(END);
+        let text = text.into_boxed_slice();
+        Self { offset, key: key.map(Box::from), appended, text, prefix: prefix.len() as u32 }
     }
 
-    /// Appends the update for a reader that stands at `from`. When that is not the offset right before this one,
-    /// the update covers `(from, offset]` and says so.
+    /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
+    /// update covers `(from, offset]` and says so.
     pub fn write(&self, from: u64, out: &mut Vec<u8>) {
         if from + 1 == self.offset {
             out.extend_from_slice(&self.text);
             return;
         }
-        let (head, rest) = self.text.split_at(self.head as usize);
-        out.extend_from_slice(head);
+        let (prefix, rest) = self.text.split_at(self.prefix as usize);
+        out.extend_from_slice(prefix);
         out.extend_from_slice(FROM);
-        out.extend_from_slice(itoa::Buffer::new().format(from).as_bytes());
+        push_number(from, out);
         out.push(b',');
         out.extend_from_slice(rest);
     }
 
-    /// Bytes this entry holds, the bookkeeping included.
+    /// Bytes of memory that this entry takes, itself included.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.text.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 }
 
 /// The beginning of every update of a channel: `{"channel":"name",`.
-pub fn head(channel: &str) -> Box<[u8]> {
+pub fn prefix(channel: &str) -> Box<[u8]> {
     let mut text = b"{\"channel\":".to_vec();
-    serde_json::to_writer(&mut text, channel).expect("a string is valid JSON, and a Vec takes all of it");
+    push_string(channel, &mut text);
     text.push(b',');
     text.into_boxed_slice()
 }
@@ -66,7 +77,7 @@ mod tests {
     use super::*;
 
     fn written(from: u64) -> String {
-        let publication = Publication::new(&head("a\"b"), 7, None, b"{\"x\":1}", Moment::default());
+        let publication = Publication::new(&prefix("a\"b"), 7, None, b"{\"x\":1}", Moment::default());
         let mut out = Vec::new();
         publication.write(from, &mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
@@ -80,5 +91,14 @@ mod tests {
     #[test]
     fn a_folded_update_says_what_it_covers() {
         assert_eq!(written(2), r#"{"channel":"a\"b","from":2,"offset":7,"data":{"x":1}}"#);
+    }
+
+    #[test]
+    fn data_on_several_lines_are_put_on_one() {
+        let data = b"[\r\n  1,\r  \"\\n\"\n]";
+        let publication = Publication::new(&prefix("a"), 1, None, data, Moment::default());
+        let mut out = Vec::new();
+        publication.write(0, &mut out);
+        assert_eq!(out, br#"{"channel":"a","offset":1,"data":[    1,   "\n" ]}"#);
     }
 }

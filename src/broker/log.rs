@@ -12,7 +12,7 @@ use crate::channel::ChannelName;
 use crate::config::{Mode, Retention};
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::{Publication, head};
+use crate::publication::{Publication, prefix};
 
 /// An append-only log, bounded in count, bytes and age.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Read {
 impl Log {
     pub(super) fn new(name: &ChannelName, epoch: Epoch, retention: Retention, ledger: Arc<Ledger>) -> Self {
         let entries = Entries {
-            update_head: head(name.as_str()),
+            update_head: prefix(name.as_str()),
             kept: VecDeque::new(),
             bytes: 0,
             trimmed: 0,

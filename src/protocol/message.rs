@@ -5,7 +5,7 @@
 mod client;
 mod json;
 mod server;
-mod text;
+mod timestamp;
 
 pub use client::{ClientMessage, EnvelopeError, Fault, Id, Kind, MAX_CHANNELS, Position, parse};
 pub use json::{InvalidJson, MAX_DEPTH, validate};
@@ -14,4 +14,4 @@ pub use server::{
     connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,
     subscription_established,
 };
-pub use text::{Timestamp, push_number, push_string};
+pub use timestamp::Timestamp;

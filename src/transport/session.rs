@@ -8,6 +8,7 @@ use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseCode;
 use crate::config::Access;
 use crate::hub::{Due, ReaderKey, Subscribed};
+use crate::json::push_line;
 use crate::position::Position;
 use crate::protocol::frame::{self, Opcode};
 use crate::protocol::message::{
@@ -521,7 +522,7 @@ impl Shard {
 
     pub fn reply(&mut self, text: &[u8]) {
         frame::encode_header(Opcode::Text, false, true, text.len(), &mut self.replies);
-        self.replies.extend_from_slice(text);
+        push_line(text, &mut self.replies);
     }
 
     pub fn answer_error(&mut self, key: ReaderKey, code: &str, text: &str, id: Option<Id<'_>>) {

@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Each layer, its modules, and the layers it may import.
 const LAYERS: [(&str, &[&str], &[&str]); 8] = [
-    ("vocabulary", &["channel", "close", "config", "moment", "position", "publication", "stats"], &[]),
+    (
+        "vocabulary",
+        &["channel", "close", "config", "json", "moment", "position", "publication", "stats"],
+        &[],
+    ),
     ("protocol", &["protocol"], &["vocabulary"]),
     ("connection", &["connection"], &["vocabulary", "protocol"]),
     ("broker", &["broker"], &["vocabulary"]),

@@ -13,6 +13,8 @@ mod protocol_websocket_properties;
 #[cfg(feature = "net")]
 mod server_endings;
 #[cfg(feature = "net")]
+mod server_lines;
+#[cfg(feature = "net")]
 mod server_running;
 #[cfg(feature = "net")]
 mod settings;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use umbel::moment::Moment;
 use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
-use umbel::publication::{Publication, head};
+use umbel::publication::{Publication, prefix};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
     let error = parse(text).expect_err(text);
@@ -210,9 +210,9 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(message::BATCH_PREFIX);
-        Publication::new(&head("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
+        Publication::new(&prefix("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
         out.push(b',');
-        Publication::new(&head("y"), 9, None, b"[]", Moment::default()).write(6, out);
+        Publication::new(&prefix("y"), 9, None, b"[]", Moment::default()).write(6, out);
         message::batch_suffix(2, now, out);
     });
     assert_eq!(

@@ -1,7 +1,8 @@
 //! What the server says. Each function appends one JSON text; no clock, no frame.
 
 use super::client::Id;
-use super::text::{Timestamp, push_number, push_string};
+use super::timestamp::Timestamp;
+use crate::json::{push_number, push_string};
 
 /// Fields of `connection_established`.
 #[derive(Clone, Copy, Debug)]

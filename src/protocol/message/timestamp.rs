@@ -1,51 +1,4 @@
-//! The parts of JSON text that are written here: strings, numbers, timestamps.
-
-/// Appends `text` as a JSON string, quotes included.
-pub fn push_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[copied..index]);
-        copied = index + 1;
-        push_escape(byte, out);
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
-}
-
-fn push_escape(byte: u8, out: &mut Vec<u8>) {
-    let short = match byte {
-        b'"' => b'"',
-        b'\\' => b'\\',
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        _ => {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble & 15)];
-            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte)]);
-        }
-    };
-    out.extend_from_slice(&[b'\\', short]);
-}
-
-/// Appends a decimal number.
-pub fn push_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
+//! A moment as people and clients read it.
 
 /// A moment as people and clients read it. Written once, for it stands in every frame of a flush; what is before 1970 or after
 /// the year 9999 has no place here.
@@ -126,23 +79,6 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(written(millis), expected);
-        }
-    }
-
-    #[test]
-    fn strings_come_back_as_they_were() {
-        let text: String = (0..0x250).filter_map(char::from_u32).chain(['\u{2028}', '😀']).collect();
-        let mut out = Vec::new();
-        push_string(&text, &mut out);
-        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
-            let mut out = Vec::new();
-            push_number(number, &mut out);
-            assert_eq!(out, number.to_string().as_bytes());
         }
     }
 }

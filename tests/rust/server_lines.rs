@@ -1,0 +1,32 @@
+//! What a running server says is on one line, however it was given.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::server_running::{Running, rule};
+
+#[test]
+fn what_a_client_publishes_on_several_lines_arrives_on_one() {
+    let channels = json!({"channels": [rule("{x}", "open", "open")]});
+    let running = Running::start_with(&channels, HashMap::new(), |_| false);
+    let mut reader = running.subscribe("a");
+    let (_, mut client) = running.connect();
+    let data = json!({"a": [1, "\n"], "b": {}});
+    let message = json!({"type": "publish", "channel": "a", "data": data});
+    let pretty = serde_json::to_string_pretty(&message).expect("JSON").replace('\n', "\r\n");
+    client.say_text(&pretty);
+    let (heard, text) = reader.hear_text("batched_updates");
+    assert_eq!(heard["updates"][0]["data"], data);
+    assert!(!text.contains(['\r', '\n']), "{text}");
+}
+
+#[test]
+fn what_the_application_answers_on_several_lines_arrives_on_one() {
+    let running = Running::start(|_| false);
+    let (id, mut client) = running.connect();
+    running.server.reply(id, b"{\"type\":\n\"mine\",\r\n\"data\":[\r]}".as_slice().into());
+    let (heard, text) = client.hear_text("mine");
+    assert_eq!(heard["data"], json!([]));
+    assert!(!text.contains(['\r', '\n']), "{text}");
+}
