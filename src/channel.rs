@@ -23,17 +23,20 @@ pub enum NameError {
     Control,
     #[error("names that start with \"@\" are private channels of clients")]
     Private,
+    #[error("names that start with \"$\" are channels of the server")]
+    Reserved,
 }
 
 impl ChannelName {
     /// Checks a name that a client or an application gave.
     ///
     /// # Errors
-    /// [`NameError`] when the name is empty, too long, has control characters, or is in the private range.
+    /// [`NameError`] when the name is empty, too long, has control characters, or begins with `@` or `$`.
     pub fn new(name: &str) -> Result<Self, NameError> {
         match name.as_bytes() {
             [] => Err(NameError::Empty),
             [b'@', ..] => Err(NameError::Private),
+            [b'$', ..] => Err(NameError::Reserved),
             bytes if bytes.len() > NAME_BYTES => Err(NameError::TooLong),
             _ if name.chars().any(char::is_control) => Err(NameError::Control),
             _ => Ok(Self(name.into())),
@@ -301,9 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_and_private_ones_cannot_be_made() {
+    fn names_are_bounded_and_only_the_server_makes_private_and_reserved_ones() {
         assert_eq!(ChannelName::new(""), Err(NameError::Empty));
         assert_eq!(ChannelName::new("@x"), Err(NameError::Private));
+        assert_eq!(ChannelName::new("$x"), Err(NameError::Reserved));
+        assert!(ChannelName::new("x$").is_ok());
         assert_eq!(ChannelName::new("a\nb"), Err(NameError::Control));
         assert_eq!(ChannelName::new(&"x".repeat(256)), Err(NameError::TooLong));
         assert!(ChannelName::new(&"x".repeat(255)).is_ok());

@@ -179,24 +179,32 @@ impl Rules {
                     "at least 1 second: a reader that is served a few ticks late would lose what is older",
                 ));
             }
+            if rule.pattern.starts_with('$') {
+                return Err(ConfigError::range(
+                    "channels",
+                    "a pattern does not begin with \"$\": those channels are the server's",
+                ));
+            }
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
         rules.iter().map(ready).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The first rule whose pattern matches, its index, and what the parameters stand for.
+    /// The first rule whose pattern matches, its index, and what the parameters stand for. No rule is about a name that the
+    /// server makes, which begins with `@` or `$`: a pattern that matches everything does not mean those.
     pub fn find<'r, 'a>(&'r self, channel: &'a str) -> Option<(usize, &'r Rule, Vec<&'a str>)> {
+        if channel.starts_with(['@', '$']) {
+            return None;
+        }
         let matching = |(index, (pattern, rule)): (usize, &'r (Pattern, Rule))| {
             pattern.matches(channel).map(|params| (index, rule, params))
         };
         self.0.iter().enumerate().find_map(matching)
     }
 
-    /// What a channel's log keeps. The patterns are about channels that have names; a catch-all does not mean the
-    /// private ones.
+    /// What a channel's log keeps.
     pub fn retention(&self, channel: &ChannelName) -> Retention {
-        let rule = (!channel.is_private()).then(|| self.find(channel.as_str())).flatten();
-        rule.map_or_else(Retention::default, |(_, rule, _)| rule.retention())
+        self.find(channel.as_str()).map_or_else(Retention::default, |(_, rule, _)| rule.retention())
     }
 }
 
@@ -258,6 +266,7 @@ impl Config {
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
             ("websocket_path", self.websocket_path.starts_with('/'), "starts with a slash"),
+            ("websocket_path", !is_reserved_path(&self.websocket_path), "not one of the server's own paths"),
             ("tls_key", self.tls_cert.is_some() == self.tls_key.is_some(), "certificate and key go together"),
         ];
         if let Some((setting, _, legal)) = bounds.iter().find(|(_, holds, _)| !holds) {
@@ -273,6 +282,14 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether a path is the server's own: no page and no WebSocket of an application is served there, whatever its patterns
+/// match. Some of these paths answer 404 today; they are kept free, so that a later version breaks no application.
+pub fn is_reserved_path(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics" | "/dashboard")
+        || path.starts_with("/api/v1/")
+        || path.starts_with("/umbel/")
 }
 
 /// A publication has to outlive the time until it is written: a tick, and a pass over all readers.
@@ -306,12 +323,14 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_keeps_too_little_for_any_reader_is_refused() {
+    fn a_channel_that_keeps_too_little_for_any_reader_or_is_the_servers_is_refused() {
         assert!(Rules::new(&[least("a")]).is_ok());
         let refused = [
             Rule { history: 0, ..least("a") },
             Rule { history_bytes: 0, ..least("a") },
             Rule { history_seconds: Duration::from_millis(999), ..least("a") },
+            least("$a"),
+            least("${a}"),
         ];
         for rule in refused {
             assert!(matches!(Rules::new(&[rule]), Err(ConfigError::Range { .. })));
@@ -319,12 +338,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_matches_everything_does_not_say_how_private_channels_are_kept() {
+    fn a_pattern_that_matches_everything_does_not_match_channels_that_the_server_makes() {
         for pattern in ["{x}", "{name:path}", "@{x}"] {
             let rules = Rules::new(&[least(pattern)]).expect("legal");
+            assert!(rules.find("$node").is_none());
             let kept = rules.retention(&ChannelName::private("0123456789abcdef"));
             assert_eq!((kept.count, kept.mode, kept.overrun), (1000, Mode::All, Overrun::Gap));
             assert!(kept.compress);
+        }
+    }
+
+    #[test]
+    fn paths_of_the_server_are_reserved_and_their_neighbours_are_not() {
+        for path in
+            ["/healthz", "/readyz", "/metrics", "/dashboard", "/api/v1/x", "/api/v1/", "/umbel/client.js"]
+        {
+            assert!(is_reserved_path(path), "{path}");
+        }
+        for path in ["/", "/ws", "/metricsx", "/metrics/x", "/api/v1", "/api/v2/x", "/umbel", "/x/umbel/y"] {
+            assert!(!is_reserved_path(path), "{path}");
         }
     }
 }

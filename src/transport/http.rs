@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::config::is_reserved_path;
 use crate::hub::ReaderKey;
 use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
 use crate::protocol::http::{HeadLimits, HttpError, Method, Request, response};
@@ -54,7 +55,10 @@ impl Shard {
             "/readyz" => Some((200, "ready\n")),
             _ => None,
         };
-        let page = shared.pages.get(request.path());
+        if built_in.is_none() && is_reserved_path(request.path()) {
+            return Err(HttpError::NOT_FOUND);
+        }
+        let page = shared.pages.get(request.path()).filter(|_| built_in.is_none());
         if built_in.is_none() && page.is_none() {
             let speaks_websocket = request.path() == shared.config.websocket_path
                 || shared.routes.iter().any(|route| route.matches(request.path()).is_some());
@@ -88,6 +92,9 @@ impl Shard {
             return Err(DRAINING);
         }
         let path = request.path();
+        if is_reserved_path(path) {
+            return Err(HttpError::NOT_FOUND);
+        }
         let (route, params, policy) = if path == shared.config.websocket_path {
             (None, Vec::new(), &shared.policy)
         } else {

@@ -15,6 +15,8 @@ mod server_endings;
 #[cfg(feature = "net")]
 mod server_lines;
 #[cfg(feature = "net")]
+mod server_names;
+#[cfg(feature = "net")]
 mod server_running;
 #[cfg(feature = "net")]
 mod settings;
