@@ -19,7 +19,7 @@ mod inflater;
 mod offer;
 
 pub use compressor::{Compressor, SEGMENTS_END, finish_segments, stored};
-pub use inflater::{History, InflateError, Inflater};
+pub use inflater::{History, Inflater};
 pub use offer::{MalformedOffer, negotiate};
 
 /// What both sides agreed on (RFC 7692 §7.1).

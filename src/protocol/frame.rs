@@ -113,15 +113,6 @@ fn decode_length(short: u8, extended: &[u8]) -> Result<Option<(u64, usize)>, Pro
     }
 }
 
-/// The size of a server's header for a payload of `payload_length` bytes: 2, 4 or 10.
-pub const fn header_len(payload_length: usize) -> usize {
-    match payload_length {
-        0..=125 => 2,
-        126..=0xffff => 4,
-        _ => 10,
-    }
-}
-
 /// Appends the header of a server's frame, which is not masked.
 pub fn encode_header(opcode: Opcode, rsv1: bool, fin: bool, payload_length: usize, out: &mut Vec<u8>) {
     out.push(opcode as u8 | u8::from(fin) << 7 | u8::from(rsv1) << 6);
@@ -176,11 +167,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_is_as_long_as_announced() {
-        for length in [0, 125, 126, 0xffff, 0x10000, usize::MAX] {
+    fn a_header_has_the_shortest_form_of_its_length() {
+        for (length, expected) in [(0, 2), (125, 2), (126, 4), (0xffff, 4), (0x10000, 10), (usize::MAX, 10)] {
             let mut out = Vec::new();
             encode_header(Opcode::Text, false, true, length, &mut out);
-            assert_eq!(out.len(), header_len(length));
+            assert_eq!(out.len(), expected);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::ProtocolError;
 use super::assembler::Assembler;
-use super::deflate::{History, InflateError, Inflater};
+use super::deflate::{History, Inflater};
 use super::frame::{Header, Opcode};
 use super::utf8::Validator;
 
@@ -132,13 +132,4 @@ pub fn judge_text(
 ) -> Result<(), ProtocolError> {
     let new = made.get(before..made.len().min(limit)).unwrap_or_default();
     validator.push(new).map_err(|_| ProtocolError::InvalidText)
-}
-
-impl From<InflateError> for ProtocolError {
-    fn from(error: InflateError) -> Self {
-        match error {
-            InflateError::TooBig { limit } => Self::TooBig { limit },
-            InflateError::Invalid => Self::InvalidDeflate,
-        }
-    }
 }

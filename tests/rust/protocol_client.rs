@@ -86,6 +86,18 @@ pub fn receive<'a>(deflate: Option<Parameters>, reads: impl IntoIterator<Item = 
     seen
 }
 
+/// What a compressed message with this payload becomes, on a new connection that uses this inflater.
+pub fn inflate(inflater: &mut Inflater, payload: &[u8], limit: usize) -> Result<Vec<u8>, ProtocolError> {
+    let mut websocket = WebSocket::new(limit, Some(Parameters::default()));
+    let mut seen = Vec::new();
+    feed(&mut websocket, inflater, &frame(0xc2, payload), &mut seen);
+    match seen.pop() {
+        Some(Seen::Binary(message)) => Ok(message),
+        Some(Seen::Failed(error)) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What a new connection without compression makes of these bytes, in one read and byte by byte.
 pub fn receive_both_ways(bytes: &[u8]) -> Vec<Seen> {
     let whole = receive(None, [bytes]);

@@ -48,8 +48,6 @@ fn a_request_is_read_and_what_follows_is_left() {
     assert_eq!(used, head.len());
     assert_eq!((request.method(), request.path()), (Method::Get, "/ws/é."));
     assert_eq!(request.query(), Some("a=1&b=%20+x&a=2"));
-    assert_eq!(request.query_values("a").unwrap(), ["1", "2"]);
-    assert_eq!(request.query_values("b").unwrap(), ["  x"]);
     assert_eq!(request.host(), Some("Example.com:80"));
     assert_eq!(request.headers("X-A").collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(request.header("x-a"), None, "doubled");

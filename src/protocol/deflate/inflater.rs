@@ -3,21 +3,7 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::TAIL;
-
-/// Why a compressed message was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InflateError {
-    /// The text would be longer than the limit. How much longer is not known: inflation stopped there.
-    #[error("inflated message longer than {limit} bytes")]
-    TooBig {
-        /// In bytes.
-        limit: usize,
-    },
-    /// The payload is not DEFLATE data, or ends inside a block.
-    #[error("not valid DEFLATE data")]
-    Invalid,
-}
+use crate::protocol::error::ProtocolError;
 
 /// Inflates messages, one after the other, of any number of connections; also holds the message that was last put
 /// together, so that idle connections hold nothing.
@@ -72,42 +58,20 @@ impl Inflater {
         Self::default()
     }
 
-    /// Inflates the payload of one message whose sender started with an empty window.
+    /// Inflates the payload of one message, which is [`made`](Self::made) then. Its sender started with the window of
+    /// `history`, or with an empty one.
     ///
     /// Work and memory stop at `limit`: the buffer never grows past `limit` + 1 bytes.
     ///
     /// # Errors
     ///
-    /// [`InflateError::TooBig`] over `limit` bytes, [`InflateError::Invalid`] when the data are not DEFLATE.
-    pub fn inflate(&mut self, compressed: &[u8], limit: usize) -> Result<&[u8], InflateError> {
-        self.whole(compressed, limit, None)?;
-        Ok(&self.output)
-    }
-
-    /// Inflates the payload of one message whose sender goes on with the window of its earlier messages, and brings that
-    /// window up to date.
-    ///
-    /// # Errors
-    ///
-    /// As [`inflate`](Self::inflate).
-    pub fn inflate_with_history(
-        &mut self,
-        compressed: &[u8],
-        limit: usize,
-        history: &mut History,
-    ) -> Result<&[u8], InflateError> {
-        self.whole(compressed, limit, Some(history))?;
-        history.push(&self.output);
-        Ok(&self.output)
-    }
-
-    /// As [`inflate`](Self::inflate), in the window of `history`; the message is [`made`](Self::made).
+    /// [`ProtocolError::TooBig`] over `limit` bytes, [`ProtocolError::InvalidDeflate`] when the data are not DEFLATE.
     pub(crate) fn whole(
         &mut self,
         compressed: &[u8],
         limit: usize,
         history: Option<&History>,
-    ) -> Result<(), InflateError> {
+    ) -> Result<(), ProtocolError> {
         self.release();
         self.begin();
         self.push(compressed, limit, history)?;
@@ -127,7 +91,7 @@ impl Inflater {
         piece: &[u8],
         limit: usize,
         history: Option<&History>,
-    ) -> Result<(), InflateError> {
+    ) -> Result<(), ProtocolError> {
         self.feed(piece, limit, history.map_or(&[], |history| &history.bytes))
     }
 
@@ -135,7 +99,7 @@ impl Inflater {
     ///
     /// Inflates the tail that the sender left out, and a final empty block that must be the end. The last is our own
     /// addition: it turns "the payload stopped inside a block", which would silently shorten the message, into an error.
-    pub(crate) fn finish(&mut self, limit: usize, history: Option<&History>) -> Result<(), InflateError> {
+    pub(crate) fn finish(&mut self, limit: usize, history: Option<&History>) -> Result<(), ProtocolError> {
         if self.stream == Stream::Ended {
             // RFC 7692 §7.2.3.4: a sender may end with a final block. It then adds a zero byte, which would have been read
             // as the beginning of a block; one that leaves it out meant the same.
@@ -143,10 +107,10 @@ impl Inflater {
         }
         self.push(&TAIL, limit, history)?;
         self.push(&FINAL_EMPTY_BLOCK, limit, history)?;
-        if self.stream == Stream::Ended { Ok(()) } else { Err(InflateError::Invalid) }
+        if self.stream == Stream::Ended { Ok(()) } else { Err(ProtocolError::InvalidDeflate) }
     }
 
-    /// The message so far. After [`InflateError::TooBig`] it is cut at the limit or later.
+    /// The message so far. After [`ProtocolError::TooBig`] it is cut at the limit or later.
     pub(crate) fn made(&self) -> &[u8] {
         &self.output
     }
@@ -179,7 +143,7 @@ impl Inflater {
     /// Inflates all of `input`. After a final block with more input behind it, a new stream begins in the same window.
     ///
     /// What comes of it, errors too, does not depend on how the message was cut.
-    fn feed(&mut self, mut input: &[u8], limit: usize, history: &[u8]) -> Result<(), InflateError> {
+    fn feed(&mut self, mut input: &[u8], limit: usize, history: &[u8]) -> Result<(), ProtocolError> {
         if input.is_empty() {
             return Ok(());
         }
@@ -195,10 +159,10 @@ impl Inflater {
             self.taken += taken;
             // First: what was made came before what could not be read.
             if self.output.len() > limit {
-                return Err(InflateError::TooBig { limit });
+                return Err(ProtocolError::TooBig { limit });
             }
             input = input.get(taken as usize..).unwrap_or_default();
-            match result.map_err(|_| InflateError::Invalid)? {
+            match result.map_err(|_| ProtocolError::InvalidDeflate)? {
                 Status::StreamEnd => {
                     self.stream = Stream::Ended;
                     if input.is_empty() {
@@ -211,7 +175,7 @@ impl Inflater {
                         return Ok(());
                     }
                     if taken == 0 && self.output.len() == made_before {
-                        return Err(InflateError::Invalid);
+                        return Err(ProtocolError::InvalidDeflate);
                     }
                 }
             }
@@ -230,11 +194,11 @@ impl Inflater {
     }
 
     /// Begins a DEFLATE stream in the window of what came before: earlier messages, then this one.
-    fn restart(&mut self, history: &[u8]) -> Result<(), InflateError> {
+    fn restart(&mut self, history: &[u8]) -> Result<(), ProtocolError> {
         if self.stream == Stream::Ended {
             self.restarts += 1;
             if self.restarts > RESTARTS + self.taken / BYTES_PER_RESTART {
-                return Err(InflateError::Invalid);
+                return Err(ProtocolError::InvalidDeflate);
             }
         }
         let engine = self.engine.get_or_insert_with(new_engine);
@@ -242,7 +206,7 @@ impl Inflater {
         let own = &self.output[self.output.len().saturating_sub(LARGEST_WINDOW)..];
         for window in [history, own] {
             if !window.is_empty() {
-                engine.set_dictionary(window).map_err(|_| InflateError::Invalid)?;
+                engine.set_dictionary(window).map_err(|_| ProtocolError::InvalidDeflate)?;
             }
         }
         self.stream = Stream::Inside;

@@ -105,20 +105,6 @@ impl Request {
         self.query.map(|query| self.text(query))
     }
 
-    /// The decoded values of a query parameter, in order. `+` is a space, as `URLSearchParams` writes it.
-    ///
-    /// # Errors
-    ///
-    /// When a value of this name is not percent-encoded UTF-8 or holds a control character.
-    pub fn query_values(&self, name: &str) -> Result<Vec<String>, HttpError> {
-        let pairs = self.query().unwrap_or_default().split('&');
-        pairs
-            .filter_map(|pair| pair.split_once('='))
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| percent_decode(&value.replace('+', " ")).ok_or(HttpError::BAD_TARGET))
-            .collect()
-    }
-
     /// The value of a header that stands once. `None` when it is absent, and also when it is doubled: a value that depends
     /// on which of two is read is no value. Names are compared without case.
     pub fn header(&self, name: &str) -> Option<&str> {
