@@ -1,4 +1,4 @@
-//! Settings of one server. Python documents them for users in `umbel.settings`; a test compares the two.
+//! Settings of one server. Python documents them for users in `umbel.Settings`; a test compares the two.
 
 use serde::Deserialize;
 use std::time::Duration;

@@ -9,15 +9,15 @@ Start with `Umbel`. The smallest server::
     app.run()
 """
 
+from ._application import Umbel
+from ._clients.client import Client, Message
+from ._clients.request import Identity, Request
+from ._clients.websocket import WebSocket
 from ._core import Position, Stats, __version__
-from .app import Umbel
-from .auth import Identity, Request
-from .client import Client, Message
+from ._declaring.settings import Settings
+from ._dispatching.runs import Run
+from ._serving.server import Server
 from .exceptions import ConfigurationError, ConnectionClosed, Refused, UmbelError
-from .runs import Run
-from .server import Server
-from .settings import Settings
-from .websocket import WebSocket
 
 __all__ = [
     "Client",

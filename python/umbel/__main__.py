@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli import main
+from ._command_line.command import main
 
 sys.exit(main())

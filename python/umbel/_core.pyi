@@ -128,7 +128,7 @@ class Core:
         """Check the configuration and make the broker.
 
         Args:
-            config: JSON of the settings, as ``umbel.settings.Settings.to_json`` writes it.
+            config: JSON of the settings, as ``umbel.Settings.to_json`` writes it.
             pages: fixed answers to ``GET``: path → (content type, body).
 
         Raises:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .printable import printable
+from ._printable import printable
 
 
 class UmbelError(Exception):

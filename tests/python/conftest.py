@@ -10,8 +10,8 @@ import pytest
 from fake_core import FakeCore
 from looping import settle
 from umbel import Umbel
-from umbel.dispatch import Dispatcher
-from umbel.settings import Settings
+from umbel._declaring.settings import Settings
+from umbel._dispatching.dispatcher import Dispatcher
 
 
 class Bench:

@@ -4,7 +4,7 @@ import weakref
 import orjson
 import pytest
 from looping import virtual
-from umbel.client import Message
+from umbel._clients.client import Message
 
 
 @virtual

@@ -1,7 +1,7 @@
 import asyncio
 
 from looping import virtual
-from umbel.deadlines import Deadlines
+from umbel._dispatching.deadlines import Deadlines
 
 
 class Job:

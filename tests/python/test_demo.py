@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from umbel.demo import ai, crowd, crowds, server, sources
+from umbel.demo import ai, load, load_process, server, sources
 from websockets.asyncio.client import ClientConnection, connect
 
 PROC = Path("/proc")
@@ -117,54 +117,54 @@ class TestSources:
 class TestCrowd:
     def test_batches_are_counted_by_their_last_words(self) -> None:
         chunk = frame(batch(3)) + frame(batch(12))
-        found = crowd.examine(chunk)
+        found = load_process.examine(chunk)
         assert (found.frames, found.messages, found.taken) == (2, 15, len(chunk))
 
     def test_a_count_in_the_data_of_an_update_does_not_mislead(self) -> None:
         text = batch(2).replace(b'"data":0', b'"data":"],\\"count\\":77"')
-        assert crowd.examine(frame(text)).messages == 2
+        assert load_process.examine(frame(text)).messages == 2
 
     def test_compressed_frames_are_read(self) -> None:
-        assert crowd.examine(frame(batch(40), deflate=True)).messages == 40
+        assert load_process.examine(frame(batch(40), deflate=True)).messages == 40
 
     def test_gaps_add_up(self) -> None:
         text = json.dumps(
             {"type": "gap", "channel": "c", "epoch": "e", "from": 5, "to": 12, "reason": "r"},
             separators=(",", ":"),
         ).encode()
-        found = crowd.examine(frame(text) + frame(text))
+        found = load_process.examine(frame(text) + frame(text))
         assert (found.gaps, found.lost, found.frames) == (2, 14, 0)
 
     def test_a_frame_that_is_not_complete_waits(self) -> None:
         chunk = frame(batch(1))
         for cut in range(len(chunk)):
-            found = crowd.examine(chunk + chunk[:cut])
+            found = load_process.examine(chunk + chunk[:cut])
             assert (found.messages, found.taken) == (1, len(chunk))
 
     def test_pings_and_the_close_are_seen(self) -> None:
-        found = crowd.examine(bytes([0x89, 2]) + b"hi" + bytes([0x88, 2, 3, 232]))
+        found = load_process.examine(bytes([0x89, 2]) + b"hi" + bytes([0x88, 2, 3, 232]))
         assert found.pings == (b"hi",)
         assert found.closed
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
     def test_frames_are_masked_as_clients_must(self, size: int) -> None:
         payload = bytes(index * 7 & 0xFF for index in range(size))
-        found = crowd.masked(0x81, payload)
+        found = load_process.masked(0x81, payload)
         body = found[len(found) - size :]
         mask = found[len(found) - size - 4 : len(found) - size]
         assert found[1] & 0x80
         assert bytes(byte ^ mask[index % 4] for index, byte in enumerate(body)) == payload
 
     def test_the_limit_is_whole_thousands_that_fit(self) -> None:
-        assert crowds.affordable(1024, 20_000) == 0
-        assert crowds.affordable(4096, 20_000) == 3000
-        assert crowds.affordable(1 << 20, 20_000) == crowds.MOST
-        assert crowds.affordable(1 << 20, 2500) == 2000
+        assert load.affordable(1024, 20_000) == 0
+        assert load.affordable(4096, 20_000) == 3000
+        assert load.affordable(1 << 20, 20_000) == load.MOST
+        assert load.affordable(1 << 20, 2500) == 2000
 
     async def test_a_crowd_counts_what_it_gets_and_ends_with_its_input(self) -> None:
         async with running() as demo:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "error", "-m", "umbel.demo.crowd", "--count", "25"),
+                *(sys.executable, "-W", "error", "-m", "umbel.demo.load_process", "--count", "25"),
                 *("--url", demo.server.url, "--channels", "demo:load", "host:memory"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -182,7 +182,7 @@ class TestCrowd:
 
     async def test_a_crowd_without_a_server_says_so_and_ends(self) -> None:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "umbel.demo.crowd", "--count", "2", "--url", "http://127.0.0.1:1"),
+            *(sys.executable, "-m", "umbel.demo.load_process", "--count", "2", "--url", "http://127.0.0.1:1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -281,9 +281,9 @@ class TestDemo:
             assert info["ai"] is None
 
     async def test_a_crowd_joins_up_to_the_limit_and_leaves(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(crowds, "SIZE", 30)
+        monkeypatch.setattr(load, "SIZE", 30)
         async with running() as demo, client(demo) as page:
-            demo.crowds.limit = 60  # type: ignore[misc]
+            demo.load.limit = 60  # type: ignore[misc]
             assert (await page.ask("add_subscribers"))["added"] is True
             assert (await page.ask("add_subscribers"))["wanted"] == 60
             refused = await page.ask("add_subscribers")
@@ -475,7 +475,7 @@ async def running(**settings: Any) -> AsyncIterator[Any]:
         try:
             yield demo
         finally:
-            await demo.crowds.remove()
+            await demo.load.remove()
 
 
 @asynccontextmanager

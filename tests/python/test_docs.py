@@ -16,7 +16,7 @@ import pytest
 import websockets
 from serving import ROOT, Server, running
 from umbel import Settings, _core
-from umbel.settings import PYTHON_ONLY
+from umbel._declaring.settings import PYTHON_ONLY
 
 PAGES = [
     ROOT / "README.md",
@@ -176,8 +176,8 @@ def test_the_error_codes_are_those_that_are_sent() -> None:
     )
     sent = set(re.findall(r'(?:answer_error|refuse_wish)\(\s*key,\s*"(\w+)"', rust))
     sent |= set(re.findall(r'=> "(\w+)",\n', rust))
-    for module in (ROOT / "python" / "umbel").glob("*.py"):
-        pattern = r'(?:Rejected|fail|answers\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
+    for module in (ROOT / "python" / "umbel").rglob("*.py"):
+        pattern = r'(?:Rejected|fail|replies\.error)\(\s*(?:client\._key, )?"(\w+)"|"(unauthenticated)" if'
         sent |= {code for found in re.findall(pattern, module.read_text()) for code in found if code}
     assert documented == sent
 

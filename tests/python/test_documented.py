@@ -9,7 +9,11 @@ import pytest
 import umbel
 
 PACKAGE = Path(umbel.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__main__")
+MODULES = sorted(
+    ".".join(("umbel", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__main__"
+)
 
 
 def public():
@@ -31,19 +35,14 @@ def test_public_names_are_documented(name, value):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
-    module = importlib.import_module("umbel" if name == "__init__" else f"umbel.{name}")
+    module = importlib.import_module(name)
     results = doctest.testmod(module, extraglobs={"Umbel": umbel.Umbel}, optionflags=doctest.ELLIPSIS)
     assert results.failed == 0
 
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    found = [
-        test
-        for name in MODULES
-        if name != "__init__"
-        for test in finder.find(importlib.import_module(f"umbel.{name}"))
-    ]
+    found = [test for name in MODULES for test in finder.find(importlib.import_module(name))]
     assert sum(bool(test.examples) for test in found) >= 4
 
 

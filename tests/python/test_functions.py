@@ -2,7 +2,7 @@ import functools
 
 import pytest
 from umbel import ConfigurationError
-from umbel.functions import check_async_generator, check_coroutine_function, check_function
+from umbel._declaring.functions import check_async_generator, check_coroutine_function, check_function
 
 
 async def coroutine(client, x):

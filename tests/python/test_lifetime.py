@@ -4,7 +4,7 @@ import pytest
 from fake_core import FakeCore
 from looping import virtual
 from programs import started
-from umbel import lifetime
+from umbel._serving import lifetime
 
 FORK = """
 import asyncio, os, sys
@@ -105,7 +105,7 @@ def test_a_forked_child_can_not_use_the_server_and_the_parent_goes_on():
 
 @virtual
 async def test_what_is_alive_is_stopped_at_the_end(app, monkeypatch):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
     async with app.serve(port=0):
         core = FakeCore.made
         core.stops = False
@@ -118,7 +118,7 @@ async def test_what_is_alive_is_stopped_at_the_end(app, monkeypatch):
 
 @virtual
 async def test_after_a_fork_everything_says_so(app, monkeypatch):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
     monkeypatch.setattr(lifetime, "abandoned", [])
     app.on("x")(lambda client, message: None)
     async with app.serve(port=0) as server:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from umbel import ConfigurationError
-from umbel.patterns import LONGEST, parameters
+from umbel._declaring.patterns import LONGEST, parameters
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 import pytest
-from umbel.printable import MOST, printable
+from umbel._printable import MOST, printable
 
 
 @pytest.mark.parametrize("text", ["", "ann", "/ws/Grüße 漢字", "x" * MOST])

@@ -11,7 +11,7 @@ import pytest
 from fake_core import FakeCore
 from looping import virtual
 from programs import started
-from umbel import process, stderr
+from umbel._serving import process, stderr
 
 SERVE = """
 import sys
@@ -172,7 +172,7 @@ def test_run_twice_one_after_the_other(app):
 
 
 def test_a_signal_before_the_server_listens_is_not_lost(app, monkeypatch):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
     it = process.Process(app.serve(port=0))
     it._signalled(signal.SIGTERM, None)
     it.run()

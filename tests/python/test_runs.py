@@ -5,7 +5,7 @@ import gc
 
 import pytest
 from looping import settle, virtual
-from umbel.runs import RUN_KEPT
+from umbel._dispatching.runs import RUN_KEPT
 
 TICK = 0.016
 

@@ -17,7 +17,8 @@ import orjson
 import pytest
 from fake_core import FakeCore
 from looping import on_loops, settle, virtual
-from umbel import ConfigurationError, Position, Umbel, _core, lifetime
+from umbel import ConfigurationError, Position, Umbel, _core
+from umbel._serving import lifetime
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed as PeerClosed
 from wire import wire
@@ -456,7 +457,7 @@ async def test_a_server_that_has_stopped_is_not_kept(app):
 
 @virtual
 async def test_a_core_that_does_not_stop_is_given_up(app, monkeypatch, caplog):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
     async with app.serve(port=0) as server:
         FakeCore.made.stops = False
         server.stop(within=3)
@@ -467,7 +468,7 @@ async def test_a_core_that_does_not_stop_is_given_up(app, monkeypatch, caplog):
 
 @virtual
 async def test_a_second_stop_hastens_the_first(app, monkeypatch):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
 
     @app.on("slow")
     async def slow(client, message):
@@ -491,7 +492,7 @@ async def test_a_second_stop_hastens_the_first(app, monkeypatch):
 def test_the_shortest_time_of_several_stops_counts(
     app, monkeypatch, caplog, core_first, first, second, least, most
 ):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
 
     @app.on("slow")
     async def slow(client, message):
@@ -522,7 +523,7 @@ def test_the_shortest_time_of_several_stops_counts(
 
 @virtual
 async def test_being_cancelled_while_stopping_gives_up_patience(app, monkeypatch):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
 
     async def serve():
         async with app.serve(port=0):
@@ -539,7 +540,7 @@ async def test_being_cancelled_while_stopping_gives_up_patience(app, monkeypatch
 
 @virtual
 async def test_keyboard_interrupt_in_a_function_stops_the_server(app, monkeypatch, caplog):
-    monkeypatch.setattr("umbel.server.Core", FakeCore)
+    monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
 
     @app.on("x")
     async def handle(client, message):

@@ -6,8 +6,8 @@ import orjson
 import pytest
 from serving import ROOT
 from umbel import Settings, _core
-from umbel.routing import Routes
-from umbel.settings import KINDS, PYTHON_ONLY, Options
+from umbel._declaring.routes import Routes
+from umbel._declaring.settings import KINDS, PYTHON_ONLY, Options
 
 
 def test_the_keyword_arguments_are_the_fields():
@@ -15,7 +15,7 @@ def test_the_keyword_arguments_are_the_fields():
 
 
 def test_every_field_is_documented():
-    from umbel.cli import documented
+    from umbel._command_line.command import documented
 
     assert set(documented()) >= set(KINDS)
 

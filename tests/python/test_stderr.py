@@ -18,7 +18,7 @@ import pytest
 from hostile import Peer
 from programs import PYTHON_PATH, started
 from serving import wait_until
-from umbel.stderr import MOST_WAITING, StderrHandler
+from umbel._serving.stderr import MOST_WAITING, StderrHandler
 
 
 def full_disk() -> IO[str]:
@@ -215,7 +215,7 @@ def test_a_thread_that_can_not_be_started_is_tried_again(
 
 FORKS = """
 import os, sys, threading
-from umbel.stderr import handler
+from umbel._serving.stderr import handler
 
 said = sys.stderr
 reader, writer = os.pipe()

@@ -6,7 +6,7 @@ import pytest
 from fake_core import FakeCore, FakeHandshake
 from looping import settle, virtual
 from umbel import ConnectionClosed, Refused, WebSocket
-from umbel.websocket import HIGH_WATER, MOST_BYTES, MOST_MESSAGES, outcome
+from umbel._clients.websocket import HIGH_WATER, MOST_BYTES, MOST_MESSAGES, outcome
 
 
 def websocket():

@@ -1,4 +1,4 @@
-//! The layers of `src/lib.rs` and of the Python package, compared with every import; sizes and names of files.
+//! The layers of `src/lib.rs`, compared with every import; sizes and names of files, those of the Python package too.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,10 +23,6 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
         &["vocabulary", "protocol", "connection", "broker", "hub", "transport", "server"],
     ),
 ];
-
-/// Modules of `python/umbel`, lowest first: each imports only what stands before it. The core is what they stand on.
-const PYTHON: &str = "_core printable stderr exceptions answers settings deadlines places functions patterns auth lifetime client \
-    websocket jobs runs routing dispatch server process app __init__ cli demo __main__";
 
 const FORBIDDEN: [&str; 6] = ["utils", "common", "helpers", "misc", "types", "manager"];
 
@@ -86,34 +82,6 @@ fn rust_layers_import_only_what_the_picture_allows() {
         }
         let python = ["pyo3", "Py<"].iter().any(|word| text.contains(word));
         assert!(!python || layer == "bindings", "{} knows Python", path.display());
-    }
-}
-
-#[test]
-fn python_modules_import_only_what_stands_below_them() {
-    let order: Vec<_> = PYTHON.split(' ').collect();
-    let rank = |name: &str| {
-        order.iter().position(|it| *it == name).unwrap_or_else(|| panic!("{name} is not in the order"))
-    };
-    for path in files("python/umbel", "py") {
-        let own = module(&path, "python/umbel");
-        // Imports under TYPE_CHECKING, or inside a function, are indented.
-        let text = text(&path);
-        for line in text.lines().filter_map(|line| line.strip_prefix("from .")) {
-            let (name, names) = line.split_once(" import ").unwrap();
-            let imported = match name.trim_start_matches('.') {
-                "" => names.split(", ").filter(|it| !it.starts_with("__")).collect(),
-                _ if own == "demo" && !name.starts_with('.') => continue,
-                name => vec![name.split('.').next().unwrap()],
-            };
-            for import in imported {
-                assert!(
-                    rank(import) < rank(&own),
-                    "{}: imports {import}, which stands above",
-                    path.display()
-                );
-            }
-        }
     }
 }
 

@@ -1,9 +1,9 @@
-"""The demonstration: ``umbel demo`` serves one page that shows this machine, a crowd, and what Umbel does.
+"""The demonstration: ``umbel demo`` serves a page that shows this machine, subscribers, and Umbel at work.
 
 - ``sources``: what this machine measures about itself
 - ``ai``: where answers come from
-- ``crowd``: the process that holds a thousand simulated subscribers
-- ``crowds``: those processes, started and ended
+- ``load_process``: the process that holds a thousand simulated subscribers
+- ``load``: starts and ends those processes
 - ``slow``: the relay that makes the page a slow reader
 - ``server``: the application, and the command line
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the demo until SIGINT or SIGTERM; return the exit code."""
-    from .server import main as serve  # the processes of the crowd need nothing of it
+    from .server import main as serve  # the load processes need nothing of it
 
     return serve(arguments)
 

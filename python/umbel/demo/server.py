@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from umbel import Client, Message, Request, Run, Server, Stats, Umbel, WebSocket, __version__
 
 from .ai import Endpoint, EndpointError, Stream, built_in
-from .crowds import SPARE, Crowds, affordable
+from .load import SPARE, Load, affordable
 from .slow import BYTES_PER_SECOND, Relay
 from .sources import sources
 
@@ -48,7 +48,7 @@ class Demo:
         app.channel(LOAD, open=True, history=512, history_seconds=KEPT)
         app.channel(STATS, open=True, mode="latest", history=64)
         channels = [source.channel for source in self.sources] + [LOAD]
-        self.crowds = Crowds(affordable(descriptors, connections - 50), channels)
+        self.load = Load(affordable(descriptors, connections - 50), channels)
         app.page("/", Path(__file__).with_name("page.html"))
         app.background(self.measure)
         app.background(self.publish_load)
@@ -108,7 +108,7 @@ class Demo:
             "lateness": [round(new.lateness(quantile, old) * 1000, 2) for quantile in (0.5, 0.95, 0.99)],
             "cpu": round((cpu_now - cpu_then) / seconds, 3),
             "load": self.rate,
-            "crowd": self.crowds.totals() | {"wanted": self.crowds.wanted},
+            "crowd": self.load.totals() | {"wanted": self.load.wanted},
         }
 
     # What the page asks for
@@ -128,8 +128,8 @@ class Demo:
             "missing": {channel: reason for channel, reason in missing.items() if reason},
             "readings": READINGS_PER_SECOND,
             "tick": self.server.settings.tick * 1000,
-            "limit": self.crowds.limit,
-            "limitReason": self.crowds.reason,
+            "limit": self.load.limit,
+            "limitReason": self.load.reason,
             "slow": BYTES_PER_SECOND,
             "rates": [LOWEST_RATE, HIGHEST_RATE],
             "ai": self.endpoint.model if self.endpoint else None,
@@ -151,13 +151,13 @@ class Demo:
     async def on_add(self, client: Client, message: Message) -> dict[str, Any]:
         """Add a thousand simulated subscribers."""
         assert self.server is not None
-        added = await self.crowds.add(self.server.url)
-        return {"added": added, "wanted": self.crowds.wanted, "reason": None if added else self.crowds.reason}
+        added = await self.load.add(self.server.url)
+        return {"added": added, "wanted": self.load.wanted, "reason": None if added else self.load.reason}
 
     async def on_remove(self, client: Client, message: Message) -> dict[str, Any]:
         """Remove them all."""
-        await self.crowds.remove()
-        return {"wanted": self.crowds.wanted}
+        await self.load.remove()
+        return {"wanted": self.load.wanted}
 
     async def answer(self, run: Run, message: Message) -> AsyncIterator[str]:
         """Answer a question: by the model of the endpoint, or by built-in text that says so."""
@@ -213,8 +213,8 @@ def millis() -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the demo until SIGINT or SIGTERM; return the exit code."""
-    from umbel.cli import explain
-    from umbel.process import Process, raise_descriptors
+    from umbel._command_line.command import explain
+    from umbel._serving.process import Process, raise_descriptors
 
     parser = argparse.ArgumentParser(
         prog="umbel demo", description="Serve a page that shows, live, this machine and what Umbel does."

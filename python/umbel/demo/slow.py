@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from umbel import WebSocket
 
-from .crowd import masked, next_frame, upgrade
+from .load_process import masked, next_frame, upgrade
 
 
 class Relay:

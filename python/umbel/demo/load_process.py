@@ -1,4 +1,4 @@
-"""Simulated subscribers: ``python -m umbel.demo.crowd --count 1000 --url http://127.0.0.1:8000``.
+"""Simulated subscribers: ``python -m umbel.demo.load_process --count 1000 --url http://127.0.0.1:8000``.
 
 A process of its own that holds many connections, subscribes each of them, reads everything, and counts. It
 negotiates compression as a browser does. The frames that a server shares between connections are the same
@@ -74,7 +74,7 @@ class Subscriber:
         self.rest = b""
 
 
-class Crowd:
+class Subscribers:
     """All connections of this process, on one selector."""
 
     def __init__(self, host: str, port: int, channels: Sequence[str]) -> None:
@@ -289,47 +289,47 @@ def raise_descriptors(count: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a crowd until the standard input ends or nobody is left."""
-    parser = argparse.ArgumentParser(prog="umbel.demo.crowd", description="Simulated subscribers.")
+    """Hold subscribers until the standard input ends or none is left."""
+    parser = argparse.ArgumentParser(prog="umbel.demo.load_process", description="Simulated subscribers.")
     parser.add_argument("--count", type=int, default=1000, help="how many")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server")
     parser.add_argument("--channels", nargs="+", default=["demo:load"], help="what to subscribe to")
     parsed = parser.parse_args(arguments)
     address = urlsplit(parsed.url)
     raise_descriptors(parsed.count)
-    crowd = Crowd(address.hostname or "127.0.0.1", address.port or 80, parsed.channels)
+    subscribers = Subscribers(address.hostname or "127.0.0.1", address.port or 80, parsed.channels)
     try:
-        return follow(crowd, parsed.count)
+        return follow(subscribers, parsed.count)
     except (KeyboardInterrupt, BrokenPipeError):
         return 0
     finally:
-        crowd.close()
+        subscribers.close()
 
 
-def follow(crowd: Crowd, wanted: int) -> int:
+def follow(subscribers: Subscribers, wanted: int) -> int:
     """Connect, read and report."""
     with suppress(PermissionError, ValueError):  # a file, or none: then the end of the connections is the end
-        crowd.watch(sys.stdin.fileno())
+        subscribers.watch(sys.stdin.fileno())
     made, due = 0, time.monotonic()
     while True:
         for _ in range(min(AT_ONCE, wanted - made)):
             try:
-                crowd.connect()
+                subscribers.connect()
             except OSError as error:
-                sys.stderr.write(f"umbel.demo.crowd: stays at {made} of {wanted}: {error}\n")
-                crowd.totals.failed += wanted - made
+                sys.stderr.write(f"umbel.demo.load_process: stays at {made} of {wanted}: {error}\n")
+                subscribers.totals.failed += wanted - made
                 wanted = made
                 break
             made += 1
-        if not crowd.serve(0.0 if made < wanted else PAUSE):
+        if not subscribers.serve(0.0 if made < wanted else PAUSE):
             return 0
         now = time.monotonic()
         if now >= due:
             due = now + REPORT
-            report = asdict(crowd.totals) | {"cpu": round(time.process_time(), 3)}
+            report = asdict(subscribers.totals) | {"cpu": round(time.process_time(), 3)}
             sys.stdout.write(json.dumps(report) + "\n")
             sys.stdout.flush()
-            if made == wanted and not crowd._subscribers:
+            if made == wanted and not subscribers._subscribers:
                 return 1
 
 

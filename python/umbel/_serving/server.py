@@ -8,13 +8,14 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, final
 
+from umbel._core import Core, Stats
+from umbel._declaring.settings import Settings
+from umbel._dispatching.dispatcher import Dispatcher
+
 from . import lifetime, stderr
-from ._core import Core, Stats
-from .dispatch import Dispatcher
-from .settings import Settings
 
 if TYPE_CHECKING:
-    from .app import Umbel
+    from umbel._application import Umbel
 
 logger = logging.getLogger("umbel")
 

@@ -4,7 +4,7 @@ import asyncio
 
 from looping import virtual
 from umbel import Identity
-from umbel.places import Places
+from umbel._dispatching.identity_limit import Places
 
 TURNED_AWAY = (4429, "this identity has as many connections as it may")
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, NoReturn, final
 from urllib.parse import parse_qsl
 
-from ._core import Handshake
-from .printable import printable
+from umbel._core import Handshake
+from umbel._printable import printable
 
 
 @final

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from fake_core import FakeHandshake
 from umbel import Identity, Request
-from umbel.auth import ANONYMOUS, Fields
+from umbel._clients.request import ANONYMOUS, Fields
 
 
 def request(**fields):

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orjson import loads
 
-from . import answers
-from .auth import Identity, Request
-from .client import Client, Message
-from .exceptions import LONGEST_REASON, UNAUTHENTICATED
+from umbel._clients.client import Client, Message
+from umbel._clients.request import Identity, Request
+from umbel.exceptions import LONGEST_REASON, UNAUTHENTICATED
+
+from . import replies
 
 if TYPE_CHECKING:
-    from .routing import Authenticate, ChannelRule, Connect, Disconnect, Handler
+    from umbel._declaring.routes import Authenticate, ChannelRule, Connect, Disconnect, Handler
 
 
 class Rejected(Exception):  # noqa: N818 - an outcome: the client's fault, not logged
@@ -106,12 +107,12 @@ class MessageJob(Job):
     def done(self, value: object) -> None:
         if value is ANSWERED or (value is None and self.request is None):
             return
-        self._reply(answers.result(self.type, self.request, value))
+        self._reply(replies.result(self.type, self.request, value))
 
     def fail(
         self, code: str, message: str, details: Mapping[str, Any] | None = None, close: int = 1011
     ) -> None:
-        self._reply(answers.error(code, message, self.request, details))
+        self._reply(replies.error(code, message, self.request, details))
 
     def _reply(self, message: bytes) -> None:
         assert self.client is not None

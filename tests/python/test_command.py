@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from programs import started
-from umbel import Settings, __version__, cli
-from umbel.settings import KINDS, PYTHON_ONLY
+from umbel import Settings, __version__
+from umbel._command_line import command
+from umbel._declaring.settings import KINDS, PYTHON_ONLY
 
 APP = """
 from umbel import Umbel
@@ -32,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 
 def said(capsys, *words: str) -> tuple[int, str]:
-    code = cli.main(words)
+    code = command.main(words)
     captured = capsys.readouterr()
     return code, captured.err + captured.out
 
@@ -103,7 +104,7 @@ def test_a_wrong_declaration_is_shown_with_its_line(here, capsys):
 def test_a_module_that_ends_the_process_does(here):
     (here / "ending.py").write_text("raise SystemExit('not today')")
     with pytest.raises(SystemExit, match="not today"):
-        cli.main(["run", "ending:app"])
+        command.main(["run", "ending:app"])
 
 
 def test_a_module_that_misses_another_names_that_one(here, capsys):
@@ -187,16 +188,16 @@ def test_a_value_that_can_not_be_is_explained(here, capsys, option, value, says)
 )
 def test_errors_of_the_system_name_the_cure(number, options, says):
     error = OSError(number, "can't listen here") if number else OSError("too many (os error 24)")
-    assert says in cli.explain(error, Settings(**options))
+    assert says in command.explain(error, Settings(**options))
 
 
 def test_a_taken_port_whose_holder_is_hidden(monkeypatch):
-    monkeypatch.setattr(cli, "holder_of", lambda port: None)
-    assert "ss -ltnp" in cli.explain(OSError(errno.EADDRINUSE, "x"), Settings())
+    monkeypatch.setattr(command, "holder_of", lambda port: None)
+    assert "ss -ltnp" in command.explain(OSError(errno.EADDRINUSE, "x"), Settings())
 
 
 def test_nobody_holds_a_port_that_is_free():
-    assert cli.holder_of(1) is None
+    assert command.holder_of(1) is None
 
 
 SETTINGS = [name for name in KINDS if name not in ("tls_cert", "tls_key", "unix_socket", "host")]
@@ -215,7 +216,7 @@ def test_each_option_reaches_the_settings(here, monkeypatch, name):
         def run(self):
             pass
 
-    monkeypatch.setattr(cli, "Process", Stand)
+    monkeypatch.setattr(command, "Process", Stand)
     value = another(name)
     flag = "--" + name.replace("_", "-")
     if isinstance(value, bool):
@@ -223,25 +224,25 @@ def test_each_option_reaches_the_settings(here, monkeypatch, name):
     else:
         values = value if isinstance(value, list) else [str(value)]
         words = [word for value in values for word in (flag, value)]
-    assert cli.main(["run", "shop:app", *words]) == 0
+    assert command.main(["run", "shop:app", *words]) == 0
     assert getattr(got[0], name) == value
     assert got[0].tick == (value if name == "tick" else 0.5)
     assert set(KINDS) > PYTHON_ONLY
 
 
 def test_all_origins(here, monkeypatch):
-    parsed = cli.parser().parse_args(["run", "shop:app", "--origins", "*"])
+    parsed = command.parser().parse_args(["run", "shop:app", "--origins", "*"])
     assert parsed.origins == ["*"]
 
 
 def test_options_before_the_application_leave_it_alone():
     words = ["run", "--origins", "https://a.example", "--origins", "https://b.example", "shop:app"]
-    parsed = cli.parser().parse_args(words)
+    parsed = command.parser().parse_args(words)
     assert (parsed.app, parsed.origins) == ("shop:app", ["https://a.example", "https://b.example"])
 
 
 def test_a_limit_can_be_taken_away():
-    parsed = cli.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
+    parsed = command.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
     assert parsed.handler_timeout is None
     assert not hasattr(parsed, "tick")
 
@@ -249,10 +250,10 @@ def test_a_limit_can_be_taken_away():
 @pytest.mark.parametrize("most", [10, 12, 18])
 def test_too_few_descriptors_are_named(here, most):
     code = (
-        f"import resource, sys, umbel.cli\n"
+        f"import resource, sys, umbel._command_line.command\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))\n"
         f"words = 'run shop:app --port 0 --max-connections 1 --shards 2'\n"
-        f"sys.exit(umbel.cli.main(words.split()))"
+        f"sys.exit(umbel._command_line.command.main(words.split()))"
     )
     with started("-c", code, cwd=here) as program:
         assert program.end() == 1
@@ -294,9 +295,9 @@ def test_the_demo_gets_its_own_options(monkeypatch):
     module = types.ModuleType("umbel.demo")
     module.main = lambda words: got.append(words)  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, "umbel.demo", module)
-    assert cli.main(["demo", "--port", "1", "--help"]) == 0
+    assert command.main(["demo", "--port", "1", "--help"]) == 0
     assert got == [["--port", "1", "--help"]]
 
 
 def test_every_command_is_described():
-    assert Path(cli.__file__).read_text().startswith('"""The command line')
+    assert Path(command.__file__).read_text().startswith('"""The command line')

@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 
-from .exceptions import ConfigurationError
+from umbel.exceptions import ConfigurationError
 
 
 def check_name(name: object, decorator: str, example: str) -> None:

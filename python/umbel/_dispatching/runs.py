@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from orjson import dumps
 
-from .answers import incident
-from .client import Client, Message
+from umbel._clients.client import Client, Message
+
 from .jobs import ANSWERED, Rejected
+from .replies import incident
 
 if TYPE_CHECKING:
-    from .dispatch import Dispatcher
-    from .routing import StreamRoute
+    from umbel._declaring.routes import StreamRoute
+
+    from .dispatcher import Dispatcher
 
 logger = logging.getLogger("umbel")
 

@@ -10,13 +10,10 @@ from typing import Any, Literal, NoReturn, TypeVar, Unpack, final
 
 from orjson import Fragment, dumps, loads
 
-from . import lifetime
 from ._core import Core, Position
-from .exceptions import ConfigurationError
-from .functions import check_async_generator, check_coroutine_function, check_function, check_name
-from .patterns import parameters
-from .process import Process
-from .routing import (
+from ._declaring.functions import check_async_generator, check_coroutine_function, check_function, check_name
+from ._declaring.patterns import parameters
+from ._declaring.routes import (
     Authenticate,
     Background,
     ChannelRule,
@@ -30,8 +27,11 @@ from .routing import (
     WebSocketHandler,
     WebSocketRoute,
 )
-from .server import Server
-from .settings import Options, Settings
+from ._declaring.settings import Options, Settings
+from ._serving import lifetime
+from ._serving.process import Process
+from ._serving.server import Server
+from .exceptions import ConfigurationError
 
 A = TypeVar("A", bound=Authenticate)
 B = TypeVar("B", bound=Background)

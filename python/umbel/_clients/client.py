@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, final
 
 from orjson import Fragment, dumps, loads
 
-from ._core import Handshake, Position
-from .auth import ANONYMOUS, Identity, Request
-from .printable import printable
+from umbel._core import Handshake, Position
+from umbel._printable import printable
+
+from .request import ANONYMOUS, Identity, Request
 
 if TYPE_CHECKING:
-    from .dispatch import Dispatcher
-    from .jobs import Job
+    from umbel._dispatching.dispatcher import Dispatcher
+    from umbel._dispatching.jobs import Job
 
 
 @final

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from ._core import Core
+from umbel._core import Core
 
 
 class Holder(Protocol):

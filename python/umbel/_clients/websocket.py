@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, final
 
-from ._core import HIGH_WATER, Core, Handshake
-from .auth import ANONYMOUS, Identity, Request
-from .exceptions import ConnectionClosed, Refused
-from .printable import printable
+from umbel._core import HIGH_WATER, Core, Handshake
+from umbel._printable import printable
+from umbel.exceptions import ConnectionClosed, Refused
+
+from .request import ANONYMOUS, Identity, Request
 
 
 @final

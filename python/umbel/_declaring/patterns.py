@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .exceptions import ConfigurationError
+from umbel.exceptions import ConfigurationError
 
 
 def parameters(pattern: str) -> tuple[str, ...]:

@@ -21,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from . import __version__, stderr
-from .app import Umbel
-from .exceptions import ConfigurationError
-from .process import Process
-from .server import Server
-from .settings import KINDS, Settings
+from umbel._application import Umbel
+from umbel._core import __version__
+from umbel._declaring.settings import KINDS, Settings
+from umbel._serving import stderr
+from umbel._serving.process import Process
+from umbel._serving.server import Server
+from umbel.exceptions import ConfigurationError
 
 
 class CommandError(Exception):
@@ -163,7 +164,7 @@ def load(name: str) -> Umbel:
 def place(error: BaseException) -> str:
     """Return file and line of the application that an error came from."""
     frames = traceback.extract_tb(error.__traceback__)
-    package = str(Path(__file__).parent) + os.sep
+    package = str(Path(__file__).parents[1]) + os.sep
     frame = next(frame for frame in reversed(frames) if not frame.filename.startswith(package))
     return f"{frame.filename}:{frame.lineno}"
 

@@ -15,12 +15,18 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, Final
 
-from . import _core, answers
-from ._core import Core, Handshake
-from .auth import ANONYMOUS, Identity
-from .client import Client, Message
+from umbel import _core
+from umbel._clients.client import Client, Message
+from umbel._clients.request import ANONYMOUS, Identity
+from umbel._clients.websocket import WebSocket, outcome
+from umbel._core import Core, Handshake
+from umbel._declaring.routes import Background, Handler, Routes, StreamRoute, WebSocketRoute
+from umbel._declaring.settings import Settings
+from umbel.exceptions import TOO_MANY, Refused
+
+from . import replies
 from .deadlines import Deadlines
-from .exceptions import TOO_MANY, Refused
+from .identity_limit import Places
 from .jobs import (
     AuthenticateJob,
     ConnectJob,
@@ -32,11 +38,7 @@ from .jobs import (
     SubscribeJob,
     shortened,
 )
-from .places import Places
-from .routing import Background, Handler, Routes, StreamRoute, WebSocketRoute
 from .runs import Runs
-from .settings import Settings
-from .websocket import WebSocket, outcome
 
 logger = logging.getLogger("umbel")
 
@@ -223,7 +225,7 @@ class Dispatcher:
         self, client: Client, close: int, code: str, message: str, details: Mapping[str, Any] | None
     ) -> None:
         """Tell a client why, and close it."""
-        self.core.reply(client._key, answers.error(code, message, None, details))
+        self.core.reply(client._key, replies.error(code, message, None, details))
         self.core.close(client._key, close, shortened(message))
 
     def _let_in(self, key: int, identity: Identity) -> bool:
@@ -271,7 +273,7 @@ class Dispatcher:
         handler = self._handlers.get(message_type)
         if handler is None:
             text_for_people = f"no handler for messages of type {message_type[:64]!r}"
-            self.core.fault(key, answers.error("unknown_type", text_for_people, request))
+            self.core.fault(key, replies.error("unknown_type", text_for_people, request))
         elif client := self._clients.get(key):
             self._submit(MessageJob(client, handler, message_type, request, text))
 
@@ -382,7 +384,7 @@ class Dispatcher:
         elif job.expired and isinstance(error, asyncio.CancelledError):
             logger.warning("%s for %r was cancelled: its time was over", job.name, job.who)
         else:
-            number = answers.incident()
+            number = replies.incident()
             logger.error("%s failed for %r (incident %s)", job.name, job.who, number, exc_info=error)
             if not job.expired:
                 job.fail(
@@ -431,7 +433,7 @@ class Dispatcher:
             if end is not None and socket._over():
                 socket.close(1000)
                 return
-            number = answers.incident()
+            number = replies.incident()
             logger.error(
                 "websocket %r failed for %r (incident %s)", route.pattern, socket, number, exc_info=error
             )

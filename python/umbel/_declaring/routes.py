@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Final, Literal
 
-from .auth import Identity, Request
-from .client import Client, Message
-from .exceptions import ConfigurationError
+from umbel._clients.client import Client, Message
+from umbel._clients.request import Identity, Request
+from umbel._clients.websocket import WebSocket
+from umbel._dispatching.runs import Run
+from umbel.exceptions import ConfigurationError
+
 from .functions import check_function
 from .patterns import parameters
-from .runs import Run
-from .websocket import WebSocket
 
 Answer = Identity | str | Mapping[str, Any] | None
 Authenticate = Callable[[Request], Answer | Awaitable[Answer]]

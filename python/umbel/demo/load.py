@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 
-class Crowds:
+class Load:
     """Simulated subscribers, a thousand per process.
 
     Attributes:
@@ -48,7 +48,7 @@ class Crowds:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "umbel.demo.crowd",
+            "umbel.demo.load_process",
             *("--count", str(SIZE), "--url", url, "--channels", *self._channels),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

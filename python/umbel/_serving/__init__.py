@@ -1,0 +1,1 @@
+"""A running server, and the process around it: start, signals, log, stop."""
