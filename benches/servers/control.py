@@ -43,8 +43,9 @@ def say(answer: Stats) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def listening(port: int) -> None:
-    say({"event": "listening", "port": port, "pid": os.getpid()})
+def listening(port: int, package: str = "") -> None:
+    """Says where to connect, and which file of the measured package is running."""
+    say({"event": "listening", "port": port, "pid": os.getpid(), "package": package})
 
 
 class Payload:

@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import ctypes
 import os
+from typing import Any
 from urllib.parse import urlsplit
 
 import control
-from umbel import Identity, Request, Umbel
+import umbel
+from umbel import Client, Identity, Message, Request, Umbel, WebSocket
 
 
 def application(options: argparse.Namespace) -> Umbel:
@@ -27,7 +29,30 @@ def application(options: argparse.Namespace) -> Umbel:
         async def identify(request: Request) -> Identity:
             return Identity(subject=request.headers["x-user"])
 
+    if options.requests:
+        declare_requests(app)
     return app
+
+
+def declare_requests(app: Umbel) -> None:
+    """Declares the same small work as a coroutine, as a plain function, and as an echo without JSON."""
+
+    @app.on("ask")
+    async def ask(client: Client, message: Message) -> object:
+        return answer(message.data)
+
+    @app.on("ask_now")
+    def ask_now(client: Client, message: Message) -> object:
+        return answer(message.data)
+
+    @app.websocket("/echo")
+    async def echo(websocket: WebSocket) -> None:
+        async for message in websocket:
+            await websocket.send(message)
+
+
+def answer(data: Any) -> dict[str, Any]:
+    return {"n": data["n"] + 1, "text": data["text"]}
 
 
 def block(seconds: float) -> None:
@@ -59,7 +84,7 @@ async def serve(options: argparse.Namespace) -> None:
 
     async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
         publisher.start()
-        control.listening(urlsplit(server.url).port or 0)
+        control.listening(urlsplit(server.url).port or 0, umbel.__file__)
         await asyncio.to_thread(control.obey, {"rate": rate, "timeit": timeit, "block": hold}, stats)
     # The drain is not what is measured; connections may still be open.
     os._exit(0)
@@ -72,5 +97,6 @@ if __name__ == "__main__":
     parser.add_argument("--write-timeout", type=float, help="seconds")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
+    parser.add_argument("--requests", action="store_true", help="answer requests: ask, ask_now, /echo")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
     asyncio.run(serve(parser.parse_args()))

@@ -49,6 +49,11 @@ pub struct Options {
     pub server_pid: Option<i32>,
     pub publish_rate: f64,
     pub ping_rate: f64,
+    /// Requests that each connection keeps unanswered; 0 outside the command `request`.
+    pub in_flight: usize,
+    pub message_type: String,
+    /// The answer to a request is the request itself.
+    pub echo: bool,
     pub data_bytes: usize,
     pub hold: bool,
     pub churn: bool,
@@ -80,6 +85,7 @@ impl Options {
             "--wait" => &mut self.wait,
             "--hold" => &mut self.hold,
             "--lossy" => &mut self.lossy,
+            "--echo" => &mut self.echo,
             "--no-subscribe" => {
                 self.subscribe = false;
                 return true;
@@ -118,6 +124,8 @@ impl Options {
             "--server-pid" => self.server_pid = Some(number(name, value)?),
             "--publish-rate" => self.publish_rate = number(name, value)?,
             "--ping-rate" => self.ping_rate = number(name, value)?,
+            "--in-flight" => self.in_flight = number(name, value)?,
+            "--message-type" => self.message_type = value.into(),
             "--data-bytes" => self.data_bytes = number(name, value)?,
             "--timeout" => self.timeout = number(name, value)?,
             _ => return Err(format!("unknown option {name}")),
@@ -155,6 +163,9 @@ impl Default for Options {
             server_pid: None,
             publish_rate: 0.0,
             ping_rate: 0.0,
+            in_flight: 0,
+            message_type: "ask".into(),
+            echo: false,
             data_bytes: 128,
             hold: false,
             churn: false,
@@ -171,6 +182,7 @@ pub const HELP: &str = "\
 umbel-load <command> [options]
 
   fanout        open connections, subscribe, count and check what arrives
+  request       open connections, keep --in-flight requests unanswered on each, check every answer
   idle          hold connections and answer pings
   connect       open connections as fast as --concurrency allows; close each once it is open, or --hold them
   floor-server  the floor program: one thread, one non-blocking send of a ready-made frame per socket and pass;
@@ -182,4 +194,5 @@ what        --until upgrade|established  --deflate  --no-subscribe
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
 meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)
+requests    --in-flight K  --message-type T  --data-bytes B  --echo (the answer is the request itself)
 measuring   --cpu N (pin)  --server-pid P (its CPU time in the window)  --sample-every K (full checks)";

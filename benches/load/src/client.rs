@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use crate::args::{Options, Until};
 use crate::connection::{self, Connection, Phase, Role};
 use crate::report::Report;
+use crate::requests::Question;
 use crate::verify::Inflater;
 use crate::{clock, frame, socket};
 
@@ -25,6 +26,9 @@ pub struct Client<'o> {
     pinging: Schedule,
     published: u64,
     unsent: Vec<u8>,
+    pub(crate) question: Question,
+    /// Whether an answer is followed by the next request.
+    pub(crate) asking: bool,
     go: bool,
 }
 
@@ -91,6 +95,8 @@ impl<'o> Client<'o> {
             pinging: Schedule::new(options.ping_rate),
             published: 0,
             unsent: Vec::new(),
+            question: Question::new(options),
+            asking: false,
             go: !options.wait,
         })
     }
@@ -109,14 +115,27 @@ impl<'o> Client<'o> {
         }
         self.publishing.start(clock::now());
         self.pinging.start(clock::now());
+        self.start_requests(clock::now());
         self.run_for(self.options.warmup)?;
         self.report.begin_window(self.options.server_pid);
         self.run_for(self.options.seconds)?;
         self.report.end_window(self.options.server_pid);
         eprintln!("window");
         self.publishing = Schedule::new(0.0);
-        self.run_for(self.options.drain)?;
+        self.drain()?;
         Ok(self.finish())
+    }
+
+    /// Waits for what is still on its way.
+    fn drain(&mut self) -> Result<(), String> {
+        self.asking = false;
+        let deadline = clock::now() + clock::nanoseconds(self.options.drain);
+        let requests = self.options.in_flight > 0;
+        self.run_until(deadline, |client| requests && client.unanswered() == 0)?;
+        if self.unanswered() > 0 {
+            self.report.fault("requests without an answer");
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Report {

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::args::Options;
 use crate::frame;
+use crate::requests::Requests;
 use crate::verify::Verifier;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +42,7 @@ pub struct Connection {
     pub fragments: Option<Box<(bool, Vec<u8>)>>,
     /// Present on sampled connections.
     pub verifier: Option<Box<Verifier>>,
+    pub requests: Requests,
 }
 
 impl Connection {
@@ -54,6 +56,7 @@ impl Connection {
             partial: Vec::new(),
             fragments: None,
             verifier: sampled.then(Box::default),
+            requests: Requests::default(),
         }
     }
 
@@ -140,8 +143,8 @@ fn draw(range: usize, count: usize, seed: u64) -> Vec<usize> {
     numbers
 }
 
-/// SplitMix64: enough for drawing channels, and the same on every machine.
-fn split_mix(state: &mut u64) -> u64 {
+/// SplitMix64: random enough for channels and data, and the same on every machine.
+pub fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

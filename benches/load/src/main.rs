@@ -16,6 +16,7 @@ mod histogram;
 mod message;
 mod receive;
 mod report;
+mod requests;
 mod socket;
 mod verify;
 
@@ -38,6 +39,11 @@ fn run(command: &str, words: impl Iterator<Item = String>) -> Result<ExitCode, S
     match command {
         "fanout" => options.polling = true,
         "idle" => options.publish_rate = 0.0,
+        "request" => {
+            options.polling = true;
+            options.subscribe = false;
+            options.in_flight = options.in_flight.max(1);
+        }
         "connect" => options.churn = !options.hold,
         "floor-server" => {
             prepare(&options)?;

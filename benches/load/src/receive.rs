@@ -49,6 +49,7 @@ impl Client<'_> {
             }
         }
         self.buffer = buffer;
+        self.send_requests(index);
     }
 
     /// Looks whether the unfinished frame is whole now.
@@ -183,7 +184,9 @@ impl Client<'_> {
             return self.batch(index, text, now);
         }
         let phase = self.connections[index].phase;
-        if text.starts_with(message::GAP) {
+        if self.options.in_flight > 0 && phase == Phase::Live {
+            self.answered(index, text, now);
+        } else if text.starts_with(message::GAP) {
             self.gap(index, text);
         } else if text.starts_with(message::ESTABLISHED) {
             if phase == Phase::Greeting {
@@ -192,7 +195,7 @@ impl Client<'_> {
         } else if text.starts_with(message::SUBSCRIBED) {
             self.subscribed(index, text);
         } else if text.starts_with(message::PUBLISHED) {
-            self.report.counters.answers += 1;
+            self.report.counters.published_answers += 1;
         } else if text.starts_with(message::ERROR) {
             let reason = format!("error: {}", String::from_utf8_lossy(&text[..text.len().min(200)]));
             self.report.fault(&reason);

@@ -28,14 +28,18 @@ pub struct Counters {
     /// Holes without a gap, where they are allowed (`--lossy`).
     pub missing: u64,
     pub pings: u64,
+    /// Answers to `publish`.
+    pub published_answers: u64,
+    /// Right answers to requests.
     pub answers: u64,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Moment {
     at: u64,
     own_cpu: u64,
     server_cpu: u64,
+    server_threads: BTreeMap<String, u64>,
     counters: Counters,
     connects: u64,
 }
@@ -57,6 +61,8 @@ pub struct Report {
     /// Age of every update, sampled connections.
     pub every: Histogram,
     pub pong: Histogram,
+    /// From a request to its answer.
+    pub answer: Histogram,
     pub live: usize,
     /// Never-reading connections that the server has not closed.
     pub slow_open: usize,
@@ -81,9 +87,8 @@ impl Report {
     }
 
     pub fn begin_window(&mut self, server: Option<i32>) {
-        for histogram in [&mut self.oldest, &mut self.newest, &mut self.every, &mut self.pong] {
-            histogram.clear();
-        }
+        let ages = [&mut self.oldest, &mut self.newest, &mut self.every, &mut self.pong, &mut self.answer];
+        ages.into_iter().for_each(Histogram::clear);
         self.recording = true;
         self.begin = self.moment(server);
     }
@@ -98,6 +103,7 @@ impl Report {
             at: clock::now(),
             own_cpu: clock::own_cpu(),
             server_cpu: server.map_or(0, clock::process_cpu),
+            server_threads: server.map(clock::thread_cpu).unwrap_or_default(),
             counters: self.counters,
             connects: self.connects,
         }
@@ -162,15 +168,19 @@ impl Report {
             "lost": end.lost - begin.lost,
             "missing": end.missing - begin.missing,
             "pings": end.pings - begin.pings,
+            "answers": end.answers - begin.answers,
+            "answers_per_second": per_second(end.answers - begin.answers),
             "load_cpu_percent": own_percent,
             "server_cpu_percent": server.map(|used| share(used, seconds)),
             "server_us_per_frame": server.map(|used| per_frame(used) / 1e3),
+            "server_threads_seconds": self.server_threads_seconds(),
         });
         let rest = json!({
             "latency_ms": self.every.to_json(),
             "latency_oldest_ms": self.oldest.to_json(),
             "latency_newest_ms": self.newest.to_json(),
             "pong_ms": self.pong.to_json(),
+            "answer_ms": self.answer.to_json(),
             "total": {
                 "frames": self.counters.frames,
                 "messages": self.counters.messages,
@@ -179,7 +189,8 @@ impl Report {
                 "lost": self.counters.lost,
                 "missing": self.counters.missing,
                 "published": self.published,
-                "published_answers": self.counters.answers,
+                "published_answers": self.counters.published_answers,
+                "answers": self.counters.answers,
             },
         });
         if let Some(object) = object.as_object_mut() {
@@ -188,6 +199,14 @@ impl Report {
             }
         }
         object
+    }
+
+    /// CPU of each of the server's threads in the window.
+    fn server_threads_seconds(&self) -> BTreeMap<&str, f64> {
+        let begin = |name| self.begin.server_threads.get(name).copied().unwrap_or(0);
+        let used =
+            |(name, end): (_, &u64)| (String::as_str(name), end.saturating_sub(begin(name)) as f64 / 1e9);
+        self.end.server_threads.iter().map(used).collect()
     }
 }
 
