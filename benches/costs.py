@@ -12,8 +12,10 @@ from measure import (
     floor_run,
     judge,
     loads,
+    milliseconds,
     need,
     publisher_seconds,
+    server_percent,
     thousands,
     umbel_run,
 )
@@ -26,10 +28,9 @@ def cpu(bench: Bench, connections: int, rate: float) -> Result:
     passes = run["frames_per_second"] / count
     size = int(run["bytes_per_frame"]) - ENVELOPE_BYTES
     floor = floor_run(bench, count, size, f"rate {passes:.4f}")
-    publishing, overhead = (
-        publisher_seconds(run, part) / run["window_seconds"] * 100 for part in ("publish", "overhead")
-    )
-    used = run["server_cpu_percent"] - overhead
+    publishing = publisher_seconds(run, "publish") / run["window_seconds"] * 100
+    used = server_percent(run)
+    overhead = run["server_cpu_percent"] - used
     ratio = used / floor["server_cpu_percent"]
     note = (
         f"{run['server_us_per_frame']:.2f} and {floor['server_us_per_frame']:.2f} µs per frame, "
@@ -59,16 +60,8 @@ def idle(bench: Bench, connections: int) -> Result:
 
 
 def publish_cost(bench: Bench, connections: int) -> Result:
-    count = bench.effort.connections(connections)
     calls = 400 if bench.effort.name == "short" else 20_000
-    with bench.umbel(data_bytes=128) as umbel:
-        alone = umbel.ask(f"timeit {calls}", timeout=120)
-        load = bench.load("fanout", umbel, connections=count, wait=True, drain=0.5, seconds=0.1, warmup=0)
-        load.wait_ready()
-        watched = umbel.ask(f"timeit {calls}", timeout=120)
-        load.go()
-        run = load.result()
-    need(run["live"] == count, "connections were lost")
+    alone, watched = publish_times(bench, connections, calls)
     zero, many = alone["publish_cpu_ns"]["p50"] / 1000, watched["publish_cpu_ns"]["p50"] / 1000
     wall = watched["publish_wall_ns"]["p50"] / 1000
     return Result(
@@ -81,10 +74,36 @@ def publish_cost(bench: Bench, connections: int) -> Result:
     )
 
 
+def publish_times(bench: Bench, connections: int, calls: int) -> tuple[Answer, Answer]:
+    """Times publish() without a subscriber, then with this many."""
+    count = bench.effort.connections(connections)
+    with bench.umbel(data_bytes=128) as umbel:
+        alone = umbel.ask(f"timeit {calls}", timeout=120)
+        load = bench.load("fanout", umbel, connections=count, wait=True, drain=0.5, seconds=0.1, warmup=0)
+        load.wait_ready()
+        watched = umbel.ask(f"timeit {calls}", timeout=120)
+        load.go()
+        run = load.result()
+    need(run["live"] == count, "connections were lost")
+    return alone, watched
+
+
 def memory(bench: Bench, connections: int, identity: bool) -> Result:
-    """Growth of the server's own memory; a first crowd comes and goes before, so that pools are warm."""
     count = bench.effort.connections(connections)
     limit = 4096 if identity else 2048
+    before, after = idle_memory(bench, count, identity)
+    each = (after - before) / count
+    note = f"its memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
+    return Result(
+        f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note
+    )
+
+
+def idle_memory(bench: Bench, count: int, identity: bool) -> tuple[int, int]:
+    """The server's own bytes without connections and with this many.
+
+    A first crowd comes and goes before, so that pools are warm.
+    """
     extra: dict[str, Any] = {"header": "X-User: someone-with-a-name"} if identity else {"no_subscribe": True}
     with bench.umbel(data_bytes=128, identify=identity) as umbel:
         warm = bench.load(
@@ -101,19 +120,11 @@ def memory(bench: Bench, connections: int, identity: bool) -> Result:
         run = load.result()
     need(run["live"] == count, "connections were lost")
     need(run["deflate_agreed"] == count, "permessage-deflate was not agreed")
-    each = (after - before) / count
-    note = f"its memory {before / 2**20:.1f} MiB before, {after / 2**20:.1f} MiB with {count} connections"
-    return Result(
-        f"{each / 1024:.2f} KiB", f"{limit // 1024} KiB", each / limit, judge(bench, each <= limit), note
-    )
+    return before, after
 
 
 def connects(bench: Bench) -> Result:
-    """Each connection is closed as soon as it is established; 200 are on their way at any moment."""
-    with bench.umbel(data_bytes=128) as umbel:
-        concurrency = 20 if bench.effort.name == "short" else 200
-        run = bench.load("connect", umbel, concurrency=concurrency, sources=8).result()
-    need(run["connects"] > 0, "no connection was established")
+    run = connect_run(bench)
     rate = run["connects_per_second"]
     connect = run["connect_ms"]
     note = (
@@ -121,6 +132,15 @@ def connects(bench: Bench) -> Result:
         f"server CPU {run['server_cpu_percent']:.0f} %, {loads(run)}"
     )
     return Result(f"{thousands(rate)}/s", "20,000/s", rate / 20_000, judge(bench, rate >= 20_000), note)
+
+
+def connect_run(bench: Bench) -> Answer:
+    """Each connection is closed as soon as it is established; 200 are on their way at any moment."""
+    with bench.umbel(data_bytes=128) as umbel:
+        concurrency = 20 if bench.effort.name == "short" else 200
+        run = bench.load("connect", umbel, concurrency=concurrency, sources=8).result()
+    need(run["connects"] > 0, "no connection was established")
+    return run
 
 
 def reconnect(bench: Bench, connections: int) -> Result:
@@ -154,43 +174,9 @@ def blocked(bench: Bench, connections: int) -> Result:
     count = bench.effort.connections(connections)
     short = bench.effort.name == "short"
     hold, seconds = (0.5, 0.6) if short else (3.0, 4.0)
-
-    def window(umbel: Server, block: bool) -> tuple[Answer, Answer | None]:
-        load = bench.load(
-            "fanout",
-            umbel,
-            connections=count,
-            wait=True,
-            publish_rate=50,
-            ping_rate=50,
-            seconds=seconds,
-            drain=0.5,
-        )
-        try:
-            load.wait_ready()
-            load.go()
-            time.sleep(bench.effort.warmup + 0.1)
-            newcomers = None
-            if block:
-                umbel.ask(f"block {hold}")
-                options = {
-                    "connections": 20,
-                    "hold": True,
-                    "warmup": 0,
-                    "seconds": 0.05,
-                    "timeout": hold + 10,
-                }
-                newcomers = bench.load("connect", umbel, no_subscribe=True, **options).result()
-            return load.result(), newcomers
-        finally:
-            load.end()
-
     with bench.umbel(data_bytes=128) as umbel:
-        free, _ = window(umbel, block=False)
-        held, newcomers = window(umbel, block=True)
-    assert newcomers is not None
-    need(free["frames"] > 0 and held["frames"] > 0, "no frames in the window")
-    need(held["pong_ms"] is not None, "no ping was answered")
+        free, _ = blocked_window(bench, umbel, count, 0, seconds)
+        held, newcomers = blocked_window(bench, umbel, count, hold, seconds)
     p95, base = held["latency_oldest_ms"]["p95"], free["latency_oldest_ms"]["p95"]
     accepted = newcomers["connect_ms"]["max"] < hold * 500
     share = held["frames"] / free["frames"]
@@ -201,6 +187,66 @@ def blocked(bench: Bench, connections: int) -> Result:
     )
     passed = p95 <= 1.1 * base and accepted and share > 0.95 and held["pong_ms"]["p99"] < hold * 500
     return Result(f"p95 {p95:.2f} ms", f"{base:.2f} ms (free)", p95 / base, judge(bench, passed), note)
+
+
+def blocked_window(
+    bench: Bench, umbel: Server, count: int, hold: float, seconds: float
+) -> tuple[Answer, Answer]:
+    """Measures readers and newcomers while the interpreter is blocked, unless ``hold`` is 0 seconds."""
+    options = {"publish_rate": 50, "ping_rate": 50, "seconds": seconds, "drain": 0.5}
+    load = bench.load("fanout", umbel, connections=count, wait=True, **options)
+    try:
+        load.wait_ready()
+        load.go()
+        time.sleep(bench.effort.warmup + 0.1)
+        if hold:
+            umbel.ask(f"block {hold}")
+        options = {"connections": 20, "hold": True, "warmup": 0, "seconds": 0.05, "timeout": hold + 10}
+        newcomers = bench.load("connect", umbel, no_subscribe=True, **options).result()
+        run = load.result()
+    finally:
+        load.end()
+    need(run["frames"] > 0, "no frames in the window")
+    need(run["pong_ms"] is not None, "no ping was answered")
+    return run, newcomers
+
+
+def requests(bench: Bench, connections: int, in_flight: int, message_type: str) -> Result:
+    """Messages with an ``id`` to a handler; compared with an echo on a websocket path of the same server."""
+    with bench.umbel(data_bytes=128, requests=True) as umbel:
+        run = request_run(bench, umbel, connections, in_flight, message_type=message_type)
+        echo = request_run(bench, umbel, connections, in_flight, path="/echo", until="upgrade", echo=True)
+    ratio = run["answers_per_second"] / echo["answers_per_second"]
+    note = (
+        f"p50 / p95 / p99 {milliseconds(run['answer_ms'])}; CPU per message: {thread_costs(run)}; "
+        f"echo: {thread_costs(echo)}; {loads(run, echo)}"
+    )
+    return Result(
+        f"{thousands(run['answers_per_second'])} answers/s",
+        f"{thousands(echo['answers_per_second'])} (echo)",
+        ratio,
+        None,
+        note,
+    )
+
+
+def request_run(bench: Bench, umbel: Server, connections: int, in_flight: int, **options: Any) -> Answer:
+    """Keeps requests unanswered on every connection; the load checks each answer."""
+    load = bench.load(
+        "request", umbel, connections=connections, in_flight=in_flight, data_bytes=128, drain=5, **options
+    )
+    run = load.result()
+    bench.runs.append(run)
+    need(run["live"] == connections, "connections were lost")
+    need(run["answers"] > 0, "no answers in the window")
+    return run
+
+
+def thread_costs(run: Answer) -> str:
+    """CPU per answer of the server's two threads that do the work."""
+    threads = {"Python": "main", "shard": "umbel-shard-0"}
+    costs = {who: run["server_threads_seconds"][name] / run["answers"] for who, name in threads.items()}
+    return ", ".join(f"{who} {seconds * 1e6:.1f} µs" for who, seconds in costs.items())
 
 
 def never_reading(bench: Bench, connections: int, slow: int) -> Result:

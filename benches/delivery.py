@@ -263,18 +263,20 @@ def curve_channels(bench: Bench, connections: int) -> Result:
     curves: dict[str, list[tuple[float, float]]] = {"Umbel": [], "floor": []}
     ratios = []
     for channels in sizes:
-        run = umbel_run(
-            bench, count, passes, {"data_bytes": 128, "channels": channels, "each": True}, channels=channels
-        )
-        # The publisher is Python's: a cost per publication, not per delivery, and taken off.
-        each = (
-            run["server_us_per_frame"]
-            - sum(publisher_seconds(run, part) for part in ("publish", "overhead")) * 1e6 / run["frames"]
-        )
+        each = delivery_cost(bench, count, channels, passes)
         curves["Umbel"].append((channels, each))
         curves["floor"].append((channels, floor["server_us_per_frame"]))
         ratios.append(each / floor["server_us_per_frame"])
     return _curve(bench, curves, ratios, sizes, "channels")
+
+
+def delivery_cost(bench: Bench, count: int, channels: int, passes: int) -> float:
+    """Server µs per delivery. Each connection has one channel; each pass publishes once to every channel."""
+    settings = {"data_bytes": 128, "channels": channels, "each": True}
+    run = umbel_run(bench, count, passes, settings, channels=channels)
+    # The publisher is Python's: a cost per publication, not per delivery, and taken off.
+    publisher = sum(publisher_seconds(run, part) for part in ("publish", "overhead"))
+    return float(run["server_us_per_frame"] - publisher * 1e6 / run["frames"])
 
 
 def _curve(

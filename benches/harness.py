@@ -57,6 +57,9 @@ EFFORTS = {
     "full": Effort(
         "full", warmup=3.0, seconds=20.0, most_connections=20_000, repeat_floor=True, patience=120
     ),
+    "compare": Effort(
+        "compare", warmup=1.0, seconds=4.0, most_connections=20_000, repeat_floor=False, patience=60
+    ),
 }
 
 
@@ -99,7 +102,9 @@ class Lines:
 class Process:
     """A child process on one core, with its lines."""
 
-    def __init__(self, command: list[str], core: int, name: str) -> None:
+    def __init__(
+        self, command: list[str], core: int, name: str, environment: dict[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
             ["taskset", "-c", str(core), *command],
             stdin=subprocess.PIPE,
@@ -107,6 +112,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             cwd=HERE / "servers",
+            env=os.environ | (environment or {}),
         )
         self.pid = self._process.pid
         self.out = Lines(self._process.stdout, name)
@@ -135,14 +141,15 @@ class Process:
 class Server(Process):
     """A server program that obeys commands on stdin (benches/servers/control.py, or the floor program)."""
 
-    def __init__(self, command: list[str], name: str) -> None:
-        super().__init__(command, SERVER_CORE, name)
+    def __init__(self, command: list[str], name: str, environment: dict[str, str] | None = None) -> None:
+        super().__init__(command, SERVER_CORE, name, environment)
         try:
             first = json.loads(self.out.next(20))
         except BenchError as error:
             time.sleep(0.2)
             self.end()
             raise BenchError(f"{error}; {' | '.join(self.errors.all[-3:])}") from None
+        self.package: str = first.get("package", "")
         self.port: int = first["port"]
         self.pid = first["pid"]
 
@@ -212,6 +219,8 @@ class Bench:
     effort: Effort
     load_binary: Path
     subject: str = "umbel"
+    # The directory that has Umbel's package, when it is not the one that is installed.
+    package: Path | None = None
     peers_python: Path = ROOT / "target/bench-venv/bin/python"
     memo: dict[str, Any] = field(default_factory=dict)
     runs: list[Answer] = field(default_factory=list)
@@ -226,7 +235,13 @@ class Bench:
             options = {name: value for name, value in options.items() if name in known}
             return self.peer(self.subject, **options)
         options.pop("deflate", None)
-        return Server([sys.executable, str(HERE / "servers/umbel_fanout.py"), *_words(options)], "umbel")
+        environment = {"PYTHONPATH": str(self.package)} if self.package else None
+        command = [sys.executable, str(HERE / "servers/umbel_fanout.py"), *_words(options)]
+        server = Server(command, "umbel", environment)
+        if self.package and self.package not in Path(server.package).parents:
+            server.end()
+            raise BenchError(f"Umbel came from {server.package}, not from {self.package}")
+        return server
 
     def peer(self, name: str, **options: Any) -> Server:
         if not self.peers_python.exists():

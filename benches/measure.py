@@ -64,6 +64,12 @@ def publisher_seconds(run: Answer, part: str) -> float:
     return float(used * window / (window + server["warmup"]))
 
 
+def server_percent(run: Answer) -> float:
+    """Percent of a core that the server used; what the bench did in its process is taken off."""
+    overhead = publisher_seconds(run, "overhead") / run["window_seconds"] * 100
+    return float(run["server_cpu_percent"] - overhead)
+
+
 def floor_run(
     bench: Bench, connections: int, data_bytes: int, command: str = "saturate", **options: Any
 ) -> Answer:

@@ -129,6 +129,18 @@ def _rows() -> list[Row]:
             "p95 ≤ 1.1 ×, pongs and accepts go on",
             part(costs.blocked, connections=1000),
         ),
+        *(
+            Row(
+                name,
+                f"answers/s from {handler} handler, 50 × 32 in flight",
+                "none yet",
+                part(costs.requests, connections=50, in_flight=32, message_type=message_type),
+            )
+            for name, handler, message_type in (
+                ("requests", "an async", "ask"),
+                ("requests-def", "a def", "ask_now"),
+            )
+        ),
         Row(
             "curve-connections",
             "server µs per frame, 1,000 to 18,000 connections",
