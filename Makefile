@@ -59,6 +59,12 @@ bench: build  ## every benchmark against its goal: half an hour on two idle core
 bench-short: build  ## every benchmark once and tiny: does it still work?
 	@$(PY) benches/run.py --short
 
+.PHONY: bench-compare
+TURNS ?= 5
+bench-compare: .venv/.ready  ## this checkout against the one at BASE=, in turn: half an hour; TURNS= and ROWS= for less
+	@[ -n '$(BASE)' ] || { echo 'name the other checkout: make bench-compare BASE=../other'; exit 2; }
+	$(PY) benches/compare.py --turns $(TURNS) $(BASE) $(ROWS)
+
 .PHONY: conformance
 conformance: build  ## all 517 cases of the Autobahn|Testsuite, a few minutes
 	@$(PY) tests/conformance/run.py --server "python examples/echo.py --port {port}"
