@@ -48,7 +48,7 @@ def frames(bench: Bench, connections: int, data_bytes: int) -> Result:
 
 
 def sweep(bench: Bench, start: Callable[[], Server], connections: int, rate: float) -> Answer:
-    """Doubles the rate until deliveries fall behind, then tries between the last two; returns the best."""
+    """Doubles the rate until too little arrives, then tries between the last two. Returns the best."""
     best: Answer | None = None
     steps = 2 if bench.effort.name == "short" else 8
 

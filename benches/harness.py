@@ -42,7 +42,7 @@ class Effort:
     seconds: float
     most_connections: int
     repeat_floor: bool
-    # Seconds until connections that do not open are given up.
+    # Seconds to wait for connections that do not open.
     patience: float
 
     def connections(self, wanted: int) -> int:
@@ -267,8 +267,8 @@ class Bench:
             load.wait_ready()
             if server.name == "floor":
                 _wait_accepted(server, int(options["connections"]))
-            # The last answer is acknowledged within 40 ms. Until then TCP takes the client for one that will
-            # answer, acknowledges half as often, and a send costs more: that must hold for all or for nobody.
+            # The last answer is acknowledged within 40 ms. Until then TCP expects the client to answer,
+            # acknowledges half as often, and a send costs more. That must be so for every server or for none.
             time.sleep(SETTLE_SECONDS)
             before = server.ask("stats")
             server.ask(command)

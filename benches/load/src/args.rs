@@ -40,8 +40,8 @@ pub struct Options {
     pub warmup: f64,
     pub seconds: f64,
     pub drain: f64,
-    /// Look for input without ever sleeping. A sender pays for waking a receiver on its own machine, the more the faster
-    /// that one is; nobody pays for a receiver elsewhere.
+    /// Look for input without ever sleeping. A sender pays for waking a receiver on its own machine, and pays more the
+    /// faster the receiver is. Nobody pays for waking a receiver on another machine.
     pub polling: bool,
     /// Wait for the line `go` on stdin when all connections are open.
     pub wait: bool,

@@ -260,7 +260,7 @@ impl<'o> Client<'o> {
         }
     }
 
-    /// After `connection_established`, or what stands for it.
+    /// After `connection_established`, or after the 101 response where that is enough.
     pub(crate) fn established(&mut self, index: usize) {
         if !self.connections[index].subscribes(self.options) {
             return self.opened(index);
@@ -314,7 +314,7 @@ impl<'o> Client<'o> {
         }
     }
 
-    /// Sends something small; a socket that does not take it at once is a fault.
+    /// Sends something small. A socket that does not take it at once is a fault.
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
         let Some(fd) = self.connections[index].fd() else { return };
         match socket::send(fd, bytes) {

@@ -26,8 +26,8 @@ pub fn process_cpu(pid: i32) -> u64 {
     read((!pid << 3) | 2)
 }
 
-/// CPU nanoseconds of each thread of another process, by name; the first thread is called `main`. The kernel's books lag
-/// behind a thread that runs by one scheduler tick at most, 4 ms.
+/// CPU nanoseconds of each thread of another process, by name. The first thread is called `main`. The kernel counts a
+/// running thread once per scheduler tick, so a figure can be 4 ms too low.
 pub fn thread_cpu(pid: i32) -> BTreeMap<String, u64> {
     let mut threads = BTreeMap::new();
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return threads };

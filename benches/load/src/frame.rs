@@ -1,4 +1,4 @@
-//! WebSocket frames, as far as a client needs them: parse unmasked frames, write masked ones.
+//! WebSocket frames for a client: parse unmasked frames, write masked ones.
 
 /// The header of one frame from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -213,7 +213,7 @@ impl Client<'_> {
         match &mut self.connections[index].phase {
             Phase::Subscribing { missing: 1 } => self.opened(index),
             Phase::Subscribing { missing } => *missing -= 1,
-            _ => self.report.fault("a subscription nobody asked for"),
+            _ => self.report.fault("a subscription that was not asked for"),
         }
     }
 
@@ -285,7 +285,7 @@ impl Client<'_> {
             None if self.options.channels == 1 && connection.position != UNKNOWN => {
                 gap_size(connection.position, from, to)
             }
-            // The position of each of several channels, or behind compressed frames, is followed on sampled connections.
+            // With several channels, or after compressed frames, positions are followed on sampled connections only.
             None => Ok(to.saturating_sub(from)),
         };
         connection.position = to;

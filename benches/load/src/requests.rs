@@ -112,7 +112,7 @@ impl Client<'_> {
         };
         let waiting = &mut self.connections[index].requests.waiting;
         let Some(at) = waiting.iter().position(|request| request.id == id) else {
-            return self.report.fault("an answer that nobody waits for here");
+            return self.report.fault("an answer to no request of this connection");
         };
         let request = waiting.swap_remove(at);
         self.report.counters.answers += 1;
