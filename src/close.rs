@@ -105,6 +105,128 @@ const fn row(code: CloseCode, name: &'static str, meaning: &'static str, come_ba
     Meaning { code, name, meaning, come_back }
 }
 
+/// Who caused the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The client closed, or broke a rule.
+    Client,
+    /// The application closed.
+    Application,
+    /// The server stops, is out of a resource, or failed.
+    Server,
+    /// The connection broke, and nobody can say why.
+    Network,
+}
+
+macro_rules! close_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:expr, $cause:ident, $text:literal;)+) => {
+        /// Why a connection ends. The application is told [`CloseReason::number`] and [`CloseReason::text`]; the client gets
+        /// both in a close frame where there is one ([`CloseReason::code`]).
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum CloseReason {
+            /// The client sent a close frame, with these words.
+            Client { code: Option<CloseCode>, text: String },
+            /// The application closes, with these words.
+            Application { code: CloseCode, text: String },
+            /// A frame of the client broke the rules of its protocol.
+            Protocol { code: CloseCode, text: String },
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl CloseReason {
+            /// The reasons that have no words of their own: `(code, cause, text)`.
+            pub const OURS: &[(Option<CloseCode>, Cause, &str)] = &[$(($code, Cause::$cause, $text),)+];
+
+            /// The code of the server's close frame; `None` where a connection ends without one.
+            pub fn code(&self) -> Option<CloseCode> {
+                match self {
+                    Self::Client { code, .. } => *code,
+                    Self::Application { code, .. } | Self::Protocol { code, .. } => Some(*code),
+                    $(Self::$variant => $code,)+
+                }
+            }
+
+            /// What a person is told.
+            pub fn text(&self) -> &str {
+                match self {
+                    Self::Client { text, .. } | Self::Application { text, .. } | Self::Protocol { text, .. } => text,
+                    $(Self::$variant => $text,)+
+                }
+            }
+
+            /// Who caused it.
+            pub fn cause(&self) -> Cause {
+                match self {
+                    Self::Client { .. } | Self::Protocol { .. } => Cause::Client,
+                    Self::Application { .. } => Cause::Application,
+                    $(Self::$variant => Cause::$cause,)+
+                }
+            }
+        }
+    };
+}
+
+close_reasons! {
+    /// More errors than a client may make.
+    TooManyErrors = Some(CloseCode::POLICY), Client, "too many errors";
+    /// More frames than a client may begin.
+    TooManyFrames = Some(CloseCode::POLICY), Client, "too many frames";
+    /// The client lets too many answers wait.
+    AnswersNotRead = Some(CloseCode::POLICY), Client, "answers were not read";
+    /// The socket took nothing for the write timeout.
+    NotReading = Some(CloseCode::POLICY), Client, "the client does not read";
+    /// A message was not complete within the message timeout.
+    UnfinishedMessage = Some(CloseCode::POLICY), Client, "a message was begun and not finished in time";
+    /// More messages than a client may send.
+    TooManyMessages = Some(CloseCode::TOO_MANY), Client, "too many messages in too short a time";
+    /// A binary message where the protocol has text only.
+    BinaryMessage = Some(CloseCode::UNSUPPORTED), Client, "this protocol has text messages only";
+    /// Nothing came within the heartbeat, ping or no ping.
+    NoHeartbeat = Some(CloseCode::NO_HEARTBEAT), Client, "no answer to a ping";
+    /// The reader asked for a log that has moved on.
+    TooFarBehind = Some(CloseCode::TOO_FAR_BEHIND), Client, "the log has moved past this reader";
+    /// A client of a websocket path had closed, and the application did not close in time.
+    ClosedInTurn = Some(CloseCode::NORMAL), Client, "";
+    /// The application did not say in time whether the client may come in.
+    NotDecided = Some(CloseCode::TRY_LATER), Server, "the application did not answer in time";
+    /// The budget for unfinished messages is used up, and this one is the oldest.
+    HeldTooLong = Some(CloseCode::TRY_LATER), Server, "too much is held for unfinished messages";
+    /// The graceful stop has reached this connection.
+    Restart = Some(CloseCode::RESTART), Server, "the server restarts";
+    /// The time of the graceful stop is over.
+    Stopped = Some(CloseCode::RESTART), Server, "the server stops";
+    /// A bug of the server.
+    Panic = Some(CloseCode::INTERNAL), Server, "internal error";
+    /// The budget for unread answers is used up, and these are the oldest. A close frame would only wait as well.
+    UnreadTooLong = None, Server, "too much waits to be read";
+    /// An HTTP response was all that the client wanted or gets.
+    Response = None, Client, "";
+    /// The client sent no request in time.
+    Silent = None, Client, "silent";
+    /// The client did not end its side within the close timeout.
+    NotClosing = None, Client, "the client did not end its side";
+    /// The client ended its side without a close frame.
+    Ended = None, Network, "the client ended the connection";
+    /// A read or a write failed.
+    Broken = None, Network, "the connection broke";
+    /// What came is not TLS, or not acceptable.
+    TlsFailed = None, Network, "TLS failed";
+}
+
+impl CloseReason {
+    /// What the application is told: the code, or why there is none (RFC 6455 §7.4.1: neither is ever on the wire).
+    pub fn number(&self) -> u16 {
+        let without = if matches!(self, Self::Client { .. }) { NO_CODE } else { ABNORMAL };
+        self.code().map_or(without, CloseCode::get)
+    }
+}
+
+/// The close frame had no code.
+const NO_CODE: u16 = 1005;
+
+/// There was no close frame.
+const ABNORMAL: u16 = 1006;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +243,14 @@ mod tests {
         for row in TABLE.iter().filter(|row| row.code.get() >= 4000) {
             let expected = if row.code.get() < 4500 { Return::Yes } else { Return::No };
             assert_eq!(row.come_back, expected, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_code_that_a_reason_sends_is_in_the_table() {
+        for (code, _, text) in CloseReason::OURS {
+            assert!(code.is_none_or(|code| TABLE.iter().any(|row| row.code == code)), "{text}");
+            assert!(text.len() <= 123, "{text}");
         }
     }
 

@@ -40,6 +40,7 @@
 pub mod channel;
 pub mod close;
 pub mod config;
+pub mod error_code;
 pub mod json;
 pub mod moment;
 pub mod position;
@@ -48,7 +49,7 @@ pub mod stats;
 
 pub mod protocol;
 
-pub mod connection;
+pub mod session;
 
 pub mod broker;
 

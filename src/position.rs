@@ -43,6 +43,18 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// What became of a request to subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Subscribed {
+    /// The reader gets everything after this position. `recovered`: it is the one that was asked for.
+    From { position: Position, recovered: bool },
+    /// It had this channel already, and nothing changed. The position is where it has been served up to.
+    Already { position: Position },
+    /// It has as many channels as it may have.
+    TooMany { most: usize },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

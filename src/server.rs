@@ -16,18 +16,23 @@ use crate::broker::memory::MemoryBroker;
 use crate::channel::{ChannelName, NameError, Pattern};
 use crate::close::CloseCode;
 use crate::config::{Config, ConfigError, OriginSetting, Rules};
-use crate::connection::keepalive::Deadlines;
 use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy};
+use crate::session::Decision;
 use crate::stats::{Counters, Snapshot};
+use crate::transport::Page;
 use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
+use crate::transport::client_id::ClientId;
 use crate::transport::clock::Clock;
-use crate::transport::events::{ClientId, Event, Inbox, Level};
+use crate::transport::commands::Command;
+use crate::transport::connections::Connections;
+use crate::transport::deadlines::Timeouts;
+use crate::transport::events::{Event, Inbox, Level};
 use crate::transport::listener::{self, Listener};
-use crate::transport::mailbox::{Answer, Letter};
-use crate::transport::shard::{Page, Shard, Shared};
+use crate::transport::shard::Shard;
+use crate::transport::shared::Shared;
 use crate::transport::tls::{self, TlsError};
 
 /// A server: logs from its making, connections from its start. Every method may be called from any thread.
@@ -91,7 +96,7 @@ impl Server {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let shared = Shared {
-            deadlines: Deadlines::from(&config),
+            timeouts: Timeouts::from(&config),
             broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
             rules,
             routes,
@@ -101,7 +106,7 @@ impl Server {
             tls,
             clock: Clock::new(),
             inbox,
-            mailboxes: (0..shards).map(|_| Arc::default()).collect(),
+            commands: (0..shards).map(|_| Arc::default()).collect(),
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             addresses: Addresses::new(config.max_connections_per_address),
@@ -124,7 +129,7 @@ impl Server {
         if running.started {
             return Err(StartError::Twice);
         }
-        let shards = self.shared.mailboxes.len();
+        let shards = self.shared.commands.len();
         let listeners = Listener::bind(&self.shared.config, shards)
             .map_err(|source| StartError::Bind { address: self.address(), source })?;
         let secure = self.shared.tls.is_some();
@@ -170,8 +175,8 @@ impl Server {
     /// Begins the graceful stop, which takes at most `within`. A second call hastens it.
     pub fn stop(&self, within: Duration) {
         self.shared.draining.store(true, Ordering::Release);
-        for mailbox in &self.shared.mailboxes {
-            mailbox.push(Letter::Drain(within));
+        for commands in &self.shared.commands {
+            commands.push(Command::Drain(within));
         }
     }
 
@@ -202,39 +207,41 @@ impl Server {
     /// Appends one JSON text to the private channel of a client.
     /// `None` when the client is gone.
     pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Position> {
-        self.shared.client(client)?;
+        if !self.shared.clients().contains_key(&client) {
+            return None;
+        }
         let channel = ChannelName::private(&self.shared.public_id(client));
         let position = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
         if position.offset == 1 {
-            self.post(client, Letter::Private(client));
+            self.post(client, Command::OpenPrivate(client));
         }
         Some(position)
     }
 
     /// Sends a message on a websocket route. Returns the bytes on their way to the socket, `None` when the client is gone.
     pub fn send_route(&self, client: ClientId, is_text: bool, data: Bytes) -> Option<usize> {
-        let backlog = self.shared.client(client)??;
+        let backlog = self.shared.clients().get(&client).cloned()??;
         let waiting = backlog.fetch_add(data.len(), Ordering::AcqRel) + data.len();
-        self.post(client, Letter::Send(client, is_text, data));
+        self.post(client, Command::SendRoute(client, is_text, data));
         Some(waiting)
     }
 
     /// Lets a client in. Like all that names a client: `false` when that client is gone.
     pub fn admit(&self, client: ClientId) -> bool {
-        self.post(client, Letter::Admit(client))
+        self.post(client, Command::Admit(client))
     }
 
     pub fn reply(&self, client: ClientId, message: Bytes) -> bool {
-        self.post(client, Letter::Reply(client, message))
+        self.post(client, Command::Reply(client, message))
     }
 
     /// As [`Server::reply`], with an error that the client made: too many of them in a while close it (1008).
-    pub fn fault(&self, client: ClientId, message: Bytes) -> bool {
-        self.post(client, Letter::Fault(client, message))
+    pub fn reply_error(&self, client: ClientId, message: Bytes) -> bool {
+        self.post(client, Command::ReplyError(client, message))
     }
 
     pub fn close(&self, client: ClientId, code: CloseCode, reason: String) -> bool {
-        self.post(client, Letter::Close(client, code, reason))
+        self.post(client, Command::Close(client, code, reason))
     }
 
     /// Subscribes a client from this call on: what is published after it, is delivered. The letter finds the log of this
@@ -250,29 +257,29 @@ impl Server {
     ) -> Result<bool, NameError> {
         let channel = ChannelName::new(channel)?;
         let from = self.shared.broker.position(&channel);
-        Ok(self.post(client, Letter::Subscribe(client, channel, from, request)))
+        Ok(self.post(client, Command::Subscribe(client, channel, from, request)))
     }
 
     pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) -> bool {
-        self.post(client, Letter::Unsubscribe(client, channel, reason))
+        self.post(client, Command::Unsubscribe(client, channel, reason))
     }
 
-    pub fn answer(&self, client: ClientId, ticket: u64, answer: Answer) -> bool {
-        self.post(client, Letter::Answer(client, ticket, answer))
+    pub fn decide(&self, client: ClientId, number: u64, decision: Decision) -> bool {
+        self.post(client, Command::Decide(client, number, decision))
     }
 
-    pub fn pause(&self, client: ClientId) -> bool {
-        self.post(client, Letter::Pause(client))
+    pub fn pause_reading(&self, client: ClientId) -> bool {
+        self.post(client, Command::PauseReading(client))
     }
 
-    pub fn resume(&self, client: ClientId) -> bool {
-        self.post(client, Letter::Resume(client))
+    pub fn resume_reading(&self, client: ClientId) -> bool {
+        self.post(client, Command::ResumeReading(client))
     }
 
     /// The application has taken events: shards that had stopped reading go on.
     pub fn room(&self) {
-        for mailbox in &self.shared.mailboxes {
-            mailbox.push(Letter::Room);
+        for commands in &self.shared.commands {
+            commands.push(Command::RoomForEvents);
         }
     }
 
@@ -282,9 +289,10 @@ impl Server {
     }
 
     /// `false` when the client is gone.
-    fn post(&self, client: ClientId, letter: Letter) -> bool {
-        let mailbox = self.shared.mailbox(client).filter(|_| self.shared.client(client).is_some());
-        mailbox.map(|mailbox| mailbox.push(letter)).is_some()
+    fn post(&self, client: ClientId, command: Command) -> bool {
+        let is_here = self.shared.clients().contains_key(&client);
+        let commands = self.shared.commands_for(client).filter(|_| is_here);
+        commands.map(|commands| commands.push(command)).is_some()
     }
 }
 
@@ -315,7 +323,6 @@ fn run_shard(
     listener: Option<Listener>,
     told: mpsc::Sender<io::Result<()>>,
 ) {
-    let inbox = Arc::clone(&shared.inbox);
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (runtime, started) = match built {
         Ok(runtime) => (Some(runtime), Ok(())),
@@ -329,17 +336,16 @@ fn run_shard(
     local.block_on(&runtime, async {
         let spread = shared.config.reuse_port;
         let (broker, clock) = (Arc::clone(&shared.broker), shared.clock);
-        let shard = Rc::new(RefCell::new(Shard::new(index, shared)));
-        if let Some(listener) = listener {
-            let (cell, inbox) = (Rc::clone(&shard), Arc::clone(&inbox));
+        let connections = Rc::new(RefCell::new(Connections::new(index, Arc::clone(&shared))));
+        let accepting = listener.map(|listener| {
+            let cell = Rc::clone(&connections);
             let accepting = tokio::task::spawn_local(async move {
                 if let Err(error) = listener::serve(listener, cell, spread).await {
-                    let text = format!("shard {index} accepts no connections: {error}");
-                    inbox.push(Event::Log { level: Level::Error, text });
+                    shared.log(Level::Error, format!("shard {index} accepts no connections: {error}"));
                 }
             });
-            shard.borrow_mut().accepting = Some(accepting.abort_handle());
-        }
+            accepting.abort_handle()
+        });
         // One shard tidies for all, and lets others have their turn between two steps. Ended with the runtime.
         if index == 0 {
             tokio::task::spawn_local(async move {
@@ -353,7 +359,7 @@ fn run_shard(
         }
         // A task like those of the connections: as the root future it would wait for 61 of them at every turn. It does not
         // panic, because each of its turns is caught.
-        let _ = tokio::task::spawn_local(Shard::run(shard)).await;
+        let _ = tokio::task::spawn_local(Shard::new(connections, accepting).run()).await;
     });
 }
 

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bindings::handshake::Handshake;
+use crate::session::Question;
 use crate::transport::events::{Event, Inbox, Level};
 
 /// Events on their way to Python.
@@ -136,17 +137,7 @@ impl Inbox for Bridge {
 pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Open { client, opening } => (0, client.0, Handshake(*opening)).into_pyobject(py),
-        Event::Message { client, kind, id, text } => {
-            let id = id.map(|id| PyBytes::new(py, id.as_bytes()));
-            (1, client.0, kind, id, PyBytes::new(py, &text)).into_pyobject(py)
-        }
-        Event::Subscribe { client, ticket, rule, channel, params } => {
-            (2, client.0, ticket, rule, channel, PyTuple::new(py, params)?).into_pyobject(py)
-        }
-        Event::Publish { client, ticket, rule, channel, params, data, key } => {
-            let params = PyTuple::new(py, params)?;
-            (3, client.0, ticket, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
-        }
+        Event::Question { client, question } => question_tuple(client.0, question, py),
         Event::Text { client, text, .. } => (4, client.0, text).into_pyobject(py),
         Event::Binary { client, data, .. } => (5, client.0, PyBytes::new(py, &data)).into_pyobject(py),
         Event::Writable { client } => (6, client.0).into_pyobject(py),
@@ -154,6 +145,22 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Log { level, text } => (8, level as u8, text).into_pyobject(py),
         Event::Stopped => (9,).into_pyobject(py),
         Event::Ended { client, code, reason } => (10, client.0, code, reason).into_pyobject(py),
+    }
+}
+
+fn question_tuple<'py>(client: u64, question: Question, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    match question {
+        Question::Message { message_type, id, text } => {
+            let id = id.map(|id| PyBytes::new(py, id.as_bytes()));
+            (1, client, message_type, id, PyBytes::new(py, &text)).into_pyobject(py)
+        }
+        Question::Subscribe { number, rule, channel, params } => {
+            (2, client, number, rule, channel, PyTuple::new(py, params)?).into_pyobject(py)
+        }
+        Question::Publish { number, rule, channel, params, data, key } => {
+            let params = PyTuple::new(py, params)?;
+            (3, client, number, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
+        }
     }
 }
 
@@ -166,7 +173,7 @@ const MAX_LOG_LINES: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::events::ClientId;
+    use crate::transport::client_id::ClientId;
 
     fn push_line(bridge: &Bridge, number: usize) {
         bridge.push(Event::Log { level: Level::Info, text: number.to_string() });

@@ -14,12 +14,13 @@ use crate::bindings::position::Position;
 use crate::bindings::stats::Stats;
 use crate::close::CloseCode;
 use crate::config::Config;
+use crate::error_code::ErrorCode;
 use crate::protocol::frame::LONGEST_REASON;
 use crate::publication::KEY_BYTES;
 use crate::server::{Server, StartError};
-use crate::transport::events::ClientId;
-use crate::transport::mailbox::Answer;
-use crate::transport::shard::Page;
+use crate::session::Decision;
+use crate::transport::Page;
+use crate::transport::client_id::ClientId;
 
 #[pyclass(frozen, module = "umbel._core")]
 pub struct Core {
@@ -76,7 +77,7 @@ impl Core {
 
     #[pyo3(signature = (client, message, /))]
     fn fault(&self, client: u64, message: &[u8]) -> bool {
-        self.server.fault(ClientId(client), Bytes::copy_from_slice(message))
+        self.server.reply_error(ClientId(client), Bytes::copy_from_slice(message))
     }
 
     #[pyo3(signature = (client, message, /))]
@@ -125,19 +126,32 @@ impl Core {
     }
 
     #[pyo3(signature = (client, ticket, allowed, code, message, /))]
-    fn answer(&self, client: u64, ticket: u64, allowed: bool, code: String, message: String) -> bool {
-        let answer = if allowed { Answer::Yes } else { Answer::No { code, message } };
-        self.server.answer(ClientId(client), ticket, answer)
+    fn answer(
+        &self,
+        client: u64,
+        ticket: u64,
+        allowed: bool,
+        code: String,
+        message: String,
+    ) -> PyResult<bool> {
+        let decision = if allowed {
+            Decision::Allow
+        } else {
+            let code = ErrorCode::from_name(&code)
+                .ok_or_else(|| PyValueError::new_err(format!("{code:?} is no error code of the protocol")))?;
+            Decision::Deny { code, message }
+        };
+        Ok(self.server.decide(ClientId(client), ticket, decision))
     }
 
     #[pyo3(signature = (client, /))]
     fn pause(&self, client: u64) -> bool {
-        self.server.pause(ClientId(client))
+        self.server.pause_reading(ClientId(client))
     }
 
     #[pyo3(signature = (client, /))]
     fn resume(&self, client: u64) -> bool {
-        self.server.resume(ClientId(client))
+        self.server.resume_reading(ClientId(client))
     }
 
     #[pyo3(signature = (log_lines_dropped, /))]

@@ -39,4 +39,4 @@ pub use encoder::FrameEncoder;
 pub use flush::{CaughtUp, Due, SLICE_BYTES};
 pub use keys::{FeedKey, ReaderKey};
 pub use outbound::{Delivery, Outbound, Outgoing};
-pub use subscriptions::{Hub, Subscribed};
+pub use subscriptions::Hub;

@@ -15,7 +15,7 @@ use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::multi_channel_frame::MultiChannelFrame;
 use crate::hub::reader::{Cursor, Reader};
 use crate::moment::Moment;
-use crate::position::Position;
+use crate::position::{Position, Subscribed};
 use crate::protocol::wire::Wire;
 use crate::stats::Counters;
 
@@ -48,18 +48,6 @@ pub struct Hub {
     pub(super) serving: Option<ReaderKey>,
     pub(super) encoder: FrameEncoder,
     pub(super) multi_channel_frame: MultiChannelFrame,
-}
-
-/// The outcome of a request to subscribe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Subscribed {
-    /// The reader gets everything after this position.
-    From { position: Position, recovered: bool },
-    /// It already had this channel, and nothing changed. The position says how far it has been served.
-    Already { position: Position },
-    /// It has as many channels as it may have.
-    TooMany,
 }
 
 impl Hub {
@@ -140,7 +128,7 @@ impl Hub {
         if state.cursors.len() >= max_subscriptions
             && state.cursors.iter().filter(is_counted).count() >= max_subscriptions
         {
-            return Subscribed::TooMany;
+            return Subscribed::TooMany { most: max_subscriptions };
         }
         let feed_key = feed_key.unwrap_or_else(|| self.open(channel));
         let feed = &mut self.feeds[feed_key as usize];
@@ -164,7 +152,7 @@ impl Hub {
         let position = match subscribed {
             Subscribed::From { position, .. } => Position { offset: 0, ..position },
             Subscribed::Already { position } => return position,
-            Subscribed::TooMany => unreachable!("no reader has usize::MAX subscriptions"),
+            Subscribed::TooMany { .. } => unreachable!("no reader has usize::MAX subscriptions"),
         };
         if let Some(cursor) = self.readers[reader as usize].cursors.last_mut() {
             cursor.offset = 0;

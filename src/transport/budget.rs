@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::transport::events::ClientId;
+use crate::transport::client_id::ClientId;
 
 /// Bytes held for unfinished messages and unread answers. When they pass the limit, the oldest give way to the younger:
 /// whoever fills the budget and waits does not keep others out.

@@ -1,30 +1,25 @@
 //! One connection: a byte stream, how far its protocol has come, and what waits for the socket.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::channel::ChannelName;
-use crate::connection::conduct::Conduct;
-use crate::connection::keepalive::Keepalive;
-use crate::connection::pace::Pace;
 use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
-use crate::position::Position;
 use crate::protocol::farewell::Farewell;
 use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
 use crate::protocol::wire::Wire;
+use crate::session::{RateLimit, Session};
 use crate::transport::addresses::Counted;
 use crate::transport::budget::Share;
-use crate::transport::events::{ALLOWANCE, ClientId};
+use crate::transport::client_id::ClientId;
+use crate::transport::deadlines::Deadlines;
 use crate::transport::io::Io;
 use crate::transport::outbox::Outbox;
-use crate::transport::shard::READ_BYTES;
+use crate::transport::route::Route;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
 ///
@@ -39,23 +34,18 @@ pub(crate) struct Connection {
     pub phase: Phase,
     /// Wakes the task of this connection.
     pub waker: Option<Waker>,
-    pub keepalive: Keepalive,
+    pub deadlines: Deadlines,
     /// What it holds for an unfinished message.
     pub share: Option<Share>,
     /// When the wheel comes round to it; an earlier entry of the wheel is an old one.
     pub timer: Moment,
     /// Input that could not be worked on, because an answer had to wait or the application had no room.
     pub unread: Vec<u8>,
-    pub conduct: Conduct,
-    pub pace: Pace,
-    /// Frames it may still begin, and when that was last topped up.
-    pub frames: (u32, Moment),
+    frames: RateLimit,
     /// The application was told of it, and so has to be told of its end.
     pub known: bool,
     /// The application does not want to hear more of it for now.
     pub paused: bool,
-    /// What was asked of the application, or remembered; nearly all connections need none of it.
-    pub extra: Option<Box<Extra>>,
     /// Held for its Drop, which is however the connection ends.
     _counted: Counted,
 }
@@ -64,17 +54,17 @@ pub(crate) struct Connection {
 pub(crate) enum Phase {
     /// The request head is being read.
     Head(Box<Head>),
-    /// Upgraded; the application decides whether it may come in.
-    Asked(Protocol),
-    Open(Protocol),
+    /// Upgraded. The application decides whether it may come in.
+    Deciding(Upgraded),
+    Open(Upgraded),
     /// Our last bytes are sent or wait in the outbox. What still comes is read and dropped, so that the kernel does not
     /// answer it with a reset that would take our last bytes from the peer.
     Closing {
         /// Our side of the stream was ended.
         ended: bool,
-        /// We closed and the peer has not answered: its close frame is waited for before our side ends, because clients
-        /// that see the end first report an abnormal closure.
-        answer: Option<Farewell>,
+        /// We closed, and the peer has not closed in return. Its close frame is waited for before our side ends, because
+        /// clients that see the end first report an abnormal closure.
+        reply: Option<Farewell>,
     },
 }
 
@@ -86,44 +76,21 @@ pub(crate) struct Head {
 
 /// What is spoken after the upgrade.
 #[derive(Debug)]
-pub(crate) struct Protocol {
+pub(crate) struct Upgraded {
+    /// Reads frames.
     pub websocket: WebSocket,
+    /// Writes frames.
     pub wire: Wire,
-    /// A websocket route of the application, and not the Umbel protocol.
-    pub is_route: bool,
+    pub endpoint: Endpoint,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Extra {
-    pub asks: Vec<Ask>,
-    pub next_ticket: u64,
-    /// The last publishes that had an `id`: a repetition is answered, not published.
-    pub published: VecDeque<(Box<str>, ChannelName, u64)>,
-    /// Bytes of route messages between the application and the socket; shared with the application's side.
-    pub backlog: Option<Arc<AtomicUsize>>,
-    /// How many of those lie in the outbox.
-    pub parked: usize,
-    /// Bytes of its messages that the application has not taken.
-    pub untaken: Arc<AtomicUsize>,
-    /// A websocket route whose client has ended: our close frame, and the code and reason the application is told.
-    pub ending: Option<(Vec<u8>, u16, String)>,
-}
-
-/// A question to the application.
+/// Who the client speaks with.
 #[derive(Debug)]
-pub(crate) struct Ask {
-    /// `None`: it waits for an earlier question about this channel.
-    pub ticket: Option<u64>,
-    pub id: Option<Box<str>>,
-    pub channel: ChannelName,
-    pub wish: Wish,
-}
-
-#[derive(Debug)]
-pub(crate) enum Wish {
-    Subscribe { from: Option<Position> },
-    Unsubscribe,
-    Publish { data: Bytes, key: Option<Box<str>> },
+pub(crate) enum Endpoint {
+    /// The Umbel protocol.
+    Umbel(Session),
+    /// A websocket path of the application.
+    Route(Box<Route>),
 }
 
 impl Connection {
@@ -134,16 +101,13 @@ impl Connection {
             phase: Phase::Head(Box::default()),
             outbox: None,
             waker: None,
-            keepalive: Keepalive::new(accepted),
+            deadlines: Deadlines::new(accepted),
             share: None,
             timer: Moment::default(),
             unread: Vec::new(),
-            conduct: Conduct::default(),
-            pace: Pace::default(),
-            frames: (FRAMES_BURST, accepted),
+            frames: RateLimit::default(),
             known: false,
             paused: false,
-            extra: None,
             _counted: counted,
         }
     }
@@ -174,7 +138,7 @@ impl Connection {
 
     /// Waits for the socket to take bytes.
     pub fn block(&mut self, now: Moment) -> &mut Outbox {
-        self.keepalive.stalled(true, now);
+        self.deadlines.stalled(true, now);
         self.wake();
         self.outbox.get_or_insert_default()
     }
@@ -190,15 +154,38 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len_behind_first())
     }
 
-    pub fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    /// What is spoken with it, once it was upgraded and until our last word.
+    pub fn upgraded(&self) -> Option<&Upgraded> {
+        match &self.phase {
+            Phase::Deciding(upgraded) | Phase::Open(upgraded) => Some(upgraded),
+            Phase::Head(_) | Phase::Closing { .. } => None,
+        }
     }
 
-    pub fn open(&mut self) -> Option<&mut Protocol> {
+    /// As [`Connection::upgraded`].
+    pub fn upgraded_mut(&mut self) -> Option<&mut Upgraded> {
         match &mut self.phase {
-            Phase::Open(protocol) => Some(protocol),
-            Phase::Head(_) | Phase::Asked(_) | Phase::Closing { .. } => None,
+            Phase::Deciding(upgraded) | Phase::Open(upgraded) => Some(upgraded),
+            Phase::Head(_) | Phase::Closing { .. } => None,
         }
+    }
+
+    pub fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.upgraded_mut()?.endpoint {
+            Endpoint::Umbel(session) => Some(session),
+            Endpoint::Route(_) => None,
+        }
+    }
+
+    pub fn route(&mut self) -> Option<&mut Route> {
+        match &mut self.upgraded_mut()?.endpoint {
+            Endpoint::Umbel(_) => None,
+            Endpoint::Route(route) => Some(route),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
     }
 
     /// Our last word to it was not said.
@@ -208,17 +195,17 @@ impl Connection {
 
     /// Whether bytes of the peer are wanted, as far as this connection knows.
     pub fn listens(&self) -> bool {
-        let heard =
-            |extra: &Extra| extra.asks.len() < MAX_ASKS && extra.untaken.load(Ordering::Acquire) < ALLOWANCE;
-        let answering = self.extra.as_deref().is_none_or(heard);
-        match self.phase {
+        match &self.phase {
             Phase::Head(_) | Phase::Closing { .. } => true,
-            Phase::Asked(_) => false,
-            Phase::Open(_) => !self.paused && answering && !self.is_ending(),
+            Phase::Deciding(_) => false,
+            Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) => {
+                !self.paused && session.listens()
+            }
+            Phase::Open(Upgraded { endpoint: Endpoint::Route(route), .. }) => !self.paused && route.listens(),
         }
     }
 
-    /// Bytes that may be read at once. What comes behind a request is kept until the application lets its client in, so
+    /// Bytes that may be read at once. What comes after a request is kept until the application lets its client in, so
     /// both together get no more room than a request may have; the rest waits in the kernel.
     pub fn most_of_a_read(&self) -> usize {
         let Phase::Head(head) = &self.phase else { return READ_BYTES };
@@ -226,22 +213,14 @@ impl Connection {
         (HeadLimits::default().head_bytes + 1).saturating_sub(head.buffer.len())
     }
 
-    pub fn is_ending(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.ending.is_some())
-    }
-
-    /// Takes frames off the allowance; `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
+    /// Counts frames. Returns `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
     pub fn allows_frames(&mut self, count: u32, now: Moment) -> bool {
-        let (left, since) = self.frames;
-        let earned = (now.since(since).as_secs_f64() * f64::from(FRAMES_PER_SECOND)) as u32;
-        let left = left.saturating_add(earned).min(FRAMES_BURST);
-        self.frames = (left.saturating_sub(count), now);
-        left >= count
+        self.frames.allows(count, FRAMES_PER_SECOND, FRAMES_BURST, now)
     }
 }
 
 impl Outgoing<'_> {
-    /// Keeps what lies behind the first `skip` bytes.
+    /// Keeps what comes after the first `skip` bytes.
     fn keep_in(&self, outbox: &mut Outbox, skip: usize) {
         match self {
             Self::Shared(bytes) => outbox.push_shared(bytes.slice(skip..)),
@@ -250,14 +229,16 @@ impl Outgoing<'_> {
     }
 }
 
-/// Questions of one connection that the application has not answered; with so many open, nothing more is read.
-const MAX_ASKS: usize = 16;
+/// One buffer per shard, for whichever connection is being read.
+pub const READ_BYTES: usize = 64 * 1024;
 
 /// Empty fragments cost a peer 6 bytes each and us some 30 ns; beyond this rate they are an attack. A legitimate 4 MiB
 /// message in 64-byte fragments has 65,536 frames and arrives in a fraction of a second; in fragments of one byte, a
 /// message of the default limit has a million.
 const FRAMES_PER_SECOND: u32 = 500_000;
-const FRAMES_BURST: u32 = 2_000_000;
+
+/// Two million frames at once.
+const FRAMES_BURST: Duration = Duration::from_secs(4);
 
 /// What a delivery looks at is in one cache line.
 const _: () = assert!(std::mem::offset_of!(Connection, outbox) + 8 <= 64);

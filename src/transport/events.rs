@@ -1,16 +1,11 @@
 //! What the application is told.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use bytes::Bytes;
 
 use crate::protocol::http::Request;
-use crate::transport::mailbox::{Letter, Mailbox};
-
-/// Names one client of one server for as long as the server runs: shard, slot and count in one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId(pub u64);
+use crate::session::Question;
+use crate::transport::client_id::ClientId;
+use crate::transport::credit::{Credit, PLACE};
 
 /// Something the application has to hear of. The events of one client come in order, and `Closed` is its last.
 #[derive(Debug)]
@@ -19,27 +14,10 @@ pub enum Event {
         client: ClientId,
         opening: Box<Opening>,
     },
-    Message {
+    /// A client wants something that only the application can say or do.
+    Question {
         client: ClientId,
-        kind: String,
-        id: Option<String>,
-        text: Bytes,
-    },
-    Subscribe {
-        client: ClientId,
-        ticket: u64,
-        rule: usize,
-        channel: String,
-        params: Vec<String>,
-    },
-    Publish {
-        client: ClientId,
-        ticket: u64,
-        rule: usize,
-        channel: String,
-        params: Vec<String>,
-        data: Bytes,
-        key: Option<String>,
+        question: Question,
     },
     Text {
         client: ClientId,
@@ -74,43 +52,6 @@ pub enum Event {
     Stopped,
 }
 
-/// What one message of a websocket route takes of its connection's allowance; given back when it is dropped, which is
-/// when the application has taken the message. So one client can't fill the queue of all.
-#[derive(Debug)]
-pub struct Credit {
-    client: ClientId,
-    amount: usize,
-    taken: Arc<AtomicUsize>,
-    mailbox: Arc<Mailbox>,
-}
-
-impl Credit {
-    pub(crate) fn new(
-        client: ClientId,
-        amount: usize,
-        taken: &Arc<AtomicUsize>,
-        mailbox: &Arc<Mailbox>,
-    ) -> Self {
-        // An empty message takes a place too.
-        let amount = amount + size_of::<Event>();
-        taken.fetch_add(amount, Ordering::AcqRel);
-        Self { client, amount, taken: Arc::clone(taken), mailbox: Arc::clone(mailbox) }
-    }
-}
-
-impl Drop for Credit {
-    fn drop(&mut self) {
-        let before = self.taken.fetch_sub(self.amount, Ordering::AcqRel);
-        if before >= ALLOWANCE && before - self.amount < ALLOWANCE {
-            self.mailbox.push(Letter::Listen(self.client));
-        }
-    }
-}
-
-/// Bytes of messages of one websocket route connection, and of their places in the queue, that wait for the application
-/// before it is not read any more.
-pub(crate) const ALLOWANCE: usize = 128 * 1024;
-
 /// The request that opened a connection, and what was made of it.
 #[derive(Debug)]
 pub struct Opening {
@@ -137,8 +78,7 @@ impl Event {
         size_of::<Self>()
             + match self {
                 Self::Open { opening, .. } => opening.request.size(),
-                Self::Message { text, .. } => text.len(),
-                Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, String::len),
+                Self::Question { question, .. } => question.size(),
                 Self::Text { text, .. } => text.len(),
                 Self::Binary { data, .. } => data.len(),
                 _ => 0,
@@ -146,11 +86,15 @@ impl Event {
     }
 }
 
+/// The place that [`Credit`] counts for a message.
+const _: () = assert!(size_of::<Event>() >= PLACE);
+
 /// Where events go. Shards ask for room before they read from a socket; they never drop an event.
 pub trait Inbox: Send + Sync {
     /// Takes an event, always; a log line it may drop and count. Must not block.
     fn push(&self, event: Event);
 
-    /// Whether shards may go on reading. After `false`, [`crate::transport::mailbox::Letter::Room`] follows when they may.
+    /// Whether shards may go on reading. After `false`, the server is told
+    /// ([`Server::room`](crate::server::Server::room)) when they may.
     fn has_room(&self) -> bool;
 }

@@ -11,17 +11,6 @@ use rustls::ServerConnection;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::moment::Moment;
-use crate::transport::addresses::Counted;
-
-/// A socket on its way to its shard.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub socket: Socket,
-    pub counted: Counted,
-    pub at: Moment,
-}
-
 /// A non-blocking socket that belongs to no runtime yet.
 #[derive(Debug)]
 pub(crate) enum Socket {

@@ -18,11 +18,14 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use crate::config::Config;
 use crate::moment::Moment;
 use crate::protocol::http::HttpError;
-use crate::transport::events::{Event, Level};
-use crate::transport::http::FULL;
-use crate::transport::io::{Accepted, Stream};
-use crate::transport::mailbox::Letter;
-use crate::transport::shard::{Shard, Shared};
+use crate::transport::commands::{Accepted, Command};
+use crate::transport::connections::Connections;
+use crate::transport::drive;
+use crate::transport::events::Level;
+use crate::transport::http::{CROWDED, FULL};
+use crate::transport::io::Stream;
+use crate::transport::latecomers::Latecomers;
+use crate::transport::shared::Shared;
 
 /// A bound, listening socket.
 #[derive(Debug)]
@@ -173,16 +176,18 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::new(ErrorKind::AddrNotAvailable, format!("{host} has no address")))
 }
 
-/// Accepts connections and hands each to the least-loaded shard. Ends when the server drains.
-pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread: bool) -> io::Result<()> {
-    let (shared, own) = {
-        let shard = shard.borrow();
-        (Arc::clone(&shard.shared), shard.index)
-    };
+/// Accepts connections and hands each to the least-loaded shard, or with `spread` to its own. Ends when the server drains.
+pub(crate) async fn serve(
+    listener: Listener,
+    connections: Rc<RefCell<Connections>>,
+    spread: bool,
+) -> io::Result<()> {
+    let shared = Arc::clone(&connections.borrow().shared);
     let mut reserve = Reserve::new();
     let mut complaint = Complaint::default();
     let mut failures = 0;
     let listener = listener.accepting()?;
+    let mut entrance = Entrance { connections, spread, latecomers: Latecomers::default() };
     loop {
         // Bounded, so that a storm of connects does not keep the flush waiting.
         for _ in 0..ACCEPTS_PER_TURN {
@@ -190,14 +195,14 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
                 Err(error) if is_exhaustion(&error) => reserve.accept(&listener, &shared, error).await,
                 accepted => accepted.map(Some),
             };
-            if shared.draining.load(Ordering::Acquire) {
+            if shared.is_draining() {
                 return Ok(());
             }
             match accepted {
                 Ok(newcomer) => {
                     failures = 0;
                     if let Some(newcomer) = newcomer {
-                        admit(newcomer, &shared, &shard, spread.then_some(own));
+                        entrance.admit(newcomer, &shared);
                     }
                 }
                 Err(error) if is_exhaustion(&error) => {
@@ -205,7 +210,7 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
                 Err(error) => {
-                    // The first is mostly that of one connection, gone before it was accepted; the listener's own come
+                    // The first is mostly that of one connection, gone before it was accepted. The listener's own come
                     // in a row.
                     failures += 1;
                     if failures > 1 {
@@ -219,31 +224,43 @@ pub(crate) async fn serve(listener: Listener, shard: Rc<RefCell<Shard>>, spread:
     }
 }
 
-/// Hands a socket to a shard: its own where every shard listens, else the one with the fewest connections.
-fn admit(newcomer: Newcomer, shared: &Arc<Shared>, shard: &Rc<RefCell<Shard>>, own: Option<usize>) {
-    let Newcomer { stream, peer } = newcomer;
-    let at = shared.clock.now();
-    let turn_away = |reason| {
-        shard.borrow().counters.refused.add(1);
-        refuse(&stream, shared, reason);
-    };
-    let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
-    let full = shared.connections() >= shared.config.max_connections;
-    if full && !shard.borrow_mut().make_room(at) {
-        return turn_away(FULL);
-    }
-    let least = || (0..shared.loads.len()).min_by_key(|&index| shared.loads[index].load(Ordering::Relaxed));
-    let target = own.or_else(least).unwrap_or(0);
-    shared.loads[target].fetch_add(1, Ordering::Relaxed);
-    let mut here = shard.borrow_mut();
-    if target == here.index {
-        here.accept(shard, stream, counted, at);
-        return;
-    }
-    drop(here);
-    match stream.into_socket() {
-        Ok(socket) => shared.mailboxes[target].push(Letter::Accepted(Accepted { socket, counted, at })),
-        Err(_) => drop(shared.loads[target].fetch_sub(1, Ordering::Relaxed)),
+/// Where accepted connections come in.
+struct Entrance {
+    /// Those of the shard that accepts.
+    connections: Rc<RefCell<Connections>>,
+    /// Every shard accepts for itself.
+    spread: bool,
+    latecomers: Latecomers,
+}
+
+impl Entrance {
+    /// Hands a socket to a shard, or turns it away.
+    fn admit(&mut self, newcomer: Newcomer, shared: &Arc<Shared>) {
+        let Newcomer { stream, peer } = newcomer;
+        let at = shared.clock.now();
+        let turn_away = |reason| {
+            self.connections.borrow().counters.refused.add(1);
+            refuse(&stream, shared, reason);
+        };
+        let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
+        let full = shared.connections() >= shared.config.max_connections;
+        if full && !self.latecomers.make_room(&mut self.connections.borrow_mut(), at) {
+            return turn_away(FULL);
+        }
+        let own = self.connections.borrow().index;
+        let load = |&index: &usize| shared.loads[index].load(Ordering::Relaxed);
+        let least_loaded = || (0..shared.loads.len()).min_by_key(load).unwrap_or(own);
+        let target = if self.spread { own } else { least_loaded() };
+        shared.loads[target].fetch_add(1, Ordering::Relaxed);
+        if target == own {
+            return drive::accept(&self.connections, stream, counted, at);
+        }
+        match stream.into_socket() {
+            Ok(socket) => {
+                shared.commands[target].push(Command::Accepted(Accepted { socket, counted, at }));
+            }
+            Err(_) => drop(shared.loads[target].fetch_sub(1, Ordering::Relaxed)),
+        }
     }
 }
 
@@ -273,7 +290,7 @@ impl Reserve {
     /// nothing about that. A connection that is given back may stay, because a descriptor became free meanwhile.
     ///
     /// # Errors
-    /// The one that was given, when there is no descriptor still: whoever waited longest has heard that.
+    /// The error that was given: no descriptor became free. The connection that waited longest has already been told.
     async fn accept(
         &mut self,
         listener: &Accepting,
@@ -307,7 +324,7 @@ impl Complaint {
             let advice = if is_exhaustion(error) { EXHAUSTED_ADVICE } else { "" };
             let open = shared.connections();
             let text = format!("can't accept connections: {error}; {open} are open{advice}");
-            shared.inbox.push(Event::Log { level: Level::Error, text });
+            shared.log(Level::Error, text);
         }
     }
 }
@@ -326,10 +343,6 @@ const EXHAUSTED_ADVICE: &str =
 const FAILED_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_FAILED_PAUSE: u32 = 10;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// To whoever has as many connections as it may: one of them has to end first.
-const CROWDED: HttpError =
-    HttpError::new(429, "too many connections from this address").with_headers(&[("Retry-After", "10")]);
 
 /// A fatal `internal_error` (RFC 8446 §6.2), as far as one can be told before the handshake.
 const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];

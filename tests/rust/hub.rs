@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use umbel::broker::Broker;
 use umbel::channel::ChannelName;
 use umbel::config::{Mode, Overrun, Rule};
-use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, Subscribed};
-use umbel::position::Position;
+use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES};
+use umbel::position::{Position, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 
@@ -427,7 +427,7 @@ fn the_private_channel_is_not_one_of_the_subscriptions_that_a_client_may_have() 
     for channel in ["a", "b"] {
         assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
     }
-    assert_eq!(world.hub.subscribe(0, &name("c"), None, 2), Subscribed::TooMany);
+    assert_eq!(world.hub.subscribe(0, &name("c"), None, 2), Subscribed::TooMany { most: 2 });
 }
 
 #[test]

@@ -14,11 +14,9 @@ use umbel::broker::log::Alarm;
 use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
 use umbel::config::{Access, Mode, Overrun, Rule, Rules};
-use umbel::hub::{
-    CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey, Subscribed,
-};
+use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
-use umbel::position::Position;
+use umbel::position::{Position, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 use umbel::stats::Counters;
@@ -311,7 +309,7 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                     Subscribed::Already { position } => {
                         assert_eq!(client.positions[CHANNELS[channel]], position.offset);
                     }
-                    Subscribed::TooMany => assert_eq!(world.hub.subscriptions(reader), 3),
+                    Subscribed::TooMany { .. } => assert_eq!(world.hub.subscriptions(reader), 3),
                 }
             }
             Step::Resubscribe { reader, channel } => {

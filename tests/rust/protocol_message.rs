@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
 use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
 use umbel::publication::{Publication, prefix};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
     let error = parse(text).expect_err(text);
-    (error.code(), error.id().map(|id| id.as_json().to_owned()))
+    (error.code().name(), error.id().map(|id| id.as_json().to_owned()))
 }
 
 fn kind(text: &str) -> Kind<'_> {
@@ -106,7 +107,7 @@ fn texts_that_are_not_one_object_are_refused_without_repeating_them() {
         ["", "5", "[]", "null", &long, "{", "{} {}", "{\"type\":NaN}", "\u{feff}{}", "{'a':1}", "{\"a\"}"]
     {
         let error = parse(text).expect_err("not an object");
-        assert_eq!(error.code(), "bad_message");
+        assert_eq!(error.code(), ErrorCode::BadMessage);
         assert!(error.to_string().len() < 200);
     }
 }

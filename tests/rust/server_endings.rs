@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use umbel::close::CloseCode;
+use umbel::session::Question;
 use umbel::transport::events::Event;
 
 use crate::server_running::{PATIENCE, Running};
 
 #[test]
 fn a_panic_at_a_message_ends_its_connection_alone() {
-    let running = Running::start(|event| matches!(event, Event::Message { .. }));
+    let running =
+        Running::start(|event| matches!(event, Event::Question { question: Question::Message { .. }, .. }));
     let mut other = running.subscribe("open:a");
     for round in 1..=3 {
         let mut broken = running.subscribe("open:a");
@@ -69,9 +71,7 @@ fn nothing_follows_a_close_frame_and_no_event_follows_closed() {
     running.server.stop(PATIENCE);
     assert!(running.server.join(PATIENCE));
     let of_client = |event: &Event| match *event {
-        Event::Closed { client, .. } | Event::Subscribe { client, .. } | Event::Message { client, .. } => {
-            client == id
-        }
+        Event::Closed { client, .. } | Event::Question { client, .. } => client == id,
         _ => false,
     };
     let events: Vec<_> = running.events.try_iter().filter(of_client).collect();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use umbel::channel::NameError;
 use umbel::config::Config;
-use umbel::transport::shard::Page;
+use umbel::transport::Page;
 
 use crate::server_running::{PATIENCE, Running, rule};
 use crate::settings::settings;

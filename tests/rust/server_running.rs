@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use umbel::config::Config;
 use umbel::server::Server;
-use umbel::transport::events::{ClientId, Event, Inbox};
-use umbel::transport::shard::Page;
+use umbel::transport::Page;
+use umbel::transport::client_id::ClientId;
+use umbel::transport::events::{Event, Inbox};
 
 use crate::protocol_client::frame;
 use crate::settings::settings as settings_of;

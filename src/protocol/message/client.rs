@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::json::{Key, Keys, validate};
+use crate::error_code::ErrorCode;
 use crate::publication::KEY_BYTES;
 
 /// How many channels one message may name. More is answered `too_many_items`, before they are gathered.
@@ -76,17 +77,17 @@ pub struct EnvelopeError {
 }
 
 impl EnvelopeError {
-    /// Stable, snake_case: for programs.
-    pub const fn code(&self) -> &'static str {
+    /// For programs.
+    pub const fn code(&self) -> ErrorCode {
         match self.fault {
-            Fault::TooManyChannels => "too_many_items",
+            Fault::TooManyChannels => ErrorCode::TooManyItems,
             Fault::NotAnObject
             | Fault::Json(_)
             | Fault::DuplicateField
             | Fault::MissingField(_)
             | Fault::WrongField { .. }
             | Fault::ChannelAndChannels
-            | Fault::HalfPosition => "bad_message",
+            | Fault::HalfPosition => ErrorCode::BadMessage,
         }
     }
 

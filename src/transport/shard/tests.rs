@@ -1,18 +1,32 @@
 //! A shard with real sockets, whose turns and whose time the test makes.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::*;
+use super::{accept as accept_stream, *};
 use crate::broker::memory::MemoryBroker;
-use crate::channel::ChannelName;
-use crate::hub::Subscribed;
-use crate::protocol::handshake::Origins;
+use crate::close::CloseCode;
+use crate::config::{Config, Rules};
+use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
+use crate::position::Subscribed;
+use crate::protocol::handshake::{Origins, Policy};
 use crate::protocol::wire::Wire;
+use crate::transport::addresses::{Addresses, Counted};
+use crate::transport::budget::Budget;
+use crate::transport::clock::Clock;
+use crate::transport::connections::Sockets;
+use crate::transport::deadlines::Timeouts;
+use crate::transport::drive::receive;
+use crate::transport::events::{Event, Inbox};
 use crate::transport::io::Socket;
+use crate::transport::latecomers::Latecomers;
+use crate::transport::shared::Shared;
 
 #[path = "../../../tests/rust/settings.rs"]
 mod settings;
@@ -30,23 +44,44 @@ impl Inbox for Nobody {
     }
 }
 
+type Cell = Rc<RefCell<Connections>>;
+
+impl Connections {
+    /// What the task of a connection does with bytes that came.
+    fn receive(&mut self, key: ReaderKey, bytes: &mut [u8]) {
+        Peer::act(self, key, |peer| receive(peer, bytes)).expect("no panic");
+    }
+
+    fn close(&mut self, key: ReaderKey, reason: CloseReason) {
+        Peer::act(self, key, |peer| peer.close(reason)).expect("no panic");
+    }
+
+    fn panic(&mut self, key: ReaderKey) {
+        Peer::act(self, key, |_| panic!("the bug of this test"));
+    }
+
+    fn live(&mut self, key: ReaderKey) -> Option<&mut Connection> {
+        self.get(key).filter(|connection| connection.is_live())
+    }
+}
+
 /// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
-fn with_shard(test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+fn with_shard(test: impl FnOnce(&Cell)) {
     with_settings(&json!({}), test);
 }
 
-fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
     with_application(Nobody { has_room: true }, settings, test);
 }
 
-fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Rc<RefCell<Shard>>)) {
+fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
     let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
     let config =
         Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
     let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
     let shared = Arc::new(Shared {
-        deadlines: Deadlines::from(&config),
+        timeouts: Timeouts::from(&config),
         broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
         rules,
         routes: Vec::new(),
@@ -56,7 +91,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
         tls: None,
         clock: Clock::new(),
         inbox: Arc::new(inbox),
-        mailboxes: vec![Arc::default()],
+        commands: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         addresses: Addresses::new(config.max_connections_per_address),
@@ -68,27 +103,27 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new()
-        .block_on(&runtime, async { test(&Rc::new(RefCell::new(Shard::new(0, shared)))) });
+        .block_on(&runtime, async { test(&Rc::new(RefCell::new(Connections::new(0, shared)))) });
 }
 
 /// A client that was accepted and has said nothing: its key and its end of the stream.
-fn accept(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+fn accept(cell: &Cell) -> (ReaderKey, UnixStream) {
     let now = cell.borrow().now;
     accept_at(cell, Counted::default(), now)
 }
 
-fn accept_at(cell: &Rc<RefCell<Shard>>, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
+fn accept_at(cell: &Cell, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
-    let mut shard = cell.borrow_mut();
-    let key = shard.connections.vacant_key() as ReaderKey;
-    shard.accept(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
+    let before = cell.borrow().keys();
+    accept_stream(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
+    let key = cell.borrow().keys().into_iter().find(|key| !before.contains(key)).expect("it was accepted");
     (key, theirs)
 }
 
 /// A client whose request was answered.
-fn connect(cell: &Rc<RefCell<Shard>>) -> (ReaderKey, UnixStream) {
+fn connect(cell: &Cell) -> (ReaderKey, UnixStream) {
     let (key, theirs) = accept(cell);
     let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -114,7 +149,7 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
         let mut heard = Vec::new();
         for quarter in 1..=520 {
             shard.now = began + Duration::from_millis(250) * quarter;
-            shard.look_at_deadlines();
+            look_at_deadlines(&mut shard);
             let bytes = arrived(&client);
             if !bytes.is_empty() {
                 heard.push((quarter, bytes[0]));
@@ -133,7 +168,7 @@ fn while_the_application_has_no_room_nobody_is_silent() {
         let began = shard.now;
         for quarter in 1..=1200 {
             shard.now = began + Duration::from_millis(250) * quarter;
-            shard.look_at_deadlines();
+            look_at_deadlines(&mut shard);
         }
         assert!(shard.live(key).is_some());
     });
@@ -155,7 +190,7 @@ fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
                 shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
                 shard.receive(stuck, &mut ping.clone());
             }
-            shard.look_at_deadlines();
+            look_at_deadlines(&mut shard);
             assert!(shard.live(busy).is_some(), "each of its messages took a second");
             assert_eq!(shard.live(stuck).is_some(), quarter <= 40, "quarter {quarter}");
         }
@@ -183,8 +218,10 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         shard.shared.broker.append(&channel, b"1", None, shard.now);
         shard.hub.moved(0);
         let broken = clients[1].0;
-        shard.with_sockets(|hub, now, time, sockets| hub.flush(now, time, &mut Faulty(sockets, broken)));
-        shard.flush();
+        write_to_sockets(&mut shard, |hub, now, time, sockets| {
+            hub.flush(now, time, &mut Faulty(sockets, broken))
+        });
+        flush(&mut shard);
         assert_eq!(shard.counters.panics.load(), 1);
         let heard = clients.map(|(_, client)| arrived(&client));
         assert_eq!(heard[1][2..4], 1011_u16.to_be_bytes());
@@ -242,8 +279,8 @@ fn catching_up_counts_as_work_of_who_asks_for_it() {
             shard.work = 0;
             shard.receive(key, &mut message.repeat(2));
             let waits = if publications == 1 { &[][..] } else { &message };
-            assert_eq!(shard.connections[key as usize].unread, waits);
-            assert!(shard.connections[key as usize].outbox.is_none());
+            assert_eq!(shard.get(key).expect("it is open").unread, waits);
+            assert!(shard.get(key).expect("it is open").outbox.is_none());
             assert!(String::from_utf8_lossy(&arrived(&client)).contains("subscription_ended"));
         }
     });
@@ -253,13 +290,14 @@ fn catching_up_counts_as_work_of_who_asks_for_it() {
 fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
     with_settings(&json!({"max_subscriptions": 1}), |cell| {
         let (key, client) = connect(cell);
-        let mut shard = cell.borrow_mut();
-        let id = shard.connections[key as usize].id;
+        let id = cell.borrow_mut().get(key).expect("it is open").id;
+        let mut shard = Shard::new(Rc::clone(cell), None);
         for number in 0..30 {
             let channel = ChannelName::new(&format!("c{number}")).expect("legal");
-            let from = shard.shared.broker.position(&channel);
-            shard.open_letter(Letter::Subscribe(id, channel, from, None));
+            let from = cell.borrow().shared.broker.position(&channel);
+            shard.perform(Command::Subscribe(id, channel, from, None));
         }
+        let mut shard = cell.borrow_mut();
         let heard = String::from_utf8_lossy(&arrived(&client)).into_owned();
         assert_eq!(heard.matches("subscription_established").count(), 1);
         assert_eq!(heard.matches("limit_exceeded").count(), 29);
@@ -301,7 +339,7 @@ fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
                 shard.shared.broker.append(&channel, b"1", None, shard.now);
             }
             shard.hub.moved(0);
-            shard.flush();
+            flush(&mut shard);
             for (_, client) in &clients {
                 assert_eq!(arrived(client)[2..4], 4413_u16.to_be_bytes());
             }
@@ -315,7 +353,7 @@ fn a_request_whose_handling_panics_is_answered() {
     with_shard(|cell| {
         let (key, client) = accept(cell);
         let mut shard = cell.borrow_mut();
-        shard.guarded(key, |_| panic!("the bug of this test"));
+        shard.panic(key);
         assert!(arrived(&client).starts_with(b"HTTP/1.1 500 "));
         assert!(shard.live(key).is_none());
     });
@@ -333,10 +371,11 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         }
         let each = shard.shared.budget.bytes() / clients.len();
         assert!(each > 0);
-        shard.finish(clients[0].0, ABNORMAL, "");
+        shard.finish(clients[0].0, &CloseReason::Broken);
         assert_eq!(shard.shared.budget.bytes(), each * 3);
-        shard.guarded(clients[1].0, |_| panic!("the bug of this test"));
-        shard.close(clients[2].0, CloseCode::NORMAL, "");
+        shard.panic(clients[1].0);
+        let reason = CloseReason::Application { code: CloseCode::NORMAL, text: String::new() };
+        shard.close(clients[2].0, reason);
         assert_eq!(shard.shared.budget.bytes(), each, "an answer is waited for without what it stands in");
         let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
         shard.receive(clients[3].0, &mut rest.clone());
@@ -353,14 +392,15 @@ fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent
         let began = cell.borrow().now;
         let silent = [3, 1, 2].map(|tenths| accept_at(cell, Counted::default(), began + TENTH * tenths).1);
         let mut shard = cell.borrow_mut();
-        assert!(!shard.make_room(began + TENTH * 10), "nobody is late");
+        let mut latecomers = Latecomers::default();
+        assert!(!latecomers.make_room(&mut shard, began + TENTH * 10), "nobody is late");
         let late = began + TENTH * 20;
         for index in [1, 2, 0] {
-            assert!(shard.make_room(late));
+            assert!(latecomers.make_room(&mut shard, late));
             let heard = silent.each_ref().map(|client| !arrived(client).is_empty());
             assert_eq!(heard, [0, 1, 2].map(|other| other == index));
         }
-        assert!(!shard.make_room(late + TENTH * 10));
+        assert!(!latecomers.make_room(&mut shard, late + TENTH * 10));
         assert!(shard.live(asked).is_some());
         assert!(arrived(&asking).is_empty());
     });
@@ -371,13 +411,13 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
     with_settings(&json!({"max_connections_per_address": 1}), |cell| {
         let addresses = Arc::clone(&cell.borrow().shared.addresses);
         let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
-        let endings: [fn(&mut Shard, ReaderKey); 3] = [
-            |shard, key| shard.finish(key, ABNORMAL, ""),
+        let endings: [fn(&mut Connections, ReaderKey); 3] = [
+            |shard, key| shard.finish(key, &CloseReason::Broken),
             |shard, key| {
-                shard.guarded(key, |_| panic!("the bug of this test"));
-                shard.finish(key, ABNORMAL, "");
+                shard.panic(key);
+                shard.finish(key, &CloseReason::Broken);
             },
-            |shard, _| assert!(shard.make_room(shard.now + TENTH * 20)),
+            |shard, _| assert!(Latecomers::default().make_room(shard, shard.now + TENTH * 20)),
         ];
         for end in endings {
             let now = cell.borrow().now;

@@ -1,15 +1,15 @@
-//! The deadlines of one connection. They are kept by the shard's wheel, outside the connection's own progress, so a
-//! peer that stalls a write can't stall its deadline.
+//! The deadlines of one connection. The shard's wheel keeps them, apart from the connection's own progress, so a peer that
+//! stalls a write can't stall its deadline.
 
 use std::time::Duration;
 
-use crate::close::CloseCode;
+use crate::close::CloseReason;
 use crate::config::Config;
 use crate::moment::Moment;
 
-/// The durations that [`Keepalive`] counts with; the same for all connections of a server.
+/// The durations that [`Deadlines`] count with; the same for all connections of a server.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadlines {
+pub struct Timeouts {
     pub handshake: Duration,
     pub heartbeat: Duration,
     pub message: Duration,
@@ -17,7 +17,7 @@ pub struct Deadlines {
     pub close: Duration,
 }
 
-impl From<&Config> for Deadlines {
+impl From<&Config> for Timeouts {
     fn from(config: &Config) -> Self {
         Self {
             handshake: config.handshake_timeout,
@@ -31,7 +31,7 @@ impl From<&Config> for Deadlines {
 
 /// What a connection is waiting for, and since when.
 #[derive(Clone, Copy, Debug)]
-pub struct Keepalive {
+pub struct Deadlines {
     stage: Stage,
     /// Accepted, in the handshake; heard from, when open; close sent, when closing.
     since: Moment,
@@ -48,7 +48,7 @@ enum Stage {
 }
 
 /// What is to be done now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
     /// Nothing before this moment.
@@ -57,19 +57,19 @@ pub enum Verdict {
     Ping,
     /// The handshake took too long: 408 if a part of it came, else close without a word.
     Late,
-    /// Close with this code and reason.
-    Close(CloseCode, &'static str),
+    /// Close for this reason.
+    Close(CloseReason),
     /// Drop the socket: the peer does not read, or does not end its side.
     Drop,
 }
 
-impl Keepalive {
+impl Deadlines {
     pub fn new(accepted: Moment) -> Self {
         Self { stage: Stage::Handshake, since: accepted, pinged: false, message: None, stalled: None }
     }
 
     /// When it was accepted, while it is in the handshake.
-    pub fn shaking_since(&self) -> Option<Moment> {
+    pub fn handshake_since(&self) -> Option<Moment> {
         (self.stage == Stage::Handshake).then_some(self.since)
     }
 
@@ -119,8 +119,8 @@ impl Keepalive {
         (self.stage, self.since) = (Stage::Closing, now);
     }
 
-    /// The earliest moment at which [`Keepalive::check`] may have something to say.
-    pub fn next(&self, limits: &Deadlines) -> Moment {
+    /// The earliest moment at which [`Deadlines::check`] may have something to say.
+    pub fn next(&self, limits: &Timeouts) -> Moment {
         let stage = match self.stage {
             Stage::Handshake => self.since + limits.handshake,
             Stage::Closing => return self.since + limits.close,
@@ -136,7 +136,7 @@ impl Keepalive {
     ///
     /// `listening` says whether the peer is being read from: where the server itself does not listen, silence is not
     /// the peer's.
-    pub fn check(&mut self, now: Moment, listening: bool, limits: &Deadlines) -> Verdict {
+    pub fn check(&mut self, now: Moment, listening: bool, limits: &Timeouts) -> Verdict {
         let over = |since: Option<Moment>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage {
             Stage::Handshake if now >= self.since + limits.handshake => return Verdict::Late,
@@ -144,7 +144,7 @@ impl Keepalive {
             Stage::Handshake | Stage::Open | Stage::Closing => {}
         }
         if self.stage != Stage::Closing && over(self.stalled, limits.write) {
-            return Verdict::Close(CloseCode::POLICY, "the client does not read");
+            return Verdict::Close(CloseReason::NotReading);
         }
         let listening = listening && self.stalled.is_none();
         if !listening {
@@ -152,7 +152,7 @@ impl Keepalive {
             self.message = self.message.map(|_| now);
         }
         if self.stage != Stage::Closing && over(self.message, limits.message) {
-            return Verdict::Close(CloseCode::POLICY, "a message was begun and not finished in time");
+            return Verdict::Close(CloseReason::UnfinishedMessage);
         }
         if self.stage == Stage::Open {
             self.heartbeat(now, listening, limits.heartbeat)
@@ -170,7 +170,7 @@ impl Keepalive {
         }
         let (ping, end) = (self.since + interval, self.since + interval * 2);
         if self.pinged && now >= end {
-            return Verdict::Close(CloseCode::NO_HEARTBEAT, "no answer to a ping");
+            return Verdict::Close(CloseReason::NoHeartbeat);
         }
         if !self.pinged && now >= ping {
             // Whenever the wheel came round to it, the peer has a whole interval to answer.
@@ -185,7 +185,7 @@ impl Keepalive {
 mod tests {
     use super::*;
 
-    const LIMITS: Deadlines = Deadlines {
+    const LIMITS: Timeouts = Timeouts {
         handshake: Duration::from_secs(10),
         heartbeat: Duration::from_secs(25),
         message: Duration::from_secs(60),
@@ -197,114 +197,114 @@ mod tests {
         Moment::default() + Duration::from_secs(seconds)
     }
 
-    fn open() -> Keepalive {
-        let mut keepalive = Keepalive::new(at(0));
-        keepalive.opened(at(0));
-        keepalive
+    fn open() -> Deadlines {
+        let mut deadlines = Deadlines::new(at(0));
+        deadlines.opened(at(0));
+        deadlines
     }
 
     #[test]
     fn a_handshake_is_late_ten_seconds_after_accept_however_busy_it_is() {
-        let mut keepalive = Keepalive::new(at(0));
-        keepalive.heard(at(9));
-        assert_eq!(keepalive.check(at(9), true, &LIMITS), Verdict::Wait(at(10)));
-        assert_eq!(keepalive.check(at(10), true, &LIMITS), Verdict::Late);
+        let mut deadlines = Deadlines::new(at(0));
+        deadlines.heard(at(9));
+        assert_eq!(deadlines.check(at(9), true, &LIMITS), Verdict::Wait(at(10)));
+        assert_eq!(deadlines.check(at(10), true, &LIMITS), Verdict::Late);
     }
 
     #[test]
     fn a_silent_peer_is_pinged_once_and_then_closed() {
-        let mut keepalive = open();
-        assert_eq!(keepalive.check(at(24), true, &LIMITS), Verdict::Wait(at(25)));
-        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
-        assert_eq!(keepalive.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
-        assert!(matches!(keepalive.check(at(50), true, &LIMITS), Verdict::Close(CloseCode::NO_HEARTBEAT, _)));
+        let mut deadlines = open();
+        assert_eq!(deadlines.check(at(24), true, &LIMITS), Verdict::Wait(at(25)));
+        assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
+        assert_eq!(deadlines.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
     }
 
     #[test]
     fn a_peer_that_answers_stays() {
-        let mut keepalive = open();
-        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
-        keepalive.heard(at(26));
-        assert_eq!(keepalive.check(at(50), true, &LIMITS), Verdict::Wait(at(51)));
+        let mut deadlines = open();
+        assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
+        deadlines.heard(at(26));
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Wait(at(51)));
     }
 
     #[test]
     fn after_a_suspended_machine_wakes_the_peer_still_gets_a_whole_interval() {
-        let mut keepalive = open();
-        assert_eq!(keepalive.check(at(3600), true, &LIMITS), Verdict::Ping);
-        assert_eq!(keepalive.check(at(3601), true, &LIMITS), Verdict::Wait(at(3625)));
+        let mut deadlines = open();
+        assert_eq!(deadlines.check(at(3600), true, &LIMITS), Verdict::Ping);
+        assert_eq!(deadlines.check(at(3601), true, &LIMITS), Verdict::Wait(at(3625)));
     }
 
     #[test]
     fn an_unfinished_message_ends_the_connection_even_when_pings_come_in_between() {
-        let mut keepalive = open();
-        keepalive.message(true, false, at(1));
+        let mut deadlines = open();
+        deadlines.message(true, false, at(1));
         for second in (2..61).step_by(10) {
-            keepalive.heard(at(second));
-            keepalive.message(true, false, at(second));
-            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+            deadlines.heard(at(second));
+            deadlines.message(true, false, at(second));
+            assert!(matches!(deadlines.check(at(second), true, &LIMITS), Verdict::Wait(_)));
         }
-        assert!(matches!(keepalive.check(at(61), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
+        assert_eq!(deadlines.check(at(61), true, &LIMITS), Verdict::Close(CloseReason::UnfinishedMessage));
     }
 
     #[test]
     fn a_peer_that_sends_one_message_after_another_is_never_late_with_one() {
-        let mut keepalive = open();
+        let mut deadlines = open();
         for second in (1..200).step_by(10) {
-            keepalive.heard(at(second));
-            keepalive.message(true, true, at(second));
-            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+            deadlines.heard(at(second));
+            deadlines.message(true, true, at(second));
+            assert!(matches!(deadlines.check(at(second), true, &LIMITS), Verdict::Wait(_)));
         }
     }
 
     #[test]
     fn a_message_that_is_not_read_on_is_not_late() {
-        let mut keepalive = open();
-        keepalive.message(true, false, at(1));
-        assert!(matches!(keepalive.check(at(61), false, &LIMITS), Verdict::Wait(_)));
-        keepalive.heard(at(62));
-        keepalive.message(true, false, at(62));
-        assert!(matches!(keepalive.check(at(80), true, &LIMITS), Verdict::Wait(_)));
-        keepalive.heard(at(110));
-        assert!(matches!(keepalive.check(at(121), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
+        let mut deadlines = open();
+        deadlines.message(true, false, at(1));
+        assert!(matches!(deadlines.check(at(61), false, &LIMITS), Verdict::Wait(_)));
+        deadlines.heard(at(62));
+        deadlines.message(true, false, at(62));
+        assert!(matches!(deadlines.check(at(80), true, &LIMITS), Verdict::Wait(_)));
+        deadlines.heard(at(110));
+        assert_eq!(deadlines.check(at(121), true, &LIMITS), Verdict::Close(CloseReason::UnfinishedMessage));
     }
 
     #[test]
     fn a_peer_that_is_not_listened_to_is_not_silent() {
-        let mut keepalive = open();
-        assert_eq!(keepalive.check(at(25), true, &LIMITS), Verdict::Ping);
-        assert_eq!(keepalive.check(at(49), false, &LIMITS), Verdict::Wait(at(74)));
-        assert_eq!(keepalive.check(at(50), true, &LIMITS), Verdict::Wait(at(74)));
+        let mut deadlines = open();
+        assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
+        assert_eq!(deadlines.check(at(49), false, &LIMITS), Verdict::Wait(at(74)));
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Wait(at(74)));
     }
 
     #[test]
     fn a_write_that_makes_no_progress_ends_the_connection() {
-        let mut keepalive = open();
-        keepalive.stalled(true, at(1));
-        keepalive.stalled(true, at(20));
-        assert!(matches!(keepalive.check(at(31), true, &LIMITS), Verdict::Close(CloseCode::POLICY, _)));
-        keepalive.stalled(false, at(31));
-        keepalive.heard(at(31));
-        assert_eq!(keepalive.check(at(31), true, &LIMITS), Verdict::Wait(at(56)));
+        let mut deadlines = open();
+        deadlines.stalled(true, at(1));
+        deadlines.stalled(true, at(20));
+        assert_eq!(deadlines.check(at(31), true, &LIMITS), Verdict::Close(CloseReason::NotReading));
+        deadlines.stalled(false, at(31));
+        deadlines.heard(at(31));
+        assert_eq!(deadlines.check(at(31), true, &LIMITS), Verdict::Wait(at(56)));
     }
 
     #[test]
     fn a_peer_that_reads_a_long_last_word_gets_all_of_it() {
-        let mut keepalive = open();
-        keepalive.last_said(at(0));
+        let mut deadlines = open();
+        deadlines.last_said(at(0));
         for second in (4..60).step_by(4) {
-            assert!(matches!(keepalive.check(at(second), true, &LIMITS), Verdict::Wait(_)));
-            keepalive.stalled(false, at(second));
-            keepalive.stalled(true, at(second));
+            assert!(matches!(deadlines.check(at(second), true, &LIMITS), Verdict::Wait(_)));
+            deadlines.stalled(false, at(second));
+            deadlines.stalled(true, at(second));
         }
-        assert_eq!(keepalive.check(at(61), true, &LIMITS), Verdict::Drop);
+        assert_eq!(deadlines.check(at(61), true, &LIMITS), Verdict::Drop);
     }
 
     #[test]
     fn a_peer_that_does_not_end_its_side_is_dropped() {
-        let mut keepalive = open();
-        keepalive.last_said(at(3));
-        assert_eq!(keepalive.check(at(4), true, &LIMITS), Verdict::Wait(at(8)));
-        assert_eq!(keepalive.check(at(8), true, &LIMITS), Verdict::Drop);
+        let mut deadlines = open();
+        deadlines.last_said(at(3));
+        assert_eq!(deadlines.check(at(4), true, &LIMITS), Verdict::Wait(at(8)));
+        assert_eq!(deadlines.check(at(8), true, &LIMITS), Verdict::Drop);
     }
 }

@@ -1,0 +1,98 @@
+//! Codes of the `error` message: one table that says what each code means and whose fault it is.
+//!
+//! The wire documentation, its schema and the Python package are tested against [`ErrorCode::ALL`].
+
+/// Who has to change something so that an error does not come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client. Its errors are counted, and too many of them close its connection.
+    Client,
+    /// The server or the application. The client may send the same message again later.
+    Server,
+}
+
+macro_rules! error_codes {
+    ($($(#[doc = $meaning:literal])+ $variant:ident = $name:literal, $fault:ident;)+) => {
+        /// What an `error` message says to programs. The names do not change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[doc = $meaning])+ $variant,)+
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the table in `docs/protocol.md`.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it tells a person.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($meaning),+).trim_ascii_start(),)+
+                }
+            }
+
+            /// Whose fault it is.
+            pub const fn fault(self) -> Fault {
+                match self {
+                    $(Self::$variant => Fault::$fault,)+
+                }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// the message is not JSON as described above, or a field is missing or wrong
+    BadMessage = "bad_message", Client;
+    /// one message names more than 128 channels
+    TooManyItems = "too_many_items", Client;
+    /// the text is not the name of a channel: it is empty, longer than 255 bytes, has control characters, or begins with `@` or `$`
+    BadChannel = "bad_channel", Client;
+    /// the application has no channel of this name
+    UnknownChannel = "unknown_channel", Client;
+    /// the application, or the declaration of the channel, says no
+    NotAllowed = "not_allowed", Client;
+    /// the client wants to leave a channel to which it is not subscribed
+    NotSubscribed = "not_subscribed", Client;
+    /// the client has as many subscriptions or unfinished runs as it may have, or its identity has as many connections
+    LimitExceeded = "limit_exceeded", Client;
+    /// the application has no handler for messages of this type
+    UnknownType = "unknown_type", Client;
+    /// credentials are missing or were not accepted
+    Unauthenticated = "unauthenticated", Client;
+    /// the application took too long
+    Timeout = "timeout", Server;
+    /// the application failed; the log has the details
+    Internal = "internal", Server;
+    /// the publication is certainly not in the channel: send it again
+    NotPublished = "not_published", Server;
+    /// nobody knows whether the publication is in the channel
+    MaybePublished = "maybe_published", Server;
+}
+
+impl ErrorCode {
+    /// The code of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_is_found_by_its_name() {
+        for &code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_name(code.name()), Some(code));
+            assert!(!code.meaning().is_empty() && !code.meaning().starts_with(' '));
+        }
+        assert_eq!(ErrorCode::from_name("no_such_code"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a session needs of whatever carries it, and what it asks the application.
+
+use bytes::Bytes;
+
+use crate::channel::ChannelName;
+use crate::close::CloseReason;
+use crate::error_code::ErrorCode;
+use crate::moment::Moment;
+use crate::position::{Position, Subscribed};
+use crate::protocol::message::Timestamp;
+
+/// Acts for one session. Everything it is given goes to this session's client, or happens in its name.
+///
+/// A carrier may lose its client in any of these calls. Afterwards [`Carrier::is_live`] says `false`, and replies lead nowhere.
+pub trait Carrier {
+    /// The present moment.
+    fn now(&self) -> Moment;
+
+    /// The present time, for people.
+    fn timestamp(&self) -> Timestamp;
+
+    /// Whether the client can still be told something.
+    fn is_live(&self) -> bool;
+
+    /// Tells the client one message, which `write` appends as JSON text. It comes after all earlier replies.
+    fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>));
+
+    /// Gives the client what was published to it so far, as far as it takes that now. It comes after all earlier replies.
+    fn catch_up(&mut self);
+
+    /// Subscribes the client: from `from` where the log still reaches back to it, otherwise from the newest publication on.
+    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed;
+
+    /// Subscribes the client to all that its private channel still holds, and returns where that begins.
+    fn subscribe_private(&mut self, channel: &ChannelName) -> Position;
+
+    /// Ends a subscription. Returns `false` when there was none.
+    fn unsubscribe(&mut self, channel: &str) -> bool;
+
+    /// Publishes one JSON text. Returns the offset, or why there is none; `None` when that is not known yet: then
+    /// [`Session::published`](super::Session::published) is called with `number` once it is.
+    fn publish(
+        &mut self,
+        channel: &ChannelName,
+        data: &[u8],
+        key: Option<&str>,
+        number: u64,
+    ) -> Option<Result<u64, ErrorCode>>;
+
+    /// Passes a question to the application.
+    fn ask(&mut self, question: Question);
+
+    /// Ends the conversation.
+    fn close(&mut self, reason: CloseReason);
+}
+
+/// What a client wants from the application.
+#[derive(Debug)]
+pub enum Question {
+    /// A message of a type that the core does not know. The application answers it with a message of its own.
+    Message {
+        /// The type of the message.
+        message_type: String,
+        /// JSON text of the message's `id`.
+        id: Option<String>,
+        /// The whole message.
+        text: Bytes,
+    },
+    /// May this client subscribe? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
+    Subscribe {
+        /// Tells the questions of one session apart.
+        number: u64,
+        /// Index of the rule that matched.
+        rule: usize,
+        /// The name of the channel.
+        channel: String,
+        /// What the parameters of the rule's pattern stand for.
+        params: Vec<String>,
+    },
+    /// May this client publish? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
+    Publish {
+        /// Tells the questions of one session apart.
+        number: u64,
+        /// Index of the rule that matched.
+        rule: usize,
+        /// The name of the channel.
+        channel: String,
+        /// What the parameters of the rule's pattern stand for.
+        params: Vec<String>,
+        /// JSON text.
+        data: Bytes,
+        /// The key of the publication.
+        key: Option<String>,
+    },
+}
+
+impl Question {
+    /// Bytes that this question keeps alive beside itself.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Message { text, .. } => text.len(),
+            Self::Subscribe { .. } => 0,
+            Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, String::len),
+        }
+    }
+}
+
+/// What the application decides about a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is done as it was asked.
+    Allow,
+    /// The client gets an `error` with this code and text.
+    Deny {
+        /// For programs; says also whose fault it is.
+        code: ErrorCode,
+        /// For people.
+        message: String,
+    },
+}

@@ -1,0 +1,391 @@
+//! The conversation itself: what becomes of each message.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::carrier::{Carrier, Decision, Question};
+use super::limits::{ErrorLimit, RateLimit};
+use super::requests::{Action, Request, Requests};
+use crate::channel::{ChannelName, NAME_BYTES};
+use crate::close::CloseReason;
+use crate::config::{Access, Rule, Rules};
+use crate::error_code::{ErrorCode, Fault};
+use crate::moment::Moment;
+use crate::position::{Position, Subscribed};
+use crate::protocol::message::{
+    self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
+};
+
+/// One client's conversation.
+#[derive(Debug, Default)]
+pub struct Session {
+    errors: ErrorLimit,
+    rate: RateLimit,
+    /// Made when the first request has to wait.
+    requests: Option<Box<Requests>>,
+}
+
+/// What a client is told first.
+#[derive(Clone, Copy, Debug)]
+pub struct Greeting<'a> {
+    /// The id by which the application and the client know the session.
+    pub client_id: &'a str,
+    /// Silence after which the server pings.
+    pub heartbeat: Duration,
+    /// The window in which publications gather.
+    pub tick: Duration,
+}
+
+impl Session {
+    /// Tells the client that it was let in.
+    pub fn greet(&mut self, greeting: &Greeting<'_>, carrier: &mut impl Carrier) {
+        let established = ConnectionEstablished {
+            client_id: greeting.client_id,
+            heartbeat: greeting.heartbeat.as_secs_f64().ceil() as u64,
+            tick: greeting.tick.as_millis() as u64,
+            reconnect_window: RECONNECT_WINDOW,
+            timestamp: carrier.timestamp(),
+        };
+        carrier.reply(|out| message::connection_established(&established, out));
+    }
+
+    /// Whether the session wants to hear more of its client.
+    pub fn listens(&self) -> bool {
+        self.requests.as_ref().is_none_or(|requests| !requests.is_full())
+    }
+
+    /// Counts messages and pings. Returns `false` when there are more than `per_second` for longer than a burst.
+    pub fn is_in_pace(&mut self, count: u32, per_second: u32, now: Moment) -> bool {
+        self.rate.allows(count, per_second, MESSAGES_BURST, now)
+    }
+
+    /// Acts on one message of the client.
+    pub fn receive(&mut self, text: &str, rules: &Rules, carrier: &mut impl Carrier) {
+        let message = match message::parse(text) {
+            Ok(message) => message,
+            Err(error) => {
+                self.reply_error(error.code(), &error.to_string(), None, error.id(), carrier);
+                return;
+            }
+        };
+        let id = message.id;
+        match message.kind {
+            Kind::Heartbeat => {
+                let time = carrier.timestamp();
+                carrier.reply(|out| message::heartbeat_ack(time, id, out));
+            }
+            Kind::Subscribe { channels, position } => {
+                let from = position.and_then(|position| {
+                    Some(Position { epoch: position.epoch.parse().ok()?, offset: position.offset })
+                });
+                for channel in channels {
+                    self.request(&channel, Action::Subscribe { from }, id, rules, carrier);
+                }
+            }
+            Kind::Unsubscribe { channels } => {
+                carrier.catch_up();
+                for channel in channels {
+                    self.request(&channel, Action::Unsubscribe, id, rules, carrier);
+                }
+            }
+            Kind::Publish { channel, data, key } => {
+                let data = Bytes::copy_from_slice(data.as_bytes());
+                let action = Action::Publish { data, key: key.map(|key| key.into_owned().into()) };
+                self.request(&channel, action, id, rules, carrier);
+            }
+            Kind::Application { message_type } => carrier.ask(Question::Message {
+                message_type: message_type.into_owned(),
+                id: id.map(|id| id.as_json().to_owned()),
+                text: Bytes::copy_from_slice(text.as_bytes()),
+            }),
+        }
+    }
+
+    /// Acts on the application's decision about the question of this number. A question that is not open is ignored.
+    pub fn decide(&mut self, number: u64, decision: Decision, rules: &Rules, carrier: &mut impl Carrier) {
+        let decided = self.requests.as_mut().and_then(|requests| requests.take_decided(number));
+        let Some(Request { id, channel, action, .. }) = decided else { return };
+        let id = id.as_deref().and_then(Id::from_json);
+        match (decision, action) {
+            (Decision::Allow, Action::Subscribe { from }) => self.subscribe(&channel, from, id, carrier),
+            (Decision::Allow, Action::Publish { data, key }) => {
+                self.publish(&channel, &data, key.as_deref(), id, carrier);
+            }
+            // Nobody is asked about this.
+            (Decision::Allow, Action::Unsubscribe) => {}
+            (Decision::Deny { code, message }, _) => {
+                self.reply_error(code, &message, Some(channel.as_str()), id, carrier);
+            }
+        }
+        self.go_on(&channel, rules, carrier);
+    }
+
+    /// Tells the client what became of a publish that the broker had not confirmed at once.
+    pub fn published(&mut self, number: u64, outcome: Result<u64, ErrorCode>, carrier: &mut impl Carrier) {
+        let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number, outcome));
+        let Some(publish) = publish else { return };
+        let id = publish.id.as_deref().and_then(Id::from_json);
+        self.tell_published(&publish.channel, outcome, id, carrier);
+    }
+
+    /// Subscribes the client in the name of the application. That there are too many subscriptions is not the client's fault.
+    pub fn subscribe_for_application(
+        &mut self,
+        channel: &ChannelName,
+        from: Position,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        let subscribed = carrier.subscribe(channel, Some(from));
+        if !tell_subscribed(channel, subscribed, id, carrier) {
+            tell_error(ErrorCode::LimitExceeded, &too_many(subscribed), Some(channel.as_str()), id, carrier);
+        }
+    }
+
+    /// Ends a subscription in the name of the application.
+    pub fn unsubscribe_for_application(&mut self, channel: &str, reason: &str, carrier: &mut impl Carrier) {
+        carrier.catch_up();
+        if carrier.unsubscribe(channel) {
+            carrier.reply(|out| message::subscription_ended(channel, reason, None, out));
+        }
+    }
+
+    /// Lets the client read its private channel from the beginning: the publication that opened it has to be delivered.
+    pub fn open_private(&mut self, channel: &ChannelName, carrier: &mut impl Carrier) {
+        let position = carrier.subscribe_private(channel);
+        tell_subscribed(channel, Subscribed::From { position, recovered: false }, None, carrier);
+    }
+
+    /// Tells the client an error, and counts it where it is the client's fault.
+    pub fn reply_error(
+        &mut self,
+        code: ErrorCode,
+        text: &str,
+        channel: Option<&str>,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        tell_error(code, text, channel, id, carrier);
+        if code.fault() == Fault::Client {
+            self.count_error(carrier);
+        }
+    }
+
+    /// Counts an error that the client was told. Too many end the conversation.
+    pub fn count_error(&mut self, carrier: &mut impl Carrier) {
+        if carrier.is_live() && !self.errors.allows(carrier.now()) {
+            carrier.close(CloseReason::TooManyErrors);
+        }
+    }
+
+    /// Carries out what a client wants of one channel. It waits for what the client wanted of this channel before:
+    /// otherwise a publication could overtake the subscription that is to get it, while the application decides about that.
+    fn request(
+        &mut self,
+        channel: &str,
+        action: Action,
+        id: Option<Id<'_>>,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        if !carrier.is_live() {
+            return;
+        }
+        let name = match ChannelName::new(channel) {
+            Ok(name) => name,
+            Err(error) => {
+                let channel = (channel.len() <= NAME_BYTES).then_some(channel);
+                return self.reply_error(ErrorCode::BadChannel, &error.to_string(), channel, id, carrier);
+            }
+        };
+        if let Some(requests) = self.requests.as_mut().filter(|requests| requests.waits_for(&name)) {
+            return requests.wait_for_earlier(name, action, id);
+        }
+        match action {
+            Action::Unsubscribe => self.unsubscribe(channel, id, carrier),
+            Action::Publish { .. } if self.is_repeated(channel, id, carrier) => {}
+            action => self.request_access(name, action, id, rules, carrier),
+        }
+    }
+
+    /// Carries out what is open to all, and asks the application where it wants to be asked.
+    fn request_access(
+        &mut self,
+        name: ChannelName,
+        action: Action,
+        id: Option<Id<'_>>,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        let channel = name.as_str();
+        let Some((rule, found, params)) = rules.find(channel) else {
+            let text = "there is no such channel here";
+            return self.reply_error(ErrorCode::UnknownChannel, text, Some(channel), id, carrier);
+        };
+        match (access(found, &action), action) {
+            (Access::Open, Action::Subscribe { from }) => self.subscribe(&name, from, id, carrier),
+            (Access::Open, Action::Publish { data, key }) => {
+                self.publish(&name, &data, key.as_deref(), id, carrier);
+            }
+            (_, Action::Unsubscribe) => {}
+            (Access::No, action) => {
+                let text = match action {
+                    Action::Publish { .. } => "clients may not publish to this channel",
+                    _ => "nobody may subscribe to this channel",
+                };
+                self.reply_error(ErrorCode::NotAllowed, text, Some(channel), id, carrier);
+            }
+            (Access::Ask, action) => {
+                let params = params.into_iter().map(str::to_owned).collect();
+                let channel = channel.to_owned();
+                let requests = self.requests();
+                let number = requests.next_number();
+                let question = match &action {
+                    Action::Publish { data, key } => {
+                        let (data, key) = (data.clone(), key.as_deref().map(str::to_owned));
+                        Question::Publish { number, rule, channel, params, data, key }
+                    }
+                    _ => Question::Subscribe { number, rule, channel, params },
+                };
+                requests.wait_for_decision(number, name, action, id);
+                carrier.ask(question);
+            }
+        }
+    }
+
+    /// Answers a publish that was made before; `true` when it was.
+    fn is_repeated(&self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) -> bool {
+        let Some((id, requests)) = id.zip(self.requests.as_ref()) else { return false };
+        match requests.recall(id, channel) {
+            Some(Some(offset)) => {
+                carrier.reply(|out| message::published(channel, offset, Some(id), out));
+                true
+            }
+            // The first one is answered when its outcome is known.
+            Some(None) => true,
+            None => false,
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        channel: &ChannelName,
+        from: Option<Position>,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        let subscribed = carrier.subscribe(channel, from);
+        if !tell_subscribed(channel, subscribed, id, carrier) {
+            let text = too_many(subscribed);
+            self.reply_error(ErrorCode::LimitExceeded, &text, Some(channel.as_str()), id, carrier);
+        }
+    }
+
+    /// The caller has let the client catch up.
+    fn unsubscribe(&mut self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
+        if carrier.unsubscribe(channel) {
+            carrier.reply(|out| message::subscription_ended(channel, "unsubscribed", id, out));
+        } else {
+            let text = "you are not subscribed to this channel";
+            self.reply_error(ErrorCode::NotSubscribed, text, Some(channel), id, carrier);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        channel: &ChannelName,
+        data: &[u8],
+        key: Option<&str>,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        let number = self.requests.as_mut().map_or(0, |requests| requests.next_number());
+        match carrier.publish(channel, data, key, number) {
+            Some(outcome) => {
+                if let (Some(id), Ok(offset)) = (id, outcome) {
+                    self.requests().remember(id, channel, Some(offset));
+                }
+                self.tell_published(channel, outcome, id, carrier);
+            }
+            None => self.requests().publish_later(number, channel, id),
+        }
+    }
+
+    fn tell_published(
+        &mut self,
+        channel: &ChannelName,
+        outcome: Result<u64, ErrorCode>,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        match outcome {
+            Ok(offset) => carrier.reply(|out| message::published(channel.as_str(), offset, id, out)),
+            Err(code) => self.reply_error(code, code.meaning(), Some(channel.as_str()), id, carrier),
+        }
+    }
+
+    /// Carries out what waited for a decision about a channel, up to the next request that needs one.
+    fn go_on(&mut self, channel: &ChannelName, rules: &Rules, carrier: &mut impl Carrier) {
+        let Some(requests) = &mut self.requests else { return };
+        let waiting = requests.take_channel(channel);
+        if waiting.iter().any(|request| matches!(request.action, Action::Unsubscribe)) {
+            carrier.catch_up();
+        }
+        // Each waits again after the first that needs a decision.
+        for Request { id, action, .. } in waiting {
+            self.request(channel.as_str(), action, id.as_deref().and_then(Id::from_json), rules, carrier);
+        }
+    }
+
+    fn requests(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
+    }
+}
+
+fn access(rule: &Rule, action: &Action) -> Access {
+    if matches!(action, Action::Publish { .. }) { rule.publish } else { rule.subscribe }
+}
+
+fn too_many(subscribed: Subscribed) -> String {
+    let Subscribed::TooMany { most } = subscribed else { return String::new() };
+    format!("at most {most} subscriptions")
+}
+
+/// Confirms a subscription; `false` when there is none, because the client has too many.
+fn tell_subscribed(
+    channel: &ChannelName,
+    subscribed: Subscribed,
+    id: Option<Id<'_>>,
+    carrier: &mut impl Carrier,
+) -> bool {
+    let (position, recovered) = match subscribed {
+        Subscribed::From { position, recovered } => (position, recovered),
+        Subscribed::Already { position } => (position, false),
+        Subscribed::TooMany { .. } => return false,
+    };
+    let (channel, epoch) = (channel.as_str(), position.epoch.to_string());
+    let established =
+        SubscriptionEstablished { channel, epoch: &epoch, offset: position.offset, recovered, id };
+    carrier.reply(|out| message::subscription_established(&established, out));
+    true
+}
+
+/// Tells the client an error without counting it.
+fn tell_error(
+    code: ErrorCode,
+    text: &str,
+    channel: Option<&str>,
+    id: Option<Id<'_>>,
+    carrier: &mut impl Carrier,
+) {
+    let timestamp = carrier.timestamp();
+    let error = ErrorMessage { code: code.name(), message: text, channel, id, timestamp };
+    carrier.reply(|out| message::error(&error, out));
+}
+
+/// What a client may say at once is what it may say in this time.
+const MESSAGES_BURST: Duration = Duration::from_secs(5);
+
+/// In milliseconds. Advice to clients that lose their connection without a word: come back at a random moment within this time.
+const RECONNECT_WINDOW: u64 = 2000;

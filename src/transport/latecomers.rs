@@ -1,0 +1,63 @@
+//! Connections whose request is late: the first to go when the server is full.
+
+use std::time::Duration;
+
+use crate::close::CloseReason;
+use crate::moment::Moment;
+use crate::transport::client_id::ClientId;
+use crate::transport::connection::{Connection, Phase};
+use crate::transport::connections::Connections;
+use crate::transport::http::FULL;
+use crate::transport::peer::Peer;
+
+/// The late connections of one shard, as they were when it last looked.
+#[derive(Default)]
+pub(crate) struct Latecomers {
+    /// The oldest is the last. Those that are gone or not late any more are passed over.
+    clients: Vec<ClientId>,
+    looked: Option<Moment>,
+}
+
+impl Latecomers {
+    /// Ends the connection that has been longest without its request, so that another can be accepted; `false` when no
+    /// request of this shard is late. One whose request has come waits for the application, and is not to blame for it.
+    pub fn make_room(&mut self, connections: &mut Connections, now: Moment) -> bool {
+        connections.now = now;
+        self.look(connections);
+        while let Some(client) = self.clients.pop() {
+            let Some((key, connection)) = connections.find(client) else { continue };
+            if matches!(connection.phase, Phase::Head(_)) {
+                Peer::act(connections, key, |peer| {
+                    peer.connections.counters.refused.add(1);
+                    peer.say_last(&FULL.to_response(), &CloseReason::Response);
+                    // It is not waited for: its descriptor is needed.
+                    peer.finish(&CloseReason::Response);
+                });
+                return true;
+            }
+        }
+        false
+    }
+
+    fn look(&mut self, connections: &Connections) {
+        let now = connections.now;
+        if !self.clients.is_empty() || self.looked.is_some_and(|looked| now.since(looked) < LOOK_INTERVAL) {
+            return;
+        }
+        self.looked = Some(now);
+        let late = |connection: &Connection| {
+            let since = connection.deadlines.handshake_since()?;
+            let late = matches!(connection.phase, Phase::Head(_)) && now.since(since) >= LATE;
+            late.then_some((since, connection.id))
+        };
+        let mut found: Vec<_> = connections.iter().filter_map(|(_, connection)| late(connection)).collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        self.clients.extend(found.into_iter().map(|(_, client)| client));
+    }
+}
+
+/// From accept to the end of the request; TLS takes most of it. Later ones make room in a full server.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Between two looks at all connections for late ones, so that being full does not cost more than being busy.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);

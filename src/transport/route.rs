@@ -1,0 +1,55 @@
+//! One client of a websocket path: a protocol of the application's own, whose messages the core only carries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::close::CloseReason;
+use crate::transport::client_id::ClientId;
+use crate::transport::commands::CommandQueue;
+use crate::transport::credit::{ALLOWANCE, Credit};
+
+/// What is under way in both directions.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    /// Bytes of messages between the application and the socket. The application's side adds to it.
+    pub backlog: Arc<AtomicUsize>,
+    /// How many of those wait in the outbox.
+    waiting: usize,
+    /// Bytes of messages that the application has not taken.
+    untaken: Arc<AtomicUsize>,
+    /// Why the client has ended, while the application may still say something.
+    pub ending: Option<CloseReason>,
+}
+
+impl Route {
+    /// Takes a message of so many bytes off the client's allowance.
+    pub fn credit(&self, client: ClientId, bytes: usize, commands: &Arc<CommandQueue>) -> Credit {
+        Credit::new(client, bytes, &self.untaken, commands)
+    }
+
+    /// Whether more of the client is wanted.
+    pub fn listens(&self) -> bool {
+        self.ending.is_none() && self.untaken.load(Ordering::Acquire) < ALLOWANCE
+    }
+
+    /// Notes bytes that the socket did not take at once.
+    pub fn wait(&mut self, bytes: usize) {
+        self.waiting += bytes;
+    }
+
+    /// The outbox is empty. As [`Route::delivered`].
+    pub fn delivered_all(&mut self) -> bool {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.delivered(waiting)
+    }
+
+    /// The socket has taken so many bytes. Returns whether a sender that waits may go on.
+    pub fn delivered(&self, bytes: usize) -> bool {
+        let before = self.backlog.fetch_sub(bytes, Ordering::AcqRel);
+        before >= HIGH_WATER && before - bytes < HIGH_WATER
+    }
+}
+
+/// With so many bytes on their way, a sender on a websocket path waits for
+/// [`Event::Writable`](crate::transport::events::Event::Writable).
+pub const HIGH_WATER: usize = 64 * 1024;
