@@ -130,7 +130,7 @@ pub fn encode_header(opcode: Opcode, rsv1: bool, fin: bool, payload_length: usiz
 }
 
 /// Appends a whole close frame. A reason over [`LONGEST_REASON`] bytes is cut, never inside a character.
-pub fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
+pub(super) fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     let mut end = reason.len().min(LONGEST_REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;
@@ -142,17 +142,17 @@ pub fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a close frame without a code: the answer to one that had none (RFC 6455 §5.5.1).
-pub fn empty_close_frame(out: &mut Vec<u8>) {
+pub(super) fn empty_close_frame(out: &mut Vec<u8>) {
     encode_header(Opcode::Close, false, true, 0, out);
 }
 
 /// Appends a whole ping. What is over [`LONGEST_CONTROL`] bytes is cut.
-pub fn ping(payload: &[u8], out: &mut Vec<u8>) {
+pub(super) fn ping(payload: &[u8], out: &mut Vec<u8>) {
     control(Opcode::Ping, payload, out);
 }
 
 /// Appends a whole pong. The payload of a ping always fits; what is over [`LONGEST_CONTROL`] bytes is cut.
-pub fn pong(payload: &[u8], out: &mut Vec<u8>) {
+pub(super) fn pong(payload: &[u8], out: &mut Vec<u8>) {
     control(Opcode::Pong, payload, out);
 }
 

@@ -1,6 +1,6 @@
 //! The layers of `src/lib.rs`, compared with every import; sizes and names of files, those of the Python package too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,10 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
 ];
 
 const FORBIDDEN: [&str; 6] = ["utils", "common", "helpers", "misc", "types", "manager"];
+
+/// Only `src/protocol` knows how a frame begins. All others say what they mean to a `Wire`.
+const FRAME_WRITERS: [&str; 5] =
+    ["encode_header", "close_frame", "empty_close_frame", "frame::ping", "frame::pong"];
 
 /// Lines of a file without its tests.
 const LONGEST: usize = 600;
@@ -82,6 +86,162 @@ fn rust_layers_import_only_what_the_picture_allows() {
         }
         let python = ["pyo3", "Py<"].iter().any(|word| text.contains(word));
         assert!(!python || layer == "bindings", "{} knows Python", path.display());
+    }
+}
+
+#[test]
+fn only_the_protocol_layer_writes_frames() {
+    for path in files("src", "rs").into_iter().filter(|path| module(path, "src") != "protocol") {
+        let text = code(&path);
+        let found = FRAME_WRITERS.into_iter().find(|name| text.contains(name));
+        assert_eq!(found, None, "{}: use protocol::wire", path.display());
+    }
+}
+
+#[test]
+fn rust_files_do_not_import_in_a_circle() {
+    let sources: BTreeMap<_, _> =
+        files("src", "rs").iter().map(|path| (module_path(path), code(path))).collect();
+    let mut imports: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+    for (own, text) in &sources {
+        let files = paths(own, text, false).into_iter().filter_map(|path| defining(&sources, &path));
+        let others = files.filter(|file| *file != own.as_slice()).collect();
+        imports.insert(own, others);
+    }
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 100, "imports are found");
+    while let Some(leaf) = imports.iter().find(|(_, others)| others.is_empty()).map(|(file, _)| *file) {
+        imports.remove(leaf);
+        for others in imports.values_mut() {
+            others.remove(leaf);
+        }
+    }
+    // What is left imports something that is left, so following first imports comes back to a file.
+    let Some(mut file) = imports.keys().next().copied() else { return };
+    let mut circle = Vec::new();
+    while !circle.contains(&file) {
+        circle.push(file);
+        file = imports[file].first().expect("a file without imports was removed");
+    }
+    let circle: Vec<_> =
+        circle.iter().skip_while(|other| **other != file).map(|file| file.join("::")).collect();
+    panic!("a circle of imports: {} → {}", circle.join(" → "), circle[0]);
+}
+
+/// A file's code without comments and without its tests.
+fn code(path: &Path) -> String {
+    let text = text(path);
+    let code = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    code.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// `src/hub/feed.rs` is `hub`, `feed`; `src/hub/mod.rs` is `hub`. Tests that are files are `tests`.
+fn module_path(path: &Path) -> Vec<String> {
+    let inside = path.strip_prefix(root().join("src")).unwrap().with_extension("");
+    let parts = inside.iter().map(|part| part.to_string_lossy().into_owned());
+    parts.filter(|part| part != "mod").collect()
+}
+
+/// The paths that a module's code names within the crate: of its re-exports, or all the others.
+fn paths(own: &[String], text: &str, of_re_exports: bool) -> BTreeSet<Vec<String>> {
+    // In a path that begins with neither `crate` nor `self` nor `super`, only a child's name leads to a file.
+    let children: Vec<_> =
+        text.split("mod ").skip(1).filter_map(|rest| Some(rest.split_once(';')?.0)).collect();
+    let is_end = |end: char| !(end.is_alphanumeric() || end == '_');
+    let mut found = BTreeSet::new();
+    for statement in text.split_inclusive(';') {
+        let words: Vec<_> = statement.split_whitespace().collect();
+        let is_re_export = words.windows(2).any(|pair| pair[0].starts_with("pub") && pair[1] == "use");
+        if is_re_export != of_re_exports {
+            continue;
+        }
+        for (start, _) in statement.char_indices() {
+            let before = statement[..start].chars().next_back();
+            if before.is_some_and(|it| !is_end(it) || it == ':') {
+                continue;
+            }
+            let first = statement[start..].split(is_end).next().unwrap_or_default();
+            let base: Vec<String> = match first {
+                "crate" => Vec::new(),
+                "self" | "super" => own[..own.len() - usize::from(first == "super")].to_vec(),
+                child if children.contains(&child) => [own, &[child.to_owned()]].concat(),
+                _ => continue,
+            };
+            if let Some(rest) = statement[start + first.len()..].strip_prefix("::") {
+                expand(base, rest, &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Follows one path, into every branch of its braces. Returns what comes after it.
+fn expand<'a>(mut path: Vec<String>, mut rest: &'a str, found: &mut BTreeSet<Vec<String>>) -> &'a str {
+    loop {
+        rest = rest.trim_start();
+        if let Some(branches) = rest.strip_prefix('{') {
+            rest = branches;
+            while !rest.trim_start().starts_with('}') {
+                // After a path, `as` may give another name.
+                rest = expand(path.clone(), rest, found);
+                rest = rest[rest.find([',', '}']).unwrap_or(rest.len())..].trim_start_matches(',');
+            }
+            return &rest.trim_start()[1..];
+        }
+        let length = rest.find(|end: char| !(end.is_alphanumeric() || end == '_')).unwrap_or(rest.len());
+        match &rest[..length] {
+            "super" => drop(path.pop()),
+            "self" => {}
+            name => path.push(name.to_owned()),
+        }
+        rest = &rest[length.max(1).min(rest.len())..];
+        match rest.strip_prefix("::") {
+            Some(deeper) => rest = deeper,
+            None => {
+                found.insert(path);
+                return rest;
+            }
+        }
+    }
+}
+
+/// The file that defines what a path names. A re-export is followed to its origin.
+fn defining<'a>(sources: &'a BTreeMap<Vec<String>, String>, path: &[String]) -> Option<&'a [String]> {
+    let length = (1..=path.len()).rev().find(|&length| sources.contains_key(&path[..length]))?;
+    let (file, text) = sources.get_key_value(&path[..length])?;
+    let exported = path.get(length).and_then(|name| {
+        paths(file, text, true).into_iter().find(|path| path.last() == Some(name) && path.len() > 1)
+    });
+    match exported {
+        Some(exported) if &exported[..] != path => defining(sources, &exported),
+        _ => Some(file),
+    }
+}
+
+#[test]
+fn python_modules_import_only_what_stands_below_them() {
+    let order: Vec<_> = PYTHON.split(' ').collect();
+    let rank = |name: &str| {
+        order.iter().position(|it| *it == name).unwrap_or_else(|| panic!("{name} is not in the order"))
+    };
+    for path in files("python/umbel", "py") {
+        let own = module(&path, "python/umbel");
+        // Imports under TYPE_CHECKING, or inside a function, are indented.
+        let text = text(&path);
+        for line in text.lines().filter_map(|line| line.strip_prefix("from .")) {
+            let (name, names) = line.split_once(" import ").unwrap();
+            let imported = match name.trim_start_matches('.') {
+                "" => names.split(", ").filter(|it| !it.starts_with("__")).collect(),
+                _ if own == "demo" && !name.starts_with('.') => continue,
+                name => vec![name.split('.').next().unwrap()],
+            };
+            for import in imported {
+                assert!(
+                    rank(import) < rank(&own),
+                    "{}: imports {import}, which stands above",
+                    path.display()
+                );
+            }
+        }
     }
 }
 
