@@ -59,7 +59,7 @@ fn frames(criterion: &mut Criterion) {
     let read = masked_frames(payload, false, 100);
     group.throughput(Throughput::Elements(100));
     group.bench_function("receive 100 masked texts of 84 bytes", |bencher| {
-        let (mut websocket, mut inflater) = (WebSocket::new(65_536, None), Inflater::new());
+        let (mut websocket, mut inflater) = (WebSocket::new(65_536, None), Inflater::default());
         bencher.iter_batched_ref(
             || read.clone(),
             |read| {
@@ -102,7 +102,7 @@ fn receive_compressed(criterion: &mut Criterion) {
         compressor.message(&text, &mut wire);
         let read = masked_frames(&wire, true, count);
         let (mut websocket, mut inflater) =
-            (WebSocket::new(1 << 20, Some(Parameters::default())), Inflater::new());
+            (WebSocket::new(1 << 20, Some(Parameters::default())), Inflater::default());
         group.throughput(Throughput::Bytes((text.len() * count) as u64));
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(
@@ -158,7 +158,7 @@ fn text(criterion: &mut Criterion) {
 /// The message that a client's compressed payload becomes.
 fn inflated(payload: &[u8], length: usize) -> Vec<u8> {
     let mut websocket = WebSocket::new(length, Some(Parameters::default()));
-    match websocket.receive(&mut masked_frames(payload, true, 1), &mut Inflater::new()) {
+    match websocket.receive(&mut masked_frames(payload, true, 1), &mut Inflater::default()) {
         Ok((_, Some(Event::Text(text)))) => text.as_bytes().to_vec(),
         other => panic!("{other:?}"),
     }

@@ -30,7 +30,6 @@ pub struct Config {
     pub websocket_routes: Vec<String>,
     pub authenticate: bool,
     pub notify_connect: bool,
-    pub notify_disconnect: bool,
     /// Clients are not read before the application says so: it may still refuse those that are let in.
     pub await_connect: bool,
     pub origins: Option<OriginSetting>,

@@ -176,7 +176,7 @@ mod tests {
     use crate::transport::client_id::ClientId;
 
     fn push_line(bridge: &Bridge, number: usize) {
-        bridge.push(Event::Log { level: Level::Info, text: number.to_string() });
+        bridge.push(Event::Log { level: Level::Warning, text: number.to_string() });
     }
 
     fn taken(bridge: &Bridge, limit: usize) -> Vec<String> {

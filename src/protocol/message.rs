@@ -8,7 +8,6 @@ mod server;
 mod timestamp;
 
 pub use client::{ClientMessage, EnvelopeError, Fault, Id, Kind, MAX_CHANNELS, Position, parse};
-pub use json::{InvalidJson, MAX_DEPTH, validate};
 pub use server::{
     BATCH_PREFIX, ConnectionEstablished, ErrorMessage, Gap, SubscriptionEstablished, batch_suffix,
     connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,

@@ -3,7 +3,7 @@
 //! ```
 //! use umbel::protocol::{deflate::Inflater, websocket::{Event, WebSocket}};
 //!
-//! let mut inflater = Inflater::new(); // one per shard
+//! let mut inflater = Inflater::default(); // one per shard
 //! let mut websocket = WebSocket::new(65_536, None); // one per connection
 //! let mut read = *b"\x81\x82\x01\x02\x03\x04ik\x89\x80\0\0\0\0";
 //! let mut input = &mut read[..];

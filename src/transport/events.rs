@@ -67,7 +67,6 @@ pub struct Opening {
 /// How loud a log line is; the numbers are those of Python's `logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    Info = 20,
     Warning = 30,
     Error = 40,
 }

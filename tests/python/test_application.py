@@ -220,7 +220,7 @@ def test_the_structure_that_the_core_gets(app):
 def test_a_server_that_only_broadcasts_is_not_told_of_its_clients(app):
     app.channel("a", open=True, publish=True)
     config = app._routes.config()
-    assert not (config["authenticate"] or config["notify_connect"] or config["notify_disconnect"])
+    assert not (config["authenticate"] or config["notify_connect"])
     app.on("x")(print)
     assert app._routes.config()["notify_connect"]
 

@@ -203,7 +203,7 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     assert config
     known = set(re.findall(r"^    pub (\w+):", config[1], re.MULTILINE))
     structure = {"websocket_routes", "authenticate", "channels"}
-    structure |= {"await_connect", "notify_connect", "notify_disconnect"}
+    structure |= {"await_connect", "notify_connect"}
     assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
 
 

@@ -78,7 +78,7 @@ pub fn feed(websocket: &mut WebSocket, inflater: &mut Inflater, read: &[u8], see
 /// What a new connection makes of these reads.
 pub fn receive<'a>(deflate: Option<Parameters>, reads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     let mut websocket = WebSocket::new(LIMIT, deflate);
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     let mut seen = Vec::new();
     for read in reads {
         feed(&mut websocket, &mut inflater, read, &mut seen);

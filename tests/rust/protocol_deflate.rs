@@ -149,7 +149,7 @@ fn a_bomb_stops_at_the_limit() {
     let zeros = vec![0; 64 << 20];
     let bomb = compress(&zeros);
     assert!(bomb.len() < 128 * 1024);
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     for limit in [0, 1, 1000, 16 * 1024, LIMIT] {
         // As large as it can be without being refused for the length that its frame declares.
         let bomb = compress(&zeros[..zeros.len().min((limit + 1) * 1000)]);
@@ -166,7 +166,7 @@ fn a_bomb_stops_at_the_limit() {
 
 #[test]
 fn the_limit_counts_the_inflated_message_to_the_byte() {
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     for length in [0_usize, 1, 100, 16 * 1024, 64 * 1024, 100_000] {
         let data: Vec<u8> = (0..length).map(|index| ((index * index) >> 3) as u8).collect();
         assert_eq!(inflate(&mut inflater, &compress(&data), length).as_ref(), Ok(&data));
@@ -198,7 +198,7 @@ fn incompressible_messages_up_to_the_limit_are_accepted() {
 
 #[test]
 fn final_blocks_are_accepted() {
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     // RFC 7692 §7.2.3.4: BFINAL and the byte after it; then without that byte.
     for payload in [&b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"[..], b"\xf3\x48\xcd\xc9\xc9\x07\x00"] {
         assert_eq!(inflate(&mut inflater, payload, LIMIT), Ok(b"Hello".to_vec()));
@@ -216,14 +216,14 @@ fn final_blocks_are_accepted() {
 #[test]
 fn a_flood_of_final_blocks_is_refused() {
     let flood = b"\x03\x00".repeat(100_000);
-    assert_eq!(inflate(&mut Inflater::new(), &flood, LIMIT), Err(ProtocolError::InvalidDeflate));
+    assert_eq!(inflate(&mut Inflater::default(), &flood, LIMIT), Err(ProtocolError::InvalidDeflate));
 }
 
 #[test]
 fn truncated_and_mutated_streams_are_errors_or_messages_never_panics() {
     let data = "a sentence that is long enough to use a dynamic block, a sentence. ".repeat(9);
     let wire = compress(data.as_bytes());
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     for end in 0..wire.len() {
         assert_eq!(
             inflate(&mut inflater, &wire[..end], LIMIT),
@@ -255,7 +255,7 @@ fn one_message_never_sees_the_window_of_another() {
     let mut engine = flate2::Compress::new(flate2::Compression::new(6), false);
     let (first, second) =
         (with_takeover(&mut engine, b"the same words"), with_takeover(&mut engine, b"the same words"));
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     assert_eq!(inflate(&mut inflater, &first, LIMIT), Ok(b"the same words".to_vec()));
     assert_eq!(inflate(&mut inflater, &second, LIMIT), Err(ProtocolError::InvalidDeflate));
 }
@@ -266,7 +266,7 @@ fn context_takeover_keeps_no_more_than_the_window() {
         Parameters { client_no_context_takeover: false, client_max_window_bits: 9, ..Parameters::default() };
     let mut engine = flate2::Compress::new_with_window_bits(flate2::Compression::new(6), false, 9);
     let mut websocket = WebSocket::new(LIMIT, Some(takeover));
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     assert_eq!(websocket.held_bytes(), 0);
     for round in 0..50 {
         let text = format!("{{\"type\":\"heartbeat\",\"id\":{round}}}").repeat(round);
@@ -321,7 +321,7 @@ proptest! {
     #[test]
     fn any_mix_of_segments_and_stored_blocks_is_the_concatenation(parts in prop::collection::vec(part(), 0..6)) {
         let expected: Vec<u8> = parts.iter().flat_map(|(_, data)| data.clone()).collect();
-        let mut inflater = Inflater::new();
+        let mut inflater = Inflater::default();
         for window_bits in 9..=15 {
             let mut compressor = Compressor::new(1 + u32::from(window_bits) % 9, window_bits);
             let mut wire = Vec::new();
@@ -341,13 +341,13 @@ proptest! {
     fn messages_come_back(data in prop::collection::vec(any::<u8>(), 0..5000), level in 1_u32..10, bits in 9_u8..16) {
         let mut wire = b"before".to_vec();
         Compressor::new(level, bits).message(&data, &mut wire);
-        let mut inflater = Inflater::new();
+        let mut inflater = Inflater::default();
         prop_assert_eq!(inflate(&mut inflater, &wire[6..], data.len()), Ok(data));
     }
 
     #[test]
     fn random_streams_are_errors_or_messages(data in prop::collection::vec(any::<u8>(), 0..500)) {
-        let _ = inflate(&mut Inflater::new(), &data, 10_000);
+        let _ = inflate(&mut Inflater::default(), &data, 10_000);
         // Twice, so that the second has a window.
         let takeover = Parameters { client_no_context_takeover: false, ..Parameters::default() };
         receive(Some(takeover), [&frame(0xc2, &data).repeat(2)[..]]);

@@ -49,7 +49,7 @@ struct Connection {
 
 impl Connection {
     fn new(limit: usize, deflate: Option<Parameters>) -> Self {
-        Self { websocket: WebSocket::new(limit, deflate), inflater: Inflater::new(), seen: Vec::new() }
+        Self { websocket: WebSocket::new(limit, deflate), inflater: Inflater::default(), seen: Vec::new() }
     }
 
     /// Feeds one read, and returns what is held after it.

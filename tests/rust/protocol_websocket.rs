@@ -154,7 +154,7 @@ fn a_declared_length_over_the_limit_is_refused_at_the_header() {
 #[test]
 fn a_declared_length_reserves_nothing() {
     let mut websocket = WebSocket::new(usize::MAX, None);
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     feed(&mut websocket, &mut inflater, &header(0x82, 1 << 62), &mut Vec::new());
     assert!(websocket.held_bytes() < 512, "{}", websocket.held_bytes());
     assert!(websocket.is_mid_message());
@@ -182,7 +182,7 @@ fn fragments_are_refused_at_the_one_that_passes_the_limit() {
 fn tiny_and_empty_fragments_cost_what_they_carry() {
     for (size, count) in [(64, 65_536), (1, 400_000), (0, 400_000)] {
         let mut websocket = WebSocket::new(8 << 20, None);
-        let mut inflater = Inflater::new();
+        let mut inflater = Inflater::default();
         let mut seen = Vec::new();
         feed(&mut websocket, &mut inflater, &frame(0x01, b""), &mut seen);
         let read = frame(0x00, &vec![b'a'; size]).repeat(count / 16);
@@ -201,7 +201,7 @@ fn tiny_and_empty_fragments_cost_what_they_carry() {
 #[test]
 fn an_idle_connection_holds_nothing() {
     let mut websocket = WebSocket::new(LIMIT, None);
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     let mut seen = Vec::new();
     for bytes in
         [frame(0x81, &[b'a'; 300]), frame(0x89, b"ping"), [frame(0x01, b"a"), frame(0x80, b"b")].concat()]
@@ -218,7 +218,7 @@ fn an_idle_connection_holds_nothing() {
 fn whatever_is_unfinished_says_so() {
     for bytes in [&[0x81][..], &header(0x81, 1), &frame(0x89, b"ab")[..7], &frame(0x01, b"")] {
         let mut websocket = WebSocket::new(LIMIT, None);
-        feed(&mut websocket, &mut Inflater::new(), bytes, &mut Vec::new());
+        feed(&mut websocket, &mut Inflater::default(), bytes, &mut Vec::new());
         assert!(websocket.is_mid_message());
     }
 }
@@ -251,7 +251,7 @@ fn nothing_after_a_close_or_a_failure_is_looked_at() {
     assert_eq!(receive_both_ways(&close), [Seen::Close(Some(CloseCode::GOING_AWAY), String::new())]);
     let mut websocket = WebSocket::new(LIMIT, None);
     let mut seen = Vec::new();
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     feed(&mut websocket, &mut inflater, &frame(0x01, b"half"), &mut seen);
     feed(&mut websocket, &mut inflater, &[0xff], &mut seen);
     feed(&mut websocket, &mut inflater, &frame(0x81, b"more"), &mut seen);
@@ -285,7 +285,7 @@ fn after_our_close_frame_what_can_not_be_a_frame_ends_the_wait() {
 
 fn websocket_at(input: &[u8]) -> WebSocket {
     let mut websocket = WebSocket::new(LIMIT, None);
-    feed(&mut websocket, &mut Inflater::new(), input, &mut Vec::new());
+    feed(&mut websocket, &mut Inflater::default(), input, &mut Vec::new());
     websocket
 }
 
@@ -293,7 +293,7 @@ fn websocket_at(input: &[u8]) -> WebSocket {
 fn a_message_that_lies_whole_in_the_input_is_not_copied() {
     let mut read = frame(0x82, b"payload");
     let range = read.as_ptr_range();
-    let (mut websocket, mut inflater) = (WebSocket::new(LIMIT, None), Inflater::new());
+    let (mut websocket, mut inflater) = (WebSocket::new(LIMIT, None), Inflater::default());
     match websocket.receive(&mut read, &mut inflater) {
         Ok((13, Some(Event::Binary(bytes)))) => assert!(range.contains(&bytes.as_ptr())),
         other => panic!("{other:?}"),

@@ -64,7 +64,7 @@ impl Running {
         let mut short = rule("short:{x}", "open", "no");
         (short["history"], short["overrun"]) = (json!(2), json!("close"));
         let own = json!({
-            "port": 0, "shards": 1, "notify_connect": true, "notify_disconnect": true, "deflate": false,
+            "port": 0, "shards": 1, "notify_connect": true, "deflate": false,
             "close_timeout": 1,
             "channels": [
                 rule("open:{x}", "open", "no"), rule("ask:{x}", "ask", "no"), short,

@@ -192,7 +192,6 @@ class Routes:
         return {
             "authenticate": self.authenticate is not None,
             "notify_connect": self.connect is not None or self.needs_clients(rules),
-            "notify_disconnect": self.disconnect is not None,
             "await_connect": self.connect is not None,
             "websocket_routes": [route.pattern for route in self.websockets],
             "channels": [rule.config() for rule in rules],

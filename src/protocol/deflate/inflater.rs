@@ -54,10 +54,6 @@ impl History {
 }
 
 impl Inflater {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Inflates the payload of one message, which is [`made`](Self::made) then. Its sender started with the window of
     /// `history`, or with an empty one.
     ///
@@ -85,7 +81,7 @@ impl Inflater {
         }
     }
 
-    /// Inflates the next piece of a message. The first follows [`new`](Self::new).
+    /// Inflates the next piece of a message. The first follows [`default`](Self::default).
     pub(crate) fn push(
         &mut self,
         piece: &[u8],

@@ -81,7 +81,7 @@ fn events(
     deflate: Option<Parameters>,
 ) -> Vec<Result<String, ProtocolError>> {
     let mut websocket = WebSocket::new(limit, deflate);
-    let mut inflater = Inflater::new();
+    let mut inflater = Inflater::default();
     let mut seen = Vec::new();
     let mut bytes = bytes.to_vec();
     for mut input in bytes.chunks_mut(size) {
@@ -137,7 +137,7 @@ pub fn deflate(data: &[u8]) {
 fn inflated(payload: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut websocket = WebSocket::new(limit, Some(Parameters::default()));
     let mut bytes = message_frames(0x42, payload, payload.len().max(1));
-    match websocket.receive(&mut bytes, &mut Inflater::new()) {
+    match websocket.receive(&mut bytes, &mut Inflater::default()) {
         Ok((_, Some(Event::Binary(message)))) => Some(message.to_vec()),
         _ => None,
     }
@@ -169,7 +169,7 @@ pub fn envelope(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let id = match message::parse(text) {
         Ok(message) => {
-            assert!(message::validate(text, 0).is_ok(), "accepted, but not acceptable");
+            assert!(is_json(text), "accepted, but not acceptable");
             message.id.map(|id| id.as_json().to_owned())
         }
         Err(error) => {
@@ -178,12 +178,16 @@ pub fn envelope(data: &[u8]) {
         }
     };
     if let Some(id) = id {
-        assert!(id.len() <= 130 && message::validate(&id, 0).is_ok());
+        assert!(id.len() <= 130 && is_json(&id));
     }
     let mut escaped = Vec::new();
     json::push_string(text, &mut escaped);
     let escaped = std::str::from_utf8(&escaped).expect("escaping keeps UTF-8");
-    assert!(message::validate(escaped, 0).is_ok());
+    assert!(is_json(escaped));
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(text).is_ok()
 }
 
 /// Operations on the hub, two bytes each: whatever they are, what readers are told adds up to what was published.
