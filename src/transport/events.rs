@@ -93,7 +93,7 @@ pub trait Inbox: Send + Sync {
     /// Takes an event, always; a log line it may drop and count. Must not block.
     fn push(&self, event: Event);
 
-    /// Whether shards may go on reading. After `false`, the server is told
-    /// ([`Server::room`](crate::server::Server::room)) when they may.
+    /// Whether shards may go on reading. After `false`,
+    /// [`Command::RoomForEvents`](crate::transport::commands::Command::RoomForEvents) follows when they may.
     fn has_room(&self) -> bool;
 }
