@@ -10,6 +10,9 @@ HIGH_WATER: Final[int]
 CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 """Code, name, meaning, and whether to come back, of every close code that the core sends."""
 
+ERROR_CODES: Final[list[tuple[str, str, bool]]]
+"""Name, meaning, and whether it is the client's fault, of every code of an ``error`` message."""
+
 # Kinds of events, the first element of each tuple that Core.drain() returns.
 OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)

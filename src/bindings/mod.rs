@@ -9,6 +9,8 @@ mod stats;
 
 use pyo3::prelude::*;
 
+use crate::error_code::{ErrorCode, Fault};
+
 /// `umbel._core`.
 #[pymodule]
 #[pyo3(name = "_core")]
@@ -33,6 +35,10 @@ mod module {
             .map(|row| (row.code.get(), row.name, row.meaning, row.come_back == crate::close::Return::Yes))
             .collect();
         module.add("CLOSE_CODES", table)?;
+        let codes = ErrorCode::ALL.iter();
+        let table: Vec<_> =
+            codes.map(|code| (code.name(), code.meaning(), code.fault() == Fault::Client)).collect();
+        module.add("ERROR_CODES", table)?;
         for (kind, name) in bridge::KINDS.iter().enumerate() {
             module.add(*name, kind)?;
         }

@@ -1,12 +1,8 @@
 //! One connection: a byte stream, how far its protocol has come, and what waits for the socket.
 
-use std::io::ErrorKind;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::hub::{Delivery, Outgoing};
 use crate::moment::Moment;
 use crate::protocol::farewell::Farewell;
 use crate::protocol::http::{HeadLimits, HeadReader};
@@ -112,30 +108,6 @@ impl Connection {
         }
     }
 
-    /// Writes without waiting; what the socket does not take of the bytes is kept, if it took any.
-    pub fn deliver(&mut self, bytes: Outgoing<'_>, now: Moment, sent: &mut u64) -> Delivery {
-        if let Some(outbox) = &mut self.outbox {
-            bytes.keep_in(outbox, 0);
-            return Delivery::Parked;
-        }
-        let whole = bytes.as_slice();
-        match self.io.send(whole) {
-            Ok(count) => {
-                *sent += count as u64;
-                if count == whole.len() && !self.io.holds_output() {
-                    return Delivery::Sent;
-                }
-                bytes.keep_in(self.block(now), count);
-                Delivery::Parked
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.block(now);
-                Delivery::Refused
-            }
-            Err(_) => Delivery::Gone,
-        }
-    }
-
     /// Waits for the socket to take bytes.
     pub fn block(&mut self, now: Moment) -> &mut Outbox {
         self.deadlines.stalled(true, now);
@@ -216,16 +188,6 @@ impl Connection {
     /// Counts frames. Returns `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
     pub fn allows_frames(&mut self, count: u32, now: Moment) -> bool {
         self.frames.allows(count, FRAMES_PER_SECOND, FRAMES_BURST, now)
-    }
-}
-
-impl Outgoing<'_> {
-    /// Keeps what comes after the first `skip` bytes.
-    fn keep_in(&self, outbox: &mut Outbox, skip: usize) {
-        match self {
-            Self::Shared(bytes) => outbox.push_shared(bytes.slice(skip..)),
-            Self::Own(bytes) => outbox.push(Bytes::copy_from_slice(&bytes[skip..])),
-        }
     }
 }
 

@@ -1,14 +1,10 @@
 //! The connections of one shard, with the hub that serves them and the wheel that keeps their deadlines.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
-
-use slab::Slab;
 
 use crate::close::CloseReason;
-use crate::hub::{Delivery, Due, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
+use crate::hub::{Due, FrameEncoder, Hub, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::message::Timestamp;
@@ -20,6 +16,7 @@ use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::Event;
 use crate::transport::io::Io;
 use crate::transport::shared::Shared;
+use crate::transport::sockets::Sockets;
 use crate::transport::wheel::Wheel;
 
 /// All connections of a shard. Touched only by the shard's thread, between two awaits: nothing of it is locked.
@@ -29,8 +26,7 @@ pub(crate) struct Connections {
     pub commands: Arc<CommandQueue>,
     pub counters: Arc<Counters>,
     pub hub: Hub,
-    pub now: Moment,
-    slots: Slab<Connection>,
+    pub sockets: Sockets,
     generation: u32,
     /// Connections that would read if the application had room.
     waiting_for_room: Vec<ReaderKey>,
@@ -39,10 +35,6 @@ pub(crate) struct Connections {
     pub asleep_until: Option<Moment>,
     /// Connections whose deadline may be over.
     pub due: Vec<ReaderKey>,
-    /// Connections whose socket turned out to be broken in a write of the hub.
-    pub broken: Vec<ReaderKey>,
-    /// Readers past whom a log has moved, in a channel that closes them for it.
-    pub overrun: Vec<ReaderKey>,
     /// What the connection that is being read has cost in this turn.
     pub work: usize,
     pub buffers: Buffers,
@@ -74,25 +66,32 @@ impl Connections {
             commands,
             counters,
             hub,
-            now,
-            slots: Slab::new(),
+            sockets: Sockets { now, ..Sockets::default() },
             generation: 0,
             waiting_for_room: Vec::new(),
             wheel: Wheel::new(now),
             asleep_until: None,
             due: Vec::new(),
-            broken: Vec::new(),
-            overrun: Vec::new(),
             work: 0,
             buffers: Buffers::default(),
             shared,
         }
     }
 
+    /// The present moment, as it was when the shard last asked its clock.
+    pub fn now(&self) -> Moment {
+        self.sockets.now
+    }
+
+    /// Asks the clock.
+    pub fn update_now(&mut self) {
+        self.sockets.now = self.shared.clock.now();
+    }
+
     /// Takes in a connection that was accepted.
     pub fn insert(&mut self, io: Io, counted: Counted, accepted: Moment) -> (ReaderKey, ClientId) {
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.slots.vacant_entry();
+        let slot = self.sockets.slots.vacant_entry();
         let key = slot.key() as ReaderKey;
         let client = ClientId::new(self.index, key, self.generation);
         slot.insert(Connection::new(client, io, counted, accepted));
@@ -109,12 +108,12 @@ impl Connections {
     }
 
     pub fn get(&mut self, key: ReaderKey) -> Option<&mut Connection> {
-        self.slots.get_mut(key as usize)
+        self.sockets.slots.get_mut(key as usize)
     }
 
     /// Whether our last word to a connection was not said.
     pub fn is_live(&self, key: ReaderKey) -> bool {
-        self.slots.get(key as usize).is_some_and(Connection::is_live)
+        self.sockets.slots.get(key as usize).is_some_and(Connection::is_live)
     }
 
     /// The connection of this client, and its key.
@@ -124,7 +123,7 @@ impl Connections {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ReaderKey, &Connection)> {
-        self.slots.iter().map(|(key, connection)| (key as ReaderKey, connection))
+        self.sockets.slots.iter().map(|(key, connection)| (key as ReaderKey, connection))
     }
 
     pub fn keys(&self) -> Vec<ReaderKey> {
@@ -132,12 +131,12 @@ impl Connections {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.sockets.slots.is_empty()
     }
 
     /// Drops a connection.
     pub fn finish(&mut self, key: ReaderKey, reason: &CloseReason) {
-        let Some(connection) = self.slots.try_remove(key as usize) else { return };
+        let Some(connection) = self.sockets.slots.try_remove(key as usize) else { return };
         self.hub.leave(key);
         connection.wake();
         self.counters.connections.sub(1);
@@ -159,33 +158,20 @@ impl Connections {
 
     // ---- the hub ----
 
-    /// Lets the hub write to sockets. What it found, in `broken` and `overrun`, is for the caller to act on; so is a panic.
-    pub fn write(
-        &mut self,
-        write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>),
-    ) -> thread::Result<()> {
-        let time = self.timestamp();
-        let mut sockets = Sockets {
-            slots: &mut self.slots,
-            now: self.now,
-            sent: 0,
-            broken: &mut self.broken,
-            overrun: &mut self.overrun,
-        };
-        let written = catch_unwind(AssertUnwindSafe(|| write(&mut self.hub, self.now, time, &mut sockets)));
-        self.counters.bytes_sent.add(sockets.sent);
-        written
+    /// Counts the bytes that sockets took.
+    pub fn count_sent(&mut self) {
+        self.counters.bytes_sent.add(std::mem::take(&mut self.sockets.sent));
     }
 
     /// Whether the hub has something to write now.
     pub fn is_due(&self) -> bool {
-        self.hub.due(self.now) == Due::Now
+        self.hub.due(self.now()) == Due::Now
     }
 
     /// Wakes the shard for what the hub has to do, where it would sleep past it. For connections' tasks, which can cause that
     /// too.
     pub fn wake_for_hub(&mut self) {
-        match self.hub.due(self.now) {
+        match self.hub.due(self.now()) {
             Due::Now => self.commands.wake(),
             Due::Rest(moment) => self.wake_at(moment),
             Due::At(_) | Due::Never => {}
@@ -200,9 +186,10 @@ impl Connections {
 
     /// Makes sure that the wheel comes round to a connection in time.
     pub fn schedule(&mut self, key: ReaderKey) {
-        let Some(connection) = self.slots.get_mut(key as usize) else { return };
+        let now = self.now();
+        let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
         let next = connection.deadlines.next(&self.shared.timeouts);
-        if connection.timer <= self.now || next < connection.timer {
+        if connection.timer <= now || next < connection.timer {
             connection.timer = next;
             self.wheel.enter(key, next);
             self.wake_at(next);
@@ -211,7 +198,7 @@ impl Connections {
 
     /// Collects the connections whose deadline may be over in `due`.
     pub fn advance_wheel(&mut self) {
-        self.wheel.advance(self.now, &mut self.due);
+        self.wheel.advance(self.sockets.now, &mut self.due);
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -243,7 +230,7 @@ impl Connections {
 
     /// Notes what a connection holds for an unfinished message.
     pub fn hold_input(&mut self, key: ReaderKey, bytes: usize) {
-        let Some(connection) = self.slots.get_mut(key as usize) else { return };
+        let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
         let (budget, client) = (&self.shared.budget, connection.id);
         connection.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
         self.keep_to_budget();
@@ -251,7 +238,7 @@ impl Connections {
 
     /// Notes what waits for a socket, when it is more than a little.
     pub fn hold_output(&mut self, key: ReaderKey) {
-        let Some(connection) = self.slots.get_mut(key as usize) else { return };
+        let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
         let (budget, client) = (&self.shared.budget, connection.id);
         if let Some(outbox) = connection.outbox.as_mut().filter(|outbox| outbox.own_bytes() > UNCOUNTED) {
             let bytes = outbox.own_bytes();
@@ -267,30 +254,6 @@ impl Connections {
                 commands.push(Command::Evict(client, number));
             }
         }
-    }
-}
-
-/// The connections of a shard as the hub sees them.
-pub(crate) struct Sockets<'a> {
-    slots: &'a mut Slab<Connection>,
-    now: Moment,
-    sent: u64,
-    broken: &'a mut Vec<ReaderKey>,
-    pub overrun: &'a mut Vec<ReaderKey>,
-}
-
-impl Outbound for Sockets<'_> {
-    fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
-        let Some(connection) = self.slots.get_mut(reader as usize) else { return Delivery::Gone };
-        let delivery = connection.deliver(bytes, self.now, &mut self.sent);
-        if delivery == Delivery::Gone {
-            self.broken.push(reader);
-        }
-        delivery
-    }
-
-    fn overrun(&mut self, reader: ReaderKey) {
-        self.overrun.push(reader);
     }
 }
 

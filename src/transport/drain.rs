@@ -28,7 +28,7 @@ impl Drain {
         for key in keys {
             Peer::act(connections, key, |peer| announce(peer, within));
         }
-        Self { end: connections.now + within, next: connections.now, portion }
+        Self { end: connections.now() + within, next: connections.now(), portion }
     }
 
     /// Shortens the time, and closes everyone at once.
@@ -43,16 +43,16 @@ impl Drain {
 
     /// Closes a portion; `true` when no connection is left or the time is over.
     pub fn advance(&mut self, connections: &mut Connections) -> bool {
-        if connections.is_empty() || connections.now >= self.end {
+        if connections.is_empty() || connections.now() >= self.end {
             for key in connections.keys() {
                 Peer::act(connections, key, |peer| peer.finish(&CloseReason::Stopped));
             }
             return true;
         }
-        if connections.now < self.next {
+        if connections.now() < self.next {
             return false;
         }
-        self.next = connections.now + STEP;
+        self.next = connections.now() + STEP;
         let ready = |connection: &Connection| connection.upgraded().is_some() && connection.outbox.is_none();
         let ready = connections.iter().filter(|(_, connection)| ready(connection)).map(|(key, _)| key);
         let keys: Vec<_> = ready.take(self.portion).collect();

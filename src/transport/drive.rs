@@ -43,7 +43,7 @@ impl Future for ConnectionTask {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut connections = self.connections.borrow_mut();
-        connections.now = connections.shared.clock.now();
+        connections.update_now();
         connections.work = 0;
         let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.client, cx));
         driven.unwrap_or_else(|| {

@@ -21,8 +21,7 @@ pub(crate) struct Latecomers {
 impl Latecomers {
     /// Ends the connection that has been longest without its request, so that another can be accepted; `false` when no
     /// request of this shard is late. One whose request has come waits for the application, and is not to blame for it.
-    pub fn make_room(&mut self, connections: &mut Connections, now: Moment) -> bool {
-        connections.now = now;
+    pub fn make_room(&mut self, connections: &mut Connections) -> bool {
         self.look(connections);
         while let Some(client) = self.clients.pop() {
             let Some((key, connection)) = connections.find(client) else { continue };
@@ -40,7 +39,7 @@ impl Latecomers {
     }
 
     fn look(&mut self, connections: &Connections) {
-        let now = connections.now;
+        let now = connections.now();
         if !self.clients.is_empty() || self.looked.is_some_and(|looked| now.since(looked) < LOOK_INTERVAL) {
             return;
         }

@@ -243,9 +243,13 @@ impl Entrance {
             refuse(&stream, shared, reason);
         };
         let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
-        let full = shared.connections() >= shared.config.max_connections;
-        if full && !self.latecomers.make_room(&mut self.connections.borrow_mut(), at) {
-            return turn_away(FULL);
+        if shared.connections() >= shared.config.max_connections {
+            let mut connections = self.connections.borrow_mut();
+            connections.update_now();
+            if !self.latecomers.make_room(&mut connections) {
+                drop(connections);
+                return turn_away(FULL);
+            }
         }
         let own = self.connections.borrow().index;
         let load = |&index: &usize| shared.loads[index].load(Ordering::Relaxed);

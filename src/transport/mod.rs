@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `tls`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events` | what other threads ask a shard for, and what the application is told |
-//! | `route`, `connection`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard |
-//! | `peer`, `carrier` | acting on one connection, and carrying its session |
+//! | `route`, `connection`, `sockets`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard |
+//! | `peer`, `ending` | acting on one connection: what it is told, how it carries a session, how it ends |
 //! | `http`, `admission`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `shard`, `listener` | the loop of a shard, and the way in |
 
@@ -27,16 +27,17 @@ pub(crate) mod shared;
 pub(crate) mod tls;
 
 mod admission;
-mod carrier;
 mod connection;
 mod drain;
 mod drive;
+mod ending;
 mod http;
 mod io;
 mod latecomers;
 mod outbox;
 mod peer;
 mod route;
+mod sockets;
 mod websocket;
 mod wheel;
 

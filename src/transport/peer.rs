@@ -1,21 +1,22 @@
-//! One connection that is being acted on, and what it is told.
+//! One connection that is being acted on: what it is told, and how it carries a session.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 
+use crate::channel::ChannelName;
 use crate::close::CloseReason;
-use crate::hub::{CaughtUp, Delivery, Hub, Outgoing, ReaderKey};
+use crate::error_code::ErrorCode;
+use crate::hub::{CaughtUp, Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
-use crate::protocol::http::HttpError;
+use crate::position::{Position, Subscribed};
 use crate::protocol::message::Timestamp;
 use crate::protocol::wire::Wire;
-use crate::session::Session;
-use crate::transport::connection::{Connection, Phase};
-use crate::transport::connections::{Connections, Sockets};
-use crate::transport::events::{Event, Level};
+use crate::session::{Carrier, Question, Session};
+use crate::transport::connection::Connection;
+use crate::transport::connections::Connections;
+use crate::transport::events::Event;
 
 /// One connection, and the shard around it. Its replies are gathered here and go to this connection or nowhere: nobody else
 /// can send them.
@@ -42,13 +43,13 @@ impl Peer<'_> {
             outcome
         }));
         if done.is_err() {
-            panicked(connections, key);
+            Self::panicked(connections, key);
         }
         done.ok()
     }
 
     pub fn now(&self) -> Moment {
-        self.connections.now
+        self.connections.now()
     }
 
     pub fn connection(&mut self) -> Option<&mut Connection> {
@@ -76,16 +77,10 @@ impl Peer<'_> {
 
     /// Writes messages, in order with everything else that the connection is sent, and never after our last word.
     pub fn send(&mut self, bytes: &[u8]) {
-        let now = self.now();
         let Some(connection) = self.live() else { return };
-        let mut sent = 0;
-        let delivery = connection.deliver(Outgoing::Own(bytes), now, &mut sent);
-        if delivery == Delivery::Refused {
-            connection.block(now).push(Bytes::copy_from_slice(bytes));
-        }
         let is_route = connection.route().is_some();
-        let waiting = if is_route { 0 } else { connection.waiting_bytes() };
-        self.connections.counters.bytes_sent.add(sent);
+        let delivery = self.write(bytes);
+        let waiting = self.connection().map_or(0, |connection| connection.waiting_bytes());
         match delivery {
             Delivery::Sent => {}
             Delivery::Parked | Delivery::Refused => {
@@ -94,10 +89,23 @@ impl Peer<'_> {
             }
             Delivery::Gone => return self.finish(&CloseReason::Broken),
         }
-        if waiting > MAX_WAITING_ANSWERS {
+        if waiting > MAX_WAITING_ANSWERS && !is_route {
             self.close(CloseReason::AnswersNotRead);
         }
         self.connections.schedule(self.key);
+    }
+
+    /// Writes without waiting, and keeps what the socket does not take.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Delivery {
+        let delivery = self.connections.sockets.write(self.key, Outgoing::Own(bytes));
+        self.connections.count_sent();
+        if delivery == Delivery::Refused {
+            let now = self.now();
+            if let Some(connection) = self.connection() {
+                connection.block(now).push(Bytes::copy_from_slice(bytes));
+            }
+        }
+        delivery
     }
 
     /// Sends the replies so far.
@@ -136,109 +144,16 @@ impl Peer<'_> {
     /// `false` when there is more than that.
     pub fn catch_up(&mut self) -> bool {
         self.flush_replies();
-        let (key, mut caught_up) = (self.key, CaughtUp { cost: 0, unfinished: false });
-        write_to_sockets(self.connections, |hub, now, time, sockets| {
-            caught_up = hub.catch_up(key, now, time, sockets);
-        });
+        let (now, time) = (self.now(), self.connections.timestamp());
+        let mut caught_up = CaughtUp { cost: 0, unfinished: false };
+        let Connections { hub, sockets, .. } = &mut *self.connections;
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            caught_up = hub.catch_up(self.key, now, time, sockets);
+        }));
+        Self::end_unserved(self.connections, written);
         self.connections.work += caught_up.cost as usize;
         self.connections.wake_for_hub();
         !caught_up.unfinished
-    }
-
-    // ---- the end ----
-
-    /// The same for a connection that is closed next. Being too far behind is not another reason.
-    fn catch_up_last(&mut self) {
-        self.flush_replies();
-        let key = self.key;
-        // Other readers that are found too far behind are closed by the caller that is closing those, and not from in here.
-        let written = self.connections.write(|hub, now, time, sockets| {
-            let _ = hub.catch_up(key, now, time, sockets);
-            sockets.overrun.retain(|&other| other != key);
-        });
-        end_broken(self.connections, written).unwrap_or_else(|panic| resume_unwind(panic));
-        self.connections.wake_for_hub();
-    }
-
-    /// Sends a close frame after everything that waits, what was published before included, and waits for the reply.
-    /// What the socket does not take of the publications now, and what goes beyond a slice, is left out: closing does not
-    /// wait for a reader. The client knows its position.
-    pub fn close(&mut self, reason: CloseReason) {
-        self.catch_up_last();
-        let Some(connection) = self.live() else { return };
-        if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {
-            return self.say_farewell(&reason);
-        }
-        let unread = mem::take(&mut connection.unread);
-        let Some(wire) = self.wire() else { return };
-        let mut bytes = Vec::new();
-        wire.close(reason.code(), reason.text(), &mut bytes);
-        let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = self.part(&bytes, &reason) else {
-            return;
-        };
-        if let Some(connection) = self.connection() {
-            let mut farewell = upgraded.websocket.into_farewell();
-            let reply = (!farewell.receive(&unread)).then_some(farewell);
-            connection.phase = Phase::Closing { ended: false, reply };
-        }
-    }
-
-    /// The client has closed, or was wrong. On a websocket path the application first says what it still has to say.
-    pub fn client_ended(&mut self, reason: CloseReason) {
-        self.flush_replies();
-        let now = self.now();
-        let Some(connection) = self.live() else { return };
-        let client = connection.id;
-        let Some(route) = connection.route() else { return self.say_farewell(&reason) };
-        let (code, text) = (reason.number(), reason.text().to_owned());
-        route.ending = Some(reason);
-        connection.deadlines.closing(now);
-        self.connections.shared.inbox.push(Event::Ended { client, code, reason: text });
-        self.connections.schedule(self.key);
-    }
-
-    /// Closes in return.
-    fn say_farewell(&mut self, reason: &CloseReason) {
-        let Some(wire) = self.wire() else { return };
-        let mut bytes = Vec::new();
-        // Our close frame repeats the client's code, and not its words (RFC 6455 §5.5.1).
-        let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
-        wire.close(reason.code(), text, &mut bytes);
-        self.say_last(&bytes, reason);
-    }
-
-    /// Sends the last bytes of our side: a close frame that needs no reply, or an HTTP response.
-    pub fn say_last(&mut self, bytes: &[u8], reason: &CloseReason) {
-        drop(self.part(bytes, reason));
-    }
-
-    /// Says our last word, once. Returns what the connection was before.
-    fn part(&mut self, bytes: &[u8], reason: &CloseReason) -> Option<Phase> {
-        self.flush_replies();
-        let (now, key) = (self.now(), self.key);
-        let connection = self.live()?;
-        let client = connection.id;
-        connection.share = None;
-        let phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
-        connection.unread = Vec::new();
-        connection.deadlines.last_said(now);
-        let mut sent = 0;
-        if connection.deliver(Outgoing::Own(bytes), now, &mut sent) == Delivery::Refused {
-            connection.block(now).push(Bytes::copy_from_slice(bytes));
-        }
-        connection.wake();
-        let known = mem::take(&mut connection.known);
-        self.connections.counters.bytes_sent.add(sent);
-        self.connections.hub.leave(key);
-        self.connections.tell_closed(client, known, reason);
-        self.connections.hold_output(key);
-        self.connections.schedule(key);
-        Some(phase)
-    }
-
-    /// Drops the connection.
-    pub fn finish(&mut self, reason: &CloseReason) {
-        self.connections.finish(self.key, reason);
     }
 
     /// How it is spoken to, once it was upgraded.
@@ -247,59 +162,65 @@ impl Peer<'_> {
     }
 }
 
-/// Lets the hub write to sockets, and ends connections that turn out to be broken or too far behind.
-pub(crate) fn write_to_sockets(
-    connections: &mut Connections,
-    write: impl FnOnce(&mut Hub, Moment, Timestamp, &mut Sockets<'_>),
-) {
-    let written = connections.write(write);
-    let written = end_broken(connections, written);
-    while let Some(key) = connections.overrun.pop() {
-        Peer::act(connections, key, |peer| peer.close(CloseReason::TooFarBehind));
+impl Carrier for Peer<'_> {
+    fn now(&self) -> Moment {
+        self.connections.now()
     }
-    if let Err(panic) = written {
-        resume_unwind(panic);
-    }
-}
 
-/// Ends the connections that broke while the hub wrote, and the one whose serving panicked. Gives back a panic that belongs
-/// to none.
-fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
-    let interrupted = connections.hub.interrupted();
-    if let Some(key) = interrupted {
-        panicked(connections, key);
+    fn timestamp(&self) -> Timestamp {
+        self.connections.timestamp()
     }
-    while let Some(key) = connections.broken.pop() {
-        Peer::act(connections, key, |peer| peer.finish(&CloseReason::Broken));
-    }
-    if interrupted.is_some() { Ok(()) } else { written }
-}
 
-/// Ends a connection whose handling panicked. What it was about is half done; everything else of the shard is kept
-/// so that it goes on from where it was interrupted.
-fn panicked(connections: &mut Connections, key: ReaderKey) {
-    connections.counters.panics.add(1);
-    connections.shared.log(Level::Error, "a connection panicked and was closed");
-    let can_be_told = |connection: &&mut Connection| connection.is_live() && !connection.io.is_handshaking();
-    let upgraded = connections.get(key).filter(can_be_told).map(|connection| connection.upgraded().is_some());
-    let closed = upgraded.is_some_and(|upgraded| {
-        let close = AssertUnwindSafe(|| {
-            // It does not catch up before: serving it may be what panicked.
-            connections.hub.leave(key);
-            let mut peer = Peer { connections: &mut *connections, key, replies: Vec::new() };
-            if upgraded {
-                peer.close(CloseReason::Panic);
-            } else {
-                peer.connections.counters.refused.add(1);
-                peer.say_last(&HttpError::INTERNAL.to_response(), &CloseReason::Response);
-            }
-        });
-        catch_unwind(close).is_ok()
-    });
-    if !closed {
-        connections.finish(key, &CloseReason::Panic);
+    fn is_live(&self) -> bool {
+        self.connections.is_live(self.key)
     }
-    connections.commands.wake();
+
+    fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut text = std::mem::take(&mut self.connections.buffers.text);
+        text.clear();
+        write(&mut text);
+        self.reply_text(&text);
+        self.connections.buffers.text = text;
+    }
+
+    fn catch_up(&mut self) {
+        Peer::catch_up(self);
+    }
+
+    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed {
+        let most = self.connections.shared.config.max_subscriptions;
+        self.connections.hub.subscribe(self.key, channel, from, most)
+    }
+
+    fn subscribe_private(&mut self, channel: &ChannelName) -> Position {
+        self.connections.hub.subscribe_from_start(self.key, channel)
+    }
+
+    fn unsubscribe(&mut self, channel: &str) -> bool {
+        self.connections.hub.unsubscribe(self.key, channel)
+    }
+
+    fn publish(
+        &mut self,
+        channel: &ChannelName,
+        data: &[u8],
+        key: Option<&str>,
+        _number: u64,
+    ) -> Option<Result<u64, ErrorCode>> {
+        let position = self.connections.shared.broker.append(channel, data, key, self.connections.now());
+        Some(Ok(position.offset))
+    }
+
+    fn ask(&mut self, question: Question) {
+        let Some(connection) = self.live() else { return };
+        connection.known = true;
+        let client = connection.id;
+        self.connections.shared.inbox.push(Event::Question { client, question });
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        Peer::close(self, reason);
+    }
 }
 
 /// Bytes of answers that wait for one socket: those of all functions that may run for a client, and long ones. The core's own

@@ -30,7 +30,7 @@ use crate::transport::drain::Drain;
 use crate::transport::drive::accept;
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
-use crate::transport::peer::{Peer, write_to_sockets};
+use crate::transport::peer::Peer;
 use crate::transport::websocket::send_route;
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ impl Shard {
     fn turn(&mut self) -> Next {
         {
             let mut connections = self.connections.borrow_mut();
-            connections.now = connections.shared.clock.now();
+            connections.update_now();
             connections.commands.take(&mut self.commands);
         }
         // Taken one by one: what a panic leaves is for the next turn, here and with deadlines and feeds.
@@ -161,7 +161,7 @@ impl Shard {
     fn begin_drain(&mut self, within: Duration) {
         let connections = &mut *self.connections.borrow_mut();
         if let Some(drain) = &mut self.drain {
-            return drain.hasten(connections.now, within);
+            return drain.hasten(connections.now(), within);
         }
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
@@ -205,7 +205,7 @@ impl Shard {
 
 /// What there is to do, and when, after a turn.
 fn next(connections: &Connections, drain: Option<Moment>) -> Next {
-    let flush = match connections.hub.due(connections.now) {
+    let flush = match connections.hub.due(connections.now()) {
         Due::Now => return Next::Again,
         Due::At(moment) => {
             connections.commands.defer_notifications();
@@ -225,7 +225,10 @@ fn pass_on(peer: &mut Peer<'_>, text: &[u8]) {
 
 fn flush(connections: &mut Connections) {
     if connections.is_due() {
-        write_to_sockets(connections, |hub, now, time, sockets| hub.flush(now, time, sockets));
+        let (now, time) = (connections.now(), connections.timestamp());
+        let Connections { hub, sockets, .. } = &mut *connections;
+        let written = catch_unwind(AssertUnwindSafe(|| hub.flush(now, time, sockets)));
+        Peer::end_unserved(connections, written);
     }
 }
 

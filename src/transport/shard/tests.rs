@@ -20,13 +20,13 @@ use crate::protocol::wire::Wire;
 use crate::transport::addresses::{Addresses, Counted};
 use crate::transport::budget::Budget;
 use crate::transport::clock::Clock;
-use crate::transport::connections::Sockets;
 use crate::transport::deadlines::Timeouts;
 use crate::transport::drive::receive;
 use crate::transport::events::{Event, Inbox};
 use crate::transport::io::Socket;
 use crate::transport::latecomers::Latecomers;
 use crate::transport::shared::Shared;
+use crate::transport::sockets::Sockets;
 
 #[path = "../../../tests/rust/settings.rs"]
 mod settings;
@@ -108,7 +108,7 @@ fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOn
 
 /// A client that was accepted and has said nothing: its key and its end of the stream.
 fn accept(cell: &Cell) -> (ReaderKey, UnixStream) {
-    let now = cell.borrow().now;
+    let now = cell.borrow().now();
     accept_at(cell, Counted::default(), now)
 }
 
@@ -145,10 +145,10 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
     with_shard(|cell| {
         let (_, client) = connect(cell);
         let mut shard = cell.borrow_mut();
-        let began = shard.now;
+        let began = shard.now();
         let mut heard = Vec::new();
         for quarter in 1..=520 {
-            shard.now = began + Duration::from_millis(250) * quarter;
+            shard.sockets.now = began + Duration::from_millis(250) * quarter;
             look_at_deadlines(&mut shard);
             let bytes = arrived(&client);
             if !bytes.is_empty() {
@@ -165,9 +165,9 @@ fn while_the_application_has_no_room_nobody_is_silent() {
     with_application(Nobody { has_room: false }, &json!({}), |cell| {
         let (key, _client) = connect(cell);
         let mut shard = cell.borrow_mut();
-        let began = shard.now;
+        let began = shard.now();
         for quarter in 1..=1200 {
-            shard.now = began + Duration::from_millis(250) * quarter;
+            shard.sockets.now = began + Duration::from_millis(250) * quarter;
             look_at_deadlines(&mut shard);
         }
         assert!(shard.live(key).is_some());
@@ -179,13 +179,13 @@ fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
     with_shard(|cell| {
         let [(busy, _first), (stuck, _second)] = [(); 2].map(|()| connect(cell));
         let mut shard = cell.borrow_mut();
-        let began = shard.now;
+        let began = shard.now();
         let (begun, ping) = (*b"\x01\x80\0\0\0\0", *b"\x89\x80\0\0\0\0");
         for &key in &[busy, stuck] {
             shard.receive(key, &mut begun.clone());
         }
         for quarter in 1..=120 {
-            shard.now = began + Duration::from_millis(250) * quarter;
+            shard.sockets.now = began + Duration::from_millis(250) * quarter;
             if quarter % 4 == 0 {
                 shard.receive(busy, &mut [*b"\x80\x80\0\0\0\0", begun].concat());
                 shard.receive(stuck, &mut ping.clone());
@@ -199,8 +199,8 @@ fn the_deadline_is_for_one_message_and_not_for_all_that_came_without_a_pause() {
 
 #[test]
 fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
-    struct Faulty<'a, 'b>(&'a mut Sockets<'b>, ReaderKey);
-    impl Outbound for Faulty<'_, '_> {
+    struct Faulty<'a>(&'a mut Sockets, ReaderKey);
+    impl Outbound for Faulty<'_> {
         fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
             assert_ne!(reader, self.1, "the bug of this test");
             self.0.deliver(reader, bytes)
@@ -215,12 +215,14 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         for &(key, _) in &clients {
             assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
         }
-        shard.shared.broker.append(&channel, b"1", None, shard.now);
+        shard.shared.broker.append(&channel, b"1", None, shard.now());
         shard.hub.moved(0);
         let broken = clients[1].0;
-        write_to_sockets(&mut shard, |hub, now, time, sockets| {
-            hub.flush(now, time, &mut Faulty(sockets, broken))
-        });
+        let (now, time) = (shard.now(), shard.timestamp());
+        let Connections { hub, sockets, .. } = &mut *shard;
+        let mut faulty = Faulty(sockets, broken);
+        let written = catch_unwind(AssertUnwindSafe(|| hub.flush(now, time, &mut faulty)));
+        Peer::end_unserved(&mut shard, written);
         flush(&mut shard);
         assert_eq!(shard.counters.panics.load(), 1);
         let heard = clients.map(|(_, client)| arrived(&client));
@@ -272,7 +274,7 @@ fn catching_up_counts_as_work_of_who_asks_for_it() {
         for publications in [1, 50] {
             let data = format!("\"{}\"", "x".repeat(20_000));
             for _ in 0..publications {
-                shard.shared.broker.append(&channel, data.as_bytes(), None, shard.now);
+                shard.shared.broker.append(&channel, data.as_bytes(), None, shard.now());
             }
             let subscribed = shard.hub.subscribe(key, &channel, Some(start), 1);
             assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
@@ -336,7 +338,7 @@ fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
                 assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
             }
             for _ in 0..5 {
-                shard.shared.broker.append(&channel, b"1", None, shard.now);
+                shard.shared.broker.append(&channel, b"1", None, shard.now());
             }
             shard.hub.moved(0);
             flush(&mut shard);
@@ -389,18 +391,21 @@ fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent
     with_settings(&json!({"authenticate": true}), |cell| {
         let (asked, asking) = connect(cell);
         assert!(arrived(&asking).is_empty());
-        let began = cell.borrow().now;
+        let began = cell.borrow().now();
         let silent = [3, 1, 2].map(|tenths| accept_at(cell, Counted::default(), began + TENTH * tenths).1);
         let mut shard = cell.borrow_mut();
         let mut latecomers = Latecomers::default();
-        assert!(!latecomers.make_room(&mut shard, began + TENTH * 10), "nobody is late");
+        shard.sockets.now = began + TENTH * 10;
+        assert!(!latecomers.make_room(&mut shard), "nobody is late");
         let late = began + TENTH * 20;
         for index in [1, 2, 0] {
-            assert!(latecomers.make_room(&mut shard, late));
+            shard.sockets.now = late;
+            assert!(latecomers.make_room(&mut shard));
             let heard = silent.each_ref().map(|client| !arrived(client).is_empty());
             assert_eq!(heard, [0, 1, 2].map(|other| other == index));
         }
-        assert!(!latecomers.make_room(&mut shard, late + TENTH * 10));
+        shard.sockets.now = late + TENTH * 10;
+        assert!(!latecomers.make_room(&mut shard));
         assert!(shard.live(asked).is_some());
         assert!(arrived(&asking).is_empty());
     });
@@ -417,10 +422,13 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
                 shard.panic(key);
                 shard.finish(key, &CloseReason::Broken);
             },
-            |shard, _| assert!(Latecomers::default().make_room(shard, shard.now + TENTH * 20)),
+            |shard, _| {
+                shard.sockets.now = shard.now() + TENTH * 20;
+                assert!(Latecomers::default().make_room(shard));
+            },
         ];
         for end in endings {
-            let now = cell.borrow().now;
+            let now = cell.borrow().now();
             let counted = count().expect("the place is free");
             let (key, _client) = accept_at(cell, counted, now);
             assert!(count().is_none());

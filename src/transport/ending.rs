@@ -1,0 +1,159 @@
+//! How connections end: by a close frame, by a last response, without a word, or because something panicked.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use crate::close::CloseReason;
+use crate::hub::ReaderKey;
+use crate::protocol::http::HttpError;
+use crate::transport::connection::{Connection, Phase};
+use crate::transport::connections::Connections;
+use crate::transport::events::{Event, Level};
+use crate::transport::peer::Peer;
+
+impl Peer<'_> {
+    /// As [`Peer::catch_up`], for a connection that is closed next. Being too far behind is not another reason.
+    fn catch_up_last(&mut self) {
+        self.flush_replies();
+        let (now, time) = (self.now(), self.connections.timestamp());
+        let Connections { hub, sockets, .. } = &mut *self.connections;
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let _ = hub.catch_up(self.key, now, time, sockets);
+        }));
+        // Other readers that are found too far behind are closed by the caller that is closing those, and not from in here.
+        self.connections.sockets.overrun.retain(|&other| other != self.key);
+        let written = Self::end_broken(self.connections, written);
+        written.unwrap_or_else(|panic| resume_unwind(panic));
+        self.connections.wake_for_hub();
+    }
+
+    /// Sends a close frame after everything that waits, what was published before included, and waits for the reply.
+    /// What the socket does not take of the publications now, and what goes beyond a slice, is left out: closing does not
+    /// wait for a reader. The client knows its position.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.catch_up_last();
+        let Some(connection) = self.live() else { return };
+        if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {
+            return self.say_farewell(&reason);
+        }
+        let unread = mem::take(&mut connection.unread);
+        let Some(wire) = self.wire() else { return };
+        let mut bytes = Vec::new();
+        wire.close(reason.code(), reason.text(), &mut bytes);
+        let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = self.part(&bytes, &reason) else {
+            return;
+        };
+        if let Some(connection) = self.connection() {
+            let mut farewell = upgraded.websocket.into_farewell();
+            let reply = (!farewell.receive(&unread)).then_some(farewell);
+            connection.phase = Phase::Closing { ended: false, reply };
+        }
+    }
+
+    /// The client has closed, or was wrong. On a websocket path the application first says what it still has to say.
+    pub fn client_ended(&mut self, reason: CloseReason) {
+        self.flush_replies();
+        let now = self.now();
+        let Some(connection) = self.live() else { return };
+        let client = connection.id;
+        let Some(route) = connection.route() else { return self.say_farewell(&reason) };
+        let (code, text) = (reason.number(), reason.text().to_owned());
+        route.ending = Some(reason);
+        connection.deadlines.closing(now);
+        self.connections.shared.inbox.push(Event::Ended { client, code, reason: text });
+        self.connections.schedule(self.key);
+    }
+
+    /// Closes in return.
+    fn say_farewell(&mut self, reason: &CloseReason) {
+        let Some(wire) = self.wire() else { return };
+        let mut bytes = Vec::new();
+        // Our close frame repeats the client's code, and not its words (RFC 6455 §5.5.1).
+        let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
+        wire.close(reason.code(), text, &mut bytes);
+        self.say_last(&bytes, reason);
+    }
+
+    /// Sends the last bytes of our side: a close frame that needs no reply, or an HTTP response.
+    pub fn say_last(&mut self, bytes: &[u8], reason: &CloseReason) {
+        drop(self.part(bytes, reason));
+    }
+
+    /// Says our last word, once. Returns what the connection was before.
+    fn part(&mut self, bytes: &[u8], reason: &CloseReason) -> Option<Phase> {
+        self.flush_replies();
+        let (now, key) = (self.now(), self.key);
+        let connection = self.live()?;
+        let client = connection.id;
+        connection.share = None;
+        let phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
+        connection.unread = Vec::new();
+        connection.deadlines.last_said(now);
+        connection.wake();
+        let known = mem::take(&mut connection.known);
+        // A socket that is gone shows itself to the task, which drops the connection.
+        let _ = self.write(bytes);
+        self.connections.hub.leave(key);
+        self.connections.tell_closed(client, known, reason);
+        self.connections.hold_output(key);
+        self.connections.schedule(key);
+        Some(phase)
+    }
+
+    /// Drops the connection.
+    pub fn finish(&mut self, reason: &CloseReason) {
+        self.connections.finish(self.key, reason);
+    }
+
+    /// Ends the connections that broke, fell too far behind, or made the hub panic while it wrote. Other panics go on.
+    pub fn end_unserved(connections: &mut Connections, written: thread::Result<()>) {
+        let written = Self::end_broken(connections, written);
+        while let Some(key) = connections.sockets.overrun.pop() {
+            Self::act(connections, key, |peer| peer.close(CloseReason::TooFarBehind));
+        }
+        written.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
+    /// Gives back a panic that belongs to no connection.
+    fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
+        connections.count_sent();
+        let interrupted = connections.hub.interrupted();
+        if let Some(key) = interrupted {
+            Self::panicked(connections, key);
+        }
+        while let Some(key) = connections.sockets.broken.pop() {
+            Self::act(connections, key, |peer| peer.finish(&CloseReason::Broken));
+        }
+        if interrupted.is_some() { Ok(()) } else { written }
+    }
+
+    /// Ends a connection whose handling panicked. What it was about is half done. Everything else of the shard is kept, so
+    /// that it goes on from where it was interrupted.
+    pub(super) fn panicked(connections: &mut Connections, key: ReaderKey) {
+        connections.counters.panics.add(1);
+        connections.shared.log(Level::Error, "a connection panicked and was closed");
+        let can_be_told =
+            |connection: &&mut Connection| connection.is_live() && !connection.io.is_handshaking();
+        let upgraded =
+            connections.get(key).filter(can_be_told).map(|connection| connection.upgraded().is_some());
+        let closed = upgraded.is_some_and(|upgraded| {
+            let close = AssertUnwindSafe(|| {
+                // It does not catch up before: serving it may be what panicked.
+                connections.hub.leave(key);
+                let mut peer = Peer { connections: &mut *connections, key, replies: Vec::new() };
+                if upgraded {
+                    peer.close(CloseReason::Panic);
+                } else {
+                    peer.connections.counters.refused.add(1);
+                    peer.say_last(&HttpError::INTERNAL.to_response(), &CloseReason::Response);
+                }
+            });
+            catch_unwind(close).is_ok()
+        });
+        if !closed {
+            connections.finish(key, &CloseReason::Panic);
+        }
+        connections.commands.wake();
+    }
+}
