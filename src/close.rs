@@ -9,22 +9,6 @@ use std::fmt;
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    pub const NORMAL: Self = Self(1000);
-    pub const GOING_AWAY: Self = Self(1001);
-    pub const PROTOCOL_ERROR: Self = Self(1002);
-    pub const UNSUPPORTED: Self = Self(1003);
-    pub const INVALID_DATA: Self = Self(1007);
-    pub const POLICY: Self = Self(1008);
-    pub const TOO_BIG: Self = Self(1009);
-    pub const INTERNAL: Self = Self(1011);
-    pub const RESTART: Self = Self(1012);
-    pub const TRY_LATER: Self = Self(1013);
-    pub const UNAUTHENTICATED: Self = Self(4401);
-    pub const NO_HEARTBEAT: Self = Self(4408);
-    pub const TOO_FAR_BEHIND: Self = Self(4413);
-    pub const TOO_MANY: Self = Self(4429);
-    pub const NOT_ALLOWED: Self = Self(4500);
-
     /// Accepts a code that a peer or an application may put into a close frame.
     ///
     /// RFC 6455 §7.4.1 and §7.4.2: 1004, 1005, 1006 and 1015 are never sent, 1016–2999 are unassigned,
@@ -72,37 +56,39 @@ pub struct Meaning {
     pub come_back: Return,
 }
 
-/// Every close code that Umbel itself sends.
-pub const TABLE: &[Meaning] = &[
-    row(CloseCode::NORMAL, "normal", "the application ended the connection", Return::No),
-    row(CloseCode::GOING_AWAY, "going_away", "the server stops and no restart is expected", Return::Yes),
-    row(CloseCode::PROTOCOL_ERROR, "protocol_error", "a frame broke RFC 6455 or RFC 7692", Return::No),
-    row(CloseCode::UNSUPPORTED, "unsupported", "binary message on a text protocol", Return::No),
-    row(CloseCode::INVALID_DATA, "invalid_data", "text that is not UTF-8", Return::No),
-    row(CloseCode::POLICY, "policy", "a limit was broken: time, errors, or reading too slowly", Return::Yes),
-    row(CloseCode::TOO_BIG, "too_big", "a message longer than the limit, after inflation", Return::No),
-    row(CloseCode::INTERNAL, "internal", "a handler of the application or the server failed", Return::Yes),
-    row(CloseCode::RESTART, "restart", "the server restarts", Return::Yes),
-    row(CloseCode::TRY_LATER, "try_later", "the server is out of a resource", Return::Yes),
-    row(
-        CloseCode::UNAUTHENTICATED,
-        "unauthenticated",
-        "credentials missing or expired: get new ones",
-        Return::Yes,
-    ),
-    row(CloseCode::NO_HEARTBEAT, "no_heartbeat", "no pong or message within the heartbeat time", Return::Yes),
-    row(CloseCode::TOO_FAR_BEHIND, "too_far_behind", "the log moved past this reader", Return::Yes),
-    row(
-        CloseCode::TOO_MANY,
-        "too_many",
-        "too many messages in too short a time, or connections of one identity",
-        Return::Yes,
-    ),
-    row(CloseCode::NOT_ALLOWED, "not_allowed", "the application refused this client", Return::No),
-];
+macro_rules! close_codes {
+    ($($constant:ident = $code:literal, $name:literal, $come_back:ident, $meaning:literal;)+) => {
+        impl CloseCode {
+            $(#[doc = $meaning] pub const $constant: Self = Self($code);)+
+        }
 
-const fn row(code: CloseCode, name: &'static str, meaning: &'static str, come_back: Return) -> Meaning {
-    Meaning { code, name, meaning, come_back }
+        /// Every close code that Umbel itself sends.
+        pub const TABLE: &[Meaning] = &[$(Meaning {
+            code: CloseCode::$constant,
+            name: $name,
+            meaning: $meaning,
+            come_back: Return::$come_back,
+        },)+];
+    };
+}
+
+close_codes! {
+    NORMAL = 1000, "normal", No, "the application ended the connection";
+    GOING_AWAY = 1001, "going_away", Yes, "the server stops and no restart is expected";
+    PROTOCOL_ERROR = 1002, "protocol_error", No, "a frame broke RFC 6455 or RFC 7692";
+    UNSUPPORTED = 1003, "unsupported", No, "binary message on a text protocol";
+    INVALID_DATA = 1007, "invalid_data", No, "text that is not UTF-8";
+    POLICY = 1008, "policy", Yes, "a limit was broken: time, errors, or reading too slowly";
+    TOO_BIG = 1009, "too_big", No, "a message longer than the limit, after inflation";
+    INTERNAL = 1011, "internal", Yes, "a handler of the application or the server failed";
+    RESTART = 1012, "restart", Yes, "the server restarts";
+    TRY_LATER = 1013, "try_later", Yes, "the server is out of a resource";
+    UNAUTHENTICATED = 4401, "unauthenticated", Yes, "credentials missing or expired: get new ones";
+    NO_HEARTBEAT = 4408, "no_heartbeat", Yes, "no pong or message within the heartbeat time";
+    TOO_FAR_BEHIND = 4413, "too_far_behind", Yes, "the log moved past this reader";
+    TOO_MANY = 4429, "too_many", Yes,
+        "too many messages in too short a time, or connections of one identity";
+    NOT_ALLOWED = 4500, "not_allowed", No, "the application refused this client";
 }
 
 /// Who caused the end of a connection.

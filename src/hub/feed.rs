@@ -1,12 +1,22 @@
 //! One channel as one shard sees it: its log, its readers here, and the frames that were made for them.
+//!
+//! All readers of a shard that are at the same offset of the same channel get the same bytes. A [`PreparedRead`] holds
+//! the updates from one offset to another, in every form that some reader needs: a whole frame per wire for readers of
+//! this channel only, and a compressed segment per wire for readers that get several channels in one frame. A segment
+//! ends with a sync flush, so segments can be put together without compressing again.
 
 use std::sync::Arc;
 
-use crate::broker::log::{Log, Watcher};
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::broker::log::{Log, Read, Watcher};
 use crate::channel::ChannelName;
-use crate::hub::frame_cache::FrameCache;
+use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
-use crate::protocol::wire::Wire;
+use crate::hub::read_plan::ReadPlan;
+use crate::protocol::message::{self, BATCH_PREFIX, Gap, Timestamp};
+use crate::protocol::wire::{MessageKind, Wire};
 
 /// A channel that has readers in this shard.
 #[derive(Debug)]
@@ -75,3 +85,144 @@ impl Feed {
         self.frames = FrameCache::default();
     }
 }
+
+/// Holds the frames that readers of a channel share. Nearly all readers are at a few offsets, so few entries are enough.
+/// Where they are not, a read is prepared again.
+#[derive(Debug, Default)]
+pub(super) struct FrameCache(SmallVec<[PreparedRead; 1]>);
+
+impl FrameCache {
+    /// What a reader with this plan gets next.
+    pub fn next(
+        &mut self,
+        log: &Log,
+        plan: ReadPlan,
+        max_bytes: usize,
+        encoder: &mut FrameEncoder,
+    ) -> &mut PreparedRead {
+        let ReadPlan { from, step, end } = plan;
+        let mut index = self.find(log, (from, step), max_bytes, encoder);
+        if step < end {
+            if self.0[index].read.is_empty() {
+                // Newer publications have replaced all in the step.
+                index = self.find(log, (from, end), max_bytes, encoder);
+            } else {
+                self.0[index].is_step = true;
+            }
+        }
+        &mut self.0[index]
+    }
+
+    fn find(
+        &mut self,
+        log: &Log,
+        (from, end): (u64, u64),
+        max_bytes: usize,
+        encoder: &mut FrameEncoder,
+    ) -> usize {
+        let found = self.0.iter().position(|prepared| prepared.from == from && prepared.end == end);
+        found.unwrap_or_else(|| {
+            if self.0.len() >= CACHED_READS {
+                self.0.remove(0);
+            }
+            self.0.push(PreparedRead::new(log, from, end, max_bytes, encoder));
+            self.0.len() - 1
+        })
+    }
+
+    /// Drops the reads that end where no reader stops any more.
+    pub fn keep_ends(&mut self, ends: [u64; 2]) {
+        self.0.retain(|prepared| prepared.is_step || ends.contains(&prepared.end));
+    }
+}
+
+/// One read of a log, and what was made of it.
+#[derive(Debug)]
+pub(super) struct PreparedRead {
+    from: u64,
+    /// How far it was asked for. The read may have ended before.
+    pub end: u64,
+    /// Readers that come back stop at its end, wherever the top of the log is.
+    is_step: bool,
+    pub read: Read,
+    /// Separated by commas.
+    pub updates: Bytes,
+    frames: SmallVec<[(Wire, Bytes); 2]>,
+    /// `None` for updates that are sent plain.
+    segments: SmallVec<[(Wire, Option<Bytes>); 1]>,
+}
+
+impl PreparedRead {
+    fn new(log: &Log, from: u64, end: u64, max_bytes: usize, encoder: &mut FrameEncoder) -> Self {
+        encoder.text.clear();
+        let read = log.read(from, end, max_bytes, &mut encoder.text);
+        let updates = Bytes::copy_from_slice(&encoder.text);
+        encoder.work += updates.len() as u64;
+        encoder.made += updates.len() as u64;
+        Self { from, end, is_step: false, read, updates, frames: SmallVec::new(), segments: SmallVec::new() }
+    }
+
+    /// The frame for readers that get this channel alone.
+    pub fn frame(
+        &mut self,
+        encoder: &mut FrameEncoder,
+        log: &Log,
+        channel: &str,
+        wire: Wire,
+        time: Timestamp,
+    ) -> &Bytes {
+        let index = self.frames.iter().position(|(other, _)| *other == wire).unwrap_or_else(|| {
+            let frame = self.encode(encoder, log, channel, wire, time);
+            encoder.made += frame.len() as u64;
+            self.frames.push((wire, frame));
+            self.frames.len() - 1
+        });
+        &self.frames[index].1
+    }
+
+    fn encode(
+        &self,
+        encoder: &mut FrameEncoder,
+        log: &Log,
+        channel: &str,
+        wire: Wire,
+        time: Timestamp,
+    ) -> Bytes {
+        let mut out = Vec::with_capacity(self.updates.len() + BATCH_PREFIX.len() + 96);
+        self.gap(log, channel, wire, &mut out);
+        if self.read.count > 0 {
+            let mut text = std::mem::take(&mut encoder.text);
+            text.clear();
+            text.extend_from_slice(BATCH_PREFIX);
+            text.extend_from_slice(&self.updates);
+            message::batch_suffix(u64::from(self.read.count), time, &mut text);
+            encoder.work += text.len() as u64;
+            encoder.message(MessageKind::Text, &text, wire, &mut out);
+            encoder.text = text;
+        }
+        out.into()
+    }
+
+    /// Appends the message that tells a reader what will not come, when there is something.
+    pub fn gap(&self, log: &Log, channel: &str, wire: Wire, out: &mut Vec<u8>) {
+        let Some((from, to)) = self.read.gap else { return };
+        let mut text = Vec::new();
+        let epoch = log.epoch().to_string();
+        message::gap(&Gap { channel, epoch: &epoch, from, to, reason: "overrun" }, &mut text);
+        wire.text(&text, out);
+    }
+
+    /// The updates as a compressed segment. `None` where they are sent plain.
+    pub fn segment(&mut self, encoder: &mut FrameEncoder, wire: Wire) -> Option<&Bytes> {
+        wire.window()?;
+        let index = self.segments.iter().position(|(other, _)| *other == wire).unwrap_or_else(|| {
+            self.segments.push((wire, encoder.segment(&self.updates, wire)));
+            self.segments.len() - 1
+        });
+        self.segments[index].1.as_ref()
+    }
+}
+
+/// Prepared reads that a channel keeps at once. Enough for a pass through the queue that takes 16 ticks, and for the
+/// steps of readers that come back to a history of a thousand publications.
+const CACHED_READS: usize = 64;

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::broker::log::Read;
 use crate::config::Overrun;
-use crate::hub::frame_cache::FrameCache;
+use crate::hub::feed::FrameCache;
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::outbound::{Delivery, Outbound, Outgoing};
 use crate::hub::read_plan::ReadPlan;

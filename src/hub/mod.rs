@@ -18,19 +18,18 @@
 //! | `subscriptions` | the hub, and which reader has which channels |
 //! | `flush` | the tick, the queue, and serving a reader |
 //! | `outbound` | what the hub asks of the sockets |
-//! | `reader`, `feed`, `keys` | a connection, and a channel, as one shard sees them |
+//! | `reader`, `keys` | a connection as the hub sees it |
+//! | `feed` | a channel as one shard sees it, and the frames that were made for its readers |
 //! | `encoder` | messages to frames, compressed |
-//! | `prepared_read`, `frame_cache`, `read_plan` | what one read of a log became; which are kept; how far a reader reads |
+//! | `read_plan` | how far a reader reads |
 //! | `multi_channel_frame` | one frame with updates of several channels |
 
 mod encoder;
 mod feed;
 mod flush;
-mod frame_cache;
 mod keys;
 mod multi_channel_frame;
 mod outbound;
-mod prepared_read;
 mod read_plan;
 mod reader;
 mod subscriptions;

@@ -2,7 +2,7 @@
 
 use crate::broker::log::Log;
 use crate::hub::encoder::FrameEncoder;
-use crate::hub::prepared_read::PreparedRead;
+use crate::hub::feed::PreparedRead;
 use crate::protocol::deflate::{finish_segments, stored};
 use crate::protocol::message::{self, BATCH_PREFIX, Timestamp};
 use crate::protocol::wire::{MessageKind, Wire};
