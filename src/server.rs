@@ -11,16 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::Totals;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::{ChannelName, NameError, Pattern};
 use crate::close::CloseCode;
 use crate::config::{Config, ConfigError, OriginSetting, Rules};
 use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
-use crate::protocol::handshake::{Origins, Policy};
+use crate::protocol::handshake::{Origins, Policy, SUBPROTOCOL};
 use crate::session::Decision;
-use crate::stats::{Counters, Snapshot};
+use crate::stats::{Counters, Snapshot, Totals};
 use crate::transport::Page;
 use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
@@ -365,8 +364,6 @@ fn run_shard(
 
 /// What the shards that did start may take to end when another one did not.
 const GIVE_UP: Duration = Duration::from_secs(5);
-
-const SUBPROTOCOL: &str = "umbel.v1";
 
 /// Publications outlive their age by at most this much when nothing is appended.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);

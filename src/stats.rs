@@ -1,15 +1,73 @@
 //! Counters and gauges. Each shard writes its own; a snapshot adds them up.
+//!
+//! To add one, put it into the table below with its meaning, and into `python/umbel/_core.pyi`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+/// The table of all counters: the name and meaning of each, by who counts. Calls the macro `$then` with it.
+macro_rules! table {
+    ($then:ident) => {
+        $then! {
+            shards {
+                /// Connections that are open now, those that have not sent their request yet included.
+                connections
+                /// Connections that were accepted since the start.
+                accepted
+                /// Connections since the start that were turned away or ended before they were let in: the server or the
+                /// address had too many, the request was wrong or too late, or the application refused the client.
+                refused
+                /// Subscriptions of all clients now. A client's private channel counts once it is used.
+                subscriptions
+                /// Clients now whose socket does not take what waits for them.
+                blocked
+                /// Messages that were received since the start, on websocket paths too. Pings are not counted.
+                received
+                /// Frames with publications that were written since the start. A frame to ten clients counts ten times.
+                frames
+                /// Updates in those frames. A publication that ten clients get counts ten times.
+                delivered
+                /// Bytes that sockets took since the start, TLS included.
+                bytes_sent
+                /// Gaps that clients were told of since the start: each says that publications of one channel will not come.
+                gaps
+                /// Publications in those gaps. One that ten clients miss counts ten times.
+                lost
+                /// Bugs of the server since the start that ended one connection each.
+                panics
+            }
+            broker {
+                /// Channels that have a log now. A channel without publications and readers loses it after a minute or two.
+                channels
+                /// Publications since the start, those to private channels included.
+                published
+                /// Publications that were dropped since the start because all channels together kept more than
+                /// `max_log_bytes`.
+                trimmed
+            }
+            process {
+                /// Log lines that were dropped since the start, because the event loop was blocked, or because nobody read
+                /// stderr or the disk was full.
+                log_lines_dropped
+            }
+        }
+    };
+}
+#[cfg(feature = "python")]
+pub(crate) use table;
+
+macro_rules! define {
+    (
+        shards { $($(#[$doc:meta])* $name:ident)* }
+        broker { $($(#[$total_doc:meta])* $total:ident)* }
+        process { $($rest:tt)* }
+    ) => {
         /// What one shard counts. Only its shard writes, so a relaxed store costs as much as a plain one.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// How long publications waited: see [`Snapshot::lateness`].
             pub lateness: Histogram,
         }
 
@@ -17,10 +75,19 @@ macro_rules! counters {
         #[derive(Clone, Debug)]
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)*
+            /// Time from the append of the oldest publication in a read of a log to the write of its frame. One entry for
+            /// each channel in each frame.
             pub lateness: [u64; BUCKETS],
         }
 
+        /// What a broker counts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$total_doc])* pub $total: u64,)*
+        }
+
         impl Snapshot {
+            /// Adds up the counters of shards.
             pub fn of<'a>(shards: impl Iterator<Item = &'a Counters>) -> Self {
                 let mut sum = Self { $($name: 0,)* lateness: [0; BUCKETS] };
                 for shard in shards {
@@ -35,55 +102,35 @@ macro_rules! counters {
     };
 }
 
-counters! {
-    /// Connections open now.
-    connections,
-    /// Connections accepted since the start.
-    accepted,
-    /// Connections refused or failed before they were established.
-    refused,
-    /// Subscriptions now.
-    subscriptions,
-    /// Connections now that have something to read and do not take it.
-    blocked,
-    /// Messages received.
-    received,
-    /// Frames written that carry publications.
-    frames,
-    /// Publications those frames carried.
-    delivered,
-    /// Bytes written to sockets.
-    bytes_sent,
-    /// Gaps announced.
-    gaps,
-    /// Publications that those gaps stand for.
-    lost,
-    /// Panics that ended one connection each.
-    panics,
-}
+table!(define);
 
 /// A number with one writer and many readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Adds. Only the one writer calls it.
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
+    /// Subtracts. Only the one writer calls it.
     pub fn sub(&self, amount: u64) {
         self.add(amount.wrapping_neg());
     }
 
+    /// The number now.
     pub fn load(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Buckets of a [`Histogram`]: four per power of two, from 1 µs to about 2^32 µs (72 minutes).
+/// Buckets of a [`Histogram`], four for each power of two. Bucket `i` ends before `(5 + i % 4) << (i / 4)` µs: the first
+/// holds all below 5 µs, the last also what is longer than 4.8 hours.
 pub const BUCKETS: usize = 128;
 
-/// Durations in buckets that grow by a quarter of a power of two: an estimate is at most 19 % off.
+/// Durations in buckets, each at most a quarter wider than the one before it. So the upper bound of a bucket is at most a
+/// quarter above what is in it.
 #[derive(Debug)]
 pub struct Histogram([Counter; BUCKETS]);
 
@@ -94,8 +141,9 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub fn record(&self, duration: Duration, weight: u64) {
-        self.0[bucket(duration)].add(weight);
+    /// Counts one duration.
+    pub fn record(&self, duration: Duration) {
+        self.0[bucket(duration)].add(1);
     }
 }
 
@@ -129,7 +177,7 @@ mod tests {
     fn a_quantile_lies_within_a_quarter_above_the_truth() {
         for micros in [4, 5, 100, 999, 16_000, 3_000_000] {
             let counters = Counters::default();
-            counters.lateness.record(Duration::from_micros(micros), 10);
+            counters.lateness.record(Duration::from_micros(micros));
             let snapshot = Snapshot::of([&counters].into_iter());
             let found = quantile(&snapshot.lateness, 0.5).as_micros() as u64;
             assert!(found >= micros && found <= micros + micros / 4 + 1, "{micros} became {found}");

@@ -4,8 +4,20 @@ from typing import Final, final
 
 __version__: Final[str]
 
+ALLOWANCE: Final[int]
+"""Bytes of messages of one websocket path's client that may wait for the application before reading stops."""
+
 HIGH_WATER: Final[int]
 """Bytes on their way to a socket at which a sender on a websocket path waits for WRITABLE."""
+
+LONGEST_REASON: Final[int]
+"""Bytes of UTF-8 that the reason in a close frame may have."""
+
+NAME_BYTES: Final[int]
+"""Bytes of UTF-8 that a channel name may have."""
+
+SUBPROTOCOL: Final[str]
+"""Name of the WebSocket subprotocol that the server speaks."""
 
 CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 """Code, name, meaning, and whether to come back, of every close code that the core sends."""
@@ -73,46 +85,76 @@ class Handshake:
 
 @final
 class Stats:
-    """Counters of one core since its start, and gauges of this moment."""
+    """Counters of one server since its start, and gauges of this moment. An immutable snapshot."""
 
     @property
-    def connections(self) -> int: ...
+    def connections(self) -> int:
+        """Connections that are open now, those that have not sent their request yet included."""
     @property
-    def accepted(self) -> int: ...
+    def accepted(self) -> int:
+        """Connections that were accepted since the start."""
     @property
-    def refused(self) -> int: ...
-    @property
-    def subscriptions(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def published(self) -> int: ...
-    @property
-    def trimmed(self) -> int:
-        """Publications dropped because all channels together kept more than ``max_log_bytes``."""
-    @property
-    def frames(self) -> int: ...
-    @property
-    def delivered(self) -> int: ...
-    @property
-    def bytes_sent(self) -> int: ...
-    @property
-    def gaps(self) -> int: ...
-    @property
-    def lost(self) -> int: ...
-    @property
-    def blocked(self) -> int: ...
-    @property
-    def received(self) -> int: ...
-    @property
-    def panics(self) -> int: ...
-    @property
-    def log_lines_dropped(self) -> int:
-        """Log lines dropped while the event loop was blocked, or by Umbel's own log on stderr (of this process)
-        while nobody read it or the disk was full.
+    def refused(self) -> int:
+        """Connections since the start that were turned away or ended before they were let in: the
+        server or the address had too many, the request was wrong or too late, or the application
+        refused the client.
         """
     @property
-    def lateness_buckets(self) -> list[int]: ...
+    def subscriptions(self) -> int:
+        """Subscriptions of all clients now. A client's private channel counts once it is used."""
+    @property
+    def blocked(self) -> int:
+        """Clients now whose socket does not take what waits for them."""
+    @property
+    def received(self) -> int:
+        """Messages that were received since the start, on websocket paths too. Pings are not counted.
+        """
+    @property
+    def frames(self) -> int:
+        """Frames with publications that were written since the start. A frame to ten clients counts ten
+        times.
+        """
+    @property
+    def delivered(self) -> int:
+        """Updates in those frames. A publication that ten clients get counts ten times."""
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that sockets took since the start, TLS included."""
+    @property
+    def gaps(self) -> int:
+        """Gaps that clients were told of since the start: each says that publications of one channel
+        will not come.
+        """
+    @property
+    def lost(self) -> int:
+        """Publications in those gaps. One that ten clients miss counts ten times."""
+    @property
+    def panics(self) -> int:
+        """Bugs of the server since the start that ended one connection each."""
+    @property
+    def channels(self) -> int:
+        """Channels that have a log now. A channel without publications and readers loses it after a
+        minute or two.
+        """
+    @property
+    def published(self) -> int:
+        """Publications since the start, those to private channels included."""
+    @property
+    def trimmed(self) -> int:
+        """Publications that were dropped since the start because all channels together kept more than
+        ``max_log_bytes``.
+        """
+    @property
+    def log_lines_dropped(self) -> int:
+        """Log lines that were dropped since the start, because the event loop was blocked, or because
+        nobody read stderr or the disk was full.
+        """
+    @property
+    def lateness_buckets(self) -> list[int]:
+        """How often each delay occurred, from ``publish`` to the write of the frame: one entry for each
+        channel in each frame, for its oldest publication. Four buckets for each power of two of
+        microseconds: bucket ``i`` ends before ``(5 + i % 4) << (i // 4)`` µs, the first begins at 0.
+        """
     def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
         """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written.
 

@@ -2,69 +2,40 @@
 
 use pyo3::prelude::*;
 
-use crate::broker::Totals;
-use crate::stats::Snapshot;
+use crate::stats::{Snapshot, Totals, table};
 
-#[pyclass(frozen, get_all, module = "umbel._core")]
-pub struct Stats {
-    connections: u64,
-    accepted: u64,
-    refused: u64,
-    subscriptions: u64,
-    channels: u64,
-    published: u64,
-    trimmed: u64,
-    frames: u64,
-    delivered: u64,
-    bytes_sent: u64,
-    gaps: u64,
-    lost: u64,
-    blocked: u64,
-    received: u64,
-    panics: u64,
-    log_lines_dropped: u64,
-    lateness_buckets: Vec<u64>,
-}
-
-impl Stats {
-    pub fn new(snapshot: &Snapshot, totals: Totals, log_lines_dropped: u64) -> Self {
-        let Snapshot {
-            connections,
-            accepted,
-            refused,
-            subscriptions,
-            blocked,
-            received,
-            frames,
-            delivered,
-            bytes_sent,
-            gaps,
-            lost,
-            panics,
-            lateness,
-        } = *snapshot;
-        let Totals { channels, published, trimmed } = totals;
-        Self {
-            connections,
-            accepted,
-            refused,
-            subscriptions,
-            channels,
-            published,
-            trimmed,
-            frames,
-            delivered,
-            bytes_sent,
-            gaps,
-            lost,
-            blocked,
-            received,
-            panics,
-            log_lines_dropped,
-            lateness_buckets: lateness.to_vec(),
+macro_rules! class {
+    (
+        shards { $($(#[$doc:meta])* $name:ident)* }
+        broker { $($(#[$total_doc:meta])* $total:ident)* }
+        process { $(#[$line_doc:meta])* $lines:ident }
+    ) => {
+        /// Counters of one server since its start, and gauges of this moment. An immutable snapshot.
+        #[pyclass(frozen, get_all, module = "umbel._core")]
+        pub struct Stats {
+            $($(#[$doc])* $name: u64,)*
+            $($(#[$total_doc])* $total: u64,)*
+            $(#[$line_doc])* $lines: u64,
+            /// How often each delay occurred, from `publish` to the write of the frame: one entry for each channel in each
+            /// frame, for its oldest publication. Four buckets for each power of two of microseconds: bucket `i` ends before
+            /// `(5 + i % 4) << (i // 4)` µs, the first begins at 0.
+            lateness_buckets: Vec<u64>,
         }
-    }
+
+        impl Stats {
+            pub fn new(snapshot: &Snapshot, totals: Totals, $lines: u64) -> Self {
+                Self {
+                    $($name: snapshot.$name,)*
+                    $($total: totals.$total,)*
+                    $lines,
+                    lateness_buckets: snapshot.lateness.to_vec(),
+                }
+            }
+        }
+    };
 }
+
+table!(class);
 
 #[pymethods]
 impl Stats {

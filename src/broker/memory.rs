@@ -8,14 +8,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::broker::Broker;
 use crate::broker::ledger::Ledger;
 use crate::broker::log::{Alarm, Log, Next, Watcher};
 use crate::broker::queue::{Entry, Queue};
-use crate::broker::{Broker, Totals};
 use crate::channel::ChannelName;
 use crate::config::Rules;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
+use crate::stats::Totals;
 
 /// Logs in memory.
 #[derive(Debug)]

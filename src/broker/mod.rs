@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::Position;
+use crate::stats::Totals;
 use log::{Alarm, Log, Watcher};
 
 /// Orders and keeps publications. Every method may be called from any thread.
@@ -45,16 +46,6 @@ pub trait Broker: Send + Sync {
     /// until there is not; between two calls others have their turn.
     fn tidy(&self, now: Moment) -> bool;
 
+    /// What was counted so far.
     fn totals(&self) -> Totals;
-}
-
-/// What a broker counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Totals {
-    /// Channels that exist.
-    pub channels: u64,
-    /// Publications appended since the start.
-    pub published: u64,
-    /// Publications that were dropped because all logs together held too much.
-    pub trimmed: u64,
 }

@@ -339,7 +339,7 @@ impl Hub {
             counters.lost.add(to - from);
         }
         if let Some(oldest) = read.oldest {
-            counters.lateness.record(now.since(oldest), 1);
+            counters.lateness.record(now.since(oldest));
         }
     }
 }

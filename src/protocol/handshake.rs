@@ -7,6 +7,9 @@ use sha1::{Digest as _, Sha1};
 use super::deflate::{self, DeflatePolicy, Parameters};
 use super::http::{HttpError, Method, Request, is_token_byte, trim};
 
+/// The subprotocol of `docs/protocol.md`.
+pub const SUBPROTOCOL: &str = "umbel.v1";
+
 /// What the server accepts.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
