@@ -4,6 +4,7 @@
 //! read, for each group of readers at the same position; this way a read is a copy, and the bytes that a log is charged
 //! for are the bytes that it sends.
 
+use crate::channel::NAME_BYTES;
 use crate::json::{push_line, push_number, push_string};
 use crate::moment::Moment;
 
@@ -20,7 +21,7 @@ pub struct Publication {
 }
 
 /// A key has at most as many bytes as a channel name.
-pub const KEY_BYTES: usize = 255;
+pub const KEY_BYTES: usize = NAME_BYTES;
 
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. `data` is one JSON text; it is put on one

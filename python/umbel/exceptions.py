@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ._core import LONGEST_REASON
 from ._printable import printable
 
 
@@ -74,9 +75,6 @@ class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application
         self.code = code
         self.reason = str(self)
 
-
-LONGEST_REASON: Final = 123
-"""Bytes: a control frame holds 125, and the code takes two of them (RFC 6455 §5.5)."""
 
 UNAUTHENTICATED: Final = 4401
 TOO_MANY: Final = 4429

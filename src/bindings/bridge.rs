@@ -41,20 +41,19 @@ struct Queue {
     starved: bool,
 }
 
-/// Names of the kinds of events; the place in this list is the number in the tuple.
-pub const KINDS: [&str; 11] = [
-    "OPEN",
-    "MESSAGE",
-    "SUBSCRIBE",
-    "PUBLISH",
-    "TEXT",
-    "BINARY",
-    "WRITABLE",
-    "CLOSED",
-    "LOG",
-    "STOPPED",
-    "ENDED",
-];
+macro_rules! kinds {
+    ($($name:ident)*) => {
+        #[expect(clippy::upper_case_acronyms, reason = "named as in Python")]
+        enum Kind { $($name),* }
+
+        $(const $name: u8 = Kind::$name as u8;)*
+
+        /// The kinds of events, with the number that begins the tuple of each.
+        pub const KINDS: &[(&str, u8)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED }
 
 impl Bridge {
     /// # Errors
@@ -136,15 +135,15 @@ impl Inbox for Bridge {
 /// An event as a tuple that begins with its kind.
 pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
     match event {
-        Event::Open { client, opening } => (0, client.0, Handshake(*opening)).into_pyobject(py),
+        Event::Open { client, opening } => (OPEN, client.0, Handshake(*opening)).into_pyobject(py),
         Event::Question { client, question } => question_tuple(client.0, question, py),
-        Event::Text { client, text, .. } => (4, client.0, text).into_pyobject(py),
-        Event::Binary { client, data, .. } => (5, client.0, PyBytes::new(py, &data)).into_pyobject(py),
-        Event::Writable { client } => (6, client.0).into_pyobject(py),
-        Event::Closed { client, code, reason } => (7, client.0, code, reason).into_pyobject(py),
-        Event::Log { level, text } => (8, level as u8, text).into_pyobject(py),
-        Event::Stopped => (9,).into_pyobject(py),
-        Event::Ended { client, code, reason } => (10, client.0, code, reason).into_pyobject(py),
+        Event::Text { client, text, .. } => (TEXT, client.0, text).into_pyobject(py),
+        Event::Binary { client, data, .. } => (BINARY, client.0, PyBytes::new(py, &data)).into_pyobject(py),
+        Event::Writable { client } => (WRITABLE, client.0).into_pyobject(py),
+        Event::Closed { client, code, reason } => (CLOSED, client.0, code, reason).into_pyobject(py),
+        Event::Log { level, text } => (LOG, level as u8, text).into_pyobject(py),
+        Event::Stopped => (STOPPED,).into_pyobject(py),
+        Event::Ended { client, code, reason } => (ENDED, client.0, code, reason).into_pyobject(py),
     }
 }
 
@@ -152,14 +151,14 @@ fn question_tuple<'py>(client: u64, question: Question, py: Python<'py>) -> PyRe
     match question {
         Question::Message { message_type, id, text } => {
             let id = id.map(|id| PyBytes::new(py, id.as_bytes()));
-            (1, client, message_type, id, PyBytes::new(py, &text)).into_pyobject(py)
+            (MESSAGE, client, message_type, id, PyBytes::new(py, &text)).into_pyobject(py)
         }
         Question::Subscribe { number, rule, channel, params } => {
-            (2, client, number, rule, channel, PyTuple::new(py, params)?).into_pyobject(py)
+            (SUBSCRIBE, client, number, rule, channel, PyTuple::new(py, params)?).into_pyobject(py)
         }
         Question::Publish { number, rule, channel, params, data, key } => {
             let params = PyTuple::new(py, params)?;
-            (3, client, number, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
+            (PUBLISH, client, number, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
         }
     }
 }

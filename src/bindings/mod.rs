@@ -29,7 +29,11 @@ mod module {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("ALLOWANCE", crate::transport::credit::ALLOWANCE)?;
         module.add("HIGH_WATER", crate::transport::HIGH_WATER)?;
+        module.add("LONGEST_REASON", crate::protocol::frame::LONGEST_REASON)?;
+        module.add("NAME_BYTES", crate::channel::NAME_BYTES)?;
+        module.add("SUBPROTOCOL", crate::protocol::handshake::SUBPROTOCOL)?;
         let table: Vec<_> = crate::close::TABLE
             .iter()
             .map(|row| (row.code.get(), row.name, row.meaning, row.come_back == crate::close::Return::Yes))
@@ -39,7 +43,7 @@ mod module {
         let table: Vec<_> =
             codes.map(|code| (code.name(), code.meaning(), code.fault() == Fault::Client)).collect();
         module.add("ERROR_CODES", table)?;
-        for (kind, name) in bridge::KINDS.iter().enumerate() {
+        for (name, kind) in bridge::KINDS {
             module.add(*name, kind)?;
         }
         Ok(())

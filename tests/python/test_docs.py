@@ -210,6 +210,14 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
 
 
+def test_the_subprotocol_has_one_name() -> None:
+    places = [*PAGES, *(ROOT / "docs").glob("*.json"), *(ROOT / "python" / "umbel" / "demo").glob("*")]
+    named = {
+        name for place in places if place.is_file() for name in re.findall(r"umbel\.v\d+", place.read_text())
+    }
+    assert named == {_core.SUBPROTOCOL}
+
+
 def test_the_bounds_are_those_of_the_sources() -> None:
     for what, value, where, _ in rows(source("docs/architecture.md"), "| bound | value |"):
         path, name = words(where)

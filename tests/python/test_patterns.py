@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from umbel import ConfigurationError
-from umbel._declaring.patterns import LONGEST, parameters
+from umbel._core import NAME_BYTES
+from umbel._declaring.patterns import parameters
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_names_of_parameters(pattern, names):
     ("pattern", "says"),
     [
         ("", "1 to 255 bytes"),
-        ("x" * (LONGEST + 1), "1 to 255 bytes"),
+        ("x" * (NAME_BYTES + 1), "1 to 255 bytes"),
         ("a\nb", "control character"),
         ("a{", "brace"),
         ("a}b", "brace"),

@@ -6,7 +6,7 @@ import pytest
 from fake_core import FakeCore, FakeHandshake
 from looping import settle, virtual
 from umbel import ConnectionClosed, Refused, WebSocket
-from umbel._clients.websocket import HIGH_WATER, MOST_BYTES, MOST_MESSAGES, outcome
+from umbel._clients.websocket import ALLOWANCE, HIGH_WATER, MOST_MESSAGES, outcome
 
 
 def websocket():
@@ -70,7 +70,7 @@ async def test_reading_stops_when_the_function_falls_behind_and_goes_on_when_it_
 @virtual
 async def test_few_large_messages_stop_reading_too():
     socket, core = websocket()
-    socket._received(b"x" * MOST_BYTES)
+    socket._received(b"x" * ALLOWANCE)
     assert core.named("pause") == [(1,)]
     await socket.receive()
     assert core.named("resume") == [(1,)]

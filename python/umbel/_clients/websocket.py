@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, final
 
-from umbel._core import HIGH_WATER, Core, Handshake
+from umbel._core import ALLOWANCE, HIGH_WATER, Core, Handshake
 from umbel._printable import printable
 from umbel.exceptions import ConnectionClosed, Refused
 
@@ -97,7 +97,7 @@ class WebSocket:
                 self._wake = None
         message = self._messages.popleft()
         self._held -= len(message)
-        if self._paused and len(self._messages) <= MOST_MESSAGES // 2 and self._held <= MOST_BYTES // 2:
+        if self._paused and len(self._messages) <= MOST_MESSAGES // 2 and self._held <= ALLOWANCE // 2:
             self._paused = False
             self._core.resume(self._key)
         return message
@@ -176,7 +176,7 @@ class WebSocket:
     def _received(self, message: str | bytes) -> None:
         self._messages.append(message)
         self._held += len(message)
-        if not self._paused and (len(self._messages) >= MOST_MESSAGES or self._held >= MOST_BYTES):
+        if not self._paused and (len(self._messages) >= MOST_MESSAGES or self._held >= ALLOWANCE):
             self._paused = True
             self._core.pause(self._key)
         wake(self._wake)
@@ -222,6 +222,6 @@ def wake(future: asyncio.Future[None] | None) -> None:
 
 
 MOST_MESSAGES: Final = 64
-MOST_BYTES: Final = 128 << 10
-"""Received and not yet taken by the function, when reading stops: messages, and bytes (characters of
-text)."""
+"""Messages received and not yet taken by the function, when reading stops. So it does at `ALLOWANCE` bytes
+(characters of text) of them.
+"""

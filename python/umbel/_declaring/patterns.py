@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from umbel._core import NAME_BYTES
 from umbel.exceptions import ConfigurationError
 
 
@@ -21,8 +22,8 @@ def parameters(pattern: str) -> tuple[str, ...]:
     Raises:
         ConfigurationError: if the pattern can't be read, or has two parameters with nothing between them.
     """
-    if not pattern or len(pattern.encode()) > LONGEST:
-        raise ConfigurationError(f"pattern {pattern!r} must have 1 to {LONGEST} bytes")
+    if not pattern or len(pattern.encode()) > NAME_BYTES:
+        raise ConfigurationError(f"pattern {pattern!r} must have 1 to {NAME_BYTES} bytes")
     if any(ord(character) < 32 or ord(character) == 127 for character in pattern):
         raise ConfigurationError(f"pattern {pattern!r} has a control character")
     names: list[str] = []
@@ -45,8 +46,5 @@ def parameters(pattern: str) -> tuple[str, ...]:
         raise ConfigurationError(f"pattern {pattern!r} has a brace without its partner")
     return tuple(names)
 
-
-LONGEST: Final = 255
-"""Bytes of a channel name, the same in the core."""
 
 PARAMETER: Final = re.compile(r"\{(?P<name>[^{}:]*)(?::(?P<kind>[^{}]*))?\}")

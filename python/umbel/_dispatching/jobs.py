@@ -13,7 +13,8 @@ from orjson import loads
 
 from umbel._clients.client import Client, Message
 from umbel._clients.request import Identity, Request
-from umbel.exceptions import LONGEST_REASON, UNAUTHENTICATED
+from umbel._core import LONGEST_REASON
+from umbel.exceptions import UNAUTHENTICATED
 
 from . import replies
 
