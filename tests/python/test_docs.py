@@ -178,7 +178,7 @@ def test_the_error_codes_are_those_of_the_core() -> None:
 def test_every_error_code_is_sent_and_no_other() -> None:
     names = {code for code, *_ in _core.ERROR_CODES}
     text = "".join(path.read_text() for path in (ROOT / "src").rglob("*.rs") if path.name != "error_code.rs")
-    sent = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in re.findall(r"ErrorCode::([A-Z]\w+)", text)}
+    sent = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in re.findall(r"ErrorCode::([A-Z][a-z]\w+)", text)}
     for module in (ROOT / "python" / "umbel").rglob("*.py"):
         pattern = r'(?:Rejected|fail|replies\.error)\(\s*(?:client\._key, )?"(\w+)"'
         sent |= {code for code in re.findall(pattern, module.read_text()) if code}
