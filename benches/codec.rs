@@ -11,7 +11,7 @@ use umbel::protocol::frame::{self, Opcode};
 use umbel::protocol::mask::unmask;
 use umbel::protocol::message::{Timestamp, batch_suffix, parse};
 use umbel::protocol::utf8::Validator;
-use umbel::protocol::websocket::{Event, WebSocket};
+use umbel::protocol::websocket::{Incoming, WebSocket};
 use umbel::publication::{Publication, prefix};
 
 /// A batch as it goes over the wire: updates that resemble each other, with numbers that do not.
@@ -66,7 +66,7 @@ fn frames(criterion: &mut Criterion) {
                 let mut input = &mut read[..];
                 let mut count = 0;
                 while let Ok((taken, Some(event))) = websocket.receive(input, &mut inflater) {
-                    assert!(matches!(event, Event::Text(_)));
+                    assert!(matches!(event, Incoming::Text(_)));
                     count += 1;
                     input = &mut input[taken..];
                 }
@@ -111,7 +111,9 @@ fn receive_compressed(criterion: &mut Criterion) {
                     let mut received = 0;
                     for mut input in read.chunks_mut(piece.min(wire.len() * count * 2)) {
                         while let Ok((taken, Some(event))) = websocket.receive(input, &mut inflater) {
-                            assert!(matches!(event, Event::Text(received) if received.len() == text.len()));
+                            assert!(
+                                matches!(event, Incoming::Text(received) if received.len() == text.len())
+                            );
                             received += 1;
                             input = &mut input[taken..];
                         }
@@ -159,7 +161,7 @@ fn text(criterion: &mut Criterion) {
 fn inflated(payload: &[u8], length: usize) -> Vec<u8> {
     let mut websocket = WebSocket::new(length, Some(Parameters::default()));
     match websocket.receive(&mut masked_frames(payload, true, 1), &mut Inflater::default()) {
-        Ok((_, Some(Event::Text(text)))) => text.as_bytes().to_vec(),
+        Ok((_, Some(Incoming::Text(text)))) => text.as_bytes().to_vec(),
         other => panic!("{other:?}"),
     }
 }

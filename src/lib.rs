@@ -16,7 +16,7 @@
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`json`] [`moment`] [`position`] [`publication`] [`stats`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`json`] [`moment`] [`pattern`] [`position`] [`publication`] [`rules`] [`stats`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; bytes and events out |
 //! | connection | [`connection`] | one client's deadlines and limits, whatever the transport |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
@@ -43,8 +43,10 @@ pub mod config;
 pub mod error_code;
 pub mod json;
 pub mod moment;
+pub mod pattern;
 pub mod position;
 pub mod publication;
+pub mod rules;
 pub mod stats;
 
 pub mod protocol;

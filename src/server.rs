@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::broker::memory::MemoryBroker;
-use crate::channel::{ChannelName, NameError, Pattern};
+use crate::channel::{ChannelName, NameError};
 use crate::close::CloseCode;
-use crate::config::{Config, ConfigError, OriginSetting, Rules};
+use crate::config::{Config, ConfigError, OriginSetting};
+use crate::pattern::Pattern;
 use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy, SUBPROTOCOL};
+use crate::rules::Rules;
 use crate::session::Decision;
 use crate::stats::{Counters, Snapshot, Totals};
 use crate::transport::Page;
@@ -83,7 +85,7 @@ impl Server {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let rules = Arc::new(Rules::new(&config.channels)?);
+        let rules = Arc::new(Rules::new(&config.channels).map_err(ConfigError::from)?);
         let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
         let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
         let tls = match (&config.tls_cert, &config.tls_key) {

@@ -9,10 +9,10 @@ use smallvec::SmallVec;
 
 use crate::broker::ledger::Ledger;
 use crate::channel::ChannelName;
-use crate::config::{Mode, Retention};
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
 use crate::publication::{Publication, prefix};
+use crate::rules::{Mode, Retention};
 
 /// An append-only log, bounded in count, bytes and age.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use crate::broker::ledger::Ledger;
 use crate::broker::log::{Alarm, Log, Next, Watcher};
 use crate::broker::queue::{Entry, Queue};
 use crate::channel::ChannelName;
-use crate::config::Rules;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
+use crate::rules::Rules;
 use crate::stats::Totals;
 
 /// Logs in memory.

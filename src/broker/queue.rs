@@ -58,8 +58,8 @@ mod tests {
     use super::*;
     use crate::broker::ledger::Ledger;
     use crate::channel::ChannelName;
-    use crate::config::Retention;
     use crate::position::Epoch;
+    use crate::rules::Retention;
 
     fn queue(logs: &[(u64, u64, u64)]) -> Queue {
         let mut queue = Queue::default();

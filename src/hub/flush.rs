@@ -5,7 +5,6 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::broker::log::Read;
-use crate::config::Overrun;
 use crate::hub::feed::FrameCache;
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::outbound::{Delivery, Outbound, Outgoing};
@@ -13,6 +12,7 @@ use crate::hub::read_plan::ReadPlan;
 use crate::hub::subscriptions::Hub;
 use crate::moment::Moment;
 use crate::protocol::message::Timestamp;
+use crate::rules::Overrun;
 
 /// What [`Hub::catch_up`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

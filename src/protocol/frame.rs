@@ -1,6 +1,6 @@
 //! Frame headers (RFC 6455 §5.2): strict reading of a client's, writing of a server's.
 
-use super::ProtocolError;
+use super::error::ProtocolError;
 use crate::close::CloseCode;
 
 /// What a frame is. The reserved opcodes have no value here: they never get past [`decode_header`].

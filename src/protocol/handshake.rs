@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 use super::deflate::{self, DeflatePolicy, Parameters};
-use super::http::{HttpError, Method, Request, is_token_byte, trim};
+use super::http::syntax::{is_token_byte, trim};
+use super::http::{HttpError, Method, Request};
 
 /// The subprotocol of `docs/protocol.md`.
 pub const SUBPROTOCOL: &str = "umbel.v1";

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
 //! | [`handshake`] | a request and a policy into the `101` response, or a refusal |
-//! | [`websocket`] | masked frames into [`websocket::Event`]s: the state machine of one connection |
-//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`farewell`] | the parts of that machine, one concept each |
+//! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the state machine of one connection |
+//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`] | the parts of that machine, one concept each |
 //! | [`message`] | the JSON text of an event into a [`message::ClientMessage`]; answers into JSON text |
 //! | [`wire`] | a message to a peer into the bytes of that peer's format |
 //!
@@ -16,9 +16,9 @@
 //! has arrived. Every rule is strict: nothing is repaired, no draft version is spoken.
 
 pub mod assembler;
+pub mod close_wait;
 pub mod deflate;
 pub mod error;
-pub mod farewell;
 pub mod frame;
 pub mod handshake;
 pub mod http;

@@ -1,8 +1,8 @@
 //! A message that did not arrive whole: judged, inflated and counted piece by piece.
 
-use super::ProtocolError;
 use super::assembler::Assembler;
 use super::deflate::{History, Inflater};
+use super::error::ProtocolError;
 use super::frame::{Header, Opcode};
 use super::utf8::Validator;
 

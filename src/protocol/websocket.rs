@@ -1,7 +1,7 @@
 //! The server's side of one WebSocket connection: bytes in, events out (RFC 6455, RFC 7692).
 //!
 //! ```
-//! use umbel::protocol::{deflate::Inflater, websocket::{Event, WebSocket}};
+//! use umbel::protocol::{deflate::Inflater, websocket::{Incoming, WebSocket}};
 //!
 //! let mut inflater = Inflater::default(); // one per shard
 //! let mut websocket = WebSocket::new(65_536, None); // one per connection
@@ -21,9 +21,9 @@
 //! assert_eq!(seen, ["Text(\"hi\")", "Ping([])"]);
 //! ```
 
-use super::ProtocolError;
+use super::close_wait::CloseWait;
 use super::deflate::{History, Inflater, Parameters};
-use super::farewell::Farewell;
+use super::error::ProtocolError;
 use super::frame::{self, Header, LONGEST_HEADER, Opcode};
 use super::mask::unmask;
 use super::unfinished::{Unfinished, judge_text};
@@ -32,7 +32,7 @@ use crate::close::CloseCode;
 
 /// What a client sent. Borrows from the input or from the inflater, never from the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum Incoming<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
     /// Answer with a pong and the same payload; of several unanswered pings only the last needs an answer
@@ -47,7 +47,7 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
+impl Incoming<'_> {
     /// Bytes of its payload, after inflation.
     #[expect(clippy::len_without_is_empty, reason = "an empty message is a message")]
     pub fn len(&self) -> usize {
@@ -113,7 +113,7 @@ impl WebSocket {
     /// Takes bytes from the front of `input`, which it unmasks in place; returns how many, and at most one event.
     ///
     /// Call again with the rest until there is no event: then all of `input` was taken. A message that lies whole in
-    /// `input` is lent out without a copy. After [`Event::Close`] or an error, further input is taken and ignored.
+    /// `input` is lent out without a copy. After [`Incoming::Close`] or an error, further input is taken and ignored.
     ///
     /// # Errors
     ///
@@ -123,10 +123,10 @@ impl WebSocket {
         &mut self,
         input: &'a mut [u8],
         inflater: &'a mut Inflater,
-    ) -> Result<(usize, Option<Event<'a>>), ProtocolError> {
+    ) -> Result<(usize, Option<Incoming<'a>>), ProtocolError> {
         inflater.release();
         let result = self.advance(input, inflater);
-        if matches!(result, Err(_) | Ok((_, Some(Event::Close { .. })))) {
+        if matches!(result, Err(_) | Ok((_, Some(Incoming::Close { .. })))) {
             self.closed = true;
             self.active = None;
             self.history = None;
@@ -155,17 +155,17 @@ impl WebSocket {
     }
 
     /// What is needed when our close frame is out; all that is held for an unfinished message is given back.
-    pub fn into_farewell(self) -> Farewell {
+    pub fn into_close_wait(self) -> CloseWait {
         let frame = self.active.and_then(|active| active.frame);
         let missing = frame.map_or(0, |frame| frame.header.length - frame.arrived);
-        Farewell::new(missing, &self.header[..usize::from(self.header_length)])
+        CloseWait::new(missing, &self.header[..usize::from(self.header_length)])
     }
 
     fn advance<'a>(
         &mut self,
         input: &'a mut [u8],
         inflater: &'a mut Inflater,
-    ) -> Result<(usize, Option<Event<'a>>), ProtocolError> {
+    ) -> Result<(usize, Option<Incoming<'a>>), ProtocolError> {
         let total = input.len();
         let mut rest = input;
         while !self.closed {
@@ -303,7 +303,7 @@ impl WebSocket {
         header: Header,
         payload: &'a [u8],
         inflater: &'a mut Inflater,
-    ) -> Result<Event<'a>, ProtocolError> {
+    ) -> Result<Incoming<'a>, ProtocolError> {
         if header.rsv1 {
             let (limit, history) = (self.message_limit, self.history.as_deref());
             let result = inflater.whole(payload, limit, history);
@@ -340,27 +340,27 @@ enum Step {
 ///
 /// Text that came in pieces was validated piece by piece and is validated here again, because turning bytes into `str`
 /// without a look would be unsafe code; at over 10 GB/s it does not show.
-fn plain_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+fn plain_event(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
     Ok(match opcode {
         Opcode::Text => {
-            Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidText)?)
+            Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidText)?)
         }
-        Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
-        Opcode::Ping => Event::Ping(payload),
-        Opcode::Pong => Event::Pong(payload),
+        Opcode::Binary | Opcode::Continuation => Incoming::Binary(payload),
+        Opcode::Ping => Incoming::Ping(payload),
+        Opcode::Pong => Incoming::Pong(payload),
         Opcode::Close => close_event(payload)?,
     })
 }
 
-fn close_event(payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+fn close_event(payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
     match payload {
-        [] => Ok(Event::Close { code: None, reason: "" }),
+        [] => Ok(Incoming::Close { code: None, reason: "" }),
         [_] => Err(ProtocolError::TruncatedCloseCode),
         [high, low, reason @ ..] => {
             let number = u16::from_be_bytes([*high, *low]);
             let code = CloseCode::new(number).ok_or(ProtocolError::InvalidCloseCode(number))?;
             let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::InvalidReason)?;
-            Ok(Event::Close { code: Some(code), reason })
+            Ok(Incoming::Close { code: Some(code), reason })
         }
     }
 }

@@ -9,13 +9,13 @@ use super::limits::{ErrorLimit, RateLimit};
 use super::requests::{Action, Request, Requests};
 use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseReason;
-use crate::config::{Access, Rule, Rules};
 use crate::error_code::{ErrorCode, Fault};
 use crate::moment::Moment;
 use crate::position::{Position, Subscribed};
 use crate::protocol::message::{
     self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
 };
+use crate::rules::{Access, Rule, Rules};
 
 /// One client's conversation.
 #[derive(Debug, Default)]
@@ -75,10 +75,7 @@ impl Session {
                 let time = carrier.timestamp();
                 carrier.reply(|out| message::heartbeat_ack(time, id, out));
             }
-            Kind::Subscribe { channels, position } => {
-                let from = position.and_then(|position| {
-                    Some(Position { epoch: position.epoch.parse().ok()?, offset: position.offset })
-                });
+            Kind::Subscribe { channels, from } => {
                 for channel in channels {
                     self.request(&channel, Action::Subscribe { from }, id, rules, carrier);
                 }

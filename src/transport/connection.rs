@@ -4,7 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::moment::Moment;
-use crate::protocol::farewell::Farewell;
+use crate::protocol::close_wait::CloseWait;
 use crate::protocol::http::{HeadLimits, HeadReader};
 use crate::protocol::websocket::WebSocket;
 use crate::protocol::wire::Wire;
@@ -60,7 +60,7 @@ pub(crate) enum Phase {
         ended: bool,
         /// We closed, and the peer has not closed in return. Its close frame is waited for before our side ends, because
         /// clients that see the end first report an abnormal closure.
-        reply: Option<Farewell>,
+        reply: Option<CloseWait>,
     },
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) {
     match peer.connection().map(|connection| &mut connection.phase) {
         Some(Phase::Head(_)) => receive_head(peer, chunk),
         Some(Phase::Open(_)) => websocket::receive(peer, chunk),
-        Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|farewell| farewell.receive(chunk))),
+        Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|reply| reply.receive(chunk))),
         Some(Phase::Deciding(_)) | None => {}
     }
     peer.connections.wake_for_hub();

@@ -45,8 +45,8 @@ impl Peer<'_> {
             return;
         };
         if let Some(connection) = self.connection() {
-            let mut farewell = upgraded.websocket.into_farewell();
-            let reply = (!farewell.receive(&unread)).then_some(farewell);
+            let mut reply = upgraded.websocket.into_close_wait();
+            let reply = (!reply.receive(&unread)).then_some(reply);
             connection.phase = Phase::Closing { ended: false, reply };
         }
     }

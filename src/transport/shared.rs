@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::broker::Broker;
-use crate::channel::Pattern;
-use crate::config::{Config, Rules};
+use crate::config::Config;
+use crate::pattern::Pattern;
 use crate::protocol::handshake::Policy;
+use crate::rules::Rules;
 use crate::stats::Counters;
 use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;

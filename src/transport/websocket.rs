@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::close::CloseReason;
-use crate::config::Rules;
 use crate::protocol::ProtocolError;
 use crate::protocol::deflate::Inflater;
-use crate::protocol::websocket::{Event as Incoming, WebSocket};
+use crate::protocol::websocket::{Incoming, WebSocket};
 use crate::protocol::wire::MessageKind;
+use crate::rules::Rules;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::credit::Credit;
@@ -45,7 +45,7 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) {
     match &mut connection.phase {
         Phase::Open(_) => settle(peer, websocket, outcome),
         // Closed meanwhile: the client's close frame is looked for from here.
-        Phase::Closing { reply: Some(reply), .. } => *reply = websocket.into_farewell(),
+        Phase::Closing { reply: Some(reply), .. } => *reply = websocket.into_close_wait(),
         Phase::Head(_) | Phase::Deciding(_) | Phase::Closing { reply: None, .. } => {}
     }
 }

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 use umbel::broker::Broker;
 use umbel::channel::ChannelName;
-use umbel::config::{Mode, Overrun, Rule};
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES};
 use umbel::position::{Position, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
+use umbel::rules::{Mode, Overrun, Rule};
 
 use crate::protocol_fuzz::targets::hub_model::{
     CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,

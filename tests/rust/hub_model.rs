@@ -13,12 +13,12 @@ use umbel::broker::Broker;
 use umbel::broker::log::Alarm;
 use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
-use umbel::config::{Access, Mode, Overrun, Rule, Rules};
 use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
 use umbel::position::{Position, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
+use umbel::rules::{Access, Mode, Overrun, Rule, Rules};
 use umbel::stats::Counters;
 
 pub const TICK: Duration = Duration::from_millis(16);

@@ -8,7 +8,19 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, &[&str], &[&str]); 8] = [
     (
         "vocabulary",
-        &["channel", "close", "config", "error_code", "json", "moment", "position", "publication", "stats"],
+        &[
+            "channel",
+            "close",
+            "config",
+            "error_code",
+            "json",
+            "moment",
+            "pattern",
+            "position",
+            "publication",
+            "rules",
+            "stats",
+        ],
         &[],
     ),
     ("protocol", &["protocol"], &["vocabulary"]),

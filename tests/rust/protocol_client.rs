@@ -3,12 +3,12 @@
 use umbel::close::CloseCode;
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{Inflater, Parameters};
-use umbel::protocol::websocket::{Event, WebSocket};
+use umbel::protocol::websocket::{Incoming, WebSocket};
 
 pub const LIMIT: usize = 1 << 20;
 pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// An [`Event`] that owns its bytes.
+/// An [`Incoming`] that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     Text(String),
@@ -19,14 +19,14 @@ pub enum Seen {
     Failed(ProtocolError),
 }
 
-impl From<Event<'_>> for Seen {
-    fn from(event: Event<'_>) -> Self {
+impl From<Incoming<'_>> for Seen {
+    fn from(event: Incoming<'_>) -> Self {
         match event {
-            Event::Text(text) => Self::Text(text.to_owned()),
-            Event::Binary(bytes) => Self::Binary(bytes.to_vec()),
-            Event::Ping(bytes) => Self::Ping(bytes.to_vec()),
-            Event::Pong(bytes) => Self::Pong(bytes.to_vec()),
-            Event::Close { code, reason } => Self::Close(code, reason.to_owned()),
+            Incoming::Text(text) => Self::Text(text.to_owned()),
+            Incoming::Binary(bytes) => Self::Binary(bytes.to_vec()),
+            Incoming::Ping(bytes) => Self::Ping(bytes.to_vec()),
+            Incoming::Pong(bytes) => Self::Pong(bytes.to_vec()),
+            Incoming::Close { code, reason } => Self::Close(code, reason.to_owned()),
         }
     }
 }

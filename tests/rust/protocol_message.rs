@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
+use umbel::position::{Epoch, Position};
 use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
 use umbel::publication::{Publication, prefix};
 
@@ -22,14 +23,17 @@ fn kind(text: &str) -> Kind<'_> {
 fn every_type_of_the_core_is_read() {
     let message = parse(r#"{"type":"subscribe_updates","id":7,"channel":"a\u0062"}"#).unwrap();
     assert_eq!(message.id.map(Id::as_json), Some("7"));
-    let Kind::Subscribe { channels, position: None } = message.kind else { panic!() };
+    let Kind::Subscribe { channels, from: None } = message.kind else { panic!() };
     assert_eq!(channels[..], ["ab"]);
-    let Kind::Subscribe { channels, position: Some(position) } = kind(
-        r#"{"type":"subscribe_updates","channels":["a","b"],"epoch":"e","offset":18446744073709551615}"#,
+    let Kind::Subscribe { channels, from: Some(from) } = kind(
+        r#"{"type":"subscribe_updates","channels":["a","b"],"epoch":"00000000000000ab","offset":18446744073709551615}"#,
     ) else {
         panic!()
     };
-    assert_eq!((channels.len(), &*position.epoch, position.offset), (2, "e", u64::MAX));
+    assert_eq!((channels.len(), from), (2, Position { epoch: Epoch::new(0xab), offset: u64::MAX }));
+    // No log of ours had such an epoch: it is gone, and that is no error.
+    let text = r#"{"type":"subscribe_updates","channel":"a","epoch":"another server's","offset":1}"#;
+    assert!(matches!(kind(text), Kind::Subscribe { from: None, .. }));
     assert_eq!(
         kind(r#" {"type":"publish","channel":"a","data":{"x": [1]},"key":"k","other":null}"#),
         Kind::Publish { channel: "a".into(), data: r#"{"x": [1]}"#, key: Some("k".into()) }

@@ -3,7 +3,7 @@
 use umbel::close::CloseCode;
 use umbel::protocol::ProtocolError::{self, *};
 use umbel::protocol::deflate::{Inflater, Parameters};
-use umbel::protocol::websocket::{Event, WebSocket};
+use umbel::protocol::websocket::{Incoming, WebSocket};
 
 use crate::protocol_client::{LIMIT, Seen, feed, frame, header, receive, receive_both_ways};
 
@@ -266,11 +266,11 @@ fn after_our_close_frame_all_is_skipped_until_the_client_s_own_wherever_that_com
     let close = whole.len() - 8;
     for ours in 0..before.len() {
         for step in [1, 5, whole.len()] {
-            let mut farewell = websocket_at(&whole[..ours]).into_farewell();
+            let mut wait = websocket_at(&whole[..ours]).into_close_wait();
             let mut end = ours;
             let found = whole[ours..].chunks(step).any(|chunk| {
                 end += chunk.len();
-                farewell.receive(chunk)
+                wait.receive(chunk)
             });
             assert!(found && end > close, "closed at {ours}, in steps of {step}: {found} at {end}");
         }
@@ -279,8 +279,8 @@ fn after_our_close_frame_all_is_skipped_until_the_client_s_own_wherever_that_com
 
 #[test]
 fn after_our_close_frame_what_can_not_be_a_frame_ends_the_wait() {
-    assert!(websocket_at(b"").into_farewell().receive(&[0xff, 0xff]));
-    assert!(websocket_at(b"").into_farewell().receive(b"\x81\x05hello"), "not masked");
+    assert!(websocket_at(b"").into_close_wait().receive(&[0xff, 0xff]));
+    assert!(websocket_at(b"").into_close_wait().receive(b"\x81\x05hello"), "not masked");
 }
 
 fn websocket_at(input: &[u8]) -> WebSocket {
@@ -295,7 +295,7 @@ fn a_message_that_lies_whole_in_the_input_is_not_copied() {
     let range = read.as_ptr_range();
     let (mut websocket, mut inflater) = (WebSocket::new(LIMIT, None), Inflater::default());
     match websocket.receive(&mut read, &mut inflater) {
-        Ok((13, Some(Event::Binary(bytes)))) => assert!(range.contains(&bytes.as_ptr())),
+        Ok((13, Some(Incoming::Binary(bytes)))) => assert!(range.contains(&bytes.as_ptr())),
         other => panic!("{other:?}"),
     }
 }

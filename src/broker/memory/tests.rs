@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::log::LINGER;
-use crate::config::{Access, Mode, Overrun, Rule};
+use crate::rules::{Access, Mode, Overrun, Rule};
 
 struct Deaf;
 

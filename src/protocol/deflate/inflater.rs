@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::TAIL;
+use super::segments::TAIL;
 use crate::protocol::error::ProtocolError;
 
 /// Inflates messages, one after the other, of any number of connections; also holds the message that was last put

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{DeflatePolicy, Parameters};
-use crate::protocol::http::is_token_byte;
+use super::parameters::{DeflatePolicy, Parameters};
+use crate::protocol::http::syntax::is_token_byte;
 
 /// The header does not follow its grammar; the handshake answers 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,26 @@
 
 use smallvec::SmallVec;
 
-use super::{HeadLimits, HttpError, is_token_byte};
+use super::response::HttpError;
+use super::syntax::{is_token_byte, trim};
+
+/// How large a request head may be. A peer that has not said who it is gets no more than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of request line and headers together; more is answered 431.
+    pub head_bytes: usize,
+    /// Header lines; more are answered 431.
+    pub headers: usize,
+    /// Bytes of path and query; more are answered 414.
+    pub target_bytes: usize,
+}
+
+impl Default for HeadLimits {
+    /// 16 KiB, 64 headers, 8 KiB: what proxies allow (nginx: four buffers of 8 KiB, one line in each).
+    fn default() -> Self {
+        Self { head_bytes: 16 * 1024, headers: 64, target_bytes: 8 * 1024 }
+    }
+}
 
 /// The methods that some resource here may answer; all others get 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,11 +293,6 @@ fn is_host(host: &str) -> bool {
 fn is_port(port: &str) -> bool {
     let digits = port.strip_prefix(':').unwrap_or_default();
     digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
-}
-
-/// Optional white space is spaces and tabs only (RFC 9110 §5.6.3).
-pub(crate) fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t'])
 }
 
 /// Where `part`, a slice of `whole`, stands in it. Heads are far smaller than 4 GiB.

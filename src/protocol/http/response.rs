@@ -1,5 +1,7 @@
 //! Complete HTTP responses, and refusals that say why.
 
+use super::syntax::is_header;
+
 /// A request that cannot be served. The text goes into the body of the response: it is ours, never the peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status} {}: {reason}", status_text(*.status))]
@@ -79,13 +81,6 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<Ve
         }
     }
     Ok(write_response(status, headers, body))
-}
-
-/// Whether this name and value may stand in a response.
-pub(crate) fn is_header(name: &str, value: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(super::is_token_byte)
-        && value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {

@@ -7,15 +7,16 @@ use serde::de::{DeserializeSeed as _, Deserializer as _, IgnoredAny, MapAccess, 
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::json::{Key, Keys, validate};
+use super::validate::{Key, Keys, validate};
 use crate::error_code::ErrorCode;
+use crate::position::Position;
 use crate::publication::KEY_BYTES;
 
 /// How many channels one message may name. More is answered `too_many_items`, before they are gathered.
 pub const MAX_CHANNELS: usize = 128;
 
 /// One message of a client, borrowed from its text. The whole text is valid JSON by all the rules of
-/// `validate` in `json.rs`, also where nothing was taken from it.
+/// `validate.rs`, also where nothing was taken from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientMessage<'a> {
     pub id: Option<Id<'a>>,
@@ -45,8 +46,8 @@ impl<'a> Id<'a> {
 /// What the message asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// `subscribe_updates`. With a position, the rest since then is wanted.
-    Subscribe { channels: Channels<'a>, position: Option<Position<'a>> },
+    /// `subscribe_updates`. With a position, the client wants all since then.
+    Subscribe { channels: Channels<'a>, from: Option<Position> },
     /// `unsubscribe_updates`.
     Unsubscribe { channels: Channels<'a> },
     /// `publish`. `data` is JSON text.
@@ -60,18 +61,11 @@ pub enum Kind<'a> {
 /// At least one name, usually one; not checked beyond being a string.
 pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
 
-/// Up to where the client has a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position<'a> {
-    pub epoch: Cow<'a, str>,
-    pub offset: u64,
-}
-
 /// A message that cannot be used. The connection stays; the answer is an `error` with this code, text and `id`.
 #[derive(Debug, thiserror::Error)]
-#[error("{fault}")]
+#[error("{error}")]
 pub struct EnvelopeError {
-    pub fault: Fault,
+    pub error: ParseError,
     /// The JSON text of the message's `id`, where that much of it was right.
     pub id: Option<Box<str>>,
 }
@@ -79,15 +73,15 @@ pub struct EnvelopeError {
 impl EnvelopeError {
     /// For programs.
     pub const fn code(&self) -> ErrorCode {
-        match self.fault {
-            Fault::TooManyChannels => ErrorCode::TooManyItems,
-            Fault::NotAnObject
-            | Fault::Json(_)
-            | Fault::DuplicateField
-            | Fault::MissingField(_)
-            | Fault::WrongField { .. }
-            | Fault::ChannelAndChannels
-            | Fault::HalfPosition => ErrorCode::BadMessage,
+        match self.error {
+            ParseError::TooManyChannels => ErrorCode::TooManyItems,
+            ParseError::NotAnObject
+            | ParseError::Json(_)
+            | ParseError::DuplicateField
+            | ParseError::MissingField(_)
+            | ParseError::WrongField { .. }
+            | ParseError::ChannelAndChannels
+            | ParseError::HalfPosition => ErrorCode::BadMessage,
         }
     }
 
@@ -100,7 +94,7 @@ impl EnvelopeError {
 /// What was wrong, for people.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum ParseError {
     #[error("not a JSON object")]
     NotAnObject,
     /// Carries the rule and the place, never the text.
@@ -131,7 +125,7 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
     let id = fields.id();
     let echo = id.as_ref().ok().copied().flatten().map(|id| id.0.into());
     let message = read.and(id).and_then(|id| Ok(ClientMessage { id, kind: fields.kind()? }));
-    message.map_err(|fault| EnvelopeError { fault, id: echo })
+    message.map_err(|error| EnvelopeError { error, id: echo })
 }
 
 /// The JSON texts of the fields that the core reads.
@@ -146,21 +140,21 @@ struct Fields<'a> {
     data: Option<&'a str>,
     key: Option<&'a str>,
     /// The first rule that a field broke. Reading goes on for the sake of the `id`.
-    fault: Option<Fault>,
+    error: Option<ParseError>,
 }
 
 impl<'a> Fields<'a> {
-    fn read(&mut self, text: &'a str) -> Result<(), Fault> {
+    fn read(&mut self, text: &'a str) -> Result<(), ParseError> {
         // Said here, because serde's own words would repeat the text.
         if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
-            return Err(Fault::NotAnObject);
+            return Err(ParseError::NotAnObject);
         }
         let mut deserializer = serde_json::Deserializer::from_str(text);
         deserializer
             .deserialize_map(&mut *self)
             .and_then(|()| deserializer.end())
-            .map_err(|error| Fault::Json(error.to_string()))?;
-        self.fault.take().map_or(Ok(()), Err)
+            .map_err(|error| ParseError::Json(error.to_string()))?;
+        self.error.take().map_or(Ok(()), Err)
     }
 
     fn take(&mut self, key: &str, value: &'a str) {
@@ -178,62 +172,66 @@ impl<'a> Fields<'a> {
         *field = Some(value);
     }
 
-    fn id(&self) -> Result<Option<Id<'a>>, Fault> {
+    fn id(&self) -> Result<Option<Id<'a>>, ParseError> {
         let wrong =
-            Fault::WrongField { field: "id", expected: "a string of at most 128 bytes, or an integer" };
+            ParseError::WrongField { field: "id", expected: "a string of at most 128 bytes, or an integer" };
         self.id.map(|json| Id::from_json(json).ok_or(wrong)).transpose()
     }
 
-    fn kind(&self) -> Result<Kind<'a>, Fault> {
-        let message_type = string("type", self.message_type)?.ok_or(Fault::MissingField("type"))?;
+    fn kind(&self) -> Result<Kind<'a>, ParseError> {
+        let message_type = string("type", self.message_type)?.ok_or(ParseError::MissingField("type"))?;
         Ok(match &*message_type {
-            "subscribe_updates" => Kind::Subscribe { channels: self.channels()?, position: self.position()? },
+            "subscribe_updates" => Kind::Subscribe { channels: self.channels()?, from: self.position()? },
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
             "publish" => Kind::Publish {
-                channel: string("channel", self.channel)?.ok_or(Fault::MissingField("channel"))?,
-                data: self.data.ok_or(Fault::MissingField("data"))?,
+                channel: string("channel", self.channel)?.ok_or(ParseError::MissingField("channel"))?,
+                data: self.data.ok_or(ParseError::MissingField("data"))?,
                 key: self.key()?,
             },
             "heartbeat" => Kind::Heartbeat,
             _ if message_type.is_empty() || message_type.len() > MAX_TYPE => {
-                return Err(Fault::WrongField { field: "type", expected: "1 to 128 bytes long" });
+                return Err(ParseError::WrongField { field: "type", expected: "1 to 128 bytes long" });
             }
             _ => Kind::Application { message_type },
         })
     }
 
-    fn key(&self) -> Result<Option<Cow<'a, str>>, Fault> {
+    fn key(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
         let key = string("key", self.key)?;
         if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES) {
-            return Err(Fault::WrongField { field: "key", expected: "at most 255 bytes long" });
+            return Err(ParseError::WrongField { field: "key", expected: "at most 255 bytes long" });
         }
         Ok(key)
     }
 
-    fn channels(&self) -> Result<Channels<'a>, Fault> {
+    fn channels(&self) -> Result<Channels<'a>, ParseError> {
         let list = match (string("channel", self.channel)?, self.channels) {
             (Some(channel), None) => return Ok(SmallVec::from_buf([channel])),
             (None, Some(list)) => list,
-            (Some(_), Some(_)) => return Err(Fault::ChannelAndChannels),
-            (None, None) => return Err(Fault::MissingField("channel")),
+            (Some(_), Some(_)) => return Err(ParseError::ChannelAndChannels),
+            (None, None) => return Err(ParseError::MissingField("channel")),
         };
-        let wrong = || Fault::WrongField { field: "channels", expected: "a list of one or more strings" };
+        let wrong =
+            || ParseError::WrongField { field: "channels", expected: "a list of one or more strings" };
         let mut deserializer = serde_json::Deserializer::from_str(list);
         match deserializer.deserialize_seq(ChannelList).map_err(|_| wrong())? {
-            None => Err(Fault::TooManyChannels),
+            None => Err(ParseError::TooManyChannels),
             Some(channels) if channels.is_empty() => Err(wrong()),
             Some(channels) => Ok(channels),
         }
     }
 
-    fn position(&self) -> Result<Option<Position<'a>>, Fault> {
+    fn position(&self) -> Result<Option<Position>, ParseError> {
         match (string("epoch", self.epoch)?, self.offset) {
             (None, None) => Ok(None),
-            (Some(epoch), Some(offset)) => match offset.parse() {
-                Ok(offset) => Ok(Some(Position { epoch, offset })),
-                Err(_) => Err(Fault::WrongField { field: "offset", expected: "an integer from 0 on" }),
-            },
-            (Some(_), None) | (None, Some(_)) => Err(Fault::HalfPosition),
+            (Some(epoch), Some(offset)) => {
+                let expected = "an integer from 0 on";
+                let wrong = |_| ParseError::WrongField { field: "offset", expected };
+                let offset = offset.parse().map_err(wrong)?;
+                // No log ever had an epoch of another form. The client starts at the present, as with one whose log is gone.
+                Ok(epoch.parse().ok().map(|epoch| Position { epoch, offset }))
+            }
+            (Some(_), None) | (None, Some(_)) => Err(ParseError::HalfPosition),
         }
     }
 }
@@ -250,11 +248,11 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
         while let Some(key) = entries.next_key_seed(Key)? {
             let value = entries.next_value::<&'a RawValue>()?.get();
             if let Err(error) = validate(value, 1) {
-                self.fault.get_or_insert(Fault::Json(error.to_string()));
+                self.error.get_or_insert(ParseError::Json(error.to_string()));
             }
             self.take(&key, value);
             if !keys.insert(key) {
-                self.fault.get_or_insert(Fault::DuplicateField);
+                self.error.get_or_insert(ParseError::DuplicateField);
             }
         }
         Ok(())
@@ -262,10 +260,10 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
 }
 
 /// The string that this JSON text is.
-fn string<'a>(field: &'static str, json: Option<&'a str>) -> Result<Option<Cow<'a, str>>, Fault> {
+fn string<'a>(field: &'static str, json: Option<&'a str>) -> Result<Option<Cow<'a, str>>, ParseError> {
     let Some(json) = json else { return Ok(None) };
     let decoded = Key.deserialize(&mut serde_json::Deserializer::from_str(json));
-    decoded.map(Some).map_err(|_| Fault::WrongField { field, expected: "a string" })
+    decoded.map(Some).map_err(|_| ParseError::WrongField { field, expected: "a string" })
 }
 
 /// Gathers the names of `channels`. `None` when there are too many: the rest is skipped, not gathered.

@@ -15,7 +15,7 @@ use umbel::protocol::frame::{Opcode, encode_header};
 use umbel::protocol::handshake::{Origins, Policy, upgrade};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
 use umbel::protocol::message;
-use umbel::protocol::websocket::{Event, WebSocket};
+use umbel::protocol::websocket::{Incoming, WebSocket};
 
 /// Request heads: one read, and byte by byte.
 pub fn head(data: &[u8]) {
@@ -138,7 +138,7 @@ fn inflated(payload: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut websocket = WebSocket::new(limit, Some(Parameters::default()));
     let mut bytes = message_frames(0x42, payload, payload.len().max(1));
     match websocket.receive(&mut bytes, &mut Inflater::default()) {
-        Ok((_, Some(Event::Binary(message)))) => Some(message.to_vec()),
+        Ok((_, Some(Incoming::Binary(message)))) => Some(message.to_vec()),
         _ => None,
     }
 }

@@ -3,11 +3,11 @@
 //! `docs/protocol.schema.json` is the machine-readable form of both; a test compares them.
 
 mod client;
-mod json;
 mod server;
 mod timestamp;
+mod validate;
 
-pub use client::{ClientMessage, EnvelopeError, Fault, Id, Kind, MAX_CHANNELS, Position, parse};
+pub use client::{ClientMessage, EnvelopeError, Id, Kind, MAX_CHANNELS, ParseError, parse};
 pub use server::{
     BATCH_PREFIX, ConnectionEstablished, ErrorMessage, Gap, SubscriptionEstablished, batch_suffix,
     connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,

@@ -1,33 +1,8 @@
-//! HTTP/1.1 request heads, strictly: nothing is repaired (RFC 9112).
-//!
-//! Every leniency of one parser that another lacks is a way to smuggle a request past a proxy. So a bare LF, a bare CR, a
-//! folded line, a space before a colon, a doubled or odd length, or any transfer coding ends the connection with a status
-//! that says why. Parsing itself is httparse's; what it tolerates and we do not is refused before it looks.
+//! The end of a request head that arrives in pieces.
 
-mod request;
-mod response;
-
-pub(crate) use request::trim;
-pub use request::{Method, Request};
-pub use response::{HttpError, InvalidHeader, response};
-
-/// How large a request head may be. A peer that has not said who it is gets no more than this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadLimits {
-    /// Bytes of request line and headers together; more is answered 431.
-    pub head_bytes: usize,
-    /// Header lines; more are answered 431.
-    pub headers: usize,
-    /// Bytes of path and query; more are answered 414.
-    pub target_bytes: usize,
-}
-
-impl Default for HeadLimits {
-    /// 16 KiB, 64 headers, 8 KiB: what proxies allow (nginx: four buffers of 8 KiB, one line in each).
-    fn default() -> Self {
-        Self { head_bytes: 16 * 1024, headers: 64, target_bytes: 8 * 1024 }
-    }
-}
+use super::request::{HeadLimits, Request};
+use super::response::HttpError;
+use super::syntax::is_token_byte;
 
 /// Finds the end of a head that arrives in pieces.
 ///
@@ -110,12 +85,6 @@ impl HeadReader {
         }
         Ok(())
     }
-}
-
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
-pub(crate) const fn is_token_byte(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-        || byte.is_ascii_alphanumeric()
 }
 
 /// In bytes, the space after it included: room for OPTIONS, and for telling an unknown method from garbage.

@@ -5,7 +5,7 @@ use super::frame::{LONGEST_HEADER, Opcode, decode_header};
 /// Looks for the client's close frame. What comes before it was sent in ignorance of ours: it is skipped unread, and
 /// nothing of it is held.
 #[derive(Debug, Default)]
-pub struct Farewell {
+pub struct CloseWait {
     /// Bytes of payload to skip.
     missing: u64,
     /// The part of a header that arrived without its rest.
@@ -13,13 +13,13 @@ pub struct Farewell {
     header_length: u8,
 }
 
-impl Farewell {
+impl CloseWait {
     /// Goes on in a frame of which `missing` bytes of payload have not come, or behind `header`, a part of one.
     pub(super) fn new(missing: u64, header: &[u8]) -> Self {
-        let mut farewell = Self { missing, ..Self::default() };
-        farewell.header[..header.len()].copy_from_slice(header);
-        farewell.header_length = header.len() as u8;
-        farewell
+        let mut wait = Self { missing, ..Self::default() };
+        wait.header[..header.len()].copy_from_slice(header);
+        wait.header_length = header.len() as u8;
+        wait
     }
 
     /// Takes all of `input`. `true` when there is nothing more to wait for: the close frame has begun, or what came can't
