@@ -224,3 +224,15 @@ def test_the_bounds_are_those_of_the_sources() -> None:
         found = re.search(rf"const {name}: \w+ = ([^;]+);", source(path))
         assert found, f"{name} is not in {path}"
         assert [found[1]] == words(value), what
+
+
+def test_the_ways_through_the_files_can_be_followed() -> None:
+    text = source("docs/architecture.md")
+    text = text[text.index("## Three ways through the files") :].split("\n## ")[0]
+    ways = re.split(r"^\*\*", text, flags=re.MULTILINE)[1:]
+    assert [way.split(",")[0].rstrip("*") for way in ways] == ["A publication", "A message", "A run"]
+    for way in ways:
+        steps = re.findall(r"^\d+\. `([^`]+)` `(\w+)`", way, re.MULTILINE)
+        assert len(steps) > 5
+        for path, function in steps:
+            assert re.search(rf"\b(?:fn|def) {function}\b", source(path)), f"{function} is not in {path}"
