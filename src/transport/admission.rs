@@ -76,6 +76,8 @@ fn open(peer: &mut Peer<'_>, request: Request) -> Result<(), HttpError> {
     if !shared.config.authenticate {
         admit(peer);
     }
+    // Before more is read: a client that has ended its side gets its response.
+    peer.flush_replies();
     Ok(())
 }
 

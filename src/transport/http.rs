@@ -17,7 +17,9 @@ pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, Htt
         return Err(ONLY_GET);
     }
     let headers = [("Content-Type", content_type), ("Cache-Control", "no-cache")];
-    let mut bytes = response(status, &headers, body).map_err(|_| BAD_PAGE)?;
+    // A page may be another one after the next start. Only those of the application are kept by browsers.
+    let headers = if is_reserved_path(request.path()) { &headers[..1] } else { &headers };
+    let mut bytes = response(status, headers, body).map_err(|_| BAD_PAGE)?;
     if request.method() == Method::Head {
         bytes.truncate(bytes.len() - body.len());
     }

@@ -43,3 +43,6 @@ mod wheel;
 
 pub use route::HIGH_WATER;
 pub use shared::Page;
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,6 @@ use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
 use crate::transport::websocket::send_route;
 
-#[cfg(test)]
-mod tests;
-
 /// The loop of one shard.
 pub(crate) struct Shard {
     connections: Rc<RefCell<Connections>>,
@@ -282,3 +279,6 @@ fn evict(peer: &mut Peer<'_>, number: u64) {
         peer.close(CloseReason::HeldTooLong);
     }
 }
+
+#[cfg(test)]
+mod tests;

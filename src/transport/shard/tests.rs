@@ -1,145 +1,16 @@
-//! A shard with real sockets, whose turns and whose time the test makes.
-
-use std::collections::HashMap;
-use std::io::Read;
-use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Duration;
-
 use serde_json::json;
 
-use super::{accept as accept_stream, *};
-use crate::broker::memory::MemoryBroker;
+use super::*;
 use crate::close::CloseCode;
-use crate::config::Config;
 use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
 use crate::position::Subscribed;
-use crate::protocol::handshake::{Origins, Policy};
 use crate::protocol::wire::Wire;
-use crate::rules::Rules;
-use crate::transport::addresses::{Addresses, Counted};
-use crate::transport::budget::Budget;
-use crate::transport::clock::Clock;
-use crate::transport::deadlines::Timeouts;
-use crate::transport::drive::receive;
-use crate::transport::events::{Event, Inbox};
-use crate::transport::io::Socket;
+use crate::transport::addresses::Counted;
 use crate::transport::latecomers::Latecomers;
-use crate::transport::shared::Shared;
 use crate::transport::sockets::Sockets;
-
-#[path = "../../../tests/rust/settings.rs"]
-mod settings;
-
-/// An application that takes every event, or as good as none.
-struct Nobody {
-    has_room: bool,
-}
-
-impl Inbox for Nobody {
-    fn push(&self, _: Event) {}
-
-    fn has_room(&self) -> bool {
-        self.has_room
-    }
-}
-
-type Cell = Rc<RefCell<Connections>>;
-
-impl Connections {
-    /// What the task of a connection does with bytes that came.
-    fn receive(&mut self, key: ReaderKey, bytes: &mut [u8]) {
-        Peer::act(self, key, |peer| receive(peer, bytes)).expect("no panic");
-    }
-
-    fn close(&mut self, key: ReaderKey, reason: CloseReason) {
-        Peer::act(self, key, |peer| peer.close(reason)).expect("no panic");
-    }
-
-    fn panic(&mut self, key: ReaderKey) {
-        Peer::act(self, key, |_| panic!("the bug of this test"));
-    }
-
-    fn live(&mut self, key: ReaderKey) -> Option<&mut Connection> {
-        self.get(key).filter(|connection| connection.is_live())
-    }
-}
-
-/// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
-fn with_shard(test: impl FnOnce(&Cell)) {
-    with_settings(&json!({}), test);
-}
-
-fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
-    with_application(Nobody { has_room: true }, settings, test);
-}
-
-fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
-    let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
-    let config =
-        Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
-    let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
-    let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
-    let shared = Arc::new(Shared {
-        timeouts: Timeouts::from(&config),
-        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
-        rules,
-        routes: Vec::new(),
-        pages: HashMap::new(),
-        policy: policy(),
-        route_policy: policy(),
-        tls: None,
-        clock: Clock::new(),
-        inbox: Arc::new(inbox),
-        commands: vec![Arc::default()],
-        counters: vec![Arc::default()],
-        loads: vec![AtomicUsize::new(0)],
-        addresses: Addresses::new(config.max_connections_per_address),
-        draining: AtomicBool::new(false),
-        salt: 0,
-        budget: Arc::new(Budget::new(config.max_held_bytes)),
-        clients: Mutex::default(),
-        config,
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new()
-        .block_on(&runtime, async { test(&Rc::new(RefCell::new(Connections::new(0, shared)))) });
-}
-
-/// A client that was accepted and has said nothing: its key and its end of the stream.
-fn accept(cell: &Cell) -> (ReaderKey, UnixStream) {
-    let now = cell.borrow().now();
-    accept_at(cell, Counted::default(), now)
-}
-
-fn accept_at(cell: &Cell, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().expect("a pair");
-    ours.set_nonblocking(true).expect("a socket");
-    theirs.set_nonblocking(true).expect("a socket");
-    let before = cell.borrow().keys();
-    accept_stream(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
-    let key = cell.borrow().keys().into_iter().find(|key| !before.contains(key)).expect("it was accepted");
-    (key, theirs)
-}
-
-/// A client whose request was answered.
-fn connect(cell: &Cell) -> (ReaderKey, UnixStream) {
-    let (key, theirs) = accept(cell);
-    let mut request = *b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    cell.borrow_mut().receive(key, &mut request);
-    assert!(arrived(&theirs).starts_with(b"HTTP/1.1 101 "));
-    (key, theirs)
-}
-
-/// What a client has been sent since it last looked.
-fn arrived(mut stream: &UnixStream) -> Vec<u8> {
-    let mut bytes = vec![0; 1 << 16];
-    let count = stream.read(&mut bytes).unwrap_or(0);
-    bytes.truncate(count);
-    bytes
-}
+use crate::transport::tests::{
+    Nobody, accept, accept_at, arrived, connect, with_application, with_settings, with_shard,
+};
 
 #[test]
 fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
@@ -384,31 +255,6 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         shard.receive(clients[3].0, &mut rest.clone());
         assert_eq!(shard.shared.budget.bytes(), 0);
         assert!(shard.live(clients[3].0).is_none());
-    });
-}
-
-#[test]
-fn in_a_full_server_who_is_longest_without_a_request_makes_room_and_who_has_sent_one_stays() {
-    with_settings(&json!({"authenticate": true}), |cell| {
-        let (asked, asking) = connect(cell);
-        assert!(arrived(&asking).is_empty());
-        let began = cell.borrow().now();
-        let silent = [3, 1, 2].map(|tenths| accept_at(cell, Counted::default(), began + TENTH * tenths).1);
-        let mut shard = cell.borrow_mut();
-        let mut latecomers = Latecomers::default();
-        shard.sockets.now = began + TENTH * 10;
-        assert!(!latecomers.make_room(&mut shard), "nobody is late");
-        let late = began + TENTH * 20;
-        for index in [1, 2, 0] {
-            shard.sockets.now = late;
-            assert!(latecomers.make_room(&mut shard));
-            let heard = silent.each_ref().map(|client| !arrived(client).is_empty());
-            assert_eq!(heard, [0, 1, 2].map(|other| other == index));
-        }
-        shard.sockets.now = late + TENTH * 10;
-        assert!(!latecomers.make_room(&mut shard));
-        assert!(shard.live(asked).is_some());
-        assert!(arrived(&asking).is_empty());
     });
 }
 

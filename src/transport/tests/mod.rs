@@ -1,0 +1,151 @@
+//! A shard with real sockets, whose turns and whose time a test makes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use crate::broker::memory::MemoryBroker;
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::hub::ReaderKey;
+use crate::moment::Moment;
+use crate::protocol::handshake::{Origins, Policy};
+use crate::rules::Rules;
+use crate::transport::Page;
+use crate::transport::addresses::{Addresses, Counted};
+use crate::transport::budget::Budget;
+use crate::transport::clock::Clock;
+use crate::transport::connection::Connection;
+use crate::transport::connections::Connections;
+use crate::transport::deadlines::Timeouts;
+use crate::transport::drive::{accept as accept_stream, receive};
+use crate::transport::events::{Event, Inbox};
+use crate::transport::io::{Socket, Stream};
+use crate::transport::peer::Peer;
+use crate::transport::shared::Shared;
+
+mod drain;
+mod http;
+mod latecomers;
+mod peer;
+#[path = "../../../tests/rust/settings.rs"]
+mod settings;
+
+/// An application that takes every event, or as good as none.
+pub struct Nobody {
+    pub has_room: bool,
+}
+
+impl Inbox for Nobody {
+    fn push(&self, _: Event) {}
+
+    fn has_room(&self) -> bool {
+        self.has_room
+    }
+}
+
+pub type Cell = Rc<RefCell<Connections>>;
+
+impl Connections {
+    /// What the task of a connection does with bytes that came.
+    pub fn receive(&mut self, key: ReaderKey, bytes: &mut [u8]) {
+        Peer::act(self, key, |peer| receive(peer, bytes)).expect("no panic");
+    }
+
+    pub fn close(&mut self, key: ReaderKey, reason: CloseReason) {
+        Peer::act(self, key, |peer| peer.close(reason)).expect("no panic");
+    }
+
+    pub fn panic(&mut self, key: ReaderKey) {
+        Peer::act(self, key, |_| panic!("the bug of this test"));
+    }
+
+    pub fn live(&mut self, key: ReaderKey) -> Option<&mut Connection> {
+        self.get(key).filter(|connection| connection.is_live())
+    }
+}
+
+/// Runs a test where connections can be accepted. Their tasks have no turn: the test does what they would.
+pub fn with_shard(test: impl FnOnce(&Cell)) {
+    with_settings(&json!({}), test);
+}
+
+pub fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
+    with_application(Nobody { has_room: true }, settings, test);
+}
+
+pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
+    let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
+    let config =
+        Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
+    let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
+    let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
+    let shared = Arc::new(Shared {
+        timeouts: Timeouts::from(&config),
+        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
+        rules,
+        routes: Vec::new(),
+        pages: HashMap::from([(
+            "/page".into(),
+            Page { content_type: "text/html".into(), body: b"<p>".into() },
+        )]),
+        policy: policy(),
+        route_policy: policy(),
+        tls: None,
+        clock: Clock::new(),
+        inbox: Arc::new(inbox),
+        commands: vec![Arc::default()],
+        counters: vec![Arc::default()],
+        loads: vec![AtomicUsize::new(0)],
+        addresses: Addresses::new(config.max_connections_per_address),
+        draining: AtomicBool::new(false),
+        salt: 0,
+        budget: Arc::new(Budget::new(config.max_held_bytes)),
+        clients: Mutex::default(),
+        config,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new()
+        .block_on(&runtime, async { test(&Rc::new(RefCell::new(Connections::new(0, shared)))) });
+}
+
+/// A client that was accepted and has said nothing: its key and its end of the stream.
+pub fn accept(cell: &Cell) -> (ReaderKey, UnixStream) {
+    let now = cell.borrow().now();
+    accept_at(cell, Counted::default(), now)
+}
+
+pub fn accept_at(cell: &Cell, counted: Counted, at: Moment) -> (ReaderKey, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    theirs.set_nonblocking(true).expect("a socket");
+    let before = cell.borrow().keys();
+    accept_stream(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
+    let key = cell.borrow().keys().into_iter().find(|key| !before.contains(key)).expect("it was accepted");
+    (key, theirs)
+}
+
+/// A client whose request was answered.
+pub fn connect(cell: &Cell) -> (ReaderKey, UnixStream) {
+    let (key, theirs) = accept(cell);
+    cell.borrow_mut().receive(key, &mut REQUEST.to_vec());
+    assert!(arrived(&theirs).starts_with(b"HTTP/1.1 101 "));
+    (key, theirs)
+}
+
+/// What a client has been sent since it last looked.
+pub fn arrived(mut stream: &UnixStream) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 16];
+    let count = stream.read(&mut bytes).unwrap_or(0);
+    bytes.truncate(count);
+    bytes
+}
+
+pub const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
