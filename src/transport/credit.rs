@@ -43,5 +43,5 @@ impl Drop for Credit {
 /// before the client is not read any more.
 pub(crate) const ALLOWANCE: usize = 128 * 1024;
 
-/// Bytes that a message's place in the queue of events takes, at least.
-pub(crate) const PLACE: usize = 96;
+/// Bytes that a message's place in the queue of events takes, at most.
+pub(crate) const PLACE: usize = 128;

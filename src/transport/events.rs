@@ -86,7 +86,7 @@ impl Event {
 }
 
 /// The place that [`Credit`] counts for a message.
-const _: () = assert!(size_of::<Event>() >= PLACE);
+const _: () = assert!(size_of::<Event>() <= PLACE);
 
 /// Where events go. Shards ask for room before they read from a socket; they never drop an event.
 pub trait Inbox: Send + Sync {
