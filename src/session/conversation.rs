@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::carrier::{Carrier, Decision, Question};
 use super::limits::{ErrorLimit, RateLimit};
-use super::requests::{Action, Request, Requests};
+use super::requests::{Action, Request, Requests, Unconfirmed};
 use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseReason;
 use crate::error_code::{ErrorCode, Fault};
@@ -120,10 +120,10 @@ impl Session {
 
     /// Tells the client what became of a publish that the broker had not confirmed at once.
     pub fn published(&mut self, number: u64, outcome: Result<u64, ErrorCode>, carrier: &mut impl Carrier) {
-        let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number, outcome));
-        let Some(publish) = publish else { return };
-        let id = publish.id.as_deref().and_then(Id::from_json);
-        self.tell_published(&publish.channel, outcome, id, carrier);
+        let Some(requests) = &mut self.requests else { return };
+        for Unconfirmed { id, channel, .. } in requests.take_published(number, outcome) {
+            self.tell_published(&channel, outcome, id.as_deref().and_then(Id::from_json), carrier);
+        }
     }
 
     /// Subscribes the client in the name of the application. That there are too many subscriptions is not the client's fault.
@@ -201,7 +201,7 @@ impl Session {
         }
         match action {
             Action::Unsubscribe => self.unsubscribe(channel, id, carrier),
-            Action::Publish { .. } if self.is_repeated(channel, id, carrier) => {}
+            Action::Publish { .. } if self.is_repeated(&name, id, carrier) => {}
             action => self.request_access(name, action, id, rules, carrier),
         }
     }
@@ -251,18 +251,12 @@ impl Session {
         }
     }
 
-    /// Answers a publish that was made before; `true` when it was.
-    fn is_repeated(&self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) -> bool {
-        let Some((id, requests)) = id.zip(self.requests.as_ref()) else { return false };
-        match requests.recall(id, channel) {
-            Some(Some(offset)) => {
-                carrier.reply(|out| message::published(channel, offset, Some(id), out));
-                true
-            }
-            // The first one is answered when its outcome is known.
-            Some(None) => true,
-            None => false,
-        }
+    /// Whether a publish was made before: then it is answered as that one was or will be.
+    fn is_repeated(&mut self, channel: &ChannelName, id: Option<Id<'_>>, carrier: &mut impl Carrier) -> bool {
+        let Some((id, requests)) = id.zip(self.requests.as_mut()) else { return false };
+        let Some(offset) = requests.recall(id, channel) else { return requests.wait_for_same(id, channel) };
+        carrier.reply(|out| message::published(channel.as_str(), offset, Some(id), out));
+        true
     }
 
     fn subscribe(
@@ -301,11 +295,11 @@ impl Session {
         match carrier.publish(channel, data, key, number) {
             Some(outcome) => {
                 if let (Some(id), Ok(offset)) = (id, outcome) {
-                    self.requests().remember(id, channel, Some(offset));
+                    self.requests().remember(id.as_json(), channel, offset);
                 }
                 self.tell_published(channel, outcome, id, carrier);
             }
-            None => self.requests().publish_later(number, channel, id),
+            None => self.requests().wait_for_broker(number, channel, id),
         }
     }
 
@@ -325,12 +319,12 @@ impl Session {
     /// Carries out what waited for a decision about a channel, up to the next request that needs one.
     fn go_on(&mut self, channel: &ChannelName, rules: &Rules, carrier: &mut impl Carrier) {
         let Some(requests) = &mut self.requests else { return };
-        let waiting = requests.take_channel(channel);
-        if waiting.iter().any(|request| matches!(request.action, Action::Unsubscribe)) {
-            carrier.catch_up();
-        }
         // Each waits again after the first that needs a decision.
-        for Request { id, action, .. } in waiting {
+        for Request { id, action, .. } in requests.take_channel(channel) {
+            if matches!(action, Action::Unsubscribe) {
+                // What the requests before it have published comes first.
+                carrier.catch_up();
+            }
             self.request(channel.as_str(), action, id.as_deref().and_then(Id::from_json), rules, carrier);
         }
     }
@@ -386,3 +380,6 @@ const MESSAGES_BURST: Duration = Duration::from_secs(5);
 
 /// In milliseconds. Advice to clients that lose their connection without a word: come back at a random moment within this time.
 const RECONNECT_WINDOW: u64 = 2000;
+
+#[cfg(test)]
+mod tests;

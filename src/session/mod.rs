@@ -8,9 +8,11 @@
 //! - **Order.** Requests about one channel are carried out in the order in which the client made them. A request that comes
 //!   while the application decides about an earlier one of the same channel waits for that decision. Requests about different
 //!   channels do not wait for each other.
-//! - **Once.** A `publish` whose `id` is among the last [`REMEMBERED_PUBLISHES`] is answered again and not published again.
-//! - **Bounds.** At most [`MAX_PENDING`] requests wait for the application or the broker; with so many the session does not
-//!   want to hear more ([`Session::listens`]).
+//! - **Once.** A `publish` with the `id` of an earlier one in the same channel is not published again: it gets the same answer,
+//!   also while the broker has not confirmed the earlier one. The last [`REMEMBERED_PUBLISHES`] that succeeded are remembered.
+//!   One that failed is forgotten, so the client may try again.
+//! - **Bounds.** While [`MAX_PENDING`] requests or more wait for the application or the broker, the session does not want to
+//!   hear more ([`Session::listens`]). Only the last message that it heard can bring more, one request for each channel in it.
 //! - **Errors.** Each error that is the client's fault is counted. Too many of them end the conversation.
 
 mod carrier;

@@ -51,13 +51,12 @@ pub(super) struct Requests {
     remembered: VecDeque<Remembered>,
 }
 
-/// A publish that had an `id`. A repetition is answered, not published.
+/// A publish that had an `id` and is in the log. A repetition is answered, not published.
 #[derive(Debug)]
 struct Remembered {
     id: Box<str>,
     channel: ChannelName,
-    /// `None` until the broker has confirmed it.
-    offset: Option<u64>,
+    offset: u64,
 }
 
 impl Requests {
@@ -109,42 +108,43 @@ impl Requests {
         self.waiting.extract_if(.., |request| request.channel == *channel).collect()
     }
 
-    /// What became of an earlier publish with this `id` in this channel: `Some(None)` while nobody knows.
-    pub fn recall(&self, id: Id<'_>, channel: &str) -> Option<Option<u64>> {
-        let is_it = |other: &&Remembered| *other.id == *id.as_json() && other.channel.as_str() == channel;
+    /// The offset of an earlier publish with this `id` in this channel.
+    pub fn recall(&self, id: Id<'_>, channel: &ChannelName) -> Option<u64> {
+        let is_it = |other: &&Remembered| *other.id == *id.as_json() && other.channel == *channel;
         self.remembered.iter().find(is_it).map(|remembered| remembered.offset)
     }
 
-    /// Remembers a publish; `None` as offset while it is not confirmed. The oldest one is forgotten for it.
-    pub fn remember(&mut self, id: Id<'_>, channel: &ChannelName, offset: Option<u64>) {
+    /// Remembers a publish. The oldest one is forgotten for it.
+    pub fn remember(&mut self, id: &str, channel: &ChannelName, offset: u64) {
         if self.remembered.len() >= REMEMBERED_PUBLISHES {
             self.remembered.pop_front();
         }
-        self.remembered.push_back(Remembered { id: id.as_json().into(), channel: channel.clone(), offset });
+        self.remembered.push_back(Remembered { id: id.into(), channel: channel.clone(), offset });
     }
 
-    /// Notes a publish that the broker will confirm later.
-    pub fn publish_later(&mut self, number: u64, channel: &ChannelName, id: Option<Id<'_>>) {
-        if let Some(id) = id {
-            self.remember(id, channel, None);
-        }
+    /// Keeps a publish until the broker has confirmed it.
+    pub fn wait_for_broker(&mut self, number: u64, channel: &ChannelName, id: Option<Id<'_>>) {
         let id = id.map(|id| id.as_json().into());
         self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone() });
     }
 
-    /// Takes out the publish of this number, whose outcome is known now. One that failed may be tried again.
-    pub fn take_published(&mut self, number: u64, outcome: Result<u64, ErrorCode>) -> Option<Unconfirmed> {
-        let index = self.unconfirmed.iter().position(|publish| publish.number == number)?;
-        let publish = self.unconfirmed.remove(index);
+    /// Lets a publish have the outcome of an unconfirmed one with this `id` in this channel. Returns `false` when there is
+    /// none.
+    pub fn wait_for_same(&mut self, id: Id<'_>, channel: &ChannelName) -> bool {
         let is_it =
-            |other: &Remembered| publish.id.as_ref() == Some(&other.id) && other.channel == publish.channel;
-        if let Some(place) = self.remembered.iter().position(is_it) {
-            match outcome {
-                Ok(offset) => self.remembered[place].offset = Some(offset),
-                Err(_) => drop(self.remembered.remove(place)),
-            }
+            |other: &&Unconfirmed| other.id.as_deref() == Some(id.as_json()) && other.channel == *channel;
+        let number = self.unconfirmed.iter().find(is_it).map(|publish| publish.number);
+        number.map(|number| self.wait_for_broker(number, channel, Some(id))).is_some()
+    }
+
+    /// Takes out the publish of this number, whose outcome is known now, and its repetitions. One that succeeded is
+    /// remembered. One that failed may be tried again.
+    pub fn take_published(&mut self, number: u64, outcome: Result<u64, ErrorCode>) -> Vec<Unconfirmed> {
+        let taken: Vec<_> = self.unconfirmed.extract_if(.., |publish| publish.number == number).collect();
+        if let (Some(Unconfirmed { id: Some(id), channel, .. }), Ok(offset)) = (taken.first(), outcome) {
+            self.remember(id, channel, offset);
         }
-        Some(publish)
+        taken
     }
 }
 
