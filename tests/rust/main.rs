@@ -18,5 +18,6 @@ mod server_lines;
 mod server_names;
 #[cfg(feature = "net")]
 mod server_running;
+mod session;
 #[cfg(feature = "net")]
 mod settings;

@@ -23,4 +23,5 @@ fn the_corpus_of_every_target_is_harmless() {
     replay("deflate", targets::deflate);
     replay("envelope", targets::envelope);
     replay("hub", targets::hub);
+    replay("session", targets::session);
 }

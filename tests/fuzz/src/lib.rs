@@ -5,6 +5,8 @@
 
 #[path = "../../rust/hub_model.rs"]
 pub mod hub_model;
+#[path = "../../rust/session_model.rs"]
+pub mod session_model;
 
 use std::cell::RefCell;
 
@@ -213,4 +215,51 @@ pub fn hub(data: &[u8]) {
         })
         .collect();
     check(&steps);
+}
+
+/// Steps of a conversation, two bytes each: whatever they are, a session does what its model does.
+pub fn session(data: &[u8]) {
+    use session_model::{CHANNELS, Confirms, IDS, Step, check};
+    use umbel::error_code::ErrorCode;
+    use umbel::session::Decision;
+    let steps = data.chunks_exact(2).take(400).map(|pair| {
+        let (id, first) = (usize::from(pair[1] & 7) % IDS.len(), usize::from(pair[1] >> 3) % CHANNELS.len());
+        let channels = match pair[0] >> 4 {
+            0..=7 => vec![first],
+            8..=14 => vec![first, (first + id) % CHANNELS.len()],
+            _ => vec![first; 30],
+        };
+        let deny = |code| Decision::Deny { code, message: String::new() };
+        match pair[0] % 16 {
+            0 => Step::Subscribe { channels, from: None, id },
+            1 => Step::Subscribe { channels, from: Some(u64::from(pair[0] >> 4)), id },
+            2 => Step::Unsubscribe { channels, id },
+            3..=5 => Step::Publish { channel: first, id },
+            6 => Step::Decide { channel: first, decision: Decision::Allow },
+            7 => match id {
+                0 | 1 => Step::Decide { channel: first, decision: deny(ErrorCode::NotAllowed) },
+                2 | 3 => Step::Decide { channel: first, decision: deny(ErrorCode::Timeout) },
+                4 => Step::DecideNothing,
+                _ => Step::Decide { channel: first, decision: Decision::Allow },
+            },
+            8 => Step::Broker([Confirms::AtOnce, Confirms::Later, Confirms::Never][first % 3]),
+            9 | 10 => Step::Confirm { which: first, outcome: Ok(()) },
+            11 => Step::Confirm {
+                which: first,
+                outcome: Err([ErrorCode::NotPublished, ErrorCode::MaybePublished][id % 2]),
+            },
+            12 => Step::SubscribeForApplication { channel: first, id },
+            13 => Step::UnsubscribeForApplication { channel: first },
+            14 => match first {
+                0 => Step::Heartbeat { id },
+                1 => Step::OfTheApplication { id },
+                2 => Step::Nonsense,
+                3 => Step::OpenPrivate,
+                4 => Step::CountError,
+                _ => Step::Wait(u64::from(pair[1] & 15)),
+            },
+            _ => Step::Disconnect { after: u32::from(pair[1]) },
+        }
+    });
+    check(&steps.collect::<Vec<_>>());
 }

@@ -1,0 +1,73 @@
+//! The session against a naive model: what a client and an application say leads to the same as in the model.
+
+use proptest::prelude::*;
+
+use umbel::error_code::ErrorCode;
+use umbel::session::Decision;
+
+use crate::protocol_fuzz::targets::session_model::{CHANNELS, Confirms, IDS, Step, check};
+
+fn decision() -> impl Strategy<Value = Decision> {
+    let deny = |code| Decision::Deny { code, message: "for a reason".into() };
+    prop_oneof![
+        4 => Just(Decision::Allow),
+        1 => Just(deny(ErrorCode::NotAllowed)),
+        1 => Just(deny(ErrorCode::Timeout)),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Result<(), ErrorCode>> {
+    prop_oneof![
+        4 => Just(Ok(())),
+        1 => Just(Err(ErrorCode::NotPublished)),
+        1 => Just(Err(ErrorCode::MaybePublished)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (channel, id) = (0..CHANNELS.len(), 0..IDS.len());
+    let channels = prop_oneof![
+        20 => prop::collection::vec(channel.clone(), 1..4),
+        1 => prop::collection::vec(channel.clone(), 20..128),
+    ];
+    let from = proptest::option::of(0..9_u64);
+    let confirms = prop_oneof![Just(Confirms::AtOnce), Just(Confirms::Later), Just(Confirms::Never)];
+    prop_oneof![
+        4 => (channels.clone(), from, id.clone()).prop_map(|(channels, from, id)| Step::Subscribe { channels, from, id }),
+        3 => (channels, id.clone()).prop_map(|(channels, id)| Step::Unsubscribe { channels, id }),
+        8 => (channel.clone(), id.clone()).prop_map(|(channel, id)| Step::Publish { channel, id }),
+        8 => (channel.clone(), decision()).prop_map(|(channel, decision)| Step::Decide { channel, decision }),
+        2 => confirms.prop_map(Step::Broker),
+        5 => (0..16_usize, outcome()).prop_map(|(which, outcome)| Step::Confirm { which, outcome }),
+        1 => (channel.clone(), id.clone()).prop_map(|(channel, id)| Step::SubscribeForApplication { channel, id }),
+        1 => channel.prop_map(|channel| Step::UnsubscribeForApplication { channel }),
+        1 => prop_oneof![
+            id.clone().prop_map(|id| Step::Heartbeat { id }),
+            id.prop_map(|id| Step::OfTheApplication { id }),
+            Just(Step::Nonsense),
+            Just(Step::OpenPrivate),
+            Just(Step::CountError),
+            Just(Step::DecideNothing),
+        ],
+        4 => (0..13_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_session_does_what_its_model_does(steps in prop::collection::vec(step(), 1..200)) {
+        check(&steps);
+    }
+
+    #[test]
+    fn a_client_may_go_away_at_any_moment(
+        mut steps in prop::collection::vec(step(), 1..60),
+        place in any::<prop::sample::Index>(),
+        after in 0..40_u32,
+    ) {
+        steps.insert(place.index(steps.len()), Step::Disconnect { after });
+        check(&steps);
+    }
+}
