@@ -25,17 +25,27 @@ help:  ## this list
 demo: build  ## a live demonstration in the browser, until Ctrl-C
 	@$(PY) -m umbel demo
 
-STAGES := lint test-rust test-python test-interop test-conformance test-browser test-fuzz bench-short
+STAGES := lint test-rust build test-python test-interop test-conformance test-browser test-fuzz bench-short
 
+# Two things are built beside the stages before them, because those leave a processor idle. The core is linked on one
+# processor, which takes most of its build; `build` waits for it. The fuzz targets and the load of the benchmarks are built at
+# the lowest priority while tests wait for sockets and clocks; their stages wait for what is missing, and report its errors.
 .PHONY: test
-test: build  ## everything that must pass before a change is merged
+test: .venv/.ready  ## everything that must pass before a change is merged
 	@mkdir -p build
 	: > build/skipped
+	$(MAKE) build > build/core.log 2>&1 & core=$$!
+	trap 'kill $$(jobs -p) 2> /dev/null || :' EXIT
 	table=
 	for stage in $(STAGES); do
 	  printf '\n== %s\n' "$$stage"
 	  start=$$SECONDS
-	  $(MAKE) "$$stage" || { printf '\nFAILED: make %s\n' "$$stage"; exit 1; }
+	  if [ "$$stage" = build ]; then
+	    wait "$$core" || { cat build/core.log; printf '\nFAILED: make build\n'; exit 1; }
+	    nice -n 19 $(MAKE) fuzz-build bench-build > build/ahead.log 2>&1 &
+	  else
+	    $(MAKE) "$$stage" || { printf '\nFAILED: make %s\n' "$$stage"; exit 1; }
+	  fi
 	  table+=$$(printf '%5d s  %s' $$((SECONDS - start)) "$$stage")$$'\n'
 	done
 	printf '\n%s' "$$table"
@@ -58,12 +68,13 @@ bench: build  ## every benchmark against its goal: half an hour on two idle core
 .PHONY: bench-short
 bench-short: build  ## every benchmark once and tiny: does it still work?
 	@$(PY) benches/run.py --short
+	$(PY) benches/compare.py --short
 
 .PHONY: bench-compare
 TURNS ?= 5
 bench-compare: .venv/.ready  ## this checkout against the one at BASE=, in turn: half an hour; TURNS= and ROWS= for less
 	@[ -n '$(BASE)' ] || { echo 'name the other checkout: make bench-compare BASE=../other'; exit 2; }
-	$(PY) benches/compare.py --turns $(TURNS) $(BASE) $(ROWS)
+	$(PY) benches/compare.py --base $(BASE) --turns $(TURNS) $(ROWS)
 
 .PHONY: conformance
 conformance: build  ## all 517 cases of the Autobahn|Testsuite, a few minutes
@@ -71,24 +82,29 @@ conformance: build  ## all 517 cases of the Autobahn|Testsuite, a few minutes
 
 .PHONY: fuzz
 FUZZ_SECONDS ?= 60
-fuzz:  ## every fuzz target for FUZZ_SECONDS (60); what it finds stays in tests/fuzz/artifacts
+fuzz: fuzz-build  ## every fuzz target for FUZZ_SECONDS (60); what it finds stays in tests/fuzz/artifacts
+	@one() {
+	  name=$$(basename "$$1" .rs)
+	  mkdir -p $(TARGET)/fuzz/found/"$$name" tests/fuzz/artifacts
+	  log=$(TARGET)/fuzz/"$$name".log
+	  $(TARGET)/fuzz/$(HOST)/release/"$$name" -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
+	    -artifact_prefix=tests/fuzz/artifacts/"$$name"- $(TARGET)/fuzz/found/"$$name" \
+	    tests/fuzz/corpus/"$$name" > "$$log" 2>&1 || { echo "fuzz $$name"; tail -n 40 "$$log"; exit 255; }
+	  echo "fuzz $$name: $$(tail -n 1 "$$log")"
+	}
+	export -f one
+	# As many at a time as there are processors. Status 255 lets xargs start no more.
+	printf '%s\n' tests/fuzz/fuzz_targets/*.rs | xargs -n 1 -P "$$(getconf _NPROCESSORS_ONLN)" bash -c 'one "$$0"'
+
+.PHONY: fuzz-build
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+fuzz-build:
 	@# What cargo-fuzz asks of the compiler when no sanitizer is wanted: any toolchain can do it.
 	export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"
-	# Named, so that the flags are not for build scripts.
-	host=$$(rustc -vV | sed -n 's/^host: //p')
-	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target "$$host"
-	for file in tests/fuzz/fuzz_targets/*.rs; do
-	  name=$$(basename "$$file" .rs)
-	  mkdir -p $(TARGET)/fuzz/found/"$$name" tests/fuzz/artifacts
-	  echo "fuzz $$name for $(FUZZ_SECONDS) s"
-	  log=$(TARGET)/fuzz/"$$name".log
-	  $(TARGET)/fuzz/"$$host"/release/"$$name" -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
-	    -artifact_prefix=tests/fuzz/artifacts/"$$name"- $(TARGET)/fuzz/found/"$$name" \
-	    tests/fuzz/corpus/"$$name" > "$$log" 2>&1 || { tail -n 40 "$$log"; exit 1; }
-	  tail -n 1 "$$log"
-	done
+	# The target is named so that the flags are not for build scripts.
+	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target $(HOST)
 
 .PHONY: soak
 SOAK_SECONDS ?= 600
@@ -104,6 +120,7 @@ lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right
 	cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
 	cargo clippy --locked --quiet --all-targets -- -D warnings
 	PYO3_PYTHON=$(abspath $(PY)) cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	cargo clippy --locked --quiet --all-targets --manifest-path benches/load/Cargo.toml --target-dir $(TARGET) -- -D warnings
 
 .PHONY: fmt
 fmt: .venv/.ready  ## format all sources
@@ -121,12 +138,13 @@ clean:  ## remove all that was built or installed here
 
 .PHONY: test-rust test-python test-interop test-conformance test-browser test-fuzz
 
-# Benchmarks are run as tests, once each: the same profile, so nothing is built twice.
+# With all features, which have every test; lint compiles the others. Benchmarks are run as tests, once each: the same profile, so
+# nothing is built twice.
 test-rust: .venv/.ready
-	@cargo test --locked --quiet --no-default-features --lib --tests
-	cargo test --locked --quiet --all-targets
-	PYO3_PYTHON=$(abspath $(PY)) cargo test --locked --quiet --features python --lib bindings
-	cargo test --locked --quiet --doc
+	@export PYO3_PYTHON=$(abspath $(PY))
+	cargo test --locked --quiet --features python --all-targets
+	cargo test --locked --quiet --features python --doc
+	cargo test --locked --quiet --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)
 
 # Types and the stub are checked by tests/python/test_typing.py.
 test-python: build
@@ -150,7 +168,11 @@ test-browser: build
 test-fuzz:
 	@$(MAKE) fuzz FUZZ_SECONDS=3
 
-# ---- what the above stand on
+# ---- what the above need
+
+.PHONY: bench-build
+bench-build: .venv/.ready
+	@$(PY) benches/run.py --build
 
 # The first Python that is new enough; PYTHON= names another.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \

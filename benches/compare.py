@@ -4,6 +4,7 @@ Examples::
 
     make bench-compare BASE=../other
     make bench-compare BASE=../other TURNS=1 ROWS="connects requests"
+    python benches/compare.py --short                  # each figure once, tiny: does it still work?
 
 Both servers are built for release, each in the target of its checkout. The load, the floor program and the
 programs that serve are those of this checkout, for both. Results go to ``results/compare-<date>.md``.
@@ -25,6 +26,7 @@ import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -64,44 +66,55 @@ class Outcome:
 
 def main() -> int:
     options = arguments()
-    unknown = [name for name in options.rows if name not in FIGURES]
-    if unknown:
-        print(f"no such row: {', '.join(unknown)}; there are {', '.join(FIGURES)}", file=sys.stderr)
-        return 2
     raise_descriptor_limit()
     if (os.cpu_count() or 1) < 2:
         print("two cores are needed: one for the server, one for the load", file=sys.stderr)
         return 2
-    checkouts = {"this": ROOT, "other": options.other.resolve()}
-    effort = EFFORTS["short" if options.short else "compare"]
+    rows = options.rows or list(FIGURES)
+    if options.base is None:
+        return try_out(Bench(EFFORTS["short"], build_load()), rows)
+    checkouts = {"this": ROOT, "other": options.base.resolve()}
     load = build_load()
-    # What was measured once for both, such as the floor's pace, is in the memo.
-    benches = {side: Bench(effort, load) for side in SIDES}
-    benches["other"].memo = benches["this"].memo
-    if not options.short:
-        for side, bench in benches.items():
-            print(f"building {checkouts[side]}", flush=True)
-            bench.package = build(checkouts[side], ROOT / "target/compare" / side)
+    # What is measured once for both, such as the floor's pace, is in the memo.
+    memo: dict[str, Any] = {}
+    benches = {side: Bench(EFFORTS["compare"], load, memo=memo) for side in SIDES}
+    for side, bench in benches.items():
+        print(f"building {checkouts[side]}", flush=True)
+        bench.package = build(checkouts[side], ROOT / "target/compare" / side)
     about = machine()
     about["commits"] = {side: commit(checkouts[side]) for side in SIDES}
     began = time.monotonic()
-    outcomes = measure(benches, options.rows or list(FIGURES), options.turns)
+    outcomes = measure(benches, rows, options.turns)
     text = table(about, outcomes, options.turns, time.monotonic() - began)
-    if not options.short:
-        write(HERE / "results", about, outcomes, text)
+    write(HERE / "results", about, outcomes, text)
     print("\n" + text)
     return 1 if any(outcome.faults for outcome in outcomes.values()) else 0
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare this checkout's server with another one's.")
-    parser.add_argument("other", type=Path, help="directory of the other checkout")
-    parser.add_argument("rows", nargs="*", help="rows to measure (default: all)")
+    parser.add_argument("rows", nargs="*", metavar="row", help=f"of {', '.join(FIGURES)} (default: all)")
     parser.add_argument("--turns", type=int, default=5, help="how often each row is measured on both sides")
-    parser.add_argument(
-        "--short", action="store_true", help="tiny, with the installed package on both sides: does it work?"
-    )
-    return parser.parse_args()
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--base", type=Path, help="directory of the other checkout")
+    what.add_argument("--short", action="store_true", help="measure nothing: does each figure still work?")
+    options = parser.parse_args()
+    unknown = [name for name in options.rows if name not in FIGURES]
+    if unknown:
+        parser.error(f"no such row: {', '.join(unknown)}")
+    return options
+
+
+def try_out(bench: Bench, rows: list[str]) -> int:
+    """Takes each figure once, tiny, from the package that is installed."""
+    failed = False
+    for name in rows:
+        try:
+            print(f"{name:18} {written(FIGURES[name].measure(bench)):>12} {FIGURES[name].unit}", flush=True)
+        except BenchError as error:
+            failed = True
+            print(f"{name:18} not valid: {error}", flush=True)
+    return 1 if failed else 0
 
 
 def build(checkout: Path, place: Path) -> Path:

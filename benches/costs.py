@@ -256,7 +256,7 @@ def never_reading(bench: Bench, connections: int, slow: int) -> Result:
     short = bench.effort.name == "short"
     # Neither a heartbeat nor a write that makes no progress may end the slow ones while they are measured.
     with bench.umbel(data_bytes=128, heartbeat=600, write_timeout=600) as umbel:
-        before = bench.fanout(umbel, "rate 1000", connections=count, drain=0.5)
+        before = bench.fanout(umbel, "rate 1000", connections=count)
         load = bench.load(
             "fanout", umbel, connections=count, slow=slow, wait=True, seconds=0.5 if short else 60, drain=0.5
         )

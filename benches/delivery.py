@@ -54,7 +54,7 @@ def sweep(bench: Bench, start: Callable[[], Server], connections: int, rate: flo
 
     def attempt(rate: float) -> tuple[Answer, bool]:
         with start() as server:
-            run = bench.fanout(server, f"rate {rate:.3f}", connections=connections, drain=0.5)
+            run = bench.fanout(server, f"rate {rate:.3f}", connections=connections)
         run["rate"] = rate
         return run, run["messages_per_second"] >= 0.95 * rate * connections and run["lost"] == 0
 
@@ -162,7 +162,7 @@ def overload(bench: Bench, connections: int, factor: float) -> Result:
     count = bench.effort.connections(connections)
     peak = umbel_peak(bench, count)
     deliverable = peak["messages_per_second"] / count
-    run = umbel_run(bench, count, factor * deliverable, {"data_bytes": 128}, drain=1.0)
+    run = umbel_run(bench, count, factor * deliverable, {"data_bytes": 128})
     ratio = run["messages_per_second"] / peak["messages_per_second"]
     p95, one_pass = run["latency_ms"]["p95"], pass_seconds(run) * 1000
     after = run["server"]["after"]

@@ -25,6 +25,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 SERVER_CORE, LOAD_CORE = 0, 1
 SETTLE_SECONDS = 0.2
+# Seconds after a window for what is still on its way. The load stops earlier, when nothing comes any more.
+MOST_DRAIN = 5.0
 
 Answer = dict[str, Any]
 
@@ -79,9 +81,10 @@ class Lines:
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
 
     def _read(self, pipe: Any) -> None:
-        for line in pipe:
-            self.all.append(line.rstrip("\n"))
-            self._queue.put(line.rstrip("\n"))
+        with pipe:
+            for line in pipe:
+                self.all.append(line.rstrip("\n"))
+                self._queue.put(line.rstrip("\n"))
         self._queue.put(None)
 
     def next(self, timeout: float) -> str:
@@ -256,13 +259,12 @@ class Bench:
         options.setdefault("timeout", self.effort.patience)
         return Load(self, command, server, options)
 
-    def fanout(self, server: Server, command: str, *, drain: float = 1.0, **options: Any) -> Answer:
+    def fanout(self, server: Server, command: str, **options: Any) -> Answer:
         """Opens connections, gives the server its command, measures a window, lets the rest arrive."""
         if server.name == "floor":
             options |= {"lossy": True}
-        drain = drain if self.effort.name != "short" else min(drain, 0.3)
         options.setdefault("sample_every", 10 if self.effort.name == "short" else 100)
-        load = self.load("fanout", server, wait=True, drain=drain, **options)
+        load = self.load("fanout", server, wait=True, drain=MOST_DRAIN, **options)
         try:
             load.wait_ready()
             if server.name == "floor":

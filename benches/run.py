@@ -49,6 +49,9 @@ def main() -> int:
     if options.setup:
         install_peers()
         return 0
+    if options.build:
+        build_load()
+        return 0
     unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
         print(f"no such row: {', '.join(unknown)} (--list shows them)", file=sys.stderr)
@@ -71,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", help="rows to measure (default: all)")
     parser.add_argument("--list", action="store_true", help="show the rows")
     parser.add_argument("--setup", action="store_true", help="install the peers into target/bench-venv")
+    parser.add_argument("--build", action="store_true", help="build the load, and measure nothing")
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument(
         "--short", dest="effort", action="store_const", const="short", help="tiny and untimed"

@@ -39,6 +39,7 @@ pub struct Options {
     pub lossy: bool,
     pub warmup: f64,
     pub seconds: f64,
+    /// At most this long after the window for what is still on its way.
     pub drain: f64,
     /// Look for input without ever sleeping. A sender pays for waking a receiver on its own machine, and pays more the
     /// faster the receiver is. Nobody pays for waking a receiver on another machine.

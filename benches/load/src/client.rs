@@ -29,6 +29,8 @@ pub struct Client<'o> {
     pub(crate) question: Question,
     /// Whether an answer is followed by the next request.
     pub(crate) asking: bool,
+    /// When epoll last reported something, nanoseconds.
+    last_event: u64,
     go: bool,
 }
 
@@ -64,6 +66,8 @@ const INTEREST: i32 = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::
 const HANG_UP: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
 /// One `recv` can take this much. Larger than any usual frame, small enough to stay in the second-level cache.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Nanoseconds without an event after which nothing more is on its way. Passes of a busy server follow each other at once.
+const QUIET: u64 = 400_000_000;
 
 impl<'o> Client<'o> {
     pub fn new(options: &'o Options) -> Result<Self, String> {
@@ -97,6 +101,7 @@ impl<'o> Client<'o> {
             unsent: Vec::new(),
             question: Question::new(options),
             asking: false,
+            last_event: 0,
             go: !options.wait,
         })
     }
@@ -126,12 +131,14 @@ impl<'o> Client<'o> {
         Ok(self.finish())
     }
 
-    /// Waits for what is still on its way.
+    /// Waits until what is still on its way has arrived, at most as long as `--drain` says.
     fn drain(&mut self) -> Result<(), String> {
         self.asking = false;
-        let deadline = clock::now() + clock::nanoseconds(self.options.drain);
-        let requests = self.options.in_flight > 0;
-        self.run_until(deadline, |client| requests && client.unanswered() == 0)?;
+        let began = clock::now();
+        let deadline = began + clock::nanoseconds(self.options.drain);
+        self.run_until(deadline, |client| {
+            client.unanswered() == 0 && clock::now() > client.last_event.max(began) + QUIET
+        })?;
         if self.unanswered() > 0 {
             self.report.fault("requests without an answer");
         }
@@ -177,7 +184,9 @@ impl<'o> Client<'o> {
             let until = deadline.min(self.publishing.next).min(self.pinging.next);
             let patience = if self.options.polling { 0 } else { until.saturating_sub(now) };
             let count = self.epoll.wait(patience).map_err(|error| format!("epoll: {error}"))?;
-            if self.options.polling && count == 0 {
+            if count > 0 {
+                self.last_event = now;
+            } else if self.options.polling {
                 self.report.counters.idle += clock::now() - now;
             }
             for at in 0..count {
