@@ -187,8 +187,11 @@ class TestCrowd:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await process.communicate()
-        assert process.returncode == 1
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # Not communicate(): since Python 3.12 it closes the standard input, and then the process ends with 0.
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        assert await process.wait() == 1
         assert json.loads(out)["failed"] == 2
         assert b"refused" in err
 
