@@ -11,11 +11,12 @@ Start with `Umbel`. The smallest server::
 
 from ._application import Umbel
 from ._clients.client import Client, Message
-from ._clients.request import Identity, Request
+from ._clients.identity import Identity
+from ._clients.request import Request
+from ._clients.run import Run
 from ._clients.websocket import WebSocket
 from ._core import Position, Stats, __version__
 from ._declaring.settings import Settings
-from ._dispatching.runs import Run
 from ._serving.server import Server
 from .exceptions import ConfigurationError, ConnectionClosed, Refused, UmbelError
 
@@ -37,3 +38,7 @@ __all__ = [
     "WebSocket",
     "__version__",
 ]
+
+for _name in __all__:
+    if isinstance(_value := globals()[_name], type) and _value.__module__ != __name__:
+        _value.__module__ = __name__

@@ -28,8 +28,8 @@ ERROR_CODES: Final[list[tuple[str, str, bool]]]
 # Kinds of events, the first element of each tuple that Core.drain() returns.
 OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)
-SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, ticket: int, rule: int, channel: str, params: tuple[str, ...])
-PUBLISH: Final[int]  # (PUBLISH, client, ticket: int, rule: int, channel: str, params, data: bytes, key: str | None)
+SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, question: int, rule: int, channel: str, params: tuple[str, ...])
+PUBLISH: Final[int]  # (PUBLISH, client, question: int, rule: int, channel: str, params, data: bytes, key: str | None)
 TEXT: Final[int]  # (TEXT, client, text: str): a message of a websocket path
 BINARY: Final[int]  # (BINARY, client, data: bytes): a message of a websocket path
 WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark
@@ -201,9 +201,9 @@ class Core:
     def send(self, client: int, data: bytes, key: str | None = None, /) -> Position | None:
         """Append ``data`` (one JSON text) to the private channel of a client."""
     def reply(self, client: int, message: bytes, /) -> bool:
-        """Send one control message (a JSON text) past the logs: answers and errors."""
-    def fault(self, client: int, message: bytes, /) -> bool:
-        """Send an error that the client made; after 20 in ten seconds it is closed with 1008."""
+        """Send one control message (a JSON text) past the logs: a result or an error."""
+    def reply_error(self, client: int, message: bytes, /) -> bool:
+        """Send an error that the client caused; after 20 in ten seconds it is closed with 1008."""
     def send_text(self, client: int, text: str, /) -> int | None:
         """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
     def send_binary(self, client: int, data: bytes, /) -> int | None:
@@ -216,19 +216,21 @@ class Core:
         Raises:
             ValueError: if the code may not be sent, or the reason is longer than 123 bytes of UTF-8.
         """
-    def subscribe(self, client: int, channel: str, request: bytes | None = None, /) -> bool:
-        """Subscribe a client from the server's side, without asking anyone; tells it ``subscription_established``."""
+    def subscribe(self, client: int, channel: str, message_id: bytes | None = None, /) -> bool:
+        """Subscribe a client without asking anyone. It gets ``subscription_established``, with the id of the message
+        that asked for it (a JSON text), if there is one.
+        """
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
         """End a subscription; tells the client ``subscription_ended`` with the reason."""
-    def answer(self, client: int, ticket: int, allowed: bool, code: str, message: str, /) -> bool:
-        """Answer a SUBSCRIBE or PUBLISH event.
+    def decide(self, client: int, question: int, allowed: bool, code: str, message: str, /) -> bool:
+        """Decide the question of a SUBSCRIBE or PUBLISH event.
 
         When allowed, the client is subscribed, or its data are published as they came. When not, ``code`` and
         ``message`` go into the ``error`` that the client gets.
         """
-    def pause(self, client: int, /) -> bool:
+    def pause_reading(self, client: int, /) -> bool:
         """Stop reading from a client."""
-    def resume(self, client: int, /) -> bool:
+    def resume_reading(self, client: int, /) -> bool:
         """Read again from a paused client."""
     def stats(self, log_lines_dropped: int, /) -> Stats:
         """A snapshot of counters and gauges; the log lines that Python dropped are added to those of the core."""

@@ -1,7 +1,5 @@
 """Words of a peer, as they may stand in a line of the log."""
 
-from __future__ import annotations
-
 from typing import Final
 
 

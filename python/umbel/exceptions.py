@@ -11,8 +11,6 @@ Wrong types and values raise the builtin ``TypeError`` and ``ValueError``, calls
 ``RuntimeError``.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from ._core import LONGEST_REASON

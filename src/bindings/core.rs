@@ -76,7 +76,7 @@ impl Core {
     }
 
     #[pyo3(signature = (client, message, /))]
-    fn fault(&self, client: u64, message: &[u8]) -> bool {
+    fn reply_error(&self, client: u64, message: &[u8]) -> bool {
         self.server.reply_error(ClientId(client), Bytes::copy_from_slice(message))
     }
 
@@ -114,10 +114,10 @@ impl Core {
         Ok(self.server.close(ClientId(client), legal, reason))
     }
 
-    #[pyo3(signature = (client, channel, request = None, /))]
-    fn subscribe(&self, client: u64, channel: &str, request: Option<&[u8]>) -> PyResult<bool> {
-        let request = request.map(|id| String::from_utf8_lossy(id).into_owned());
-        Ok(self.server.subscribe(ClientId(client), channel, request)?)
+    #[pyo3(signature = (client, channel, message_id = None, /))]
+    fn subscribe(&self, client: u64, channel: &str, message_id: Option<&[u8]>) -> PyResult<bool> {
+        let message_id = message_id.map(|id| String::from_utf8_lossy(id).into_owned());
+        Ok(self.server.subscribe(ClientId(client), channel, message_id)?)
     }
 
     #[pyo3(signature = (client, channel, reason, /))]
@@ -125,11 +125,11 @@ impl Core {
         self.server.unsubscribe(ClientId(client), channel, reason)
     }
 
-    #[pyo3(signature = (client, ticket, allowed, code, message, /))]
-    fn answer(
+    #[pyo3(signature = (client, question, allowed, code, message, /))]
+    fn decide(
         &self,
         client: u64,
-        ticket: u64,
+        question: u64,
         allowed: bool,
         code: String,
         message: String,
@@ -141,16 +141,16 @@ impl Core {
                 .ok_or_else(|| PyValueError::new_err(format!("{code:?} is no error code of the protocol")))?;
             Decision::Deny { code, message }
         };
-        Ok(self.server.decide(ClientId(client), ticket, decision))
+        Ok(self.server.decide(ClientId(client), question, decision))
     }
 
     #[pyo3(signature = (client, /))]
-    fn pause(&self, client: u64) -> bool {
+    fn pause_reading(&self, client: u64) -> bool {
         self.server.pause_reading(ClientId(client))
     }
 
     #[pyo3(signature = (client, /))]
-    fn resume(&self, client: u64) -> bool {
+    fn resume_reading(&self, client: u64) -> bool {
         self.server.resume_reading(ClientId(client))
     }
 

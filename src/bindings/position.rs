@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-#[pyclass(frozen, eq, hash, module = "umbel._core")]
+#[pyclass(frozen, eq, hash, module = "umbel")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position(pub crate::position::Position);
 

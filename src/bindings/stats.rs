@@ -11,7 +11,7 @@ macro_rules! class {
         process { $(#[$line_doc:meta])* $lines:ident }
     ) => {
         /// Counters of one server since its start, and gauges of this moment. An immutable snapshot.
-        #[pyclass(frozen, get_all, module = "umbel._core")]
+        #[pyclass(frozen, get_all, module = "umbel")]
         pub struct Stats {
             $($(#[$doc])* $name: u64,)*
             $($(#[$total_doc])* $total: u64,)*

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from fake_core import FakeCore
 from looping import settle
-from umbel import Umbel
-from umbel._declaring.settings import Settings
+from umbel import Client, Settings, Umbel
 from umbel._dispatching.dispatcher import Dispatcher
+from umbel._dispatching.runs import Runs
+from umbel._dispatching.slots import Slot
 
 
 class Bench:
@@ -23,7 +24,7 @@ class Bench:
         self.stopped = 0
         self.dispatcher = Dispatcher(
             self.core,  # type: ignore[arg-type]
-            app._routes,
+            app._declared,
             Settings(**settings),
             asyncio.get_running_loop(),
             self._stopped,
@@ -42,11 +43,26 @@ class Bench:
             self.dispatcher.drain()
         await settle()
 
-    def client(self, key: int = 1) -> Any:
-        return self.dispatcher._clients[key]
+    def slot(self, number: int = 1) -> Slot:
+        return self.dispatcher._slots.by_number[number]
+
+    def client(self, number: int = 1) -> Client:
+        return self.slot(number).client
 
     @property
-    def answers(self) -> list[Any]:
+    def runs(self) -> Runs:
+        return self.dispatcher._runs
+
+    def waiting(self) -> int:
+        """Jobs that wait for their turn."""
+        return sum(map(len, self.dispatcher._caller._backlogs.values()))
+
+    def tasks(self) -> int:
+        """Tasks that run."""
+        return len(self.dispatcher._tasks._tasks)
+
+    @property
+    def replies(self) -> list[Any]:
         """Bodies of the replies, without their timestamps."""
         return [
             {name: value for name, value in body.items() if name != "timestamp"}

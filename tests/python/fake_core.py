@@ -48,7 +48,7 @@ class FakeCore:
         self.waiting = 0
         self.stops = True
         self._reader, self._writer = os.pipe()
-        self._tickets = 0
+        self._questions = 0
 
     # What the test does
 
@@ -57,26 +57,28 @@ class FakeCore:
             os.write(self._writer, b"!")
         self.events.append(event)
 
-    def open(self, key: int = 1, **fields: Any) -> None:
-        self.put(_core.OPEN, key, FakeHandshake(**{"client_id": f"c{key}"} | fields))
+    def open(self, number: int = 1, **fields: Any) -> None:
+        self.put(_core.OPEN, number, FakeHandshake(**{"client_id": f"c{number}"} | fields))
 
-    def message(self, key: int, type: str, id: Any = None, **fields: Any) -> None:
+    def message(self, number: int, type: str, id: Any = None, **fields: Any) -> None:
         text = orjson.dumps({"type": type, **({} if id is None else {"id": id}), **fields})
-        self.put(_core.MESSAGE, key, type, None if id is None else orjson.dumps(id), text)
+        self.put(_core.MESSAGE, number, type, None if id is None else orjson.dumps(id), text)
 
-    def subscribe_wish(self, key: int, rule: int, channel: str, *params: str) -> int:
-        self._tickets += 1
-        self.put(_core.SUBSCRIBE, key, self._tickets, rule, channel, params)
-        return self._tickets
+    def ask_subscribe(self, number: int, rule: int, channel: str, *params: str) -> int:
+        """Ask whether a client may subscribe; returns the number of the question."""
+        self._questions += 1
+        self.put(_core.SUBSCRIBE, number, self._questions, rule, channel, params)
+        return self._questions
 
-    def publish_wish(self, key: int, rule: int, channel: str, *params: str, data: Any = None) -> int:
-        self._tickets += 1
-        self.put(_core.PUBLISH, key, self._tickets, rule, channel, params, orjson.dumps(data), None)
-        return self._tickets
+    def ask_publish(self, number: int, rule: int, channel: str, *params: str, data: Any = None) -> int:
+        """Ask whether a client may publish; returns the number of the question."""
+        self._questions += 1
+        self.put(_core.PUBLISH, number, self._questions, rule, channel, params, orjson.dumps(data), None)
+        return self._questions
 
-    def closed(self, key: int, code: int = 1001, reason: str = "") -> None:
-        self.gone.add(key)
-        self.put(_core.CLOSED, key, code, reason)
+    def closed(self, number: int, code: int = 1001, reason: str = "") -> None:
+        self.gone.add(number)
+        self.put(_core.CLOSED, number, code, reason)
 
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of one method."""
@@ -95,7 +97,7 @@ class FakeCore:
     def fileno(self) -> int:
         return self._reader
 
-    def drain(self, limit: int) -> list[tuple[Any, ...]]:
+    def drain(self, limit: int, /) -> list[tuple[Any, ...]]:
         batch = [self.events.popleft() for _ in range(min(limit, len(self.events)))]
         if not self.events:
             os.set_blocking(self._reader, False)
@@ -103,49 +105,64 @@ class FakeCore:
                 os.read(self._reader, 4096)
         return batch
 
-    def publish(self, channel: str, data: bytes, key: str | None = None) -> FakePosition:
+    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> FakePosition:
         self.published.append((channel, orjson.loads(data), key))
         return FakePosition("e", len(self.published))
 
-    def send(self, client: int, data: bytes, key: str | None = None) -> FakePosition | None:
+    def send(self, client: int, data: bytes, key: str | None = None, /) -> FakePosition | None:
         if client in self.gone:
             return None
         self.sent.append((client, orjson.loads(data)))
         return FakePosition("p", len(self.sent))
 
-    def reply(self, client: int, message: bytes) -> bool:
+    def reply(self, client: int, message: bytes, /) -> bool:
         self.replies.append((client, orjson.loads(message)))
         return client not in self.gone
 
-    def fault(self, client: int, message: bytes) -> bool:
+    def reply_error(self, client: int, message: bytes, /) -> bool:
         return self.reply(client, message)
 
-    def send_text(self, client: int, text: str) -> int | None:
+    def send_text(self, client: int, text: str, /) -> int | None:
         self.calls.append(("send_text", client, text))
         return None if client in self.gone else self.waiting
 
-    def send_binary(self, client: int, data: bytes) -> int | None:
+    def send_binary(self, client: int, data: bytes, /) -> int | None:
         self.calls.append(("send_binary", client, data))
         return None if client in self.gone else self.waiting
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("admit", "close", "subscribe", "unsubscribe", "answer", "pause", "resume"):
-            raise AttributeError(name)
+    def admit(self, client: int, /) -> bool:
+        return self._called("admit", client)
 
-        def call(client: int, *arguments: Any) -> bool:
-            self.calls.append((name, client, *arguments))
-            return client not in self.gone
+    def close(self, client: int, code: int, reason: str, /) -> bool:
+        return self._called("close", client, code, reason)
 
-        return call
+    def subscribe(self, client: int, channel: str, message_id: bytes | None = None, /) -> bool:
+        return self._called("subscribe", client, channel, *((message_id,) if message_id is not None else ()))
 
-    def stats(self, log_lines_dropped: int) -> str:
+    def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
+        return self._called("unsubscribe", client, channel, reason)
+
+    def decide(self, client: int, question: int, allowed: bool, code: str, message: str, /) -> bool:
+        return self._called("decide", client, question, allowed, code, message)
+
+    def pause_reading(self, client: int, /) -> bool:
+        return self._called("pause_reading", client)
+
+    def resume_reading(self, client: int, /) -> bool:
+        return self._called("resume_reading", client)
+
+    def stats(self, log_lines_dropped: int, /) -> str:
         return "stats"
 
-    def stop(self, within: float) -> None:
+    def stop(self, within: float, /) -> None:
         self.calls.append(("stop", within))
         if self.stops and len(self.named("stop")) == 1:
             self.put(_core.STOPPED)
 
-    def join(self, timeout: float) -> bool:
+    def join(self, timeout: float, /) -> bool:
         self.calls.append(("join", timeout))
         return True
+
+    def _called(self, name: str, client: int, *arguments: Any) -> bool:
+        self.calls.append((name, client, *arguments))
+        return client not in self.gone

@@ -141,9 +141,9 @@ def test_a_function_that_would_fail_when_it_is_called_is_refused(app, declare):
     for wrong in ("nonsense", sync_generator, too_many):
         with pytest.raises(ConfigurationError):
             declare(app)(wrong)
-    routes = app._routes
-    assert not (routes.handlers or routes.streams or routes.websockets or routes.backgrounds)
-    assert (routes.authenticate, routes.connect, routes.disconnect) == (None, None, None)
+    it = app._declared
+    assert not (it.handlers or it.streams or it.websockets or it.backgrounds)
+    assert (it.authenticate, it.connect, it.disconnect) == (None, None, None)
 
 
 def test_a_background_task_is_a_coroutine_function(app):
@@ -154,7 +154,7 @@ def test_a_background_task_is_a_coroutine_function(app):
 def test_channels_say_who_may_subscribe(app):
     app.channel("news:{topic}")
     with pytest.raises(ConfigurationError, match=r"'news:\{topic\}'.*open=True"):
-        app._routes.config()
+        app._declared.config()
 
 
 def test_a_channel_is_open_or_asks(app):
@@ -200,7 +200,7 @@ def test_the_structure_that_the_core_gets(app):
     async def own(websocket, x):
         pass
 
-    config = app._routes.config()
+    config = app._declared.config()
     first, second = config["channels"]
     assert first == {
         "pattern": "a",
@@ -219,18 +219,18 @@ def test_the_structure_that_the_core_gets(app):
 
 def test_a_server_that_only_broadcasts_is_not_told_of_its_clients(app):
     app.channel("a", open=True, publish=True)
-    config = app._routes.config()
+    config = app._declared.config()
     assert not (config["authenticate"] or config["notify_connect"])
     app.on("x")(print)
-    assert app._routes.config()["notify_connect"]
+    assert app._declared.config()["notify_connect"]
 
 
 def test_runs_come_before_a_catch_all_unless_the_application_declares_them(app):
     app.channel("{name:path}", open=True)
     app.stream("ask")(generator)
-    assert [rule["pattern"] for rule in app._routes.config()["channels"]] == ["run:{run_id}", "{name:path}"]
+    assert [rule["pattern"] for rule in app._declared.config()["channels"]] == ["run:{run_id}", "{name:path}"]
     app.channel("run:{id}", open=True)
-    assert [rule["pattern"] for rule in app._routes.config()["channels"]] == ["{name:path}", "run:{id}"]
+    assert [rule["pattern"] for rule in app._declared.config()["channels"]] == ["{name:path}", "run:{id}"]
 
 
 @pytest.mark.parametrize("own", ["run:stats", "run:{a}:{b}", "run:a{x}"])
@@ -241,7 +241,7 @@ def test_only_a_pattern_for_all_runs_says_who_may_read_them(app, own):
 
     app.channel("{name:path}", open=True)
     app.channel(own, open=True)
-    order = [rule["pattern"] for rule in app._routes.config()["channels"]]
+    order = [rule["pattern"] for rule in app._declared.config()["channels"]]
     if own == "run:stats":  # else the rule for runs would hide it
         assert order == [own, "run:{run_id}", "{name:path}"]
     else:
@@ -273,7 +273,7 @@ def test_pages(app, tmp_path):
     app.page("/b", b"x", "text/plain")
     app.page("/c", file)
     app.page("/d", b"x")
-    assert app._routes.pages == {
+    assert app._declared.pages == {
         "/a": ("text/html; charset=utf-8", "ä".encode()),
         "/b": ("text/plain", b"x"),
         "/c": ("image/png", b"PNG"),
@@ -287,7 +287,7 @@ def test_pages(app, tmp_path):
 def test_a_content_type_that_would_break_the_header_is_refused_when_it_is_declared(app, content_type):
     with pytest.raises(ValueError, match="content type"):
         app.page("/a", b"x", content_type)
-    assert app._routes.pages == {}
+    assert app._declared.pages == {}
 
 
 class Hostile:

@@ -69,7 +69,7 @@ async def test_a_handler_may_give_back_its_claims(app, bench):
     umbel.core.open()
     umbel.core.message(1, "who", id=1)
     await umbel.run()
-    assert umbel.answers == [{"type": "who_result", "id": 1, "data": {"sub": "ann"}}]
+    assert umbel.replies == [{"type": "who_result", "id": 1, "data": {"sub": "ann"}}]
 
 
 @virtual

@@ -1,6 +1,5 @@
 """The command line: what it does, and what its errors say."""
 
-import errno
 import os
 import signal
 import socket
@@ -8,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from programs import started
-from umbel import Settings, __version__
-from umbel._command_line import command
+from umbel import __version__
+from umbel._command_line import command, options
 from umbel._declaring.settings import KINDS, PYTHON_ONLY
 
 APP = """
@@ -175,31 +174,6 @@ def test_a_value_that_can_not_be_is_explained(here, capsys, option, value, says)
     assert says in text
 
 
-@pytest.mark.parametrize(
-    ("number", "options", "says"),
-    [
-        (errno.EADDRINUSE, {"unix_socket": "/tmp/s"}, "another server listens there"),
-        (errno.EACCES, {"port": 80}, "ports below 1024"),
-        (errno.EACCES, {"unix_socket": "/root/s"}, "may write to"),
-        (errno.EMFILE, {}, "ulimit"),
-        (None, {}, "ulimit"),
-        (errno.EIO, {}, "can't listen here"),
-    ],
-)
-def test_errors_of_the_system_name_the_cure(number, options, says):
-    error = OSError(number, "can't listen here") if number else OSError("too many (os error 24)")
-    assert says in command.explain(error, Settings(**options))
-
-
-def test_a_taken_port_whose_holder_is_hidden(monkeypatch):
-    monkeypatch.setattr(command, "holder_of", lambda port: None)
-    assert "ss -ltnp" in command.explain(OSError(errno.EADDRINUSE, "x"), Settings())
-
-
-def test_nobody_holds_a_port_that_is_free():
-    assert command.holder_of(1) is None
-
-
 SETTINGS = [name for name in KINDS if name not in ("tls_cert", "tls_key", "unix_socket", "host")]
 
 
@@ -231,18 +205,18 @@ def test_each_option_reaches_the_settings(here, monkeypatch, name):
 
 
 def test_all_origins(here, monkeypatch):
-    parsed = command.parser().parse_args(["run", "shop:app", "--origins", "*"])
+    parsed = options.parser().parse_args(["run", "shop:app", "--origins", "*"])
     assert parsed.origins == ["*"]
 
 
 def test_options_before_the_application_leave_it_alone():
     words = ["run", "--origins", "https://a.example", "--origins", "https://b.example", "shop:app"]
-    parsed = command.parser().parse_args(words)
+    parsed = options.parser().parse_args(words)
     assert (parsed.app, parsed.origins) == ("shop:app", ["https://a.example", "https://b.example"])
 
 
 def test_a_limit_can_be_taken_away():
-    parsed = command.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
+    parsed = options.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
     assert parsed.handler_timeout is None
     assert not hasattr(parsed, "tick")
 

@@ -20,7 +20,7 @@ async def test_a_message_reaches_its_handler_and_the_result_goes_back_with_the_i
     umbel.core.open()
     umbel.core.message(1, "add", id="x", data=[1, 2])
     await umbel.run()
-    assert umbel.answers == [{"type": "add_result", "id": "x", "data": 3}]
+    assert umbel.replies == [{"type": "add_result", "id": "x", "data": 3}]
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -97,7 +97,7 @@ async def test_a_result_of_none_is_answered_only_when_the_message_has_an_id(app,
     umbel.core.message(1, "note")
     umbel.core.message(1, "note", id=7)
     await umbel.run()
-    assert umbel.answers == [{"type": "note_result", "id": 7, "data": None}]
+    assert umbel.replies == [{"type": "note_result", "id": 7, "data": None}]
 
 
 @virtual
@@ -106,8 +106,8 @@ async def test_an_unknown_type_is_an_error_with_the_same_id(app, bench):
     umbel.core.open()
     umbel.core.message(1, "what", id=[1])
     await umbel.run()
-    assert umbel.answers[0]["code"] == "unknown_type"
-    assert umbel.answers[0]["id"] == [1]
+    assert umbel.replies[0]["code"] == "unknown_type"
+    assert umbel.replies[0]["id"] == [1]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_failing_handler_tells_the_client_nothing_internal_and_the_log_everyth
         umbel.core.message(1, "fail", id="a")
         umbel.core.message(1, "fail", id="b")
         await umbel.run()
-        first, second = umbel.answers
+        first, second = umbel.replies
         assert first["code"] == "internal"
         assert (first["id"], second["id"]) == ("a", "b")
         assert "secret" not in str(first)
@@ -162,7 +162,7 @@ async def test_a_handler_that_recurses_without_end_is_an_internal_error(app, ben
     umbel.core.open()
     umbel.core.message(1, "deep", id=1)
     await umbel.run()
-    assert umbel.answers[0]["code"] == "internal"
+    assert umbel.replies[0]["code"] == "internal"
 
 
 @virtual
@@ -172,7 +172,7 @@ async def test_a_result_that_is_not_json_is_an_internal_error(app, bench, caplog
     umbel.core.open()
     umbel.core.message(1, "bad", id=1)
     await umbel.run()
-    assert umbel.answers[0]["code"] == "internal"
+    assert umbel.replies[0]["code"] == "internal"
 
 
 @virtual
@@ -185,7 +185,7 @@ async def test_a_handler_may_refuse(app, bench, caplog):
     umbel.core.open()
     umbel.core.message(1, "delete", id=1)
     await umbel.run()
-    assert umbel.answers == [
+    assert umbel.replies == [
         {"type": "error", "code": "not_allowed", "message": "only the owner may", "id": 1}
     ]
     assert caplog.text == ""
@@ -199,7 +199,7 @@ async def test_text_that_orjson_refuses_is_a_bad_message(app, bench):
     umbel.core.open()
     umbel.core.put(_core.MESSAGE, 1, "x", b"1", b'{"type":"x","data":' + b"[" * 5000 + b"]" * 5000 + b"}")
     await umbel.run()
-    assert umbel.answers[0]["code"] == "bad_message"
+    assert umbel.replies[0]["code"] == "bad_message"
 
 
 @virtual
@@ -218,12 +218,12 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_the_client_told(ap
     umbel.core.open()
     umbel.core.message(1, "slow", id=1)
     await umbel.run()
-    assert umbel.answers == []
+    assert umbel.replies == []
     await asyncio.sleep(2.1)
-    assert [answer["code"] for answer in umbel.answers] == ["timeout"]
+    assert [answer["code"] for answer in umbel.replies] == ["timeout"]
     assert cancelled == [2.0]
     assert "its time was over" in caplog.text
-    assert umbel.client()._running == 0
+    assert umbel.slot().running == 0
 
 
 @virtual
@@ -241,10 +241,10 @@ async def test_a_handler_that_ignores_its_cancellation_keeps_its_slot_and_is_ans
     umbel.core.message(1, "stubborn", id=1)
     await umbel.run()
     await asyncio.sleep(2)
-    assert umbel.client()._running == 1
+    assert umbel.slot().running == 1
     await asyncio.sleep(20)
-    assert umbel.client()._running == 0
-    assert [answer["type"] for answer in umbel.answers] == ["error"]
+    assert umbel.slot().running == 0
+    assert [answer["type"] for answer in umbel.replies] == ["error"]
 
 
 @virtual
@@ -259,7 +259,7 @@ async def test_without_a_timeout_a_handler_may_take_all_day(app, bench):
     umbel.core.message(1, "slow")
     await umbel.run()
     await asyncio.sleep(86_401)
-    assert umbel.answers[0]["data"] == "done"
+    assert umbel.replies[0]["data"] == "done"
 
 
 @virtual
@@ -278,13 +278,13 @@ async def test_above_max_running_the_client_is_paused_and_its_messages_start_in_
         umbel.core.message(1, "work", data=number)
     await umbel.run()
     assert started == [0, 1]
-    assert umbel.core.named("pause") == [(1,)]
-    assert umbel.core.named("resume") == []
+    assert umbel.core.named("pause_reading") == [(1,)]
+    assert umbel.core.named("resume_reading") == []
     release.set()
     await settle()
     assert started == [0, 1, 2, 3, 4, 5]
-    assert umbel.core.named("pause") == [(1,)]
-    assert umbel.core.named("resume") == [(1,)]
+    assert umbel.core.named("pause_reading") == [(1,)]
+    assert umbel.core.named("resume_reading") == [(1,)]
 
 
 @virtual
@@ -345,10 +345,10 @@ async def test_what_a_client_sent_before_it_left_is_handled_and_then_on_disconne
     assert started == [0]
     await asyncio.sleep(5)
     assert started == [0, 1, 2, 1001]
-    assert umbel.dispatcher._clients == {}
-    assert umbel.dispatcher._leaving == {}
-    assert umbel.dispatcher._waiting == 0
-    assert umbel.core.named("resume") == []
+    assert umbel.dispatcher._slots.by_number == {}
+    assert umbel.dispatcher._caller._last == {}
+    assert umbel.waiting() == 0
+    assert umbel.core.named("resume_reading") == []
 
 
 @virtual
@@ -399,7 +399,7 @@ def test_what_waits_for_a_client_that_the_application_closes_is_dropped_at_once(
         umbel.core.closed(1, 4500)
         await umbel.run()
         assert handled == [4500]
-        assert umbel.dispatcher._waiting == 0
+        assert umbel.waiting() == 0
 
     scenario()
 
@@ -433,7 +433,7 @@ async def test_shutdown_works_on_what_waits_and_says_how_much_is_left(app, bench
             "the time to stop was over; functions cancelled: 2, messages not handled: 3",
         )
     ]
-    assert umbel.dispatcher._tasks == set()
+    assert umbel.tasks() == 0
 
 
 @virtual
@@ -444,10 +444,10 @@ async def test_the_function_of_a_channel_decides_by_name(app, bench):
 
     umbel = bench()
     umbel.core.open()
-    yes = umbel.core.subscribe_wish(1, 0, "doc:ann:plan", "ann", "plan")
-    no = umbel.core.subscribe_wish(1, 0, "doc:bob:plan", "bob", "plan")
+    yes = umbel.core.ask_subscribe(1, 0, "doc:ann:plan", "ann", "plan")
+    no = umbel.core.ask_subscribe(1, 0, "doc:bob:plan", "bob", "plan")
     await umbel.run()
-    assert umbel.core.named("answer") == [
+    assert umbel.core.named("decide") == [
         (1, yes, True, "", ""),
         (1, no, False, "not_allowed", "you may not subscribe to doc:bob:plan"),
     ]
@@ -461,9 +461,9 @@ async def test_a_failing_function_of_a_channel_refuses_and_logs(app, bench, capl
 
     umbel = bench()
     umbel.core.open()
-    umbel.core.subscribe_wish(1, 0, "a:1", "1")
+    umbel.core.ask_subscribe(1, 0, "a:1", "1")
     await umbel.run()
-    ((_, _, allowed, code, message),) = umbel.core.named("answer")
+    ((_, _, allowed, code, message),) = umbel.core.named("decide")
     assert (allowed, code) == (False, "internal")
     assert "secret" not in message
     assert "LookupError: secret" in caplog.text
@@ -496,11 +496,11 @@ def test_a_function_that_decides_lets_nobody_in_by_anything_but_true(app, bench,
         umbel = bench()
         umbel.core.open()
         if wish == "subscribe":
-            umbel.core.subscribe_wish(1, 0, "a:1", "1")
+            umbel.core.ask_subscribe(1, 0, "a:1", "1")
         else:
-            umbel.core.publish_wish(1, 0, "a:1", "1")
+            umbel.core.ask_publish(1, 0, "a:1", "1")
         await umbel.run()
-        ((_, _, allowed, code, _),) = umbel.core.named("answer")
+        ((_, _, allowed, code, _),) = umbel.core.named("decide")
         assert (allowed, code) == (False, "internal")
         assert f"function of channel 'a:{{x}}' must return True or False; it returned {said}" in caplog.text
         gc.collect()  # a coroutine that was never awaited would warn now
@@ -516,9 +516,9 @@ async def test_a_function_of_a_channel_may_refuse_with_a_reason(app, bench):
 
     umbel = bench()
     umbel.core.open()
-    umbel.core.subscribe_wish(1, 0, "a:1", "1")
+    umbel.core.ask_subscribe(1, 0, "a:1", "1")
     await umbel.run()
-    assert umbel.core.named("answer") == [(1, 1, False, "not_allowed", "not yours")]
+    assert umbel.core.named("decide") == [(1, 1, False, "not_allowed", "not yours")]
 
 
 @virtual
@@ -526,10 +526,10 @@ async def test_the_publish_function_sees_the_data(app, bench):
     app.channel("a:{x}", open=True, publish=lambda client, x, data: data["to"] == x)
     umbel = bench()
     umbel.core.open()
-    umbel.core.publish_wish(1, 0, "a:1", "1", data={"to": "1"})
-    umbel.core.publish_wish(1, 0, "a:1", "1", data={"to": "2"})
+    umbel.core.ask_publish(1, 0, "a:1", "1", data={"to": "1"})
+    umbel.core.ask_publish(1, 0, "a:1", "1", data={"to": "2"})
     await umbel.run()
-    assert umbel.core.named("answer") == [
+    assert umbel.core.named("decide") == [
         (1, 1, True, "", ""),
         (1, 2, False, "not_allowed", "you may not publish to a:1"),
     ]
@@ -586,7 +586,7 @@ def test_who_is_not_authenticated_is_closed_with_the_reason(app, bench, answer, 
         umbel.core.open()
         await umbel.run()
         assert umbel.core.named("close") == [(1, close, reason)]
-        assert umbel.answers == []  # the core says it
+        assert umbel.replies == []  # the core says it
         assert umbel.core.named("admit") == []
 
     scenario()
@@ -724,7 +724,7 @@ async def test_one_broken_event_does_not_stop_the_others(app, bench, caplog):
     umbel.core.open()
     umbel.core.message(1, "x")
     await umbel.run()
-    assert umbel.answers[0]["data"] == 1
+    assert umbel.replies[0]["data"] == 1
     assert "was not handled" in caplog.text
     assert "s3cret" not in caplog.text
 
@@ -743,8 +743,8 @@ async def test_events_of_unknown_clients_are_harmless(app, bench):
     app.channel("a")(lambda client: True)
     umbel = bench()
     umbel.core.message(9, "x")
-    umbel.core.subscribe_wish(9, 0, "a")
-    umbel.core.publish_wish(9, 0, "a")
+    umbel.core.ask_subscribe(9, 0, "a")
+    umbel.core.ask_publish(9, 0, "a")
     umbel.core.put(_core.TEXT, 9, "x")
     umbel.core.put(_core.WRITABLE, 9)
     umbel.core.closed(9)
@@ -847,7 +847,7 @@ async def test_shutdown_lets_functions_end_then_cancels_them(app, bench):
     await umbel.dispatcher.shutdown(5.0)
     assert ended == [1, "cancelled"]
     assert asyncio.get_running_loop().time() < 7
-    assert umbel.dispatcher._tasks == set()
+    assert umbel.tasks() == 0
 
 
 @virtual

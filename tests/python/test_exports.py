@@ -1,4 +1,6 @@
 import inspect
+import pickle
+import typing
 from pathlib import Path
 
 import umbel
@@ -24,7 +26,13 @@ def test_classes_say_where_they_are_imported_from():
     for name in umbel.__all__:
         value = getattr(umbel, name)
         if inspect.isclass(value):
-            assert value.__module__.startswith("umbel.")
+            assert f"{value.__module__}.{value.__qualname__}" == f"umbel.{name}"
+            assert typing.get_type_hints(value) is not None  # annotations mean something there
+
+
+def test_what_a_user_may_keep_or_send_to_another_process_survives_pickling():
+    for value in (umbel.Settings(tick=1.0), umbel.Identity("ann", {"admin": True})):
+        assert pickle.loads(pickle.dumps(value)) == value
 
 
 def test_the_package_is_typed():

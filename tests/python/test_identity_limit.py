@@ -4,13 +4,13 @@ import asyncio
 
 from looping import virtual
 from umbel import Identity
-from umbel._dispatching.identity_limit import Places
+from umbel._dispatching.identity_limit import IdentityLimit
 
 TURNED_AWAY = (4429, "this identity has as many connections as it may")
 
 
 def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():
-    places = Places(2)
+    places = IdentityLimit(2)
     assert [places.take(key, "ann") for key in range(3)] == [True, True, False]
     assert places.take(3, "ben")
     places.leave(0)
@@ -19,19 +19,19 @@ def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():
 
 
 def test_nothing_is_kept_of_who_has_left():
-    places = Places(2)
+    places = IdentityLimit(2)
     for key in range(2):
         places.take(key, "ann")
     for key in range(2):
         places.leave(key)
-    assert (places._subjects, places._taken) == ({}, {})
+    assert (places._subjects, places._counts) == ({}, {})
 
 
 def test_without_a_limit_or_a_subject_nothing_is_counted():
-    unlimited, limited = Places(0), Places(1)
+    unlimited, limited = IdentityLimit(0), IdentityLimit(1)
     assert all(unlimited.take(key, "ann") for key in range(9))
     assert all(limited.take(key, "") for key in range(9))
-    assert (unlimited._taken, limited._taken) == ({}, {})
+    assert (unlimited._counts, limited._counts) == ({}, {})
 
 
 @virtual

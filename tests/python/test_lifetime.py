@@ -125,7 +125,7 @@ async def test_after_a_fork_everything_says_so(app, monkeypatch):
         core = FakeCore.made
         core.open()
         server._dispatcher.drain()
-        client = server._dispatcher._clients[1]
+        client = server._dispatcher._slots.by_number[1].client
         lifetime.after_fork()
         for use in (
             server.stats,
@@ -137,4 +137,5 @@ async def test_after_a_fork_everything_says_so(app, monkeypatch):
                 use()
         assert lifetime.abandoned == [core]
         assert server not in lifetime.alive
-        server._core = server._dispatcher.core = core  # back in the parent
+        server._core = core  # back in the parent
+        server._dispatcher.forked(core)

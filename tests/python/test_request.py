@@ -4,7 +4,8 @@ import orjson
 import pytest
 from fake_core import FakeHandshake
 from umbel import Identity, Request
-from umbel._clients.request import ANONYMOUS, Fields
+from umbel._clients.identity import ANONYMOUS
+from umbel._clients.request import Fields
 
 
 def request(**fields):

@@ -78,7 +78,7 @@ async def test_a_run_has_a_start_chunks_and_an_end_in_its_own_channel(app, bench
         {"type": "ai_response_chunk", **common, "chunk": "about tea"},
         {"type": "ai_response_end", **common, "status": "complete"},
     ]
-    assert umbel.answers == []
+    assert umbel.replies == []
 
 
 @virtual
@@ -93,7 +93,7 @@ async def test_a_generator_that_never_waits_does_not_hold_up_the_loop(app, bench
     umbel.core.message(1, "ask")
     await umbel.run()
     assert chunks(umbel.core)
-    umbel.dispatcher.runs.stop()
+    umbel.runs.stop()
     await settle()
     assert end(umbel.core)["status"] == "cancelled"
 
@@ -187,7 +187,7 @@ def test_a_run_ends_once_and_tells_so_when_its_text_can_not_be_published(
         umbel.core.open()
         umbel.core.message(1, "ask")
         await umbel.run()
-        (run,) = umbel.dispatcher.runs._running.values() or (None,)
+        ((run, _),) = umbel.runs._unfinished.values() or ((None, None),)
         if rest == "cancel":
             assert run.cancel() is True
         elif rest == "tick":
@@ -197,9 +197,9 @@ def test_a_run_ends_once_and_tells_so_when_its_text_can_not_be_published(
         assert end(umbel.core)["incident"] in caplog.text
         assert "stream 'ask' failed for <Client c1 anonymous>" in caplog.text
         assert "more than 16 MiB" in caplog.text
-        assert umbel.dispatcher.runs._running == {}
-        assert umbel.dispatcher.runs._counts == {}
-        assert umbel.dispatcher._tasks == set()
+        assert umbel.runs._unfinished == {}
+        assert umbel.slot().runs == {}
+        assert umbel.tasks() == 0
 
     scenario()
 
@@ -223,7 +223,7 @@ async def test_a_run_whose_end_can_not_be_published_holds_up_no_stop(app, bench,
     monkeypatch.setattr(umbel.core, "publish", broken)
     await umbel.dispatcher.shutdown(1.0)
     assert caplog.text.count("could not be published") == 2
-    assert umbel.dispatcher._tasks == set()
+    assert umbel.tasks() == 0
 
 
 @pytest.mark.parametrize("error", [ValueError("cleanup"), RuntimeError("cleanup"), KeyboardInterrupt()])
@@ -287,7 +287,7 @@ async def test_cancelling_ends_the_run_at_once_and_cancels_the_generator(app, be
     umbel.core.message(1, "ai_cancel", id=2, runId=run_id)
     await umbel.run()
     assert end(umbel.core)["status"] == "cancelled"
-    assert [answer["data"] for answer in umbel.answers] == [{"cancelled": True}, {"cancelled": False}]
+    assert [answer["data"] for answer in umbel.replies] == [{"cancelled": True}, {"cancelled": False}]
     assert cleaned == [True]
 
 
@@ -330,13 +330,13 @@ async def test_only_who_started_a_run_may_cancel_or_see_it(app, bench):
     umbel.core.message(1, "ask")
     await umbel.run()
     run_id = end_id(umbel.core)
-    umbel.core.subscribe_wish(2, 0, f"run:{run_id}", run_id)
-    umbel.core.subscribe_wish(3, 0, f"run:{run_id}", run_id)
-    umbel.core.subscribe_wish(3, 0, "run:other", "other")
+    umbel.core.ask_subscribe(2, 0, f"run:{run_id}", run_id)
+    umbel.core.ask_subscribe(3, 0, f"run:{run_id}", run_id)
+    umbel.core.ask_subscribe(3, 0, "run:other", "other")
     umbel.core.message(2, "ai_cancel", id=1, runId=run_id)
     await umbel.run()
-    assert [call[2] for call in umbel.core.named("answer")] == [False, True, False]
-    assert [answer["code"] for answer in umbel.answers] == ["not_allowed"]
+    assert [call[2] for call in umbel.core.named("decide")] == [False, True, False]
+    assert [answer["code"] for answer in umbel.replies] == ["not_allowed"]
     assert umbel.core.of_type("ai_response_end") == []
     umbel.core.message(3, "ai_cancel", runId=run_id)
     await umbel.run()
@@ -356,9 +356,9 @@ async def test_anonymous_clients_are_not_one_another(app, bench):
     umbel.core.message(1, "ask")
     await umbel.run()
     run_id = end_id(umbel.core)
-    umbel.core.subscribe_wish(2, 0, f"run:{run_id}", run_id)
+    umbel.core.ask_subscribe(2, 0, f"run:{run_id}", run_id)
     await umbel.run()
-    assert umbel.core.named("answer")[0][2] is False
+    assert umbel.core.named("decide")[0][2] is False
 
 
 @pytest.mark.parametrize("fields", [{}, {"runId": 7}, {"data": "x"}, {"data": {"runId": None}}])
@@ -373,7 +373,7 @@ def test_ai_cancel_without_a_run_id_is_a_bad_message(app, bench, fields):
         umbel.core.open()
         umbel.core.message(1, "ai_cancel", id=1, **fields)
         await umbel.run()
-        assert umbel.answers[0]["code"] == "bad_message"
+        assert umbel.replies[0]["code"] == "bad_message"
 
     scenario()
 
@@ -414,7 +414,7 @@ async def test_a_client_has_a_bounded_number_of_runs(app, bench):
     for number in range(3):
         umbel.core.message(1, "ask", id=number)
     await umbel.run()
-    assert [(answer["code"], answer["id"]) for answer in umbel.answers] == [("limit_exceeded", 2)]
+    assert [(answer["code"], answer["id"]) for answer in umbel.replies] == [("limit_exceeded", 2)]
     await asyncio.sleep(20)
     umbel.core.message(1, "ask", id=3)
     await umbel.run()
@@ -432,9 +432,9 @@ async def test_ended_runs_are_forgotten_and_their_starter_unsubscribed(app, benc
     umbel.core.message(1, "ask")
     await umbel.run()
     run_id = end_id(umbel.core)
-    assert umbel.dispatcher.runs.owned(run_id, umbel.client())
+    assert umbel.runs.may_read(umbel.client(), run_id)
     await asyncio.sleep(RUN_KEPT + 1)
-    assert not umbel.dispatcher.runs.owned(run_id, umbel.client())
+    assert not umbel.runs.may_read(umbel.client(), run_id)
     assert umbel.core.named("unsubscribe") == [(1, f"run:{run_id}", "run ended")]
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from serving import ROOT
 from umbel import Settings, _core
-from umbel._declaring.routes import Routes
+from umbel._declaring.declarations import Declarations
 from umbel._declaring.settings import KINDS, PYTHON_ONLY, Options
 
 
@@ -15,7 +15,7 @@ def test_the_keyword_arguments_are_the_fields():
 
 
 def test_every_field_is_documented():
-    from umbel._command_line.command import documented
+    from umbel._command_line.options import documented
 
     assert set(documented()) >= set(KINDS)
 
@@ -26,14 +26,14 @@ def test_settings_can_not_be_changed():
 
 
 def test_the_core_accepts_the_defaults_and_knows_every_field():
-    structure = Routes().config()
+    structure = Declarations().config()
     _core.Core(Settings().to_json(**structure), {})
     assert set(orjson.loads(Settings().to_json())) == {field.name for field in fields(Settings)} - PYTHON_ONLY
 
 
 def test_the_tests_of_the_core_start_from_the_defaults():
     defaults = (ROOT / "tests" / "rust" / "config.json").read_text()
-    assert orjson.loads(defaults) == orjson.loads(Settings().to_json(**Routes().config()))
+    assert orjson.loads(defaults) == orjson.loads(Settings().to_json(**Declarations().config()))
 
 
 def another(name: str) -> object:
@@ -65,7 +65,7 @@ def test_each_setting_reaches_the_core(name):
     value = another(name)
     settings = Settings(**{name: value})
     assert getattr(settings, name) == value
-    config = orjson.loads(settings.to_json(**Routes().config()))
+    config = orjson.loads(settings.to_json(**Declarations().config()))
     assert (name in PYTHON_ONLY) or config[name] == value
     _core.Core(orjson.dumps(config), {})
 
@@ -138,7 +138,7 @@ def test_origins_are_what_browsers_send():
 )
 def test_what_the_core_can_not_do_it_refuses(name, value):
     with pytest.raises(ValueError):
-        _core.Core(Settings(**{name: value}).to_json(**Routes().config()), {})
+        _core.Core(Settings(**{name: value}).to_json(**Declarations().config()), {})
 
 
 def test_replacing_keeps_the_rest():

@@ -7,11 +7,12 @@ from fake_core import FakeCore, FakeHandshake
 from looping import settle, virtual
 from umbel import ConnectionClosed, Refused, WebSocket
 from umbel._clients.websocket import ALLOWANCE, HIGH_WATER, MOST_MESSAGES, outcome
+from umbel._dispatching.slots import Slots
 
 
 def websocket():
     core = FakeCore()
-    return WebSocket(core, asyncio.get_running_loop(), 1, FakeHandshake(path="/x")), core
+    return WebSocket(Slots(core), asyncio.get_running_loop(), 1, FakeHandshake(path="/x")), core
 
 
 @virtual
@@ -59,21 +60,21 @@ async def test_reading_stops_when_the_function_falls_behind_and_goes_on_when_it_
     socket, core = websocket()
     for _ in range(MOST_MESSAGES + 5):
         socket._received("x")
-    assert core.named("pause") == [(1,)]
+    assert core.named("pause_reading") == [(1,)]
     for _ in range(MOST_MESSAGES // 2 + 4):
         await socket.receive()
-    assert core.named("resume") == []
+    assert core.named("resume_reading") == []
     await socket.receive()
-    assert core.named("resume") == [(1,)]
+    assert core.named("resume_reading") == [(1,)]
 
 
 @virtual
 async def test_few_large_messages_stop_reading_too():
     socket, core = websocket()
     socket._received(b"x" * ALLOWANCE)
-    assert core.named("pause") == [(1,)]
+    assert core.named("pause_reading") == [(1,)]
     await socket.receive()
-    assert core.named("resume") == [(1,)]
+    assert core.named("resume_reading") == [(1,)]
 
 
 @virtual

@@ -1,89 +1,12 @@
-"""Who a client is: the request that opened its connection, and the identity made from it."""
-
-from __future__ import annotations
+"""The HTTP request that opened a connection."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NoReturn, final
+from typing import final
 from urllib.parse import parse_qsl
 
 from umbel._core import Handshake
 from umbel._printable import printable
-
-
-@final
-class Claims(dict[str, Any]):
-    """What is known of a client: a dictionary that can't be changed. It is JSON serialisable."""
-
-    __slots__ = ()
-
-    def _immutable(self, *arguments: Any, **keywords: Any) -> NoReturn:
-        raise TypeError("claims can't be changed; make a copy with dict(claims)")
-
-    __setitem__ = __delitem__ = __ior__ = _immutable
-    clear = pop = popitem = setdefault = update = _immutable
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Claims, (dict(self),)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What authentication said about a client. Immutable.
-
-    Attributes:
-        subject: who it is, for example a user's id; empty for a client that nobody authenticated.
-        claims: everything else that is known, for example the claims of a token; a copy of what was given.
-
-    Raises:
-        TypeError: if the subject is not a str.
-
-    Example:
-        >>> Identity("alice", {"admin": True}).claims["admin"]
-        True
-    """
-
-    subject: str
-    claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY, hash=False)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.subject, str):
-            raise TypeError(
-                f"the subject of an Identity is a str, not {type(self.subject).__name__}: use str(…)"
-            )
-        if not isinstance(self.claims, Claims):
-            object.__setattr__(self, "claims", Claims(self.claims))
-
-    @property
-    def anonymous(self) -> bool:
-        """Whether nobody authenticated this client."""
-        return not self.subject
-
-    @classmethod
-    def of(cls, answer: Identity | str | Mapping[str, Any]) -> Identity:
-        """Make an identity from what an ``authenticate`` function returned.
-
-        Raises:
-            TypeError: if it is none of the three.
-            ValueError: if there is no subject in it (``sub`` in a mapping).
-        """
-        if isinstance(answer, Identity):
-            identity = answer
-        elif isinstance(answer, str):
-            identity = cls(answer)
-        elif isinstance(answer, Mapping):
-            identity = cls(str(answer.get("sub") or ""), answer)
-        else:
-            raise TypeError(
-                f"authenticate returned {type(answer).__name__}; return an Identity, str, mapping or None"
-            )
-        if not identity.subject:
-            raise ValueError(
-                "authenticate returned an identity without a subject; a mapping needs the key 'sub'"
-            )
-        return identity
 
 
 @final
@@ -185,7 +108,3 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {printable(self.path)} from {self.peer}>"
-
-
-EMPTY: Mapping[str, Any] = Claims()
-ANONYMOUS = Identity("")

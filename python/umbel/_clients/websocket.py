@@ -1,17 +1,17 @@
 """One connection of a path with a protocol of the application's own."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, final
 
-from umbel._core import ALLOWANCE, HIGH_WATER, Core, Handshake
+from umbel._core import ALLOWANCE, HIGH_WATER, Handshake
 from umbel._printable import printable
 from umbel.exceptions import ConnectionClosed, Refused
 
-from .request import ANONYMOUS, Identity, Request
+from .identity import ANONYMOUS, Identity
+from .port import Port
+from .request import Request
 
 
 @final
@@ -30,27 +30,29 @@ class WebSocket:
     __slots__ = (
         "__weakref__",
         "_closing",
-        "_core",
         "_end",
         "_ended",
         "_exhausted",
         "_held",
-        "_key",
         "_loop",
         "_messages",
+        "_number",
         "_paused",
+        "_port",
         "_wake",
         "_writable",
         "identity",
         "request",
     )
 
-    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop, key: int, handshake: Handshake) -> None:
+    def __init__(
+        self, port: Port, loop: asyncio.AbstractEventLoop, number: int, handshake: Handshake
+    ) -> None:
         self.request: Final = Request(handshake)
         self.identity: Identity = ANONYMOUS
-        self._core = core
+        self._port = port
         self._loop = loop
-        self._key = key
+        self._number = number
         # Bound: the core is paused at either mark. What it has read already still comes, at most its event
         # queue.
         self._messages: deque[str | bytes] = deque()
@@ -99,7 +101,7 @@ class WebSocket:
         self._held -= len(message)
         if self._paused and len(self._messages) <= MOST_MESSAGES // 2 and self._held <= ALLOWANCE // 2:
             self._paused = False
-            self._core.resume(self._key)
+            self._port.core.resume_reading(self._number)
         return message
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
@@ -125,11 +127,11 @@ class WebSocket:
         if end := self._end or self._closing:
             raise ConnectionClosed(end.code, end.reason)
         if isinstance(message, str):
-            waiting = self._core.send_text(self._key, message)
+            waiting = self._port.core.send_text(self._number, message)
         elif isinstance(message, bytes):
-            waiting = self._core.send_binary(self._key, message)
+            waiting = self._port.core.send_binary(self._number, message)
         elif isinstance(message, bytearray | memoryview):
-            waiting = self._core.send_binary(self._key, bytes(message))
+            waiting = self._port.core.send_binary(self._number, bytes(message))
         else:
             raise TypeError(f"a websocket message is str or bytes, not {type(message).__name__}")
         if waiting is None:
@@ -153,7 +155,7 @@ class WebSocket:
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
         """
-        begun = self._core.close(self._key, code, reason)
+        begun = self._port.core.close(self._number, code, reason)
         if begun and self._closing is None:
             self._closing = ConnectionClosed(code, reason)
         return begun
@@ -178,7 +180,7 @@ class WebSocket:
         self._held += len(message)
         if not self._paused and (len(self._messages) >= MOST_MESSAGES or self._held >= ALLOWANCE):
             self._paused = True
-            self._core.pause(self._key)
+            self._port.core.pause_reading(self._number)
         wake(self._wake)
 
     def _drained(self) -> None:

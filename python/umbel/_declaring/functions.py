@@ -3,8 +3,6 @@
 A mistake shows at the line that makes it and not when the first client comes.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Iterable

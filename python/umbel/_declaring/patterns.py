@@ -4,8 +4,6 @@ Only the core matches names; here a pattern is checked and its parameters are re
 at the line that makes it and not when the first client comes.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

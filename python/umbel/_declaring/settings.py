@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Final, Literal, TypedDict, Unpack, final
+from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
 
 import orjson
 
@@ -149,6 +149,10 @@ class Settings:
         if self.origins is not None and self.origins != "*":
             config["origins"] = list(self.origins)
         return orjson.dumps(config | structure)
+
+
+# As types, so that they can be read without this module.
+Settings.__annotations__ = get_type_hints(Settings)
 
 
 class Options(TypedDict, total=False):

@@ -1,7 +1,5 @@
 """Deadlines of jobs: one timer for all of them."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Protocol
 

@@ -1,45 +1,43 @@
 """How many connections each identity has."""
 
-from __future__ import annotations
-
 from typing import final
 
 
 @final
-class Places:
+class IdentityLimit:
     """Counts connections by the subject of their identity. Without a limit nothing is counted."""
 
-    __slots__ = ("_most", "_subjects", "_taken")
+    __slots__ = ("_counts", "_most", "_subjects")
 
     def __init__(self, most: int) -> None:
-        """Begin with nobody.
+        """Begin with no connections.
 
         Args:
-            most: places of one identity; 0 for no limit.
+            most: connections of one identity; 0 for no limit.
         """
         self._most = most
-        self._subjects: dict[int, str] = {}  # by connection: an application may change a client's identity
-        self._taken: dict[str, int] = {}
+        self._subjects: dict[int, str] = {}  # by connection: the application may change the identity
+        self._counts: dict[str, int] = {}
 
-    def take(self, key: int, subject: str) -> bool:
-        """Give a connection one of the places of its identity; ``False`` when there is none left.
+    def take(self, number: int, subject: str) -> bool:
+        """Count a connection of an identity; ``False`` when the identity has as many as it may.
 
-        What nobody authenticated has no subject and needs no place.
+        An anonymous client has no subject and is not counted.
         """
         if not self._most or not subject:
             return True
-        taken = self._taken.get(subject, 0)
-        if taken >= self._most:
+        count = self._counts.get(subject, 0)
+        if count >= self._most:
             return False
-        self._taken[subject] = taken + 1
-        self._subjects[key] = subject
+        self._counts[subject] = count + 1
+        self._subjects[number] = subject
         return True
 
-    def leave(self, key: int) -> None:
-        """Give back the place of a connection, if it had one."""
-        subject = self._subjects.pop(key, None)
+    def leave(self, number: int) -> None:
+        """Count a connection no longer, if it was counted."""
+        subject = self._subjects.pop(number, None)
         if subject is None:
             return
-        self._taken[subject] -= 1
-        if not self._taken[subject]:
-            del self._taken[subject]
+        self._counts[subject] -= 1
+        if not self._counts[subject]:
+            del self._counts[subject]

@@ -5,8 +5,6 @@ on serving while it is torn down. And a forked child has none of them: there a s
 descriptors that would keep its port taken and its connections open for as long as the child lives.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import os
@@ -20,15 +18,12 @@ from umbel._core import Core
 
 
 class Holder(Protocol):
-    """Something that owns a core, alive between its start and its stop."""
+    """A server, as this module sees it."""
 
     addresses: tuple[str, ...]
+    _core: Core | None
 
-    @property
-    def core(self) -> Core:
-        """The core, which runs."""
-
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Make every use fail: this is a child process."""
 
 
@@ -50,7 +45,7 @@ def forked_core(*arguments: Any) -> NoReturn:
 
 def stop_all() -> None:
     """Stop the cores that are still alive when the interpreter ends."""
-    cores = [holder.core for holder in alive]
+    cores = [core for holder in alive if (core := holder._core)]
     for core in cores:
         core.stop(0.0)
     for core in cores:
@@ -61,9 +56,10 @@ def after_fork() -> None:
     """Make the servers of the parent inert in the child."""
     for holder in list(alive):
         # The child must never drop the core: its threads, which it would wait for, do not exist here.
-        abandoned.append(holder.core)
+        if holder._core is not None:
+            abandoned.append(holder._core)
         close_copies(holder.addresses)
-        holder.forked()
+        holder._forked()
     alive.clear()
 
 

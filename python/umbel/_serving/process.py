@@ -1,7 +1,5 @@
 """A process that does nothing but serve: event loop, signals, logging, file descriptors."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import logging

@@ -1,23 +1,37 @@
 """One running server: its start, its graceful stop, and what can be asked of it meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast, final
+from typing import Final, Protocol, Self, cast, final
 
 from umbel._core import Core, Stats
+from umbel._declaring.declarations import Declarations
 from umbel._declaring.settings import Settings
 from umbel._dispatching.dispatcher import Dispatcher
 
 from . import lifetime, stderr
 
-if TYPE_CHECKING:
-    from umbel._application import Umbel
-
 logger = logging.getLogger("umbel")
+
+
+class Application(Protocol):
+    """What a server needs of the application that it serves."""
+
+    _declared: Declarations
+
+    def _claim(self, server: "Server") -> None:
+        """Be served by this server, and by no other."""
+
+    def _attach(self, core: Core) -> None:
+        """Publish to this core."""
+
+    def _release(self, server: "Server") -> None:
+        """Be served no longer."""
+
+    def _forked(self) -> None:
+        """Refuse to publish: this is a forked child."""
 
 
 @final
@@ -32,7 +46,7 @@ class Server:
             the start.
     """
 
-    def __init__(self, app: Umbel, settings: Settings) -> None:
+    def __init__(self, app: Application, settings: Settings) -> None:
         self.settings: Final = settings
         self.addresses: tuple[str, ...] = ()
         self._app = app
@@ -44,13 +58,6 @@ class Server:
         self._closing: asyncio.Task[None] | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._deadline = inf  # of the stop: the soonest that was asked for
-
-    @property
-    def core(self) -> Core:
-        """The core of this server. Private to the package."""
-        if self._core is None:
-            raise RuntimeError("this server is not running")
-        return self._core
 
     @property
     def url(self) -> str:
@@ -106,7 +113,9 @@ class Server:
         """
         if self._last is not None:
             return self._last
-        return self.core.stats(stderr.handler().dropped)
+        if self._core is None:
+            raise RuntimeError("this server is not running")
+        return self._core.stats(stderr.handler().dropped)
 
     def stop(self, within: float | None = None) -> None:
         """Begin to stop gracefully: clients are told to come back and get what waits for them, functions may
@@ -136,20 +145,18 @@ class Server:
             raise RuntimeError("this server is not running")
         await asyncio.shield(self._closed)
 
-    def forked(self) -> None:
-        """Become inert in a forked child process. Private to the package."""
+    def _forked(self) -> None:
         inert = cast(Core, lifetime.ForkedCore())
         self._core = inert
         if self._dispatcher is not None:
-            self._dispatcher.core = inert
-            self._dispatcher.runs.core = inert
+            self._dispatcher.forked(inert)
         self._app._forked()
 
     def _start(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
-        routes = self._app._routes
-        core = Core(self.settings.to_json(**routes.config()), dict(routes.pages))
-        dispatcher = Dispatcher(core, routes, self.settings, loop, self._stopped, self.stop)
+        declared = self._app._declared
+        core = Core(self.settings.to_json(**declared.config()), dict(declared.pages))
+        dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop)
         self.addresses = tuple(core.start())
         self._core, self._dispatcher = core, dispatcher
         self._closed = loop.create_future()

@@ -1,7 +1,5 @@
 """Standard error, written by a thread of its own: nothing else waits for whoever reads it."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

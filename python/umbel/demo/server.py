@@ -213,7 +213,7 @@ def millis() -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the demo until SIGINT or SIGTERM; return the exit code."""
-    from umbel._command_line.command import explain
+    from umbel._serving.causes import explain
     from umbel._serving.process import Process, raise_descriptors
 
     parser = argparse.ArgumentParser(

@@ -1,0 +1,83 @@
+"""Who a client is, as authentication says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, final
+
+
+@final
+class Claims(dict[str, Any]):
+    """What is known of a client: a dictionary that can't be changed. It is JSON serialisable."""
+
+    __slots__ = ()
+
+    def _immutable(self, *arguments: Any, **keywords: Any) -> NoReturn:
+        raise TypeError("claims can't be changed; make a copy with dict(claims)")
+
+    __setitem__ = __delitem__ = __ior__ = _immutable
+    clear = pop = popitem = setdefault = update = _immutable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Claims, (dict(self),)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What authentication said about a client. Immutable.
+
+    Attributes:
+        subject: who it is, for example a user's id; empty for a client that nobody authenticated.
+        claims: everything else that is known, for example the claims of a token; a copy of what was given.
+
+    Raises:
+        TypeError: if the subject is not a str.
+
+    Example:
+        >>> Identity("alice", {"admin": True}).claims["admin"]
+        True
+    """
+
+    subject: str
+    claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.subject, str):
+            raise TypeError(
+                f"the subject of an Identity is a str, not {type(self.subject).__name__}: use str(…)"
+            )
+        if not isinstance(self.claims, Claims):
+            object.__setattr__(self, "claims", Claims(self.claims))
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody authenticated this client."""
+        return not self.subject
+
+    @classmethod
+    def of(cls, result: "Identity | str | Mapping[str, Any]") -> "Identity":
+        """Make an identity from what an ``authenticate`` function returned.
+
+        Raises:
+            TypeError: if it is none of the three.
+            ValueError: if there is no subject in it (``sub`` in a mapping).
+        """
+        if isinstance(result, Identity):
+            identity = result
+        elif isinstance(result, str):
+            identity = cls(result)
+        elif isinstance(result, Mapping):
+            identity = cls(str(result.get("sub") or ""), result)
+        else:
+            raise TypeError(
+                f"authenticate returned {type(result).__name__}; return an Identity, str, mapping or None"
+            )
+        if not identity.subject:
+            raise ValueError(
+                "authenticate returned an identity without a subject; a mapping needs the key 'sub'"
+            )
+        return identity
+
+
+EMPTY: Mapping[str, Any] = Claims()
+ANONYMOUS = Identity("")

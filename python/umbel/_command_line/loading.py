@@ -1,0 +1,116 @@
+"""The application that a command names: found, imported, and what is wrong when that fails."""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from umbel._application import Umbel
+from umbel.exceptions import ConfigurationError
+
+
+class CommandError(Exception):
+    """Ends the command with a message that names the cause and the cure."""
+
+    def __init__(self, message: str, code: int = 2) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def load(name: str) -> Umbel:
+    """Import the application that ``module:attribute`` names; without an attribute the only one of the
+    module.
+
+    Raises:
+        CommandError: if there is no such module or application, or the module fails.
+    """
+    module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        suggestion = ".".join(Path(module_name).with_suffix("").parts)
+        raise CommandError(
+            f"{name!r} is a file, not a module: try `umbel run {suggestion}:{attribute or 'app'}`"
+        )
+    if not all(module_name.split(".")):
+        raise CommandError(f"{name!r} does not name an application: write module:attribute, as in main:app")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise CommandError(
+                f"importing {module_name!r} failed: {error}. Install what it needs, then try again", 1
+            ) from error
+        raise CommandError(
+            f"no module named {error.name!r} in {os.getcwd()} or installed{similar(module_name)}"
+        ) from error
+    except ConfigurationError as error:
+        raise CommandError(f"{place(error)}: {error}", 1) from error
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(own_part(error)))
+        raise CommandError(f"importing {module_name!r} failed", 1) from error
+    apps = [key for key, value in vars(module).items() if isinstance(value, Umbel)]
+    known = f"; it has {' and '.join(f'{module_name}:{key}' for key in apps)}" if apps else "; it has none"
+    if not attribute:
+        if len(apps) != 1:
+            raise CommandError(
+                f"name one application of module {module_name!r}, as in {module_name}:app{known}"
+            )
+        attribute = apps[0]
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise CommandError(f"module {module_name!r} has no application {attribute!r}{known}")
+        found = getattr(found, part)
+    if not isinstance(found, Umbel):
+        raise CommandError(f"{name} is {kind(found)}, not an application made with Umbel(){known}")
+    return found
+
+
+def place(error: BaseException) -> str:
+    """Return file and line of the application that an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = str(Path(__file__).parents[1]) + os.sep
+    frame = next(frame for frame in reversed(frames) if not frame.filename.startswith(package))
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def own_part(error: BaseException) -> TracebackType | None:
+    """Return an error's traceback without the way from here through the import system, as Python shows it."""
+    rest = error.__traceback__
+    while rest is not None and (
+        (name := rest.tb_frame.f_code.co_filename) in (__file__, importlib.__file__)
+        or name.startswith("<frozen importlib")
+    ):
+        rest = rest.tb_next
+    return rest
+
+
+def kind(value: object) -> str:
+    """Say in words what a thing is that should be an application."""
+    if inspect.isclass(value):
+        return f"a class ({value.__name__})"
+    if inspect.isfunction(value):
+        return "a function"
+    if inspect.ismodule(value):
+        return "a module"
+    return f"of type {type(value).__name__}"
+
+
+def similar(module_name: str) -> str:
+    """Suggest modules of the current directory."""
+    here = [entry.stem for entry in Path().glob("*.py")]
+    here += [entry.parent.name for entry in Path().glob("*/__init__.py")]
+    near = difflib.get_close_matches(module_name, here, n=3)
+    if near:
+        return ". Did you mean " + " or ".join(near) + "?"
+    return (
+        f". Modules here: {', '.join(sorted(here)[:8])}"
+        if here
+        else ". Run it from the directory with your module"
+    )

@@ -1,0 +1,144 @@
+"""What an application has declared: who may do what, and which function answers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Final
+
+from umbel._clients.client import Client, Message
+from umbel._clients.identity import Identity
+from umbel._clients.request import Request
+from umbel._clients.run import Run
+from umbel._clients.websocket import WebSocket
+from umbel.exceptions import ConfigurationError
+
+from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
+
+AuthenticateResult = Identity | str | Mapping[str, Any] | None
+Authenticate = Callable[[Request], AuthenticateResult | Awaitable[AuthenticateResult]]
+Connect = Callable[[Client], object]
+Disconnect = Callable[[Client, int, str], object]
+Handler = Callable[[Client, Message], object]
+Stream = Callable[[Run, Message], AsyncIterator[str]]
+WebSocketHandler = Callable[Concatenate[WebSocket, ...], Coroutine[Any, Any, None]]
+Background = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(slots=True)
+class StreamRule:
+    """The generator that answers a type of message with a run."""
+
+    function: Stream
+    cancel_on_disconnect: bool
+
+
+@dataclass(slots=True)
+class WebSocketRoute:
+    """A path for a protocol of the application's own."""
+
+    pattern: str
+    function: WebSocketHandler
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Declarations:
+    """All declarations of one application. Filled before the server starts, read-only afterwards."""
+
+    channels: list[ChannelRule] = field(default_factory=list)
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    streams: dict[str, StreamRule] = field(default_factory=dict)
+    websockets: list[WebSocketRoute] = field(default_factory=list)
+    pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    backgrounds: list[Background] = field(default_factory=list)
+    authenticate: Authenticate | None = None
+    connect: Connect | None = None
+    disconnect: Disconnect | None = None
+    served: bool = False
+
+    def check(self, taken: object = None, name: str = "") -> None:
+        """Check that something may be declared.
+
+        Raises:
+            ConfigurationError: if the only function of its kind is declared already.
+            RuntimeError: if the application is being served.
+        """
+        if taken is not None:
+            raise ConfigurationError(f"the application already has a function for {name}")
+        if self.served:
+            raise RuntimeError("the application is being served; declare everything before that")
+
+    def claim_type(self, message_type: str) -> None:
+        """Check that a type of message is free.
+
+        Raises:
+            ConfigurationError: if the protocol or another function answers it.
+        """
+        if not message_type:
+            raise ConfigurationError("a type of message can't be empty")
+        if message_type in RESERVED:
+            raise ConfigurationError(f"messages of type {message_type!r} are answered by Umbel itself")
+        if message_type == "ai_cancel" and self.streams:
+            raise ConfigurationError("messages of type 'ai_cancel' belong to streams")
+        if message_type in self.handlers or message_type in self.streams:
+            raise ConfigurationError(f"messages of type {message_type!r} already have a function")
+
+    def claim_path(self, path: str, websocket_path: str) -> None:
+        """Check that a path is free.
+
+        Raises:
+            ConfigurationError: if it is taken, or does not start with a slash.
+        """
+        if not path.startswith("/"):
+            raise ConfigurationError(f"path {path!r} must start with a slash")
+        if path == websocket_path or self.has_path(path):
+            raise ConfigurationError(f"path {path!r} is already in use")
+
+    def has_path(self, path: str) -> bool:
+        """Whether a path is a page or a websocket path."""
+        return path in self.pages or any(path == route.pattern for route in self.websockets)
+
+    def rules(self, may_read_run: Guard = nobody) -> list[ChannelRule]:
+        """Return the rules in the order in which they are tried.
+
+        Args:
+            may_read_run: says who may read a run where the application does not.
+        """
+        if not self.streams or any(RUNS.fullmatch(rule.pattern) for rule in self.channels):
+            return list(self.channels)
+        # Before all that could fit a run, so that a catch-all rule never opens the runs of one client to
+        # another. A name of the application's own, as "run:stats", is none.
+        own: list[ChannelRule] = []
+        others: list[ChannelRule] = []
+        for rule in self.channels:
+            (own if rule.pattern.startswith("run:") and not rule.names else others).append(rule)
+        return [*own, run_rule(may_read_run), *others]
+
+    def config(self) -> dict[str, object]:
+        """Return the structure of the application as the core reads it.
+
+        Raises:
+            ConfigurationError: if a declaration is incomplete.
+        """
+        rules = self.rules()
+        return {
+            "authenticate": self.authenticate is not None,
+            "notify_connect": self.connect is not None or self.needs_clients(rules),
+            "await_connect": self.connect is not None,
+            "websocket_routes": [route.pattern for route in self.websockets],
+            "channels": [rule.config() for rule in rules],
+        }
+
+    def needs_clients(self, rules: list[ChannelRule]) -> bool:
+        """Whether any function is given a client, so that Python must know the request of each from the
+        start.
+
+        A server that only broadcasts has none: its clients come and go without Python.
+        """
+        asks = any(rule.guard is not None or callable(rule.publish) for rule in rules)
+        return asks or bool(self.handlers or self.streams or self.disconnect)
+
+
+RESERVED: Final = frozenset(
+    {"authenticate", "resume", "subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"}
+)
+"""Types of messages from clients that the protocol gives a meaning."""

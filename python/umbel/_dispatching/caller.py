@@ -1,0 +1,160 @@
+"""Calls functions of the application: each client's in the order of its messages, and so many at a time."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from contextvars import copy_context
+
+from umbel._declaring.settings import Settings
+from umbel.exceptions import Refused
+
+from .deadlines import Deadlines
+from .failures import Failures
+from .jobs import Job, Rejected
+from .slots import Slot, Slots
+from .tasks import Tasks
+
+logger = logging.getLogger("umbel")
+
+
+class Caller:
+    """Starts jobs. A function that must be awaited runs as a task.
+
+    Of one client at most ``max_running`` functions run at a time. The jobs above that wait here, and reading
+    from that client stops: so what can wait is bounded by the core's event queue.
+
+    Attributes:
+        cancelled: functions that the end of the server has cancelled.
+    """
+
+    def __init__(self, slots: Slots, tasks: Tasks, failures: Failures, settings: Settings) -> None:
+        self.context = copy_context()  # in which clients begin; nothing runs in it, only in copies
+        self.cancelled = 0
+        self.loop = tasks.loop
+        self._slots = slots
+        self._tasks = tasks
+        self._failures = failures
+        self._most = settings.max_running
+        self._deadlines = Deadlines(tasks.loop, settings.handler_timeout)
+        self._backlogs: dict[Slot, deque[Job]] = {}  # of clients for whom jobs wait
+        self._last: dict[Slot, Job] = {}  # of clients that have left: to be started after their backlog
+        self._ending = False  # the time to stop is over: only what is last is started
+
+    def submit(self, slot: Slot, job: Job) -> None:
+        """Start a job of a client, or let it wait for its turn."""
+        if self._drops(slot):
+            return
+        backlog = self._backlogs.get(slot)
+        if backlog is None:
+            if not slot.opening and slot.running < self._most:
+                self.start(job)
+                return
+            backlog = self._backlogs[slot] = deque()
+        backlog.append(job)
+        if not slot.paused:
+            slot.paused = True
+            self._slots.core.pause_reading(slot.number)
+
+    def submit_last(self, slot: Slot, job: Job) -> None:
+        """Start a job when all others of a client have started, even at the end of the server."""
+        self._last[slot] = job
+        if not slot.opening:
+            self.advance(slot)
+
+    def advance(self, slot: Slot) -> None:
+        """Start what waits; when nothing does, read from the client again, or start its last job."""
+        if slot in self._backlogs:
+            self._start_waiting(slot)
+            if slot in self._backlogs:
+                return
+        if slot.paused and slot.running <= self._most // 2:
+            slot.paused = False
+            if not slot.gone:
+                self._slots.core.resume_reading(slot.number)
+        if slot.gone and (job := self._last.pop(slot, None)):
+            if slot.running and not self._ending:
+                # Tasks that were made just now take their first step before.
+                self.loop.call_soon(self.start, job)
+            else:
+                self.start(job)
+
+    def drop(self, slot: Slot) -> None:
+        """Forget all that waits of a client."""
+        self._backlogs.pop(slot, None)
+        self._last.pop(slot, None)
+
+    def start(self, job: Job, deadlines: Deadlines | None = None) -> None:
+        """Call a job's function. What it returns decides: a value is the result, an awaitable becomes a
+        task. It runs in a context of its own: what it sets there, no other function sees.
+        """
+        slot = job.slot
+        context = (self.context if slot is None else slot.context).copy()
+        try:
+            awaitable = context.run(job.run)
+        except BaseException as error:
+            context.run(self._failed, job, error)
+            return
+        if awaitable is None:
+            return
+        if slot is not None:
+            slot.running += 1
+        deadlines = deadlines or self._deadlines
+        job.task = self._tasks.spawn(self._finish(job, awaitable, deadlines), context)
+        deadlines.add(job)
+
+    def end(self) -> int:
+        """Start no more jobs but those that are last; return how many are dropped."""
+        self._ending = True
+        dropped = sum(map(len, self._backlogs.values()))
+        self._backlogs.clear()
+        for slot in list(self._last):
+            if not slot.opening:
+                self.advance(slot)
+        return dropped
+
+    def clear(self) -> None:
+        """Forget all deadlines."""
+        self._deadlines.clear()
+
+    def _start_waiting(self, slot: Slot) -> None:
+        backlog = self._backlogs[slot]
+        while backlog and slot.running < self._most and not self._drops(slot):
+            self.start(backlog.popleft())
+        if not backlog or self._drops(slot):
+            self._backlogs.pop(slot, None)
+
+    def _drops(self, slot: Slot) -> bool:
+        return slot.closed_here or self._ending
+
+    async def _finish(self, job: Job, awaitable: Awaitable[object], deadlines: Deadlines) -> None:
+        try:
+            value = await awaitable
+            if not job.expired:
+                job.done(value)
+        except GeneratorExit:
+            raise  # the loop was closed under us: nobody is left to tell
+        except BaseException as error:
+            self._failed(job, error)
+        deadlines.discard(job)
+        job.task = None
+        if job.slot is not None:
+            job.slot.running -= 1
+            self.advance(job.slot)
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        if isinstance(error, Refused):
+            if not job.expired:
+                job.fail("not_allowed", error.reason, close=error.code)
+        elif isinstance(error, Rejected):
+            job.fail(error.code, str(error))
+        elif self._ending and isinstance(error, asyncio.CancelledError):
+            self.cancelled += 1
+        elif job.expired and isinstance(error, asyncio.CancelledError):
+            logger.warning("%s for %r was cancelled: its time was over", job.name, job.origin)
+        else:
+            incident = self._failures.log(error, "%s failed for %r", job.name, job.origin)
+            if not job.expired:
+                text = "the server failed to do this; the details are in its log"
+                job.fail("internal", text, incident)
+            self._failures.stop_for(error)

@@ -1,0 +1,85 @@
+"""Questions of the core, for the functions of channels: may this client subscribe, may it publish?"""
+
+from dataclasses import dataclass
+from inspect import iscoroutine
+from typing import ClassVar
+
+from orjson import loads
+
+from umbel._declaring.rules import ChannelRule
+
+from .jobs import ClientJob, Rejected, explained
+
+
+@dataclass(slots=True, eq=False)
+class SubscribeJob(ClientJob):
+    """The question whether a client may subscribe, for the function of the channel's rule."""
+
+    verb: ClassVar = "subscribe"
+
+    question: int
+    rule: ChannelRule
+    channel: str
+    parameters: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"function of channel {self.rule.pattern!r}"
+
+    def call(self) -> object:
+        assert self.rule.guard is not None
+        return self.rule.guard(self.slot.client, **self.named())
+
+    def named(self) -> dict[str, str]:
+        """Return the parameters of the channel's name by their names."""
+        return dict(zip(self.rule.names, self.parameters, strict=True))
+
+    def done(self, value: object) -> None:
+        if decision(self.name, value):
+            self._decide(True, "", "")
+        else:
+            self.fail("not_allowed", f"you may not {self.verb} to {self.channel}")
+
+    def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
+        self._decide(False, code, explained(message, incident))
+
+    def _decide(self, allowed: bool, code: str, message: str) -> None:
+        self.slot.slots.core.decide(self.slot.number, self.question, allowed, code, message)
+
+
+@dataclass(slots=True, eq=False)
+class PublishJob(SubscribeJob):
+    """The question whether a client may publish, for the publish function of the channel's rule."""
+
+    verb: ClassVar = "publish"
+
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        return f"publish function of channel {self.rule.pattern!r}"
+
+    def call(self) -> object:
+        assert callable(self.rule.publish)
+        try:
+            data = loads(self.data)
+        except ValueError as error:
+            raise Rejected("bad_message", f"this is not JSON that the server reads: {error}") from None
+        return self.rule.publish(self.slot.client, **self.named(), data=data)
+
+
+def decision(name: str, value: object) -> bool:
+    """Return what a function said that decides, if it said it clearly: a coroutine that nobody awaited lets
+    nobody in.
+
+    Raises:
+        TypeError: if the value is neither ``True`` nor ``False``.
+    """
+    if value is True or value is False:
+        return value
+    if iscoroutine(value):
+        value.close()  # otherwise Python warns that it was never awaited
+        said = f"the coroutine {value.__qualname__}; await it first"
+    else:
+        said = type(value).__name__ if value is not None else "None"
+    raise TypeError(f"the {name} must return True or False; it returned {said}")

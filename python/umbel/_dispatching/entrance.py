@@ -1,0 +1,94 @@
+"""Who is let in: authentication, and the limit of connections of one identity. Websocket paths use it too."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from umbel._clients.identity import ANONYMOUS, Identity
+from umbel._clients.request import Request
+from umbel._declaring.declarations import Authenticate
+from umbel._declaring.settings import Settings
+from umbel.exceptions import TOO_MANY, UNAUTHENTICATED
+
+from .caller import Caller
+from .deadlines import Deadlines
+from .identity_limit import IdentityLimit
+from .jobs import Job, explained, shortened
+from .slots import Slots
+
+Enter = Callable[[Identity], None]
+
+
+@dataclass(slots=True, eq=False)
+class AuthenticateJob(Job):
+    """The question who is connecting."""
+
+    name = "authenticate"
+
+    function: Authenticate
+    request: Request
+    enter: Enter
+    refuse: Callable[[int, str], None]
+
+    @property
+    def origin(self) -> object:
+        return self.request
+
+    def call(self) -> object:
+        return self.function(self.request)
+
+    def done(self, value: object) -> None:
+        if value is None:
+            self.fail("not_allowed", "authentication required", close=UNAUTHENTICATED)
+        else:
+            self.enter(Identity.of(value))  # type: ignore[arg-type]  # it checks the type itself
+
+    def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
+        # The core turns the close code into an error with the same text, where the protocol has errors.
+        self.refuse(close, explained(message, incident))
+
+
+class Entrance:
+    """Lets connections in, or turns them away.
+
+    Attributes:
+        authenticate: the application's function, if it has one.
+    """
+
+    def __init__(
+        self, slots: Slots, caller: Caller, authenticate: Authenticate | None, settings: Settings
+    ) -> None:
+        self.authenticate = authenticate
+        self._slots = slots
+        self._caller = caller
+        self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
+        self._limit = IdentityLimit(settings.max_connections_per_identity)
+
+    def ask(self, number: int, request: Request, enter: Enter) -> None:
+        """Find out who is connecting. ``enter`` is called with the identity, unless it is turned away."""
+        if self.authenticate is None:
+            enter(ANONYMOUS)
+            return
+
+        def refuse(code: int, reason: str) -> None:
+            self._turn_away(number, code, reason)
+
+        self._caller.start(AuthenticateJob(None, self.authenticate, request, enter, refuse), self._deadlines)
+
+    def admit(self, number: int, identity: Identity) -> bool:
+        """Let a connection in, if its identity may have one more; ``False`` when it is turned away."""
+        if self._limit.take(number, identity.subject):
+            self._slots.core.admit(number)
+            return True
+        self._turn_away(number, TOO_MANY, "this identity has as many connections as it may")
+        return False
+
+    def leave(self, number: int) -> None:
+        """A connection has ended."""
+        self._limit.leave(number)
+
+    def clear(self) -> None:
+        """Forget all deadlines."""
+        self._deadlines.clear()
+
+    def _turn_away(self, number: int, code: int, reason: str) -> None:
+        self._slots.core.close(number, code, shortened(reason))

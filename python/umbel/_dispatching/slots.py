@@ -1,0 +1,59 @@
+"""The dispatcher's books: what it knows of each client."""
+
+from contextvars import Context
+from dataclasses import dataclass
+
+from umbel._clients.client import Client
+from umbel._clients.run import Run
+from umbel._core import Core, Handshake
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One client, and what the dispatcher keeps of it.
+
+    Attributes:
+        slots: the books that it belongs to, and the way to the core.
+        number: the core's number of this client.
+        client: what functions of the application get.
+        context: each function of this client runs in a copy. It has what ``authenticate`` and ``on_connect``
+            set.
+        running: functions that run.
+        opening: it is not let in yet, or ``on_connect`` runs: its messages wait.
+        paused: the core does not read from it.
+        closed_here: the application has closed it: its messages are dropped.
+        gone: the connection has ended.
+        runs: its unfinished runs, and for each whether it ends with the connection.
+    """
+
+    slots: "Slots"
+    number: int
+    client: Client
+    context: Context
+    running: int = 0
+    opening: bool = True
+    paused: bool = False
+    closed_here: bool = False
+    gone: bool = False
+    runs: dict[Run, bool] | None = None
+
+
+class Slots:
+    """The clients of one server by their numbers, and the way to its core."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.by_number: dict[int, Slot] = {}
+
+    def add(self, number: int, handshake: Handshake, context: Context) -> Slot:
+        """Open the books of a client."""
+        slot = self.by_number[number] = Slot(self, number, Client(self, number, handshake), context)
+        return slot
+
+    def close(self, number: int, code: int, reason: str) -> bool:
+        """Close a client, and drop its messages that wait for their turn; ``False`` when it is gone."""
+        slot = self.by_number.get(number)
+        closes = self.core.close(number, code, reason)
+        if closes and slot is not None:
+            slot.closed_here = True
+        return closes
