@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use umbel::channel::ChannelName;
 use umbel::close::CloseReason;
-use umbel::config::{Access, Mode, Overrun, Rule, Rules};
 use umbel::error_code::{ErrorCode, Fault};
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position, Subscribed};
 use umbel::protocol::message::{Id, MAX_CHANNELS, Timestamp};
+use umbel::rules::{Access, Mode, Overrun, Rule, Rules};
 use umbel::session::{Carrier, Decision, MAX_PENDING, Question, REMEMBERED_PUBLISHES, Session};
 
 /// Names, and who may subscribe and publish. `None`: no rule is about it.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Mode, Overrun};
 use crate::position::Epoch;
 use crate::protocol::message::Timestamp;
+use crate::rules::{Mode, Overrun};
 use crate::session::{MAX_PENDING, REMEMBERED_PUBLISHES};
 
 /// Does what it is told, and notes it.

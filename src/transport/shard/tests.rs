@@ -5,7 +5,6 @@ use crate::close::CloseCode;
 use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
 use crate::position::Subscribed;
 use crate::protocol::wire::Wire;
-use crate::transport::addresses::Counted;
 use crate::transport::latecomers::Latecomers;
 use crate::transport::sockets::Sockets;
 use crate::transport::tests::{
