@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// Subscribes a client from this call on: what is published after it, is delivered. The letter finds the log of this
-    /// position, because the broker keeps a log that was used for a minute ([`crate::broker::log::LINGER`]).
+    /// position, because the broker keeps a log that was used for a minute ([`crate::broker`], "Life").
     ///
     /// # Errors
     /// [`NameError`] when there can be no such channel.

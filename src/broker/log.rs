@@ -1,13 +1,11 @@
-//! The log of one channel, as all shards of one process read it.
+//! The log of one channel, as all shards of one process read it. A broker fills it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::broker::ledger::Ledger;
+use crate::broker::watcher::{Notify, Top, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
@@ -17,19 +15,17 @@ use crate::rules::{Mode, Retention};
 /// An append-only log, bounded in count, bytes and age.
 #[derive(Debug)]
 pub struct Log {
-    name: ChannelName,
     epoch: Epoch,
     retention: Retention,
-    /// Top offset, readable without the lock. Written under it.
-    top: AtomicU64,
+    /// Top offset. Written under the lock, read without it.
+    top: Top,
     /// Guards the entries. Held for one append, or for copying one batch: never while anything can wait.
     entries: Mutex<Entries>,
-    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
 struct Entries {
-    update_head: Box<[u8]>,
+    update_prefix: Box<[u8]>,
     /// Ascending offsets. Without holes, unless the mode is `Latest`: there a newer entry of a key removes the older.
     kept: VecDeque<Publication>,
     bytes: usize,
@@ -38,63 +34,22 @@ struct Entries {
     /// Mode `Latest`: offset of the newest entry of each key.
     newest: HashMap<Box<str>, u64>,
     watchers: SmallVec<[Arc<Watcher>; 2]>,
-    /// It is in the broker's queue, or was taken out of it for a visit that is under way. False only while it is empty
-    /// and watched, which time does not change.
-    queued: bool,
-    /// The visit that first found it empty and unwatched. Every use forgets it.
-    idle: Option<Moment>,
-    /// Number of the last use.
-    used: u64,
 }
 
-/// What is next for a log that the broker's queue gave out for a visit.
+/// What a log holds after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(super) enum Next {
-    /// Back into the queue, for a visit at this time.
-    Again(Moment),
-    /// It is empty and watched: whoever uses it next enters it.
-    Rest,
-    /// It has been idle for long enough to be dropped, or its room is needed.
-    Drop,
-}
-
-/// Called when a log moved that a reader watches. Must not block, and must not call the log.
-pub trait Alarm: Send + Sync {
-    fn ring(&self);
-}
-
-/// One reader's interest in a log. After it has rung it stays silent until it is armed again, so that a burst of
-/// publications costs one wake-up.
-pub struct Watcher {
-    silent: AtomicBool,
-    alarm: Arc<dyn Alarm>,
-}
-
-impl std::fmt::Debug for Watcher {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Watcher").field("silent", &self.silent).finish_non_exhaustive()
-    }
-}
-
-impl Watcher {
-    /// Lets the next append ring. Compare [`Log::top`] with what you know *after* this call, else a publication that
-    /// came in between is missed.
-    pub fn arm(&self) {
-        self.silent.store(false, Ordering::SeqCst);
-    }
-
-    fn moved(&self) {
-        if !self.silent.swap(true, Ordering::SeqCst) {
-            self.alarm.ring();
-        }
-    }
+pub struct Held {
+    /// Bytes of the entries, and of the room that was made for more.
+    pub bytes: usize,
+    /// When the oldest entry was appended; `None` when there is none.
+    pub oldest: Option<Moment>,
+    pub is_watched: bool,
 }
 
 /// What [`Log::read`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Read {
+pub struct LogRead {
     /// The reader's position afterwards.
     pub to: u64,
     /// Updates that were written.
@@ -107,7 +62,7 @@ pub struct Read {
     pub oldest: Option<Moment>,
 }
 
-impl Read {
+impl LogRead {
     /// Nothing to tell the reader.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.gap.is_none()
@@ -115,25 +70,16 @@ impl Read {
 }
 
 impl Log {
-    pub(super) fn new(name: &ChannelName, epoch: Epoch, retention: Retention, ledger: Arc<Ledger>) -> Self {
+    pub fn new(channel: &ChannelName, epoch: Epoch, retention: Retention) -> Self {
         let entries = Entries {
-            update_head: prefix(name.as_str()),
+            update_prefix: prefix(channel.as_str()),
             kept: VecDeque::new(),
             bytes: 0,
             trimmed: 0,
             newest: HashMap::new(),
             watchers: SmallVec::new(),
-            queued: false,
-            idle: None,
-            used: 0,
         };
-        ledger.book(0, entries.cost());
-        let (name, top) = (name.clone(), AtomicU64::new(0));
-        Self { name, epoch, retention, top, entries: Mutex::new(entries), ledger }
-    }
-
-    pub(super) fn name(&self) -> &ChannelName {
-        &self.name
+        Self { epoch, retention, top: Top::new(0), entries: Mutex::new(entries) }
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -146,58 +92,42 @@ impl Log {
 
     /// The offset of the newest publication.
     pub fn top(&self) -> u64 {
-        self.top.load(Ordering::SeqCst)
+        self.top.get()
     }
 
-    /// The position behind the newest publication.
+    /// Lets the next append notify a watcher, and returns the top as it is after that: see [`Top::arm`].
+    pub fn arm(&self, watcher: &Watcher) -> u64 {
+        self.top.arm(watcher)
+    }
+
+    /// The position of the newest publication.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.top() }
     }
 
-    /// Whether a reader that stands at `offset` can be given everything after it.
+    /// Whether a reader at `offset` can be given everything after it.
     pub fn reaches_back_to(&self, offset: u64) -> bool {
         offset >= self.lock().trimmed && offset <= self.top()
     }
 
-    /// Appends one JSON text and rings the watchers. Returns also whether the caller has to enter the log in the queue.
-    pub(super) fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, bool) {
-        self.ledger.publish();
-        self.change(|entries| {
-            let offset = self.top() + 1;
-            let publication = Publication::new(&entries.update_head, offset, key, data, now);
-            if self.retention.mode == Mode::Latest
-                && let Some(key) = key
-            {
-                entries.supersede(key, offset);
-            }
-            entries.bytes += publication.size();
-            entries.kept.push_back(publication);
-            entries.trim(&self.retention, now);
-            self.top.store(offset, Ordering::SeqCst);
-            for watcher in &entries.watchers {
-                watcher.moved();
-            }
-            (Position { epoch: self.epoch, offset }, entries.note_use(&self.ledger))
-        })
-    }
-
-    /// Notes that somebody is about to read it. Returns whether the caller has to enter it in the queue.
-    pub(super) fn touch(&self) -> bool {
-        self.lock().note_use(&self.ledger)
-    }
-
-    /// Number of its last use, among those of all logs.
-    pub(super) fn used(&self) -> u64 {
-        self.lock().used
+    /// Appends one JSON text at the next offset, and notifies the watchers.
+    pub fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, Held) {
+        let mut entries = self.lock();
+        let offset = self.top() + 1;
+        let publication = Publication::new(&entries.update_prefix, offset, key, data, now);
+        entries.push(publication, self.retention.mode);
+        entries.trim(&self.retention, now);
+        self.top.advance(offset, &entries.watchers);
+        (Position { epoch: self.epoch, offset }, entries.held())
     }
 
     /// Writes the updates in `(cursor, end]` to `out`, separated by commas, until about `max_bytes` are written (at least
-    /// one update is). In mode `Latest` there may be none: what was there has been replaced behind `end`.
-    pub fn read(&self, cursor: u64, end: u64, max_bytes: usize, out: &mut Vec<u8>) -> Read {
+    /// one update is). In mode `Latest` there may be none: what was there has been replaced after `end`.
+    pub fn read(&self, cursor: u64, end: u64, max_bytes: usize, out: &mut Vec<u8>) -> LogRead {
         let entries = self.lock();
         let gap = (cursor < entries.trimmed).then_some((cursor, entries.trimmed));
-        let mut read = Read { to: cursor.max(entries.trimmed), count: 0, cut: false, gap, oldest: None };
-        let first = entries.index_behind(read.to, self.top());
+        let mut read = LogRead { to: cursor.max(entries.trimmed), count: 0, cut: false, gap, oldest: None };
+        let first = entries.index_after(read.to, self.top());
         let start = out.len();
         for entry in entries.kept.range(first..) {
             if entry.offset > end {
@@ -218,83 +148,39 @@ impl Log {
         read
     }
 
-    /// Drops what is too old, and gives back the room that it took. The log was taken out of the queue for this.
-    pub(super) fn tidy(&self, now: Moment) -> Next {
-        self.change(|entries| {
-            entries.trim(&self.retention, now);
-            entries.give_back();
-            let next = if let Some(oldest) = entries.kept.front() {
-                Next::Again(oldest.appended + self.retention.age)
-            } else if !entries.watchers.is_empty() {
-                Next::Rest
-            } else {
-                let since = *entries.idle.get_or_insert(now);
-                // What is appended meanwhile may be due before the idleness is.
-                let due = (since + LINGER).min(now + self.retention.age);
-                if now.since(since) >= LINGER { Next::Drop } else { Next::Again(due) }
-            };
-            entries.queued = next != Next::Rest;
-            next
-        })
-    }
-
-    /// Drops the oldest publications until `excess` bytes are free, and itself when that is not enough; all but the
-    /// newest one when it is `in_use`. The log was taken out of the queue for this, where it was `due`.
-    pub(super) fn give_way(&self, excess: usize, in_use: bool, due: Moment) -> Next {
-        self.change(|entries| {
-            let enough = entries.cost().saturating_sub(excess);
-            while entries.kept.len() > usize::from(in_use) && entries.cost() > enough {
-                entries.drop_oldest();
-                self.ledger.trim();
-            }
-            entries.give_back();
-            let next = if !entries.kept.is_empty() {
-                Next::Again(due)
-            } else if !entries.watchers.is_empty() {
-                Next::Rest
-            } else if in_use || entries.cost() <= enough {
-                Next::Again(Moment::default())
-            } else {
-                entries.idle.get_or_insert_default();
-                Next::Drop
-            };
-            entries.queued = next != Next::Rest;
-            next
-        })
-    }
-
-    /// Whether it is still idle. Asked while nobody can find it.
-    pub(super) fn is_idle(&self) -> bool {
-        let entries = self.lock();
-        entries.kept.is_empty() && entries.watchers.is_empty() && entries.idle.is_some()
-    }
-
-    pub(super) fn watch(&self, alarm: Arc<dyn Alarm>) -> Arc<Watcher> {
-        let watcher = Arc::new(Watcher { silent: AtomicBool::new(false), alarm });
-        self.change(|entries| entries.watchers.push(Arc::clone(&watcher)));
-        watcher
-    }
-
-    /// Returns whether the caller has to enter the log in the queue.
-    pub(super) fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
-        self.change(|entries| {
-            entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
-            entries.note_use(&self.ledger)
-        })
-    }
-
-    /// Changes the entries, and books what that changes for the memory.
-    fn change<T>(&self, act: impl FnOnce(&mut Entries) -> T) -> T {
+    /// Drops what is too old, and gives back the room that it took.
+    pub fn trim(&self, now: Moment) -> Held {
         let mut entries = self.lock();
-        let before = entries.cost();
-        let outcome = act(&mut entries);
-        self.ledger.book(before, entries.cost());
-        outcome
+        entries.trim(&self.retention, now);
+        entries.give_back();
+        entries.held()
     }
 
-    #[cfg(test)]
-    pub(super) fn cost(&self) -> usize {
-        self.lock().cost()
+    /// Drops the oldest publications until `excess` bytes are free, but keeps the newest `keep` of them. Returns also how
+    /// many it dropped.
+    pub fn evict(&self, excess: usize, keep: usize) -> (u64, Held) {
+        let mut entries = self.lock();
+        let enough = entries.held().bytes.saturating_sub(excess);
+        let mut dropped = 0;
+        while entries.kept.len() > keep && entries.held().bytes > enough {
+            entries.drop_oldest();
+            dropped += 1;
+        }
+        entries.give_back();
+        (dropped, entries.held())
+    }
+
+    pub fn watch(&self, notify: Arc<dyn Notify>) -> (Arc<Watcher>, Held) {
+        let watcher = Arc::new(Watcher::new(notify));
+        let mut entries = self.lock();
+        entries.watchers.push(Arc::clone(&watcher));
+        (watcher, entries.held())
+    }
+
+    pub fn unwatch(&self, watcher: &Arc<Watcher>) -> Held {
+        let mut entries = self.lock();
+        entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
+        entries.held()
     }
 
     /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
@@ -304,25 +190,25 @@ impl Log {
 }
 
 impl Entries {
-    /// Bytes that count for the limit of all logs. What a log itself costs does not while it has readers: their
-    /// subscriptions are bounded, and it could not give way.
-    fn cost(&self) -> usize {
+    fn held(&self) -> Held {
         let unused = (self.kept.capacity() - self.kept.len()) * size_of::<Publication>();
-        let own = if self.watchers.is_empty() { LOG_BYTES + 2 * self.update_head.len() } else { 0 };
-        self.bytes + unused + own
+        let oldest = self.kept.front().map(|entry| entry.appended);
+        Held { bytes: self.bytes + unused, oldest, is_watched: !self.watchers.is_empty() }
     }
 
-    /// Returns whether the log has to be entered in the queue now.
-    fn note_use(&mut self, ledger: &Ledger) -> bool {
-        self.idle = None;
-        self.used = ledger.next_use();
-        let may_drop = !self.kept.is_empty() || self.watchers.is_empty();
-        may_drop && !std::mem::replace(&mut self.queued, true)
+    fn push(&mut self, publication: Publication, mode: Mode) {
+        if mode == Mode::Latest
+            && let Some(key) = &publication.key
+        {
+            self.supersede(key, publication.offset);
+        }
+        self.bytes += publication.size();
+        self.kept.push_back(publication);
     }
 
-    /// Where the entries behind an offset begin. Counted, where there are no holes: a search through the log of a channel that
-    /// was not read for a while is a dozen cache misses, 0.6 µs, as much as all else that reading it costs.
-    fn index_behind(&self, offset: u64, top: u64) -> usize {
+    /// Index of the first entry after an offset. Counted where there are no holes: a search through a log that was not read
+    /// for a while is a dozen cache misses, 0.6 µs, as much as the rest of reading it.
+    fn index_after(&self, offset: u64, top: u64) -> usize {
         if self.kept.len() as u64 == top - self.trimmed {
             self.kept.len().min((offset - self.trimmed) as usize)
         } else {
@@ -330,7 +216,7 @@ impl Entries {
         }
     }
 
-    /// Mode `Latest`: forgets the older entry of a key. It is not lost: the newer one stands for it.
+    /// Mode `Latest`: drops the older entry of a key. It is not lost: the newer one replaces it.
     fn supersede(&mut self, key: &str, offset: u64) {
         let Some(newest) = self.newest.get_mut(key) else {
             self.newest.insert(key.into(), offset);
@@ -378,37 +264,23 @@ impl Entries {
     }
 }
 
-impl Drop for Log {
-    fn drop(&mut self) {
-        let entries = self.entries.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.ledger.book(entries.cost(), 0);
-    }
-}
-
-/// How long at least a log outlives its last publication, its last reader and its last use; at most twice as long, since it is
-/// counted from the visit that finds it idle. A client that reconnects is back within seconds, rarely later than this; so
-/// long its position means something.
-pub const LINGER: Duration = Duration::from_secs(60);
-
-/// What a log without publications costs beside its name: itself, and its places in the broker's maps.
-const LOG_BYTES: usize = size_of::<Log>() + 200;
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn room_that_was_needed_once_is_given_back() {
         let retention = Retention { mode: Mode::Latest, ..Retention::default() };
-        let log =
-            Log::new(&ChannelName::private("a"), Epoch::new(1), retention, Arc::new(Ledger::new(1 << 20)));
+        let log = Log::new(&ChannelName::private("a"), Epoch::new(1), retention);
         let second = |number| Moment::default() + Duration::from_secs(number);
         for number in 0..1000 {
             log.append(b"1", Some(&number.to_string()), second(number / 500));
         }
         log.append(b"1", Some("last"), second(200));
         let room = |now| {
-            assert_ne!(log.tidy(now), Next::Drop);
+            log.trim(now);
             let entries = log.lock();
             [entries.kept.capacity(), entries.newest.capacity()]
         };

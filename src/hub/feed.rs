@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::broker::log::{Log, Read, Watcher};
+use crate::broker::{Log, LogRead, Watcher};
 use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
@@ -144,7 +144,7 @@ pub(super) struct PreparedRead {
     pub end: u64,
     /// Readers that come back stop at its end, wherever the top of the log is.
     is_step: bool,
-    pub read: Read,
+    pub read: LogRead,
     /// Separated by commas.
     pub updates: Bytes,
     frames: SmallVec<[(Wire, Bytes); 2]>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::broker::log::Read;
+use crate::broker::LogRead;
 use crate::hub::feed::FrameCache;
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::outbound::{Delivery, Outbound, Outgoing};
@@ -165,8 +165,7 @@ impl Hub {
         let Some(feed) = self.feeds.get_mut(key as usize) else { return false };
         let mut top = feed.log.top();
         if top == feed.marked {
-            feed.watcher.arm();
-            top = feed.log.top();
+            top = feed.log.arm(&feed.watcher);
             if top == feed.marked {
                 feed.rest();
                 return false;
@@ -283,7 +282,7 @@ impl Hub {
         out: &mut impl Outbound,
     ) -> Served {
         let state = &mut self.readers[reader as usize];
-        let mut reads = SmallVec::<[(usize, Read); 8]>::new();
+        let mut reads = SmallVec::<[(usize, LogRead); 8]>::new();
         let mut unfinished = false;
         self.multi_channel_frame.begin();
         for &Lag { index, plan } in lags {
@@ -331,7 +330,7 @@ impl Hub {
         Served { bytes, unfinished: unfinished && delivery.is_taken() }
     }
 
-    fn count(&self, read: &Read, now: Moment) {
+    fn count(&self, read: &LogRead, now: Moment) {
         let counters = &self.counters;
         counters.delivered.add(u64::from(read.count));
         if let Some((from, to)) = read.gap {

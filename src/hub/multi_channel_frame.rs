@@ -1,6 +1,6 @@
 //! One frame with updates of several channels.
 
-use crate::broker::log::Log;
+use crate::broker::Log;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::PreparedRead;
 use crate::protocol::deflate::{finish_segments, stored};

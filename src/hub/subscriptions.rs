@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::broker::Broker;
-use crate::broker::log::Alarm;
+use crate::broker::{Broker, Notify};
 use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::Feed;
@@ -24,7 +23,7 @@ pub struct Hub {
     broker: Arc<dyn Broker>,
     pub(super) counters: Arc<Counters>,
     /// Makes what a log notifies when it moves; [`Hub::moved`] is to be called then.
-    notifier: Box<dyn Fn(FeedKey) -> Arc<dyn Alarm> + Send>,
+    notifier: Box<dyn Fn(FeedKey) -> Arc<dyn Notify> + Send>,
     pub(super) tick: Duration,
     pub(super) max_batch: usize,
     pub(super) feeds: Slab<Feed>,
@@ -56,7 +55,7 @@ impl Hub {
         counters: Arc<Counters>,
         encoder: FrameEncoder,
         tick: Duration,
-        notifier: Box<dyn Fn(FeedKey) -> Arc<dyn Alarm> + Send>,
+        notifier: Box<dyn Fn(FeedKey) -> Arc<dyn Notify> + Send>,
     ) -> Self {
         Self {
             broker,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::broker::log::Alarm;
+use crate::broker;
 use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::FeedKey;
@@ -129,8 +129,8 @@ pub(crate) struct FeedNotifier {
     pub feed: FeedKey,
 }
 
-impl Alarm for FeedNotifier {
-    fn ring(&self) {
+impl broker::Notify for FeedNotifier {
+    fn notify(&self) {
         self.commands.push(Command::Moved(self.feed));
     }
 }

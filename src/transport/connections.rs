@@ -55,7 +55,7 @@ impl Connections {
         let counters = Arc::clone(&shared.counters[index]);
         let encoder = FrameEncoder::new(shared.config.deflate_level, shared.config.deflate_window);
         let queue = Arc::clone(&commands);
-        let notifier = Box::new(move |feed| -> Arc<dyn crate::broker::log::Alarm> {
+        let notifier = Box::new(move |feed| -> Arc<dyn crate::broker::Notify> {
             Arc::new(FeedNotifier { commands: Arc::clone(&queue), feed })
         });
         let (broker, tick) = (Arc::clone(&shared.broker), shared.config.tick);

@@ -9,9 +9,8 @@ use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 use serde_json::Value;
 
-use umbel::broker::Broker;
-use umbel::broker::log::Alarm;
 use umbel::broker::memory::MemoryBroker;
+use umbel::broker::{Broker, Notify};
 use umbel::channel::ChannelName;
 use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
@@ -31,8 +30,8 @@ pub struct Bells(pub Arc<Mutex<Vec<FeedKey>>>);
 
 pub struct Bell(Bells, FeedKey);
 
-impl Alarm for Bell {
-    fn ring(&self) {
+impl Notify for Bell {
+    fn notify(&self) {
         self.0.0.lock().expect("no test panics here").push(self.1);
     }
 }
@@ -107,7 +106,7 @@ impl World {
         let broker = Arc::new(MemoryBroker::new(Arc::new(Rules::new(rules).expect("legal rules")), 1 << 30));
         let (counters, bells) = (Arc::new(Counters::default()), Bells::default());
         let rung = bells.clone();
-        let notifier = Box::new(move |feed| -> Arc<dyn Alarm> { Arc::new(Bell(rung.clone(), feed)) });
+        let notifier = Box::new(move |feed| -> Arc<dyn Notify> { Arc::new(Bell(rung.clone(), feed)) });
         let hub = Hub::new(
             Arc::clone(&broker) as _,
             Arc::clone(&counters),

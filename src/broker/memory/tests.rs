@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::channel::LINGER;
 use super::*;
-use crate::broker::log::LINGER;
 use crate::rules::{Access, Mode, Overrun, Rule};
 
 struct Deaf;
 
-impl Alarm for Deaf {
-    fn ring(&self) {}
+impl Notify for Deaf {
+    fn notify(&self) {}
 }
 
 fn broker() -> MemoryBroker {
@@ -30,6 +30,16 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         compress: true,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
+}
+
+fn append(
+    broker: &MemoryBroker,
+    channel: &ChannelName,
+    data: &[u8],
+    key: Option<&str>,
+    now: Moment,
+) -> Position {
+    broker.append(channel, data, key, now)
 }
 
 fn name(text: &str) -> ChannelName {
@@ -70,7 +80,7 @@ fn a_quiet_channel_keeps_its_epoch_for_a_minute_after_its_last_reader() {
 fn a_channel_whose_publications_were_all_delivered_and_aged_out_keeps_its_epoch_too() {
     let broker = broker();
     let (_, watcher) = broker.watch(&name("short:a"), Arc::new(Deaf));
-    let position = broker.append(&name("short:a"), b"1", None, at(0));
+    let position = append(&broker, &name("short:a"), b"1", None, at(0));
     tidy(&broker, at(100));
     broker.unwatch(&name("short:a"), &watcher);
     tidy(&broker, at(101));
@@ -85,7 +95,7 @@ fn who_asked_for_a_position_finds_the_same_log_a_moment_later() {
     tidy(&broker, at(1));
     let position = broker.position(&name("a"));
     tidy(&broker, at(2) + LINGER);
-    let published = broker.append(&name("a"), b"1", None, at(63));
+    let published = append(&broker, &name("a"), b"1", None, at(63));
     assert_eq!((published.epoch, published.offset), (position.epoch, 1));
 }
 
@@ -94,10 +104,10 @@ fn what_is_found_idle_and_used_before_it_is_dropped_stays() {
     let broker = broker();
     broker.position(&name("a"));
     tidy(&broker, at(1));
-    let log = broker.queue().take_due(at(62)).expect("it is due");
-    assert_eq!(log.tidy(at(62)), Next::Drop);
-    let position = broker.append(&name("a"), b"1", None, at(62));
-    broker.drop_idle(log);
+    let channel = broker.queue().take_due(at(62)).expect("it is due");
+    assert_eq!(channel.visit(at(62)), AfterVisit::Drop);
+    let position = append(&broker, &name("a"), b"1", None, at(62));
+    broker.drop_idle(channel);
     assert_eq!(broker.position(&name("a")), position);
     tidy(&broker, at(700));
     tidy(&broker, at(800));
@@ -108,8 +118,8 @@ fn what_is_found_idle_and_used_before_it_is_dropped_stays() {
 fn a_step_visits_only_logs_that_are_due_and_few_at_a_time() {
     let broker = broker();
     for number in 0..1000 {
-        broker.append(&name(&format!("short:{number}")), b"1", None, at(0));
-        broker.append(&name(&format!("long:{number}")), b"1", None, at(0));
+        append(&broker, &name(&format!("short:{number}")), b"1", None, at(0));
+        append(&broker, &name(&format!("long:{number}")), b"1", None, at(0));
     }
     assert_eq!(tidy(&broker, at(5)), 1, "none is due");
     let steps = 1000 / VISITS + 1;
@@ -134,7 +144,7 @@ fn parts_do_not_wait_for_each_other() {
         names.filter(|name| !std::ptr::eq(broker.part(name), &raw const broker.parts[0])).collect();
     assert!(elsewhere.len() > 500);
     for name in elsewhere {
-        assert_eq!(broker.append(&name, b"1", None, at(0)).offset, 1);
+        assert_eq!(append(&broker, &name, b"1", None, at(0)).offset, 1);
     }
     drop(held);
 }
@@ -151,11 +161,11 @@ fn the_maps_shrink_with_the_channels() {
     assert!(room < 1000, "room for {room} channels where there are none");
 }
 
-fn logs(broker: &MemoryBroker) -> Vec<Arc<Log>> {
+fn channels_of(broker: &MemoryBroker) -> Vec<Arc<Channel>> {
     broker.parts.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect()
 }
 
-/// Publications that a log keeps. With those that a reader from the start is told to be gone, they are all that there were.
+/// Publications that a log keeps. These and those in the gap of a reader from the start are all that there were.
 fn kept(log: &Log) -> u32 {
     let read = log.read(0, log.top(), usize::MAX, &mut Vec::new());
     assert_eq!(read.gap.map_or(0, |(_, to)| to) + u64::from(read.count), log.top());
@@ -167,7 +177,7 @@ fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() 
     let broker = broker_of(100_000);
     let (first, _watcher) = broker.watch(&name("0"), Arc::new(Deaf));
     let text = "1".repeat(9_000);
-    let publish = |number: usize| broker.append(&name(&number.to_string()), text.as_bytes(), None, at(0));
+    let publish = |number: usize| append(&broker, &name(&number.to_string()), text.as_bytes(), None, at(0));
     publish(0);
     publish(0);
     for number in 1..9 {
@@ -184,7 +194,7 @@ fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() 
         |number: usize| !broker.part(&name(&number.to_string())).read().contains_key(&*number.to_string());
     assert!(gone(2) || broker.totals().trimmed > 2);
     assert!(!gone(0) && !gone(1), "it has a reader, or was used again");
-    assert!(broker.ledger.bytes() <= 100_000);
+    assert!(broker.account.bytes() <= 100_000);
 }
 
 #[test]
@@ -194,7 +204,7 @@ fn very_many_names_count_too_even_if_nothing_is_published() {
         broker.position(&name(&number.to_string()));
     }
     assert!(channels(&broker) < 500, "{}", channels(&broker));
-    assert!(broker.ledger.bytes() <= 100_000);
+    assert!(broker.account.bytes() <= 100_000);
     assert_eq!(broker.totals().trimmed, 0);
 }
 
@@ -202,24 +212,27 @@ fn very_many_names_count_too_even_if_nothing_is_published() {
 fn the_newest_publication_stays_however_long_it_is() {
     let broker = broker_of(10_000);
     for number in 1..4 {
-        let position = broker.append(&name("a"), "1".repeat(20_000).as_bytes(), None, at(0));
+        let position = append(&broker, &name("a"), "1".repeat(20_000).as_bytes(), None, at(0));
         assert_eq!(position.offset, number);
-        assert_eq!(logs(&broker).iter().map(|log| kept(log)).collect::<Vec<_>>(), [1]);
+        assert_eq!(channels_of(&broker).iter().map(|channel| kept(channel.log())).collect::<Vec<_>>(), [1]);
     }
-    broker.append(&name("b"), b"1", None, at(0));
-    let kept: u32 = logs(&broker).iter().map(|log| kept(log)).sum();
-    assert_eq!((kept, broker.ledger.excess()), (1, None));
+    append(&broker, &name("b"), b"1", None, at(0));
+    let kept: u32 = channels_of(&broker).iter().map(|channel| kept(channel.log())).sum();
+    assert_eq!((kept, broker.account.excess()), (1, None));
 }
 
 #[test]
 fn a_log_that_was_used_since_it_was_entered_does_not_give_way_before_others() {
     let broker = broker_of(100_000);
     for number in 0..8 {
-        broker.append(&name(&number.to_string()), "1".repeat(9_000).as_bytes(), None, at(0));
+        append(&broker, &name(&number.to_string()), "1".repeat(9_000).as_bytes(), None, at(0));
     }
-    broker.append(&name("0"), b"1", None, at(0));
-    broker.append(&name("long"), "1".repeat(40_000).as_bytes(), None, at(0));
-    let kept: HashMap<_, _> = logs(&broker).iter().map(|log| (log.name().to_string(), kept(log))).collect();
+    append(&broker, &name("0"), b"1", None, at(0));
+    append(&broker, &name("long"), "1".repeat(40_000).as_bytes(), None, at(0));
+    let kept: HashMap<_, _> = channels_of(&broker)
+        .iter()
+        .map(|channel| (channel.name().to_string(), kept(channel.log())))
+        .collect();
     assert_eq!(kept.get("0"), Some(&2));
     assert_eq!(kept.get("1"), None);
 }
@@ -233,17 +246,20 @@ fn threads_that_publish_at_once_do_not_pass_the_limit() {
             let (broker, text) = (&broker, &text);
             scope.spawn(move || {
                 for number in 0..500 {
-                    broker.append(&name(&format!("{thread}:{}", number % 50)), text.as_bytes(), None, at(0));
+                    append(broker, &name(&format!("{thread}:{}", number % 50)), text.as_bytes(), None, at(0));
                     broker.tidy(at(400));
                 }
             });
         }
     });
-    assert!(broker.ledger.excess().is_none());
-    assert_eq!(broker.ledger.bytes(), logs(&broker).iter().map(|log| log.cost()).sum::<usize>());
+    assert!(broker.account.excess().is_none());
+    assert_eq!(
+        broker.account.bytes(),
+        channels_of(&broker).iter().map(|channel| channel.cost()).sum::<usize>()
+    );
     tidy(&broker, at(1000));
     tidy(&broker, at(2000));
-    assert_eq!((channels(&broker), broker.ledger.bytes()), (0, 0));
+    assert_eq!((channels(&broker), broker.account.bytes()), (0, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -280,7 +296,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(channel, _) => {
-                    let position = broker.append(&name(NAMES[channel]), b"1", None, now);
+                    let position = append(&broker, &name(NAMES[channel]), b"1", None, now);
                     if let Some((before, used)) = last.insert(channel, (position, now))
                         && (!watchers[channel].is_empty() || now.since(used) < LINGER)
                     {
@@ -329,11 +345,11 @@ proptest! {
         let mut now = at(1);
         let mut watchers: [Vec<Arc<Watcher>>; 4] = Default::default();
         for step in steps {
-            let before: Vec<_> = logs(&broker).into_iter().map(|log| (kept(&log), log)).collect();
+            let before: Vec<_> = channels_of(&broker).into_iter().map(|channel| (kept(channel.log()), channel)).collect();
             let mut used = None;
             match step {
                 Step::Append(channel, length) => {
-                    broker.append(&name(NAMES[channel]), "1".repeat(length).as_bytes(), None, now);
+                    append(&broker, &name(NAMES[channel]), "1".repeat(length).as_bytes(), None, now);
                     used = Some(NAMES[channel]);
                 }
                 Step::Position(channel) => {
@@ -354,22 +370,22 @@ proptest! {
                     tidy(&broker, now);
                 }
             }
-            let after = logs(&broker);
-            let others: Vec<_> = after.iter().filter(|log| Some(log.name().as_str()) != used).collect();
-            let held = after.iter().map(|log| log.cost()).sum::<usize>();
-            let outside = before.iter().filter(|(_, log)| !after.iter().any(|other| Arc::ptr_eq(log, other)));
-            prop_assert_eq!(broker.ledger.bytes(), held + outside.map(|(_, log)| log.cost()).sum::<usize>());
+            let after = channels_of(&broker);
+            let others: Vec<_> = after.iter().filter(|channel| Some(channel.name().as_str()) != used).collect();
+            let held = after.iter().map(|channel| channel.cost()).sum::<usize>();
+            let outside = before.iter().filter(|(_, channel)| !after.iter().any(|other| Arc::ptr_eq(channel, other)));
+            prop_assert_eq!(broker.account.bytes(), held + outside.map(|(_, channel)| channel.cost()).sum::<usize>());
             if held > LIMIT && used.is_some() {
-                prop_assert!(others.iter().all(|log| kept(log) == 0), "what could give way did");
-                prop_assert!(after.iter().all(|log| kept(log) <= 1));
+                prop_assert!(others.iter().all(|channel| kept(channel.log()) == 0), "what could give way did");
+                prop_assert!(after.iter().all(|channel| kept(channel.log()) <= 1));
             }
             if used.is_some() {
-                let lost = before.iter().filter(|(kept_before, log)| {
-                    Some(log.name().as_str()) != used && kept(log) < *kept_before
+                let lost = before.iter().filter(|(kept_before, channel)| {
+                    Some(channel.name().as_str()) != used && kept(channel.log()) < *kept_before
                 });
                 for (_, loser) in lost {
-                    let older = others.iter().filter(|log| log.used() < loser.used());
-                    prop_assert_eq!(older.map(|log| kept(log)).sum::<u32>(), 0);
+                    let older = others.iter().filter(|channel| channel.last_use() < loser.last_use());
+                    prop_assert_eq!(older.map(|channel| kept(channel.log())).sum::<u32>(), 0);
                 }
             }
         }

@@ -1,0 +1,71 @@
+//! How a reader learns that a log has moved: without a lock, and once for a burst of publications.
+//!
+//! The log first stores its new top, then looks whether the watcher is armed. The reader first arms the watcher, then
+//! looks at the top. So one of the two sees what the other did, and no publication waits for the next one. Both change
+//! the flag by a swap, and whichever swap is second sees all that was done before the first. `tests/loom.rs` tries every
+//! order of the steps.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::broker::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// Told when a log has moved.
+pub trait Notify: Send + Sync {
+    /// Called under the lock of the log. Must not block, and must not call the log.
+    fn notify(&self);
+}
+
+/// One reader's interest in a log. It notifies once, and then not again until it is armed.
+pub struct Watcher {
+    notified: AtomicBool,
+    notify: Arc<dyn Notify>,
+}
+
+impl Watcher {
+    /// A watcher that is armed.
+    pub fn new(notify: Arc<dyn Notify>) -> Self {
+        Self { notified: AtomicBool::new(false), notify }
+    }
+
+    fn moved(&self) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
+            self.notify.notify();
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Watcher").field("notified", &self.notified).finish_non_exhaustive()
+    }
+}
+
+/// Where a log ends, readable without its lock.
+#[derive(Debug)]
+pub struct Top(AtomicU64);
+
+impl Top {
+    pub fn new(top: u64) -> Self {
+        Self(AtomicU64::new(top))
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Moves the top, and tells every watcher that is armed. Call it under the lock of the log.
+    pub fn advance(&self, top: u64, watchers: &[Arc<Watcher>]) {
+        self.0.store(top, Ordering::Release);
+        for watcher in watchers {
+            watcher.moved();
+        }
+    }
+
+    /// Arms a watcher and returns the top as it is after that. A reader that knows an older top has to look at the log
+    /// now: of what was appended before this call it is not notified.
+    pub fn arm(&self, watcher: &Watcher) -> u64 {
+        watcher.notified.swap(false, Ordering::AcqRel);
+        self.get()
+    }
+}
