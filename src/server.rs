@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::broker::Receipt;
 use crate::broker::memory::MemoryBroker;
 use crate::channel::{ChannelName, NameError};
 use crate::close::CloseCode;
 use crate::config::{Config, ConfigError, OriginSetting};
 use crate::pattern::Pattern;
-use crate::position::Position;
 use crate::protocol::deflate::DeflatePolicy;
 use crate::protocol::handshake::{Origins, Policy, SUBPROTOCOL};
 use crate::rules::Rules;
@@ -200,28 +200,27 @@ impl Server {
     ///
     /// # Errors
     /// [`NameError`] when the name is not one an application may publish to.
-    pub fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> Result<Position, NameError> {
+    pub fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> Result<Receipt, NameError> {
         let channel = ChannelName::new(channel)?;
         Ok(self.shared.broker.append(&channel, data, key, self.shared.clock.now()))
     }
 
     /// Appends one JSON text to the private channel of a client.
     /// `None` when the client is gone.
-    pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Position> {
-        if !self.shared.clients().contains_key(&client) {
-            return None;
-        }
+    pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Receipt> {
+        let had_private = std::mem::replace(&mut self.shared.clients().get_mut(&client)?.has_private, true);
         let channel = ChannelName::private(&self.shared.public_id(client));
-        let position = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
-        if position.offset == 1 {
+        let receipt = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
+        // The client reads from the beginning, so it does not matter when the append is confirmed.
+        if !had_private {
             self.post(client, Command::OpenPrivate(client));
         }
-        Some(position)
+        Some(receipt)
     }
 
     /// Sends a message on a websocket route. Returns the bytes on their way to the socket, `None` when the client is gone.
     pub fn send_route(&self, client: ClientId, is_text: bool, data: Bytes) -> Option<usize> {
-        let backlog = self.shared.clients().get(&client).cloned()??;
+        let backlog = self.shared.clients().get(&client)?.backlog.clone()?;
         let waiting = backlog.fetch_add(data.len(), Ordering::AcqRel) + data.len();
         self.post(client, Command::SendRoute(client, is_text, data));
         Some(waiting)

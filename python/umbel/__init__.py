@@ -15,18 +15,28 @@ from ._clients.identity import Identity
 from ._clients.request import Request
 from ._clients.run import Run
 from ._clients.websocket import WebSocket
-from ._core import Position, Stats, __version__
+from ._core import Position, Receipt, Stats, __version__
 from ._declaring.settings import Settings
 from ._serving.server import Server
-from .exceptions import ConfigurationError, ConnectionClosed, Refused, UmbelError
+from .exceptions import (
+    ConfigurationError,
+    ConnectionClosed,
+    MaybePublished,
+    NotPublished,
+    Refused,
+    UmbelError,
+)
 
 __all__ = [
     "Client",
     "ConfigurationError",
     "ConnectionClosed",
     "Identity",
+    "MaybePublished",
     "Message",
+    "NotPublished",
     "Position",
+    "Receipt",
     "Refused",
     "Request",
     "Run",

@@ -5,7 +5,7 @@ from typing import Any, NoReturn, Unpack, final
 
 from orjson import Fragment, dumps, loads
 
-from ._core import Core, Position
+from ._core import Core, Receipt
 from ._declaring.decorators import Decorators
 from ._declaring.settings import Options, Settings
 from ._serving import lifetime
@@ -48,11 +48,11 @@ class Umbel(Decorators):
         """
         super().__init__(Settings(**settings))
         self._server: Server | None = None
-        self._publish: Callable[[str, bytes, str | None], Position] = not_running
+        self._publish: Callable[[str, bytes, str | None], Receipt] = not_running
 
     # Publishing
 
-    def publish(self, channel: str, data: Any, key: str | None = None) -> Position:
+    def publish(self, channel: str, data: Any, key: str | None = None) -> Receipt:
         """Append data to a channel; every subscriber gets them with its next batch.
 
         May be called from any thread. Publications of one thread keep their order. The call costs the same
@@ -69,7 +69,8 @@ class Umbel(Decorators):
                 newest of each key.
 
         Returns:
-            The position in the channel's log.
+            A receipt: ``await`` gives the position in the channel's log. Nobody has to look at it. A broker
+            in memory confirms at once, so that its ``position`` is known already.
 
         Raises:
             TypeError: if data are not JSON serialisable; nothing is published.

@@ -1,6 +1,7 @@
 """The Rust core as Python sees it. Private: applications use the names that ``umbel`` exports."""
 
-from typing import Final, final
+from collections.abc import Generator
+from typing import Any, Final, final
 
 __version__: Final[str]
 
@@ -53,6 +54,54 @@ class Position:
         """1 for the first publication of the epoch, then 2, 3, …; 0 before the first."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class Receipt:
+    """What became of a publication. `Umbel.publish` and `Client.send` return one at once.
+
+    The publication is on its way, whether or not anybody looks at its receipt. The broker in memory
+    confirms it at once: its ``position`` is known when the call returns. A broker elsewhere answers
+    later; ``await`` works with both.
+
+    Publications of one thread are in a channel in the order of the calls, however late their receipts
+    become known.
+
+    Example:
+        >>> from umbel import Umbel
+        >>> app = Umbel()
+        >>> @app.on("measure")
+        ... async def measure(client, message):
+        ...     position = await app.publish("measurements", message.data)
+        ...     return {"offset": position.offset}
+    """
+
+    @property
+    def position(self) -> Position | None:
+        """The position in the channel's log; ``None`` until it is confirmed, and when it has failed."""
+    def __await__(self) -> Generator[Any, None, Position]:
+        """Wait for the position, on asyncio or uvloop.
+
+        May be awaited more than once and by several tasks. When one of them is cancelled, the others and
+        the publication are not.
+
+        Raises:
+            NotPublished: if the publication failed for certain: nobody gets it.
+            MaybePublished: if nobody can tell what became of it.
+        """
+    def wait(self, timeout: float | None = None) -> Position:
+        """Wait for the position, on a thread without an event loop.
+
+        Args:
+            timeout: seconds; ``None`` waits until the broker answers, or its own time limit is over.
+
+        Raises:
+            NotPublished: if the publication failed for certain: nobody gets it.
+            MaybePublished: if nobody can tell what became of it.
+            TimeoutError: if the broker has not answered in time. The publication goes on.
+            RuntimeError: if this thread runs an event loop, which the call would block. This is so also
+                when the answer is known: a program must not work in memory and hang with another broker.
+            ValueError: if the timeout is negative.
+        """
 
 @final
 class Handshake:
@@ -191,14 +240,14 @@ class Core:
         """A descriptor that becomes readable when events wait; the event loop watches it."""
     def drain(self, limit: int, /) -> list[tuple[object, ...]]:
         """Take at most ``limit`` events in order. When more wait, the descriptor stays readable."""
-    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> Position:
+    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> Receipt:
         """Append ``data`` (one JSON text) to the channel's log. Cost does not depend on the number of subscribers.
 
         Raises:
             ValueError: if the channel name is empty, too long (255 bytes), or private to a client (starts with "@"); if
                 the data have more than 16 MiB.
         """
-    def send(self, client: int, data: bytes, key: str | None = None, /) -> Position | None:
+    def send(self, client: int, data: bytes, key: str | None = None, /) -> Receipt | None:
         """Append ``data`` (one JSON text) to the private channel of a client."""
     def reply(self, client: int, message: bytes, /) -> bool:
         """Send one control message (a JSON text) past the logs: a result or an error."""

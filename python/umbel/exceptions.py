@@ -5,6 +5,8 @@
     UmbelError
     ├── ConfigurationError (also ValueError)   the application is declared wrongly
     ├── ConnectionClosed                       a websocket path's connection has ended
+    ├── MaybePublished                         a publication's outcome is unknown
+    ├── NotPublished                           a publication failed: nobody gets it
     └── Refused                                raised by the application to refuse a client
 
 Wrong types and values raise the builtin ``TypeError`` and ``ValueError``, calls at the wrong time
@@ -37,6 +39,17 @@ class ConnectionClosed(UmbelError):  # noqa: N818 - as other libraries of the fi
         super().__init__(f"connection closed with code {code}" + (f": {printable(reason)}" if reason else ""))
         self.code = code
         self.reason = reason
+
+
+class NotPublished(UmbelError):  # noqa: N818 - named as what it says of a publication
+    """The publication failed, and this is certain: nobody gets it. Publishing it again makes no duplicate."""
+
+
+class MaybePublished(UmbelError):  # noqa: N818 - named as what it says of a publication
+    """The broker can't tell what became of the publication.
+
+    Subscribers may have it already, get it later, or never get it. Publishing it again may make a duplicate.
+    """
 
 
 class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application states, not a failure

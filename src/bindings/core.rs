@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
@@ -10,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::bindings::bridge::{Bridge, to_tuple};
-use crate::bindings::position::Position;
+use crate::bindings::receipt::Receipt;
+use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
 use crate::close::CloseCode;
 use crate::config::Config;
@@ -64,15 +64,15 @@ impl Core {
     }
 
     #[pyo3(signature = (channel, data, key = None, /))]
-    fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Position> {
+    fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Receipt> {
         check_size(data, key)?;
-        Ok(Position(self.server.publish(channel, data, key)?))
+        Ok(Receipt(self.server.publish(channel, data, key)?))
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
-    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> PyResult<Option<Position>> {
+    fn send(&self, client: u64, data: &[u8], key: Option<&str>) -> PyResult<Option<Receipt>> {
         check_size(data, key)?;
-        Ok(self.server.send(ClientId(client), data, key).map(Position))
+        Ok(self.server.send(ClientId(client), data, key).map(Receipt))
     }
 
     #[pyo3(signature = (client, message, /))]
@@ -187,9 +187,4 @@ fn check_size(data: &[u8], key: Option<&str>) -> PyResult<()> {
         return Ok(());
     };
     Err(PyValueError::new_err(text))
-}
-
-fn duration(seconds: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| PyValueError::new_err(format!("{seconds} is no time in seconds: 0 or more")))
 }

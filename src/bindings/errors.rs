@@ -3,8 +3,10 @@
 use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 
+use crate::broker::PublishError;
 use crate::channel::NameError;
 use crate::server::StartError;
+use exceptions::{MaybePublished, NotPublished};
 
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
@@ -21,8 +23,22 @@ impl From<StartError> for PyErr {
     }
 }
 
+impl From<PublishError> for PyErr {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::NotPublished(reason) => NotPublished::new_err(reason),
+            PublishError::MaybePublished(reason) => MaybePublished::new_err(reason),
+        }
+    }
+}
+
 impl From<NameError> for PyErr {
     fn from(error: NameError) -> Self {
         PyValueError::new_err(error.to_string())
     }
+}
+
+mod exceptions {
+    pyo3::import_exception!(umbel, NotPublished);
+    pyo3::import_exception!(umbel, MaybePublished);
 }

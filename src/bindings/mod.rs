@@ -5,6 +5,8 @@ mod core;
 mod errors;
 mod handshake;
 mod position;
+mod receipt;
+mod seconds;
 mod stats;
 
 use pyo3::prelude::*;
@@ -23,6 +25,8 @@ mod module {
     use super::handshake::Handshake;
     #[pymodule_export]
     use super::position::Position;
+    #[pymodule_export]
+    use super::receipt::Receipt;
     #[pymodule_export]
     use super::stats::Stats;
 

@@ -18,7 +18,7 @@ impl Position {
         self.0.offset
     }
 
-    fn __repr__(&self) -> String {
+    pub fn __repr__(&self) -> String {
         format!("Position(epoch='{}', offset={})", self.0.epoch, self.0.offset)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::log::Log;
+use crate::broker::receipt::Receipt;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
@@ -11,8 +12,8 @@ use crate::stats::Totals;
 
 /// Orders and keeps publications. Every method may be called from any thread, and none waits.
 pub trait Broker: Send + Sync {
-    /// Appends one JSON text to a channel and returns its position.
-    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Position;
+    /// Appends one JSON text to a channel. The receipt tells its position, at once or later.
+    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt;
 
     /// The position of the newest publication of a channel. It counts as use of the channel: a reader that asks for
     /// it and watches the log a moment later finds the same log.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use crate::broker::interface::Broker;
 use crate::broker::log::Log;
+use crate::broker::receipt::Receipt;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
@@ -145,7 +146,7 @@ impl Part {
 }
 
 impl Broker for MemoryBroker {
-    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Position {
+    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt {
         let position = self.with(channel, |channel| {
             let (position, enqueue) = channel.append(data, key, now);
             if enqueue {
@@ -154,7 +155,7 @@ impl Broker for MemoryBroker {
             position
         });
         self.make_room(position.epoch);
-        position
+        Receipt::confirmed(position)
     }
 
     fn position(&self, channel: &ChannelName) -> Position {

@@ -11,7 +11,7 @@ use crate::transport::connection::{Endpoint, Phase, Upgraded};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::{DRAINING, respond};
 use crate::transport::peer::Peer;
-use crate::transport::shared::Shared;
+use crate::transport::shared::{KnownClient, Shared};
 
 /// Works on a part of a request head.
 pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
@@ -66,7 +66,7 @@ fn open(peer: &mut Peer<'_>, request: Request) -> Result<(), HttpError> {
     };
     connection.phase = Phase::Deciding(Upgraded { websocket, wire, endpoint });
     connection.known = route.is_some() || shared.config.authenticate || shared.config.notify_connect;
-    shared.clients().insert(client, backlog);
+    shared.clients().insert(client, KnownClient { backlog, has_private: false });
     if connection.known {
         let (peer, secure) = (connection.io.peer(), connection.io.is_secure());
         let public_id = shared.public_id(client);

@@ -31,7 +31,7 @@ pub(crate) enum Command {
     ReadAgain(ClientId),
     /// Let a client in.
     Admit(ClientId),
-    /// The private channel of a client has its first publication.
+    /// Let a client read its private channel, which gets its first publication.
     OpenPrivate(ClientId),
     /// Tell a client one message.
     Reply(ClientId, Bytes),

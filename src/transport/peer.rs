@@ -207,8 +207,8 @@ impl Carrier for Peer<'_> {
         key: Option<&str>,
         _number: u64,
     ) -> Option<Result<u64, ErrorCode>> {
-        let position = self.connections.shared.broker.append(channel, data, key, self.connections.now());
-        Some(Ok(position.offset))
+        let receipt = self.connections.shared.broker.append(channel, data, key, self.connections.now());
+        receipt.position().map(|position| Ok(position.offset))
     }
 
     fn ask(&mut self, question: Question) {

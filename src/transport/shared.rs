@@ -41,9 +41,17 @@ pub(crate) struct Shared {
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
     pub budget: Arc<Budget>,
-    /// Clients that are upgraded and not closed; of those on websocket paths, the bytes between the application and
-    /// the socket. Locked for one look-up, insertion or removal.
-    pub clients: Mutex<HashMap<ClientId, Option<Arc<AtomicUsize>>>>,
+    /// Clients that are upgraded and not closed. Locked for one look-up, change, insertion or removal.
+    pub clients: Mutex<HashMap<ClientId, KnownClient>>,
+}
+
+/// What every thread may ask about a client.
+#[derive(Debug, Default)]
+pub(crate) struct KnownClient {
+    /// On a websocket path, the bytes between the application and the socket.
+    pub backlog: Option<Arc<AtomicUsize>>,
+    /// Its shard was told to open its private channel.
+    pub has_private: bool,
 }
 
 /// A fixed answer to `GET`.
@@ -73,7 +81,7 @@ impl Shared {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
-    pub fn clients(&self) -> MutexGuard<'_, HashMap<ClientId, Option<Arc<AtomicUsize>>>> {
+    pub fn clients(&self) -> MutexGuard<'_, HashMap<ClientId, KnownClient>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -18,6 +18,11 @@ class FakePosition:
     offset: int
 
 
+@dataclass(frozen=True)
+class FakeReceipt:
+    position: FakePosition
+
+
 @dataclass
 class FakeHandshake:
     path: str = "/ws"
@@ -105,15 +110,15 @@ class FakeCore:
                 os.read(self._reader, 4096)
         return batch
 
-    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> FakePosition:
+    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> FakeReceipt:
         self.published.append((channel, orjson.loads(data), key))
-        return FakePosition("e", len(self.published))
+        return FakeReceipt(FakePosition("e", len(self.published)))
 
-    def send(self, client: int, data: bytes, key: str | None = None, /) -> FakePosition | None:
+    def send(self, client: int, data: bytes, key: str | None = None, /) -> FakeReceipt | None:
         if client in self.gone:
             return None
         self.sent.append((client, orjson.loads(data)))
-        return FakePosition("p", len(self.sent))
+        return FakeReceipt(FakePosition("p", len(self.sent)))
 
     def reply(self, client: int, message: bytes, /) -> bool:
         self.replies.append((client, orjson.loads(message)))

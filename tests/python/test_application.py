@@ -323,5 +323,5 @@ async def test_data_that_are_not_json_raise_in_the_caller_and_publish_nothing(ap
         with pytest.raises(ValueError, match="a key has at most 255 bytes"):
             app.publish("a", 1, key="ä" * 128)
         assert server.stats().published == 0
-        assert app.publish("a", orjson.Fragment(b'{"ready":1}')).offset == 1
-        assert app.publish("a", float("nan"), key="k").offset == 2
+        assert app.publish("a", orjson.Fragment(b'{"ready":1}')).position.offset == 1
+        assert app.publish("a", float("nan"), key="k").position.offset == 2

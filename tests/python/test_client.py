@@ -20,7 +20,7 @@ async def test_what_a_client_can_be_told(app, bench):
     assert client.identity.anonymous
     client.state["n"] = 1
     assert client.state == {"n": 1}
-    assert client.send({"a": 1}, key="k").offset == 1
+    assert client.send({"a": 1}, key="k").position.offset == 1
     assert umbel.core.sent == [(1, {"a": 1})]
     assert client.close(4500, "bye")
     assert client.subscribe("a")

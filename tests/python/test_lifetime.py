@@ -26,7 +26,7 @@ async def main():
             await server.__aexit__(None, None, None)
             os._exit(said)
         assert os.waitpid(child, 0)[1] == 3 << 8, "child"
-        assert app.publish("a", 3).offset == 2
+        assert app.publish("a", 3).position.offset == 2
         assert server.stats().published == 2
 
 asyncio.run(main())

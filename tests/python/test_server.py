@@ -17,7 +17,7 @@ import orjson
 import pytest
 from fake_core import FakeCore
 from looping import on_loops, settle, virtual
-from umbel import ConfigurationError, Position, Umbel, _core
+from umbel import ConfigurationError, Position, Receipt, Umbel, _core
 from umbel._serving import lifetime
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed as PeerClosed
@@ -31,9 +31,14 @@ async def test_a_publication_reaches_its_subscribers(app):
         for client in (one, two):
             await client.say("subscribe_updates", channel="news:tea", id=1)
             assert (await client.hear("subscription_established"))["channel"] == "news:tea"
-        position = app.publish("news:tea", {"n": 1})
-        assert isinstance(position, Position)
+        receipt = app.publish("news:tea", {"n": 1})
+        position = await receipt
+        assert isinstance(receipt, Receipt) and isinstance(position, Position)
+        assert position == receipt.position == await receipt
         assert position.offset == 1
+        with pytest.raises(RuntimeError, match="await"):
+            receipt.wait()
+        assert await asyncio.to_thread(receipt.wait, timeout=5) == position
         for client in (one, two):
             update = await client.hear("update")
             assert (update["offset"], update["data"]) == (1, {"n": 1})
@@ -247,7 +252,7 @@ async def test_an_application_may_be_served_again_after_it_has_stopped(app):
     app.channel("a", open=True)
     for _ in range(3):
         async with app.serve(port=0) as server:
-            assert app.publish("a", 1).offset == 1
+            assert app.publish("a", 1).position.offset == 1
             assert server.stats().connections == 0
         with pytest.raises(RuntimeError, match="not being served"):
             app.publish("a", 1)

@@ -118,7 +118,8 @@ impl World {
     }
 
     pub fn publish(&self, channel: &str, data: &str, key: Option<&str>) -> Position {
-        self.broker.append(&name(channel), data.as_bytes(), key, self.now)
+        let receipt = self.broker.append(&name(channel), data.as_bytes(), key, self.now);
+        receipt.position().expect("a log in memory confirms at once")
     }
 
     pub fn join(&mut self, reader: ReaderKey) {

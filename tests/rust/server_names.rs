@@ -59,7 +59,7 @@ fn the_protocol_is_not_served_at_a_path_of_the_server() {
 fn channels_of_the_server_are_for_nobody_else() {
     let channels = json!({"channels": [rule("{any:path}", "open", "open")]});
     let running = Running::start_with(&channels, HashMap::new(), |_| false);
-    assert_eq!(running.server.publish("$node", b"1", None), Err(NameError::Reserved));
+    assert_eq!(running.server.publish("$node", b"1", None).err(), Some(NameError::Reserved));
     let (id, mut client) = running.connect();
     assert_eq!(running.server.subscribe(id, "$node", None), Err(NameError::Reserved));
     for kind in ["subscribe_updates", "unsubscribe_updates", "publish"] {

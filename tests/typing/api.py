@@ -8,6 +8,7 @@ from umbel import (
     Identity,
     Message,
     Position,
+    Receipt,
     Refused,
     Request,
     Run,
@@ -39,7 +40,7 @@ async def connected(client: Client) -> None:
     assert_type(client.id, str)
     assert_type(client.identity.claims, Mapping[str, Any])
     assert_type(client.state, dict[str, Any])
-    assert_type(client.send({"a": 1}), Position | None)
+    assert_type(client.send({"a": 1}), Receipt | None)
     assert_type(client.close(4500, "bye"), bool)
 
 
@@ -64,7 +65,10 @@ app.channel("open", open=True, publish=True, mode="latest", overrun="close")
 async def rename(client: Client, message: Message) -> dict[str, int]:
     assert_type(message.id, str | int | None)
     assert_type(message.body, dict[str, Any])
-    position = app.publish("task:1", message.data, key="title")
+    receipt = app.publish("task:1", message.data, key="title")
+    assert_type(receipt.position, Position | None)
+    assert_type(receipt.wait(timeout=1.5), Position)
+    position = await receipt
     assert_type(position, Position)
     assert_type(position.offset, int)
     return {"n": 1}

@@ -4,7 +4,7 @@ from typing import Any, final
 
 from orjson import Fragment, dumps, loads
 
-from umbel._core import Handshake, Position
+from umbel._core import Handshake, Receipt
 from umbel._printable import printable
 
 from .identity import ANONYMOUS, Identity
@@ -52,7 +52,7 @@ class Client:
             self._state = {}
         return self._state
 
-    def send(self, data: Any, key: str | None = None) -> Position | None:
+    def send(self, data: Any, key: str | None = None) -> Receipt | None:
         """Send data to this client alone, through its private channel.
 
         Messages of one thread arrive in order, with the next batch. The private channel is a log like any
@@ -66,8 +66,8 @@ class Client:
             key: at most 255 bytes. It has no effect today: a private channel keeps every publication.
 
         Returns:
-            The position in the private channel, or ``None`` when the client has left. A position does not say
-            that the client received anything.
+            A receipt for the position in the private channel, or ``None`` when the client has left. A position
+            does not say that the client received anything.
 
         Raises:
             TypeError: if the data can't be encoded as JSON.

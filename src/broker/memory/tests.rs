@@ -39,7 +39,7 @@ fn append(
     key: Option<&str>,
     now: Moment,
 ) -> Position {
-    broker.append(channel, data, key, now)
+    broker.append(channel, data, key, now).position().expect("a log in memory confirms at once")
 }
 
 fn name(text: &str) -> ChannelName {
