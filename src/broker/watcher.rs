@@ -2,7 +2,7 @@
 //!
 //! The log first stores its new top, then looks whether the watcher is armed. The reader first arms the watcher, then
 //! looks at the top. So one of the two sees what the other did, and no publication waits for the next one. Both change
-//! the flag by a swap, and whichever swap is second sees all that was done before the first. `tests/loom.rs` tries every
+//! the flag by a swap, and whichever swap is second sees all that was done before the first. `tests/rust/broker.rs` tries every
 //! order of the steps.
 
 use std::fmt;

@@ -1,4 +1,5 @@
 //! One binary for all Rust tests that need more than one module.
+mod broker;
 mod hub;
 mod layering;
 mod protocol_client;
