@@ -26,6 +26,9 @@ CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 ERROR_CODES: Final[list[tuple[str, str, bool]]]
 """Name, meaning, and whether it is the client's fault, of every code of an ``error`` message."""
 
+def is_reserved_path(path: str, /) -> bool:
+    """Whether a path is the server's own: no page and no WebSocket of an application is served there."""
+
 # Kinds of events, the first element of each tuple that Core.drain() returns.
 OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)

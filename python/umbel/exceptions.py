@@ -80,12 +80,25 @@ class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application
             raise ValueError(
                 f"{code} is not a close code for a refusal; use 4401, 4500, or another from 3000 to 4999"
             )
+        check_close_code(code)
         if len(reason.encode()) > LONGEST_REASON:
             raise ValueError(f"a close reason has at most {LONGEST_REASON} bytes of UTF-8")
         super().__init__(reason or ("not allowed" if code == NOT_ALLOWED else "authentication required"))
         self.code = code
         self.reason = str(self)
 
+
+def check_close_code(code: int) -> None:
+    """Check a close code of the application.
+
+    Raises:
+        ValueError: if the code is kept for a later version of the protocol.
+    """
+    if code in RESERVED_CODES:
+        raise ValueError(f"close code {code} is reserved for Umbel; use another from 4504 to 4999")
+
+
+RESERVED_CODES: Final = range(4501, 4504)
 
 UNAUTHENTICATED: Final = 4401
 TOO_MANY: Final = 4429

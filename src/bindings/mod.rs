@@ -30,6 +30,12 @@ mod module {
     #[pymodule_export]
     use super::stats::Stats;
 
+    #[pyfunction]
+    #[pyo3(signature = (path, /))]
+    fn is_reserved_path(path: &str) -> bool {
+        crate::config::is_reserved_path(path)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -59,7 +59,7 @@ class Bench:
 
     def tasks(self) -> int:
         """Tasks that run."""
-        return len(self.dispatcher._tasks._tasks)
+        return len(self.dispatcher._caller._tasks)
 
     @property
     def replies(self) -> list[Any]:

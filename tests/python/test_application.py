@@ -266,6 +266,46 @@ def test_paths_are_taken_once(app):
         app.websocket("/{a}/{b}")(own)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/metrics", "/dashboard", "/api/v1/runs", "/umbel/client.js", "/umbel/{x}"],
+)
+def test_paths_of_the_server_are_refused_where_they_are_declared(app, path):
+    async def own(websocket, **parameters):
+        pass
+
+    with pytest.raises(ConfigurationError, match="belongs to Umbel itself"):
+        app.websocket(path)(own)
+    if "{" not in path:
+        with pytest.raises(ConfigurationError, match="belongs to Umbel itself"):
+            app.page(path, "x")
+        with pytest.raises(ValueError, match=r"websocket_path .* belongs to Umbel itself"):
+            Umbel(websocket_path=path)
+
+
+def test_paths_beside_those_of_the_server_are_free(app):
+    for path in ("/api/v2/x", "/umbel", "/metrics/x", "/healthzz"):
+        app.page(path, "x")
+    assert Umbel(websocket_path="/umbel").settings.websocket_path == "/umbel"
+
+
+@pytest.mark.parametrize("type", ["authenticate", "authenticated", "resume", "snapshot", "token_expiring"])
+def test_types_of_messages_of_later_versions_are_refused(app, type):
+    with pytest.raises(ConfigurationError, match="answered by Umbel itself"):
+        app.on(type)
+    with pytest.raises(ConfigurationError, match="answered by Umbel itself"):
+        app.stream(type)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [("@{x}", "private to a client"), ("$stats", "server's own"), ("${x:path}", "server's")],
+)
+def test_channels_that_are_not_the_applications_are_refused(app, pattern, says):
+    with pytest.raises(ConfigurationError, match=says):
+        app.channel(pattern, open=True)
+
+
 def test_pages(app, tmp_path):
     file = tmp_path / "logo.png"
     file.write_bytes(b"PNG")

@@ -46,6 +46,21 @@ async def test_a_client_that_is_gone_is_an_outcome_not_an_error(app, bench):
     assert client.unsubscribe("a") is False
 
 
+@pytest.mark.parametrize("code", [4501, 4502, 4503])
+def test_close_codes_of_later_versions_are_reserved(app, bench, code):
+    @virtual
+    async def scenario():
+        app.on("x")(lambda client, message: None)
+        umbel = bench()
+        umbel.core.open()
+        await umbel.run()
+        with pytest.raises(ValueError, match="reserved for Umbel"):
+            umbel.client().close(code)
+        assert umbel.core.named("close") == []
+
+    scenario()
+
+
 @virtual
 async def test_a_client_whose_identity_is_odd_still_has_a_name_in_the_log(app, bench, caplog):
     @app.on("x")

@@ -16,7 +16,9 @@ import pytest
 import websockets
 from serving import ROOT, Server, running
 from umbel import Settings, _core
+from umbel._declaring.declarations import RESERVED
 from umbel._declaring.settings import PYTHON_ONLY
+from umbel.exceptions import RESERVED_CODES
 
 PAGES = [
     ROOT / "README.md",
@@ -188,6 +190,16 @@ def test_every_error_code_is_sent_and_no_other() -> None:
         pattern = r'(?:Rejected|fail|replies\.error)\(\s*"(\w+)"'
         sent |= set(re.findall(pattern, module.read_text()))
     assert sent == names
+
+
+def test_names_of_later_versions_are_reserved() -> None:
+    later = PROTOCOL[PROTOCOL.index("## Not in this version") :]
+    for name in ("authenticate", "authenticated", "resume", "token_expiring"):
+        assert f"`{name}`" in later
+        assert name in RESERVED
+    assert f"{RESERVED_CODES[0]} to {RESERVED_CODES[-1]}" in later
+    known = {code for code, *_ in _core.CLOSE_CODES}
+    assert not known & set(RESERVED_CODES)
 
 
 # Settings and constants

@@ -20,6 +20,12 @@ def test_codes_for_refusals(code):
     assert Refused(code).code == code
 
 
+@pytest.mark.parametrize("code", [4501, 4502, 4503])
+def test_codes_of_later_versions_are_reserved(code):
+    with pytest.raises(ValueError, match="reserved for Umbel"):
+        Refused(code)
+
+
 def test_reasons():
     assert Refused().reason == "authentication required"
     assert Refused(4500).reason == "not allowed"

@@ -46,7 +46,6 @@ TWINS = {
     "_dispatching.messages": "test_dispatcher",
     "_dispatching.slots": "test_dispatcher",
     "_dispatching.sockets": "test_dispatcher",
-    "_dispatching.tasks": "test_dispatcher",
 }
 """Tests of modules that have none of their own name."""
 

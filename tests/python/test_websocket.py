@@ -152,6 +152,15 @@ async def test_waiting_for_the_end():
 
 
 @virtual
+async def test_close_codes_of_later_versions_are_reserved():
+    socket, core = websocket()
+    for code in (4501, 4502, 4503):
+        with pytest.raises(ValueError, match="reserved for Umbel"):
+            socket.close(code)
+    assert core.named("close") == []
+
+
+@virtual
 async def test_after_close_nothing_is_sent_and_the_sender_is_told():
     socket, core = websocket()
     socket.close(4001, "bye")

@@ -6,6 +6,7 @@ from orjson import Fragment, dumps, loads
 
 from umbel._core import Handshake, Receipt
 from umbel._printable import printable
+from umbel.exceptions import check_close_code
 
 from .identity import ANONYMOUS, Identity
 from .port import Port
@@ -86,7 +87,8 @@ class Client:
         client itself leaves, the messages that it sent before are still handled.)
 
         Args:
-            code: a close code: 1000, 4000 to 4499 for "come back", 4500 to 4999 for "do not come back".
+            code: a close code: 1000, 4000 to 4499 for "come back", 4500 to 4999 for "do not come back". Codes
+                4501 to 4503 are reserved.
             reason: at most 123 bytes of UTF-8.
 
         Returns:
@@ -95,6 +97,7 @@ class Client:
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
         """
+        check_close_code(code)
         return self._port.close(self._number, code, reason)
 
     def subscribe(self, channel: str) -> bool:

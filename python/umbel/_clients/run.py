@@ -48,20 +48,6 @@ class Run:
         status: ``running``, ``complete``, ``cancelled`` or ``error``.
     """
 
-    __slots__ = (
-        "_due",
-        "_pieces",
-        "_port",
-        "_task",
-        "_timer",
-        "_type",
-        "channel",
-        "client",
-        "conversation_id",
-        "id",
-        "status",
-    )
-
     def __init__(self, port: RunPort, client: Client, message: Message) -> None:
         self.id: Final = secrets.token_hex(16)
         self.channel: Final = f"run:{self.id}"

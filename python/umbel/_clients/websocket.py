@@ -7,7 +7,7 @@ from typing import Final, final
 
 from umbel._core import ALLOWANCE, HIGH_WATER, Handshake
 from umbel._printable import printable
-from umbel.exceptions import ConnectionClosed, Refused
+from umbel.exceptions import ConnectionClosed, Refused, check_close_code
 
 from .identity import ANONYMOUS, Identity
 from .port import Port
@@ -146,7 +146,7 @@ class WebSocket:
         """Begin to close, after what was sent before; returns at once.
 
         Args:
-            code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999.
+            code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999, except 4501 to 4503, which are reserved.
             reason: at most 123 bytes of UTF-8.
 
         Returns:
@@ -155,6 +155,7 @@ class WebSocket:
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
         """
+        check_close_code(code)
         begun = self._port.core.close(self._number, code, reason)
         if begun and self._closing is None:
             self._closing = ConnectionClosed(code, reason)

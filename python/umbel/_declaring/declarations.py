@@ -9,6 +9,7 @@ from umbel._clients.identity import Identity
 from umbel._clients.request import Request
 from umbel._clients.run import Run
 from umbel._clients.websocket import WebSocket
+from umbel._core import is_reserved_path
 from umbel.exceptions import ConfigurationError
 
 from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
@@ -86,10 +87,12 @@ class Declarations:
         """Check that a path is free.
 
         Raises:
-            ConfigurationError: if it is taken, or does not start with a slash.
+            ConfigurationError: if it is taken or the server's own, or does not start with a slash.
         """
         if not path.startswith("/"):
             raise ConfigurationError(f"path {path!r} must start with a slash")
+        if is_reserved_path(path):
+            raise ConfigurationError(f"path {path!r} belongs to Umbel itself; choose another")
         if path == websocket_path or self.has_path(path):
             raise ConfigurationError(f"path {path!r} is already in use")
 
@@ -139,6 +142,9 @@ class Declarations:
 
 
 RESERVED: Final = frozenset(
-    {"authenticate", "resume", "subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"}
+    (
+        *("subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"),
+        *("authenticate", "authenticated", "resume", "snapshot", "token_expiring"),  # of later versions
+    )
 )
-"""Types of messages from clients that the protocol gives a meaning."""
+"""Types of messages that the protocol gives a meaning."""

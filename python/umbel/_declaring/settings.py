@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
 
 import orjson
 
+from umbel._core import is_reserved_path
+
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,8 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
+        if is_reserved_path(self.websocket_path):
+            raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: give both or neither")
         if isinstance(self.origins, str) and self.origins != "*":

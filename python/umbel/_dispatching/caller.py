@@ -3,8 +3,11 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
-from contextvars import copy_context
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from contextvars import Context, copy_context
+from inspect import isawaitable
+from typing import Any, Final
 
 from umbel._declaring.settings import Settings
 from umbel.exceptions import Refused
@@ -13,37 +16,43 @@ from .deadlines import Deadlines
 from .failures import Failures
 from .jobs import Job, Rejected
 from .slots import Slot, Slots
-from .tasks import Tasks
 
 logger = logging.getLogger("umbel")
 
 
 class Caller:
-    """Starts jobs. A function that must be awaited runs as a task.
+    """Starts jobs, and has all tasks of one server. A job whose function must be awaited is a task.
 
     Of one client at most ``max_running`` functions run at a time. The jobs above that wait here, and reading
     from that client stops: so what can wait is bounded by the core's event queue.
 
     Attributes:
+        loop: the loop that functions run on.
+        context: in which clients begin; nothing runs in it, only in copies.
         cancelled: functions that the end of the server has cancelled.
     """
 
-    def __init__(self, slots: Slots, tasks: Tasks, failures: Failures, settings: Settings) -> None:
-        self.context = copy_context()  # in which clients begin; nothing runs in it, only in copies
+    def __init__(
+        self, slots: Slots, failures: Failures, settings: Settings, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self.context = copy_context()
         self.cancelled = 0
-        self.loop = tasks.loop
         self._slots = slots
-        self._tasks = tasks
         self._failures = failures
         self._most = settings.max_running
-        self._deadlines = Deadlines(tasks.loop, settings.handler_timeout)
+        self._deadlines = Deadlines(loop, settings.handler_timeout)
         self._backlogs: dict[Slot, deque[Job]] = {}  # of clients for whom jobs wait
         self._last: dict[Slot, Job] = {}  # of clients that have left: to be started after their backlog
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.Timeout | None = None
         self._ending = False  # the time to stop is over: only what is last is started
+
+    # Jobs
 
     def submit(self, slot: Slot, job: Job) -> None:
         """Start a job of a client, or let it wait for its turn."""
-        if self._drops(slot):
+        if slot.closed_here or self._ending:
             return
         backlog = self._backlogs.get(slot)
         if backlog is None:
@@ -63,11 +72,13 @@ class Caller:
             self.advance(slot)
 
     def advance(self, slot: Slot) -> None:
-        """Start what waits; when nothing does, read from the client again, or start its last job."""
-        if slot in self._backlogs:
-            self._start_waiting(slot)
-            if slot in self._backlogs:
+        """Start what waits. When nothing does, read from the client again, or start its last job."""
+        if backlog := self._backlogs.get(slot):
+            while backlog and slot.running < self._most and not (slot.closed_here or self._ending):
+                self.start(backlog.popleft())
+            if backlog and not (slot.closed_here or self._ending):
                 return
+            self._backlogs.pop(slot, None)
         if slot.paused and slot.running <= self._most // 2:
             slot.paused = False
             if not slot.gone:
@@ -91,7 +102,7 @@ class Caller:
         slot = job.slot
         context = (self.context if slot is None else slot.context).copy()
         try:
-            awaitable = context.run(job.run)
+            awaitable = context.run(called, job)
         except BaseException as error:
             context.run(self._failed, job, error)
             return
@@ -100,32 +111,8 @@ class Caller:
         if slot is not None:
             slot.running += 1
         deadlines = deadlines or self._deadlines
-        job.task = self._tasks.spawn(self._finish(job, awaitable, deadlines), context)
+        job.task = self.spawn(self._finish(job, awaitable, deadlines), context)
         deadlines.add(job)
-
-    def end(self) -> int:
-        """Start no more jobs but those that are last; return how many are dropped."""
-        self._ending = True
-        dropped = sum(map(len, self._backlogs.values()))
-        self._backlogs.clear()
-        for slot in list(self._last):
-            if not slot.opening:
-                self.advance(slot)
-        return dropped
-
-    def clear(self) -> None:
-        """Forget all deadlines."""
-        self._deadlines.clear()
-
-    def _start_waiting(self, slot: Slot) -> None:
-        backlog = self._backlogs[slot]
-        while backlog and slot.running < self._most and not self._drops(slot):
-            self.start(backlog.popleft())
-        if not backlog or self._drops(slot):
-            self._backlogs.pop(slot, None)
-
-    def _drops(self, slot: Slot) -> bool:
-        return slot.closed_here or self._ending
 
     async def _finish(self, job: Job, awaitable: Awaitable[object], deadlines: Deadlines) -> None:
         try:
@@ -158,3 +145,59 @@ class Caller:
                 text = "the server failed to do this; the details are in its log"
                 job.fail("internal", text, incident)
             self._failures.stop_for(error)
+
+    # Tasks, jobs or not
+
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], context: Context | None = None
+    ) -> asyncio.Task[None]:
+        """Start a task that ends with the server at the latest, in a copy of the current context if none is
+        given.
+        """
+        task = self.loop.create_task(coroutine, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end(self, seconds: float) -> int:
+        """Let everything end within a time, then cancel what runs. Returns how many jobs never started."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as self._patience:
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        self._patience = None
+        self._ending = True
+        for task in self._tasks:
+            task.cancel()
+        dropped = sum(map(len, self._backlogs.values()))
+        self._backlogs.clear()
+        for slot in list(self._last):
+            if not slot.opening:
+                self.advance(slot)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIME)
+        self._deadlines.clear()
+        return dropped
+
+    def hasten(self, seconds: float) -> None:
+        """Shorten the time that ``end`` waits."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(self.loop.time() + seconds)
+
+    def log_stubborn(self) -> None:
+        """Log the tasks that did not end when they were cancelled."""
+        for task in self._tasks:
+            logger.error("%r did not end when it was cancelled; it is left behind", task)
+
+
+def called(job: Job) -> Awaitable[object] | None:
+    """Call a job's function, and act on its result unless that must be awaited: then return it."""
+    value = job.call()
+    if isawaitable(value):
+        return value
+    job.done(value)
+    return None
+
+
+CANCEL_TIME: Final = 1.0
+"""Seconds that cancelled functions get to clean up when the server stops."""

@@ -51,12 +51,6 @@ class DisconnectJob(ClientJob):
     def call(self) -> object:
         return self.function(self.slot.client, self.code, self.reason)
 
-    def done(self, value: object) -> None:
-        pass
-
-    def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
-        pass
-
 
 class Clients:
     """Opens and closes the books of clients."""

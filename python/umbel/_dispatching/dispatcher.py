@@ -24,7 +24,6 @@ from .messages import HandlerJob, StreamJob
 from .runs import Runs
 from .slots import Slots
 from .sockets import Sockets
-from .tasks import Tasks
 
 logger = logging.getLogger("umbel")
 
@@ -52,13 +51,12 @@ class Dispatcher:
             interrupt: called when a function raised KeyboardInterrupt; it stops the server.
         """
         self._slots = Slots(core)
-        self._tasks = Tasks(loop)
         self._failures = Failures(interrupt)
-        self._caller = Caller(self._slots, self._tasks, self._failures, settings)
+        self._caller = Caller(self._slots, self._failures, settings, loop)
         self._entrance = Entrance(self._slots, self._caller, declared.authenticate, settings)
         self._clients = Clients(self._slots, self._caller, self._entrance, declared)
-        self._sockets = Sockets(self._slots, self._tasks, self._failures, self._entrance)
-        self._runs = Runs(self._slots, self._tasks, self._failures, settings)
+        self._sockets = Sockets(self._slots, self._caller, self._failures, self._entrance)
+        self._runs = Runs(self._slots, self._caller, self._failures, settings)
         self._routes = declared.websockets
         self._rules = declared.rules(self._runs.may_read)
         self._streams = declared.streams
@@ -95,7 +93,7 @@ class Dispatcher:
     def start_backgrounds(self) -> None:
         """Start the application's background tasks."""
         self._backgrounds = [
-            self._tasks.spawn(self._background(function)) for function in self._declared_backgrounds
+            self._caller.spawn(self._background(function)) for function in self._declared_backgrounds
         ]
 
     async def shutdown(self, seconds: float) -> None:
@@ -105,23 +103,19 @@ class Dispatcher:
         self._runs.stop()
         for task in self._backgrounds:
             task.cancel()
-        await self._tasks.wait(seconds)
-        self._tasks.cancel()
-        dropped = self._caller.end()
-        await self._tasks.wait_cancelled()
+        dropped = await self._caller.end(seconds)
         if self._caller.cancelled or dropped:
             logger.warning(
                 "the time to stop was over; functions cancelled: %d, messages not handled: %d",
                 self._caller.cancelled,
                 dropped,
             )
-        self._tasks.log_stubborn()
-        self._caller.clear()
+        self._caller.log_stubborn()
         self._entrance.clear()
 
     def hasten(self, seconds: float) -> None:
         """Shorten the time that ``shutdown`` waits."""
-        self._tasks.hasten(seconds)
+        self._caller.hasten(seconds)
 
     def forked(self, inert: Core) -> None:
         """Use another core: this is a forked child."""

@@ -2,9 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from inspect import isawaitable
 
 from umbel._core import LONGEST_REASON
 
@@ -21,7 +19,7 @@ class Rejected(Exception):  # noqa: N818 - an outcome: the client's fault, not l
 
 @dataclass(slots=True, eq=False)
 class Job(ABC):
-    """One call of a function. Exactly one of ``done`` and ``fail`` is called, once.
+    """One call of a function. Exactly one of ``done`` and ``fail`` is called, once; neither need do anything.
 
     Attributes:
         slot: the client's; ``None`` when there is no client yet.
@@ -47,21 +45,11 @@ class Job(ABC):
     def call(self) -> object:
         """Call the function; what it returns may have to be awaited."""
 
-    @abstractmethod
-    def done(self, value: object) -> None:
+    def done(self, value: object) -> None:  # noqa: B027 - there may be nothing to do
         """Act on the result, in the context in which the function ran."""
 
-    @abstractmethod
-    def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
+    def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:  # noqa: B027
         """Tell the client; ``close`` is the code with which jobs that let a client in close it."""
-
-    def run(self) -> Awaitable[object] | None:
-        """Call the function, and act on its result unless that must be awaited: then return it."""
-        value = self.call()
-        if isawaitable(value):
-            return value
-        self.done(value)
-        return None
 
     def expire(self) -> None:
         """End the job because its time is over: the client is told now, the function is cancelled."""

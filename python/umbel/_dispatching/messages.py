@@ -66,6 +66,3 @@ class StreamJob(MessageJob):
 
     def call(self) -> None:
         self.runs.start(self.slot, self.message(), self.message_id, self.stream)
-
-    def done(self, value: object) -> None:
-        """The run does all that is to be done."""

@@ -13,20 +13,20 @@ from umbel._core import Core
 from umbel._declaring.declarations import StreamRule
 from umbel._declaring.settings import Settings
 
+from .caller import Caller
 from .failures import Failures
 from .jobs import Rejected
 from .slots import Slot, Slots
-from .tasks import Tasks
 
 
 class Runs:
     """The runs that are unfinished, and who may read those that ended lately."""
 
-    def __init__(self, slots: Slots, tasks: Tasks, failures: Failures, settings: Settings) -> None:
-        self.loop = tasks.loop
+    def __init__(self, slots: Slots, caller: Caller, failures: Failures, settings: Settings) -> None:
+        self.loop = caller.loop
         self.tick = settings.tick
         self._slots = slots
-        self._tasks = tasks
+        self._spawn = caller.spawn
         self._failures = failures
         self._most = settings.max_runs
         self._unfinished: dict[str, tuple[Run, Slot]] = {}
@@ -59,7 +59,7 @@ class Runs:
         if slot.runs is None:
             slot.runs = {}
         slot.runs[run] = stream.cancel_on_disconnect
-        begin(run, stream.function, message, self._tasks.spawn)
+        begin(run, stream.function, message, self._spawn)
 
     def cancel(self, client: Client, message: Message) -> dict[str, bool]:
         """Answer ``ai_cancel``. A run that has ended, or never was, is no error: the client can't know

@@ -8,31 +8,31 @@ from umbel._core import Handshake
 from umbel._declaring.declarations import WebSocketRoute
 from umbel.exceptions import Refused
 
+from .caller import Caller
 from .entrance import Entrance
 from .failures import Failures
 from .slots import Slots
-from .tasks import Tasks
 
 
 class Sockets:
     """The websockets of one server. Each has one function for its whole life."""
 
-    def __init__(self, slots: Slots, tasks: Tasks, failures: Failures, entrance: Entrance) -> None:
+    def __init__(self, slots: Slots, caller: Caller, failures: Failures, entrance: Entrance) -> None:
         self._slots = slots
-        self._tasks = tasks
+        self._caller = caller
         self._failures = failures
         self._entrance = entrance
         self._sockets: dict[int, WebSocket] = {}
 
     def opened(self, number: int, handshake: Handshake, route: WebSocketRoute) -> None:
         """A websocket has connected."""
-        socket = self._sockets[number] = WebSocket(self._slots, self._tasks.loop, number, handshake)
+        socket = self._sockets[number] = WebSocket(self._slots, self._caller.loop, number, handshake)
 
         def enter(identity: Identity) -> None:
             socket.identity = identity
             if not socket.closed and self._entrance.admit(number, identity):
                 parameters = dict(zip(route.names, handshake.params, strict=True))
-                self._tasks.spawn(self._run(socket, route, parameters))
+                self._caller.spawn(self._run(socket, route, parameters))
 
         self._entrance.ask(number, socket.request, enter)
 
