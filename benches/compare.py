@@ -86,7 +86,7 @@ def main() -> int:
     began = time.monotonic()
     outcomes = measure(benches, rows, options.turns)
     text = table(about, outcomes, options.turns, time.monotonic() - began)
-    write(HERE / "results", about, outcomes, text)
+    write(HERE / "results", about, benches, outcomes, text)
     print("\n" + text)
     return 1 if any(outcome.faults for outcome in outcomes.values()) else 0
 
@@ -214,8 +214,11 @@ def table(about: Answer, outcomes: dict[str, Outcome], turns: int, seconds: floa
     return "\n".join([*lines, ""])
 
 
-def write(place: Path, about: Answer, outcomes: dict[str, Outcome], text: str) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+def write(
+    place: Path, about: Answer, benches: dict[str, Bench], outcomes: dict[str, Outcome], text: str
+) -> None:
+    """Writes the table, the figures, and every run as the load reported it."""
+    (place / "raw").mkdir(parents=True, exist_ok=True)
     stem = f"compare-{dt.datetime.now():%Y-%m-%d-%H%M}"
     (place / f"{stem}.md").write_text(text)
     rows = {
@@ -223,6 +226,8 @@ def write(place: Path, about: Answer, outcomes: dict[str, Outcome], text: str) -
         for name, outcome in outcomes.items()
     }
     (place / f"{stem}.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    raw = {side: bench.runs for side, bench in benches.items()}
+    (place / "raw" / f"{stem}.json").write_text(json.dumps(raw) + "\n")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ const HANG_UP: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
 /// One `recv` can take this much. Larger than any usual frame, small enough to stay in the second-level cache.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Nanoseconds without an event after which nothing more is on its way. Passes of a busy server follow each other at once.
-const QUIET: u64 = 400_000_000;
+const QUIET: u64 = 600_000_000;
 
 impl<'o> Client<'o> {
     pub fn new(options: &'o Options) -> Result<Self, String> {
