@@ -1,13 +1,16 @@
-//! Where a reader stands in a channel's log.
+//! A place in a channel's log.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Random id of one life of a log. It changes whenever the top offset can have gone back.
+use serde::{Serialize, Serializer};
+
+/// Random id of one life of a log. A log gets a new one whenever its top offset can have become smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
+    /// The epoch of a random number.
     pub const fn new(random: u64) -> Self {
         Self(random)
     }
@@ -19,7 +22,13 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Text that is not an epoch: whoever sent it never stood in one of our logs.
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Text that is not an epoch. No log of this server ever had it.
 #[derive(Debug, thiserror::Error)]
 #[error("an epoch is 16 lower-case hexadecimal digits")]
 pub struct NotAnEpoch;
@@ -36,10 +45,12 @@ impl FromStr for Epoch {
     }
 }
 
-/// An epoch and an offset in it: 1 for the first publication, 0 before it.
+/// A place in a log: after the publication of this offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
+    /// The life of the log in which the offset means something.
     pub epoch: Epoch,
+    /// 1 for the first publication of the epoch, 0 before it.
     pub offset: u64,
 }
 
@@ -47,12 +58,23 @@ pub struct Position {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Subscribed {
-    /// The reader gets everything after this position. `recovered`: it is the one that was asked for.
-    From { position: Position, recovered: bool },
-    /// It had this channel already, and nothing changed. The position is where it has been served up to.
-    Already { position: Position },
-    /// It has as many channels as it may have.
-    TooMany { most: usize },
+    /// The reader gets everything after a position.
+    From {
+        /// The reader's position now.
+        position: Position,
+        /// It is the position that the reader asked for.
+        recovered: bool,
+    },
+    /// The reader had this channel already, and nothing changed.
+    Already {
+        /// The reader was served up to here.
+        position: Position,
+    },
+    /// The reader has as many channels as it may have.
+    TooMany {
+        /// So many.
+        most: usize,
+    },
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
 use crate::hub::read_plan::ReadPlan;
-use crate::protocol::message::{self, BATCH_PREFIX, Gap, Timestamp};
+use crate::protocol::message::{BATCH_PREFIX, ServerMessage, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 
 /// A channel that has readers in this shard.
@@ -195,7 +195,7 @@ impl PreparedRead {
             text.clear();
             text.extend_from_slice(BATCH_PREFIX);
             text.extend_from_slice(&self.updates);
-            message::batch_suffix(u64::from(self.read.count), time, &mut text);
+            batch_suffix(u64::from(self.read.count), time, &mut text);
             encoder.work += text.len() as u64;
             encoder.message(MessageKind::Text, &text, wire, &mut out);
             encoder.text = text;
@@ -207,8 +207,7 @@ impl PreparedRead {
     pub fn gap(&self, log: &Log, channel: &str, wire: Wire, out: &mut Vec<u8>) {
         let Some((from, to)) = self.read.gap else { return };
         let mut text = Vec::new();
-        let epoch = log.epoch().to_string();
-        message::gap(&Gap { channel, epoch: &epoch, from, to, reason: "overrun" }, &mut text);
+        ServerMessage::Gap { channel, epoch: log.epoch(), from, to, reason: "overrun" }.write(&mut text);
         wire.text(&text, out);
     }
 

@@ -4,7 +4,7 @@ use crate::broker::Log;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::PreparedRead;
 use crate::protocol::deflate::{finish_segments, stored};
-use crate::protocol::message::{self, BATCH_PREFIX, Timestamp};
+use crate::protocol::message::{BATCH_PREFIX, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 
 /// Puts a frame together for one connection from parts that are shared. Nothing is compressed for it: updates that are
@@ -60,7 +60,7 @@ impl MultiChannelFrame {
     /// Ends the frame. Returns everything to send on the reader's wire.
     pub fn finish(&mut self, wire: Wire, time: Timestamp) -> &[u8] {
         if self.count > 0 {
-            message::batch_suffix(self.count, time, &mut self.text);
+            batch_suffix(self.count, time, &mut self.text);
             if self.blocks.is_empty() {
                 wire.text(&self.text, &mut self.out);
             } else {

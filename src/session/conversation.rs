@@ -12,9 +12,7 @@ use crate::close::CloseReason;
 use crate::error_code::{ErrorCode, Fault};
 use crate::moment::Moment;
 use crate::position::{Position, Subscribed};
-use crate::protocol::message::{
-    self, ConnectionEstablished, ErrorMessage, Id, Kind, SubscriptionEstablished,
-};
+use crate::protocol::message::{Id, Kind, ServerMessage, parse};
 use crate::rules::{Access, Rule, Rules};
 
 /// One client's conversation.
@@ -40,14 +38,14 @@ pub struct Greeting<'a> {
 impl Session {
     /// Tells the client that it was let in.
     pub fn greet(&mut self, greeting: &Greeting<'_>, carrier: &mut impl Carrier) {
-        let established = ConnectionEstablished {
+        let established = ServerMessage::ConnectionEstablished {
             client_id: greeting.client_id,
             heartbeat: greeting.heartbeat.as_secs_f64().ceil() as u64,
             tick: greeting.tick.as_millis() as u64,
             reconnect_window: RECONNECT_WINDOW,
             timestamp: carrier.timestamp(),
         };
-        carrier.reply(|out| message::connection_established(&established, out));
+        carrier.reply(|out| established.write(out));
     }
 
     /// Whether the session wants to hear more of its client.
@@ -62,7 +60,7 @@ impl Session {
 
     /// Acts on one message of the client.
     pub fn receive(&mut self, text: &str, rules: &Rules, carrier: &mut impl Carrier) {
-        let message = match message::parse(text) {
+        let message = match parse(text) {
             Ok(message) => message,
             Err(error) => {
                 self.reply_error(error.code(), &error.to_string(), None, error.id(), carrier);
@@ -72,8 +70,8 @@ impl Session {
         let id = message.id;
         match message.kind {
             Kind::Heartbeat => {
-                let time = carrier.timestamp();
-                carrier.reply(|out| message::heartbeat_ack(time, id, out));
+                let timestamp = carrier.timestamp();
+                carrier.reply(|out| ServerMessage::HeartbeatAck { timestamp, id }.write(out));
             }
             Kind::Subscribe { channels, from } => {
                 for channel in channels {
@@ -144,7 +142,7 @@ impl Session {
     pub fn unsubscribe_for_application(&mut self, channel: &str, reason: &str, carrier: &mut impl Carrier) {
         carrier.catch_up();
         if carrier.unsubscribe(channel) {
-            carrier.reply(|out| message::subscription_ended(channel, reason, None, out));
+            carrier.reply(|out| ServerMessage::SubscriptionEnded { channel, reason, id: None }.write(out));
         }
     }
 
@@ -255,7 +253,8 @@ impl Session {
     fn is_repeated(&mut self, channel: &ChannelName, id: Option<Id<'_>>, carrier: &mut impl Carrier) -> bool {
         let Some((id, requests)) = id.zip(self.requests.as_mut()) else { return false };
         let Some(offset) = requests.recall(id, channel) else { return requests.wait_for_same(id, channel) };
-        carrier.reply(|out| message::published(channel.as_str(), offset, Some(id), out));
+        let published = ServerMessage::Published { channel: channel.as_str(), offset, id: Some(id) };
+        carrier.reply(|out| published.write(out));
         true
     }
 
@@ -276,7 +275,8 @@ impl Session {
     /// The caller has let the client catch up.
     fn unsubscribe(&mut self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
         if carrier.unsubscribe(channel) {
-            carrier.reply(|out| message::subscription_ended(channel, "unsubscribed", id, out));
+            let reason = "unsubscribed";
+            carrier.reply(|out| ServerMessage::SubscriptionEnded { channel, reason, id }.write(out));
         } else {
             let text = "you are not subscribed to this channel";
             self.reply_error(ErrorCode::NotSubscribed, text, Some(channel), id, carrier);
@@ -310,9 +310,10 @@ impl Session {
         id: Option<Id<'_>>,
         carrier: &mut impl Carrier,
     ) {
+        let channel = channel.as_str();
         match outcome {
-            Ok(offset) => carrier.reply(|out| message::published(channel.as_str(), offset, id, out)),
-            Err(code) => self.reply_error(code, code.meaning(), Some(channel.as_str()), id, carrier),
+            Ok(offset) => carrier.reply(|out| ServerMessage::Published { channel, offset, id }.write(out)),
+            Err(code) => self.reply_error(code, code.meaning(), Some(channel), id, carrier),
         }
     }
 
@@ -355,10 +356,9 @@ fn tell_subscribed(
         Subscribed::Already { position } => (position, false),
         Subscribed::TooMany { .. } => return false,
     };
-    let (channel, epoch) = (channel.as_str(), position.epoch.to_string());
-    let established =
-        SubscriptionEstablished { channel, epoch: &epoch, offset: position.offset, recovered, id };
-    carrier.reply(|out| message::subscription_established(&established, out));
+    let (channel, Position { epoch, offset }) = (channel.as_str(), position);
+    let established = ServerMessage::SubscriptionEstablished { channel, epoch, offset, recovered, id };
+    carrier.reply(|out| established.write(out));
     true
 }
 
@@ -371,8 +371,8 @@ fn tell_error(
     carrier: &mut impl Carrier,
 ) {
     let timestamp = carrier.timestamp();
-    let error = ErrorMessage { code: code.name(), message: text, channel, id, timestamp };
-    carrier.reply(|out| message::error(&error, out));
+    let error = ServerMessage::Error { code: code.name(), message: text, channel, id, timestamp };
+    carrier.reply(|out| error.write(out));
 }
 
 /// What a client may say at once is what it may say in this time.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::close::CloseReason;
 use crate::moment::Moment;
-use crate::protocol::message;
+use crate::protocol::message::ServerMessage;
 use crate::session::Carrier as _;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::connections::Connections;
@@ -69,7 +69,8 @@ fn announce(peer: &mut Peer<'_>, within: Duration) {
         return peer.finish(&CloseReason::Stopped);
     }
     if connection.is_open() {
-        peer.converse(|_, peer| peer.reply(|out| message::reconnect(within.as_millis() as u64, out)));
+        let message = ServerMessage::Reconnect { within: within.as_millis() as u64 };
+        peer.converse(|_, peer| peer.reply(|out| message.write(out)));
     }
 }
 

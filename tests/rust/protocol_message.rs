@@ -1,4 +1,4 @@
-//! Rows B22 to B24 of the fault checklist, and every message of the server.
+//! Messages of clients, right and wrong ones, and every message of the server.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
-use umbel::protocol::message::{self, ClientMessage, Id, Kind, MAX_CHANNELS, Timestamp, parse};
+use umbel::protocol::message::{
+    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, ServerMessage, Timestamp, batch_suffix, parse,
+};
 use umbel::publication::{Publication, prefix};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
@@ -81,9 +83,9 @@ fn what_is_wrong_is_named_with_the_id_where_that_is_right() {
         (r#"{"id":7,"type":"subscribe_updates","channels":[]}"#, "\"channels\" must be"),
         (r#"{"id":7,"type":"subscribe_updates","channels":"a"}"#, "\"channels\" must be"),
         (r#"{"id":7,"type":"subscribe_updates","channels":["a",1]}"#, "\"channels\" must be"),
-        (r#"{"id":7,"type":"subscribe_updates","channel":"a","channels":["b"]}"#, "exclude each other"),
-        (r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e"}"#, "go together"),
-        (r#"{"id":7,"type":"subscribe_updates","channel":"a","offset":1}"#, "go together"),
+        (r#"{"id":7,"type":"subscribe_updates","channel":"a","channels":["b"]}"#, "not both"),
+        (r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e"}"#, "must be given together"),
+        (r#"{"id":7,"type":"subscribe_updates","channel":"a","offset":1}"#, "must be given together"),
         (r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":1,"offset":1}"#, "\"epoch\" must be"),
         (
             r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e","offset":-1}"#,
@@ -94,7 +96,7 @@ fn what_is_wrong_is_named_with_the_id_where_that_is_right() {
             "\"offset\" must be",
         ),
         (r#"{"type":"heartbeat","x":1e400,"id":7}"#, "out of range"),
-        (r#"{"type":"heartbeat","type":"heartbeat","id":7}"#, "stands twice"),
+        (r#"{"type":"heartbeat","type":"heartbeat","id":7}"#, "occurs twice"),
         (r#"{"type":"x","data":{"a":1,"\u0061":2},"id":7}"#, "duplicate key"),
         (r#"{"type":"x","data":"\ud800","id":7}"#, "escape"),
     ] {
@@ -155,58 +157,51 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
     serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out)))
 }
 
+/// One message of each type but batches, with each field or only with those that it always has.
+fn messages(id: Option<Id<'_>>, channel: Option<&'static str>) -> Vec<Value> {
+    let timestamp = Timestamp::from_unix_millis(1_795_418_145_042);
+    let epoch = Epoch::new(0xe);
+    [
+        ServerMessage::ConnectionEstablished {
+            client_id: "c\"1",
+            heartbeat: 25,
+            tick: 16,
+            reconnect_window: 5000,
+            timestamp,
+        },
+        ServerMessage::SubscriptionEstablished { channel: "a", epoch, offset: 9, recovered: true, id },
+        ServerMessage::SubscriptionEnded { channel: "a", reason: "unsubscribed", id },
+        ServerMessage::Published { channel: "a", offset: 3, id },
+        ServerMessage::HeartbeatAck { timestamp, id },
+        ServerMessage::Gap { channel: "a", epoch, from: 1, to: 5, reason: "overrun" },
+        ServerMessage::Reconnect { within: 5000 },
+        ServerMessage::Error { code: "bad_message", message: "no", channel, id, timestamp },
+    ]
+    .map(|message| written(|out| message.write(out)))
+    .to_vec()
+}
+
 #[test]
 fn every_server_message_is_as_the_protocol_says() {
-    let now = Timestamp::from_unix_millis(1_795_418_145_042);
     let time = "2026-11-23T07:15:45.042Z";
     let text = r#"{"type":"heartbeat","id":"a\n"}"#;
     let ClientMessage { id, .. } = parse(text).unwrap();
-    let established = message::ConnectionEstablished {
-        client_id: "c\"1",
-        heartbeat: 25,
-        tick: 16,
-        reconnect_window: 5000,
-        timestamp: now,
-    };
+    let epoch = "000000000000000e";
     assert_eq!(
-        written(|out| message::connection_established(&established, out)),
-        json!({"type": "connection_established", "clientId": "c\"1", "heartbeat": 25, "tick": 16, "reconnectWindow": 5000,
-            "timestamp": time})
-    );
-    let subscription =
-        message::SubscriptionEstablished { channel: "a", epoch: "e", offset: 9, recovered: true, id };
-    assert_eq!(
-        written(|out| message::subscription_established(&subscription, out)),
-        json!({"type": "subscription_established", "channel": "a", "epoch": "e", "offset": 9, "recovered": true, "id": "a\n"})
-    );
-    assert_eq!(
-        written(|out| message::subscription_ended("a", "unsubscribed", None, out)),
-        json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed"})
-    );
-    assert_eq!(
-        written(|out| message::published("a", 3, id, out)),
-        json!({"type": "published", "channel": "a", "offset": 3, "id": "a\n"})
-    );
-    assert_eq!(
-        written(|out| message::heartbeat_ack(now, id, out)),
-        json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"})
-    );
-    let gap = message::Gap { channel: "a", epoch: "e", from: 1, to: 5, reason: "trimmed" };
-    assert_eq!(
-        written(|out| message::gap(&gap, out)),
-        json!({"type": "gap", "channel": "a", "epoch": "e", "from": 1, "to": 5, "reason": "trimmed"})
-    );
-    assert_eq!(written(|out| message::reconnect(5000, out)), json!({"type": "reconnect", "within": 5000}));
-    let error = message::ErrorMessage {
-        code: "bad_message",
-        message: "no",
-        channel: Some("a"),
-        id: None,
-        timestamp: now,
-    };
-    assert_eq!(
-        written(|out| message::error(&error, out)),
-        json!({"type": "error", "code": "bad_message", "message": "no", "channel": "a", "timestamp": time})
+        messages(id, Some("a")),
+        [
+            json!({"type": "connection_established", "clientId": "c\"1", "heartbeat": 25, "tick": 16,
+                "reconnectWindow": 5000, "timestamp": time}),
+            json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "recovered": true,
+                "id": "a\n"}),
+            json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed", "id": "a\n"}),
+            json!({"type": "published", "channel": "a", "offset": 3, "id": "a\n"}),
+            json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"}),
+            json!({"type": "gap", "channel": "a", "epoch": epoch, "from": 1, "to": 5, "reason": "overrun"}),
+            json!({"type": "reconnect", "within": 5000}),
+            json!({"type": "error", "code": "bad_message", "message": "no", "channel": "a", "id": "a\n",
+                "timestamp": time}),
+        ]
     );
 }
 
@@ -214,11 +209,11 @@ fn every_server_message_is_as_the_protocol_says() {
 fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
-        out.extend_from_slice(message::BATCH_PREFIX);
+        out.extend_from_slice(BATCH_PREFIX);
         Publication::new(&prefix("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
         out.push(b',');
         Publication::new(&prefix("y"), 9, None, b"[]", Moment::default()).write(6, out);
-        message::batch_suffix(2, now, out);
+        batch_suffix(2, now, out);
     });
     assert_eq!(
         batch,
@@ -236,32 +231,11 @@ fn the_schema_names_every_message_and_its_required_fields() {
         fields.sort();
         fields
     };
-    let now = Timestamp::from_unix_millis(0);
-    let established = message::ConnectionEstablished {
-        client_id: "c",
-        heartbeat: 25,
-        tick: 16,
-        reconnect_window: 5000,
-        timestamp: now,
-    };
-    let subscription =
-        message::SubscriptionEstablished { channel: "a", epoch: "e", offset: 9, recovered: true, id: None };
-    let gap = message::Gap { channel: "a", epoch: "e", from: 1, to: 5, reason: "trimmed" };
-    let error = message::ErrorMessage { code: "c", message: "m", channel: None, id: None, timestamp: now };
-    for message in [
-        written(|out| message::connection_established(&established, out)),
-        written(|out| message::subscription_established(&subscription, out)),
-        written(|out| message::subscription_ended("a", "r", None, out)),
-        written(|out| message::published("a", 3, None, out)),
-        written(|out| message::heartbeat_ack(now, None, out)),
-        written(|out| message::gap(&gap, out)),
-        written(|out| message::reconnect(5000, out)),
-        written(|out| message::error(&error, out)),
-        written(|out| {
-            out.extend_from_slice(message::BATCH_PREFIX);
-            message::batch_suffix(0, now, out);
-        }),
-    ] {
+    let batch = written(|out| {
+        out.extend_from_slice(BATCH_PREFIX);
+        batch_suffix(0, Timestamp::from_unix_millis(0), out);
+    });
+    for message in messages(None, None).into_iter().chain([batch]) {
         let name = message["type"].as_str().unwrap();
         let mut fields: Vec<String> = message.as_object().unwrap().keys().cloned().collect();
         fields.sort();

@@ -1,8 +1,9 @@
-//! What a client says: the envelope, and the fields of the types that the core answers itself.
+//! What a client says: the fields that every message may have, and those of the types that the core acts on itself.
 
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{DeserializeSeed as _, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
@@ -12,104 +13,136 @@ use crate::error_code::ErrorCode;
 use crate::position::Position;
 use crate::publication::KEY_BYTES;
 
-/// How many channels one message may name. More is answered `too_many_items`, before they are gathered.
+/// Most channels that one message may name. A message with more is refused before its names are gathered.
 pub const MAX_CHANNELS: usize = 128;
 
-/// One message of a client, borrowed from its text. The whole text is valid JSON by all the rules of
-/// `validate.rs`, also where nothing was taken from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One message of a client, borrowed from its text. All of the text keeps the rules of `validate.rs`, also the parts that are
+/// not used.
+#[derive(Clone, Debug)]
 pub struct ClientMessage<'a> {
+    /// Comes back in every answer to the message.
     pub id: Option<Id<'a>>,
+    /// What the client wants.
     pub kind: Kind<'a>,
 }
 
-/// The JSON text of a message's `id`, to be echoed as it stands: a string of at most 128 bytes, or an integer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Id<'a>(&'a str);
+/// The JSON text of a message's `id`: a string of at most 128 bytes, or an integer. Answers repeat it unchanged.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Id<'a>(&'a RawValue);
 
 impl<'a> Id<'a> {
-    /// Reads an `id` that was kept as its JSON text.
+    /// Reads an `id` from its JSON text.
     pub fn from_json(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok().and_then(Self::new)
+    }
+
+    fn new(raw: &'a RawValue) -> Option<Self> {
+        let json = raw.get();
         let fits = match json.as_bytes().first() {
             Some(b'"') => json.len() <= MAX_ID + 2 && validate(json, 1).is_ok(),
             _ => json.parse::<i64>().is_ok() || json.parse::<u64>().is_ok(),
         };
-        fits.then_some(Self(json))
+        fits.then_some(Self(raw))
     }
 
-    /// JSON text: a string with its quotes, or digits.
-    pub const fn as_json(self) -> &'a str {
-        self.0
+    /// The JSON text: a string with its quotes, or digits.
+    pub fn as_json(self) -> &'a str {
+        self.0.get()
     }
 }
 
-/// What the message asks for.
+/// What a message asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// `subscribe_updates`. With a position, the client wants all since then.
-    Subscribe { channels: Channels<'a>, from: Option<Position> },
+    /// `subscribe_updates`.
+    Subscribe {
+        /// What the client wants to read.
+        channels: Channels<'a>,
+        /// The client wants everything after this position.
+        from: Option<Position>,
+    },
     /// `unsubscribe_updates`.
-    Unsubscribe { channels: Channels<'a> },
-    /// `publish`. `data` is JSON text.
-    Publish { channel: Cow<'a, str>, data: &'a str, key: Option<Cow<'a, str>> },
+    Unsubscribe {
+        /// What the client does not want to read any more.
+        channels: Channels<'a>,
+    },
+    /// `publish`.
+    Publish {
+        /// Where to.
+        channel: Cow<'a, str>,
+        /// JSON text.
+        data: &'a str,
+        /// The key of the publication.
+        key: Option<Cow<'a, str>>,
+    },
     /// `heartbeat`.
     Heartbeat,
-    /// Any other type: the application's.
-    Application { message_type: Cow<'a, str> },
+    /// A message of any other type, which the application answers.
+    Application {
+        /// That type.
+        message_type: Cow<'a, str>,
+    },
 }
 
-/// At least one name, usually one; not checked beyond being a string.
+/// One or more names, nearly always one. Nothing is known of them but that they are strings.
 pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
 
-/// A message that cannot be used. The connection stays; the answer is an `error` with this code, text and `id`.
+/// A message that can't be used. The client gets an `error` with this code, text and `id`, and stays connected.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct EnvelopeError {
+    /// What is wrong.
     pub error: ParseError,
-    /// The JSON text of the message's `id`, where that much of it was right.
-    pub id: Option<Box<str>>,
+    id: Option<Box<RawValue>>,
 }
 
 impl EnvelopeError {
-    /// For programs.
+    /// The code of the `error` message.
     pub const fn code(&self) -> ErrorCode {
         match self.error {
             ParseError::TooManyChannels => ErrorCode::TooManyItems,
-            ParseError::NotAnObject
-            | ParseError::Json(_)
-            | ParseError::DuplicateField
-            | ParseError::MissingField(_)
-            | ParseError::WrongField { .. }
-            | ParseError::ChannelAndChannels
-            | ParseError::HalfPosition => ErrorCode::BadMessage,
+            _ => ErrorCode::BadMessage,
         }
     }
 
-    /// To be echoed.
+    /// The `id` of the message, where it could be read and is legal.
     pub fn id(&self) -> Option<Id<'_>> {
         self.id.as_deref().map(Id)
     }
 }
 
-/// What was wrong, for people.
+/// What is wrong with a message. The text is for people, and never repeats the message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
+    /// It is something else, or it is no JSON at all.
     #[error("not a JSON object")]
     NotAnObject,
-    /// Carries the rule and the place, never the text.
+    /// It breaks a rule of JSON, or one of ours; carries the rule and the place.
     #[error("not acceptable JSON: {0}")]
     Json(String),
-    #[error("a field of the message stands twice")]
+    /// Two fields of the message have the same name.
+    #[error("a field of the message occurs twice")]
     DuplicateField,
+    /// A message of this type needs the field.
     #[error("field {0:?} is missing")]
     MissingField(&'static str),
+    /// The field has a value of a wrong type or length.
     #[error("field {field:?} must be {expected}")]
-    WrongField { field: &'static str, expected: &'static str },
-    #[error("\"channel\" and \"channels\" exclude each other")]
+    WrongField {
+        /// Its name.
+        field: &'static str,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The channels are named in two ways.
+    #[error("give \"channel\" or \"channels\", not both")]
     ChannelAndChannels,
-    #[error("\"epoch\" and \"offset\" go together")]
+    /// A position needs both parts.
+    #[error("\"epoch\" and \"offset\" must be given together")]
     HalfPosition,
+    /// More than [`MAX_CHANNELS`].
     #[error("\"channels\" names more than {MAX_CHANNELS} channels")]
     TooManyChannels,
 }
@@ -118,20 +151,20 @@ pub enum ParseError {
 ///
 /// # Errors
 ///
-/// When the text is not acceptable JSON, or lacks what its type needs. Unknown fields are ignored.
+/// When the text is not acceptable JSON, or a field that its type needs is missing or wrong. Unknown fields are ignored.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
     let mut fields = Fields::default();
     let read = fields.read(text);
     let id = fields.id();
-    let echo = id.as_ref().ok().copied().flatten().map(|id| id.0.into());
+    let legal = id.as_ref().ok().copied().flatten();
     let message = read.and(id).and_then(|id| Ok(ClientMessage { id, kind: fields.kind()? }));
-    message.map_err(|error| EnvelopeError { error, id: echo })
+    message.map_err(|error| EnvelopeError { error, id: legal.map(|id| id.0.to_owned()) })
 }
 
 /// The JSON texts of the fields that the core reads.
 #[derive(Default)]
 struct Fields<'a> {
-    id: Option<&'a str>,
+    id: Option<&'a RawValue>,
     message_type: Option<&'a str>,
     channel: Option<&'a str>,
     channels: Option<&'a str>,
@@ -139,13 +172,13 @@ struct Fields<'a> {
     offset: Option<&'a str>,
     data: Option<&'a str>,
     key: Option<&'a str>,
-    /// The first rule that a field broke. Reading goes on for the sake of the `id`.
+    /// The first rule that a field broke. Reading goes on, because the `id` may come after it.
     error: Option<ParseError>,
 }
 
 impl<'a> Fields<'a> {
     fn read(&mut self, text: &'a str) -> Result<(), ParseError> {
-        // Said here, because serde's own words would repeat the text.
+        // Checked here, because the error of serde would repeat the text.
         if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
             return Err(ParseError::NotAnObject);
         }
@@ -157,9 +190,12 @@ impl<'a> Fields<'a> {
         self.error.take().map_or(Ok(()), Err)
     }
 
-    fn take(&mut self, key: &str, value: &'a str) {
+    fn take(&mut self, key: &str, value: &'a RawValue) {
         let field = match key {
-            "id" => &mut self.id,
+            "id" => {
+                self.id = Some(value);
+                return;
+            }
             "type" => &mut self.message_type,
             "channel" => &mut self.channel,
             "channels" => &mut self.channels,
@@ -169,28 +205,27 @@ impl<'a> Fields<'a> {
             "key" => &mut self.key,
             _ => return,
         };
-        *field = Some(value);
+        *field = Some(value.get());
     }
 
     fn id(&self) -> Result<Option<Id<'a>>, ParseError> {
-        let wrong =
-            ParseError::WrongField { field: "id", expected: "a string of at most 128 bytes, or an integer" };
-        self.id.map(|json| Id::from_json(json).ok_or(wrong)).transpose()
+        let wrong = || wrong("id", "a string of at most 128 bytes, or an integer");
+        self.id.map(|raw| Id::new(raw).ok_or_else(wrong)).transpose()
     }
 
     fn kind(&self) -> Result<Kind<'a>, ParseError> {
-        let message_type = string("type", self.message_type)?.ok_or(ParseError::MissingField("type"))?;
+        let message_type = required("type", string("type", self.message_type)?)?;
         Ok(match &*message_type {
             "subscribe_updates" => Kind::Subscribe { channels: self.channels()?, from: self.position()? },
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
             "publish" => Kind::Publish {
-                channel: string("channel", self.channel)?.ok_or(ParseError::MissingField("channel"))?,
-                data: self.data.ok_or(ParseError::MissingField("data"))?,
+                channel: required("channel", string("channel", self.channel)?)?,
+                data: required("data", self.data)?,
                 key: self.key()?,
             },
             "heartbeat" => Kind::Heartbeat,
             _ if message_type.is_empty() || message_type.len() > MAX_TYPE => {
-                return Err(ParseError::WrongField { field: "type", expected: "1 to 128 bytes long" });
+                return Err(wrong("type", "1 to 128 bytes long"));
             }
             _ => Kind::Application { message_type },
         })
@@ -199,7 +234,7 @@ impl<'a> Fields<'a> {
     fn key(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
         let key = string("key", self.key)?;
         if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES) {
-            return Err(ParseError::WrongField { field: "key", expected: "at most 255 bytes long" });
+            return Err(wrong("key", "at most 255 bytes long"));
         }
         Ok(key)
     }
@@ -211,8 +246,7 @@ impl<'a> Fields<'a> {
             (Some(_), Some(_)) => return Err(ParseError::ChannelAndChannels),
             (None, None) => return Err(ParseError::MissingField("channel")),
         };
-        let wrong =
-            || ParseError::WrongField { field: "channels", expected: "a list of one or more strings" };
+        let wrong = || wrong("channels", "a list of one or more strings");
         let mut deserializer = serde_json::Deserializer::from_str(list);
         match deserializer.deserialize_seq(ChannelList).map_err(|_| wrong())? {
             None => Err(ParseError::TooManyChannels),
@@ -225,10 +259,8 @@ impl<'a> Fields<'a> {
         match (string("epoch", self.epoch)?, self.offset) {
             (None, None) => Ok(None),
             (Some(epoch), Some(offset)) => {
-                let expected = "an integer from 0 on";
-                let wrong = |_| ParseError::WrongField { field: "offset", expected };
-                let offset = offset.parse().map_err(wrong)?;
-                // No log ever had an epoch of another form. The client starts at the present, as with one whose log is gone.
+                let offset = offset.parse().map_err(|_| wrong("offset", "an integer from 0 on"))?;
+                // No log ever had an epoch of another form. That is not an error: the client is told that its log is gone.
                 Ok(epoch.parse().ok().map(|epoch| Position { epoch, offset }))
             }
             (Some(_), None) | (None, Some(_)) => Err(ParseError::HalfPosition),
@@ -246,8 +278,8 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
     fn visit_map<A: MapAccess<'a>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut keys = Keys::default();
         while let Some(key) = entries.next_key_seed(Key)? {
-            let value = entries.next_value::<&'a RawValue>()?.get();
-            if let Err(error) = validate(value, 1) {
+            let value = entries.next_value::<&'a RawValue>()?;
+            if let Err(error) = validate(value.get(), 1) {
                 self.error.get_or_insert(ParseError::Json(error.to_string()));
             }
             self.take(&key, value);
@@ -259,14 +291,22 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
     }
 }
 
-/// The string that this JSON text is.
+const fn wrong(field: &'static str, expected: &'static str) -> ParseError {
+    ParseError::WrongField { field, expected }
+}
+
+fn required<T>(field: &'static str, value: Option<T>) -> Result<T, ParseError> {
+    value.ok_or(ParseError::MissingField(field))
+}
+
+/// Reads a field that is a string.
 fn string<'a>(field: &'static str, json: Option<&'a str>) -> Result<Option<Cow<'a, str>>, ParseError> {
     let Some(json) = json else { return Ok(None) };
     let decoded = Key.deserialize(&mut serde_json::Deserializer::from_str(json));
-    decoded.map(Some).map_err(|_| ParseError::WrongField { field, expected: "a string" })
+    decoded.map(Some).map_err(|_| wrong(field, "a string"))
 }
 
-/// Gathers the names of `channels`. `None` when there are too many: the rest is skipped, not gathered.
+/// Gathers the names in `channels`. `None` when there are too many: the rest is skipped.
 struct ChannelList;
 
 impl<'de> Visitor<'de> for ChannelList {
@@ -289,8 +329,8 @@ impl<'de> Visitor<'de> for ChannelList {
     }
 }
 
-/// In bytes of JSON text between the quotes: what it costs to echo it.
+/// In bytes of JSON text between the quotes. Every answer repeats the `id`.
 const MAX_ID: usize = 128;
 
-/// In bytes: a type is a name, and appears in logs.
+/// In bytes. A type is a name, and appears in logs.
 const MAX_TYPE: usize = 128;

@@ -1,6 +1,6 @@
-//! The JSON messages inside text frames: strict reading of a client's, writing of a server's.
+//! The JSON messages of the Umbel protocol: those of clients are read strictly, those of the server are written.
 //!
-//! `docs/protocol.schema.json` is the machine-readable form of both; a test compares them.
+//! `docs/protocol.schema.json` describes both for programs; a test compares it with this code.
 
 mod client;
 mod server;
@@ -8,9 +8,5 @@ mod timestamp;
 mod validate;
 
 pub use client::{ClientMessage, EnvelopeError, Id, Kind, MAX_CHANNELS, ParseError, parse};
-pub use server::{
-    BATCH_PREFIX, ConnectionEstablished, ErrorMessage, Gap, SubscriptionEstablished, batch_suffix,
-    connection_established, error, gap, heartbeat_ack, published, reconnect, subscription_ended,
-    subscription_established,
-};
+pub use server::{BATCH_PREFIX, ServerMessage, batch_suffix};
 pub use timestamp::Timestamp;

@@ -1,12 +1,13 @@
-//! A moment as people and clients read it.
+//! The time for people and clients, as RFC 3339 in UTC with milliseconds.
 
-/// A moment as people and clients read it. Written once, for it stands in every frame of a flush; what is before 1970 or after
-/// the year 9999 has no place here.
+use serde::{Serialize, Serializer};
+
+/// A time between 1970 and the year 9999, kept as text: a flush writes the same one into many frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp([u8; TIMESTAMP_BYTES]);
 
 impl Timestamp {
-    /// A moment after the year 9999 becomes the last one in it: RFC 3339 has four digits.
+    /// A time after the year 9999 becomes its last millisecond: RFC 3339 has four digits for the year.
     pub fn from_unix_millis(millis: u64) -> Self {
         let millis = millis.min(LAST_MILLI);
         let (year, month, day) = civil_from_days(millis / MILLIS_PER_DAY);
@@ -28,16 +29,22 @@ impl Timestamp {
         Self(text)
     }
 
-    /// Appends it as RFC 3339 in UTC with milliseconds, without quotes: `2026-11-23T07:15:45.042Z`.
+    /// Appends it without quotes: `2026-11-23T07:15:45.042Z`.
     pub fn push(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
 }
 
-/// The Gregorian date of a day counted from 1970-01-01.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(str::from_utf8(&self.0).expect("digits and punctuation"))
+    }
+}
+
+/// The Gregorian date of a day, which is counted from 1970-01-01.
 ///
-/// Counts in years that begin on 1 March, so that the leap day is the last of its year, and in cycles of 400 years, which
-/// all have 146,097 days. `(5 × day + 2) / 153` is the month, because five months from March on have 153 days.
+/// Years begin on 1 March here, so that the leap day is the last day of its year. A cycle is 400 years, which always have
+/// 146,097 days. `(5 × day + 2) / 153` is the month, because five months in a row, from March on, have 153 days.
 const fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (cycle, day_of_cycle) = (shifted / 146_097, shifted % 146_097);

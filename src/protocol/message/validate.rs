@@ -1,8 +1,8 @@
-//! Validates JSON without building it, so that whatever reads it later cannot be hurt.
+//! Validates JSON without building values of it, so that it is safe for every program that reads it later.
 //!
-//! Stricter than RFC 8259 where readers disagree: no duplicate keys (one reader takes the first, another the last), no
-//! lone surrogates (not text), no number beyond a double (one reader says infinity), and a bound on depth (Python's
-//! recursion limit; CVE-2024-27454).
+//! It is stricter than RFC 8259 where readers disagree: there are no duplicate keys (one reader takes the first, another the
+//! last), no lone surrogates (they are no text), no numbers beyond a double (some readers say infinity), and there is a bound on
+//! depth (Python's recursion limit; CVE-2024-27454).
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,32 +11,25 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
-/// How deep arrays and objects may nest, the message itself included.
-pub const MAX_DEPTH: usize = 64;
+/// How deep arrays and objects may nest. The message itself counts.
+const MAX_DEPTH: usize = 64;
 
-/// Why a text is not acceptable JSON. The position is in the text that was looked at.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidJson(#[from] serde_json::Error);
-
-/// Checks that `text` is one JSON value within all the rules above. `depth` is how deep it will stand: 0 for a whole
-/// text.
+/// Checks that `text` is one JSON value that keeps to all these rules. `depth` is the number of arrays and objects around it.
 ///
-/// Linear in the length of `text`; holds the keys of the objects that are open.
+/// The work is linear in the length of `text`. The keys of the objects that are open are held.
 ///
 /// # Errors
 ///
-/// At the first rule that is broken.
-pub fn validate(text: &str, depth: usize) -> Result<(), InvalidJson> {
+/// At the first rule that is broken; with the place in `text`.
+pub fn validate(text: &str, depth: usize) -> Result<(), serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     Value { depth }.deserialize(&mut deserializer)?;
-    Ok(deserializer.end()?)
+    deserializer.end()
 }
 
 /// The keys of one open object.
 ///
-/// A list for the usual handful; for more, a set whose keyed hash is chosen at random, so that a peer cannot aim
-/// for collisions.
+/// A few keys are a list. More are a set; its hash has a random key, so that a peer can't choose names that collide.
 #[derive(Default)]
 pub(super) struct Keys<'a> {
     few: SmallVec<[Cow<'a, str>; FEW_KEYS]>,
@@ -44,7 +37,7 @@ pub(super) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Returns whether the key is new.
+    /// Adds a key. Returns whether it is new.
     pub(super) fn insert(&mut self, key: Cow<'a, str>) -> bool {
         if !self.many.is_empty() {
             return self.many.insert(key);
@@ -61,13 +54,13 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Just under the largest double (1.7976…e308), where readers that round differently disagree about infinity.
+/// Just under the largest double (1.7976…e308). Above it, readers that round differently do not agree what is infinite.
 const LARGEST_NUMBER: f64 = 1.797e308;
 
-/// Comparing so many short keys costs about as much as hashing one.
+/// Comparing this many short keys costs about as much as hashing one.
 const FEW_KEYS: usize = 8;
 
-/// One value at this depth. Visiting it is validating it.
+/// One value with so many arrays and objects around it. It is validated by being visited.
 #[derive(Clone, Copy)]
 struct Value {
     depth: usize,
@@ -141,7 +134,7 @@ impl<'de> Visitor<'de> for Value {
     }
 }
 
-/// A key with its escapes resolved: borrowed from the text when it has none.
+/// A string with its escapes resolved. It is borrowed from the text when it has none.
 pub(super) struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -173,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_readers_agree_on_is_accepted() {
+    fn json_that_all_readers_agree_on_is_accepted() {
         for text in [
             "null",
             "-0",
@@ -187,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_disagree_on_is_refused() {
+    fn json_that_readers_disagree_on_is_refused() {
         let duplicate_late =
             format!("{{{}\"k3\":1}}", (0..20).map(|n| format!("\"k{n}\":0,")).collect::<String>());
         for text in [
@@ -213,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded_from_where_the_value_stands() {
+    fn depth_counts_what_is_around_the_value() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(validate(&nested(MAX_DEPTH), 0).is_ok());
         assert!(validate(&nested(MAX_DEPTH + 1), 0).is_err());
