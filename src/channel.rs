@@ -4,10 +4,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest channel name, bytes of UTF-8. Names are repeated in every update, so long ones cost bandwidth.
+/// Longest channel name, in bytes of UTF-8. Every update repeats the name, so a long one costs bandwidth.
 pub const NAME_BYTES: usize = 255;
 
-/// A legal channel name: 1 to 255 bytes, no control characters. Cheap to clone.
+/// A legal channel name: 1 to 255 bytes without control characters. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
@@ -15,20 +15,25 @@ pub struct ChannelName(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
+    /// It has no character.
     #[error("a channel name has at least one character")]
     Empty,
+    /// It has more than [`NAME_BYTES`].
     #[error("a channel name has at most {NAME_BYTES} bytes")]
     TooLong,
+    /// It has a control character.
     #[error("a channel name has no control characters")]
     Control,
+    /// It begins with `@`: only [`ChannelName::private`] makes such names.
     #[error("names that start with \"@\" are private channels of clients")]
     Private,
+    /// It begins with `$`: the server keeps these names for itself.
     #[error("names that start with \"$\" are channels of the server")]
     Reserved,
 }
 
 impl ChannelName {
-    /// Checks a name that a client or an application gave.
+    /// Checks a name from a client or an application.
     ///
     /// # Errors
     /// [`NameError`] when the name is empty, too long, has control characters, or begins with `@` or `$`.
@@ -43,15 +48,17 @@ impl ChannelName {
         }
     }
 
-    /// The private channel of one client. Nobody else can name it, because [`ChannelName::new`] refuses the range.
+    /// The private channel of one client. Clients and applications can't name it, because [`ChannelName::new`] refuses it.
     pub fn private(client: &str) -> Self {
         Self(format!("@{client}").into())
     }
 
+    /// Whether this is the private channel of a client.
     pub fn is_private(&self) -> bool {
         self.0.starts_with('@')
     }
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

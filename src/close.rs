@@ -4,15 +4,15 @@
 
 use std::fmt;
 
-/// A WebSocket close code that may stand in a close frame (RFC 6455 §7.4, and the registry behind §11.7).
+/// A close code that a close frame may have (RFC 6455 §7.4, and the registry of §11.7).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// Accepts a code that a peer or an application may put into a close frame.
+    /// Accepts a code that a close frame may have: `None` for others.
     ///
-    /// RFC 6455 §7.4.1 and §7.4.2: 1004, 1005, 1006 and 1015 are never sent, 1016–2999 are unassigned,
-    /// 3000–4999 belong to libraries and applications. Returns `None` for all others.
+    /// RFC 6455 §7.4.1 and §7.4.2: 1004, 1005, 1006 and 1015 are never sent, 1016 to 2999 are not assigned, and 3000 to 4999 belong
+    /// to libraries and applications.
     pub const fn new(code: u16) -> Option<Self> {
         match code {
             1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
@@ -38,12 +38,12 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// Whether a client that was closed with a code should connect again.
+/// Whether a client that is closed with a code should connect again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
-    /// Come back, with back-off.
+    /// After a pause that grows with each attempt.
     Yes,
-    /// Do not come back by itself: the same thing would happen again.
+    /// Not by itself: the same thing would happen again.
     No,
 }
 

@@ -1,4 +1,4 @@
-//! Settings of one server. Python documents them for users in `umbel.Settings`; a test compares the two.
+//! The settings of one server. Python documents them for users in `umbel.Settings`; a test compares the names.
 
 use serde::Deserialize;
 use std::time::Duration;
@@ -6,78 +6,94 @@ use std::time::Duration;
 use crate::pattern::PatternError;
 use crate::rules::{Retention, Rule, RuleError, seconds};
 
-/// Everything a server is told at its start. Sizes are bytes, durations seconds.
+/// What a server is told at its start: the settings, and the structure of the application. Sizes are in bytes. In the JSON
+/// form, durations are in seconds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Address to listen on.
     pub host: String,
-    /// 0 lets the system choose one.
+    /// TCP port; with 0 the system chooses one.
     pub port: u16,
-    /// Listen on this path instead of host and port.
+    /// Path of a Unix socket to listen on, instead of host and port.
     pub unix_socket: Option<String>,
-    /// Threads that hold connections; 0 is one per core this process may use.
+    /// Threads that hold connections. 0: one for each core that this process may use.
     pub shards: usize,
-    /// One listener per shard instead of one acceptor: more connects per second, less even load.
+    /// One listener for each shard, instead of one that chooses a shard: more connects per second, less even load.
     pub reuse_port: bool,
+    /// Connections that the kernel holds until they are accepted.
     pub backlog: i32,
-    /// Window in which publications gather; 0 sends as soon as possible.
+    /// Time between two deliveries to one connection. 0: deliver as soon as possible.
     #[serde(deserialize_with = "seconds")]
     pub tick: Duration,
-    /// A peer that was silent for this long gets a ping, and the same time again to answer.
+    /// A peer that was silent for this long gets a ping. Then it has the same time again to answer.
     #[serde(deserialize_with = "seconds")]
     pub heartbeat: Duration,
+    /// Path of the Umbel protocol.
     pub websocket_path: String,
-    /// Patterns of paths that speak a protocol of the application's own.
+    /// Patterns of the paths where the application speaks a protocol of its own. The separator is `/`.
     pub websocket_routes: Vec<String>,
+    /// The application decides about each client before the client is let in.
     pub authenticate: bool,
+    /// The application is told of each client.
     pub notify_connect: bool,
-    /// Clients are not read before the application says so: it may still refuse those that are let in.
+    /// A client that was let in is not read until the application says so: it may still refuse the client.
     pub await_connect: bool,
+    /// Which web pages may connect. `None`: those from the host that they connect to.
     pub origins: Option<OriginSetting>,
+    /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// 1 (fast) to 9 (small).
     pub deflate_level: u32,
     /// 9 to 15: the compressor looks back 2^window bytes.
     pub deflate_window: u8,
+    /// Path of a PEM file with the certificate chain. With it, the server speaks TLS only.
     pub tls_cert: Option<String>,
+    /// Path of a PEM file with the private key.
     pub tls_key: Option<String>,
+    /// Most connections at a time.
     pub max_connections: usize,
-    /// Connections of one IPv4 address or one IPv6 network of 64 bits; 0 is no limit.
+    /// Most connections at a time of one IPv4 address, or of one IPv6 network of 64 bits. 0: no limit.
     pub max_connections_per_address: usize,
     /// Longest message from a client, after inflation.
     pub max_message: usize,
+    /// Most channels that one client may be subscribed to, its private channel not counted.
     pub max_subscriptions: usize,
-    /// Messages and pings of one client of the Umbel protocol, in a second; 0 is no limit.
+    /// Messages and pings that one client of the Umbel protocol may send in a second. 0: no limit.
     pub max_messages_per_second: u32,
-    /// Held for unfinished messages and unread answers of all peers; beyond it, the oldest give way.
+    /// Most bytes that are held for unfinished messages and unread answers of all peers together. When they are used up, the
+    /// peers for which they were held longest are closed.
     pub max_held_bytes: usize,
-    /// Kept in the logs of all channels together; beyond it, those that were used least recently give way.
+    /// Most bytes that the logs of all channels keep together. When they are used up, the logs that were used least recently
+    /// lose their oldest publications.
     pub max_log_bytes: usize,
-    /// From accept to the end of authentication.
+    /// From accept until the client is let in.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
-    /// From the first fragment of a message to its last.
+    /// From the first byte of a message to its last.
     #[serde(deserialize_with = "seconds")]
     pub message_timeout: Duration,
-    /// A socket that takes nothing for this long while something waits is closed.
+    /// A connection is closed when something waits for its socket and the socket takes nothing for this long.
     #[serde(deserialize_with = "seconds")]
     pub write_timeout: Duration,
-    /// From our close frame to the peer's.
+    /// From the server's close frame to the peer's.
     #[serde(deserialize_with = "seconds")]
     pub close_timeout: Duration,
-    /// `SO_SNDBUF` of accepted sockets; `null` is 128 KiB.
+    /// `SO_SNDBUF` of accepted sockets. `None`: 128 KiB.
     pub send_buffer: Option<usize>,
-    /// Events that wait for Python before shards stop reading.
+    /// When so many events wait for Python, shards stop reading.
     pub event_queue: usize,
+    /// How channels behave, in the order in which the rules are tried.
     pub channels: Vec<Rule>,
 }
 
-/// Which origins browsers may connect from.
+/// Which web pages may connect.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum OriginSetting {
-    /// `"*"`.
+    /// `"*"`: all.
     Any(String),
+    /// Those of exactly these origins.
     List(Vec<String>),
 }
 
@@ -85,20 +101,23 @@ pub enum OriginSetting {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    #[error("{setting}: {problem}")]
-    Range { setting: &'static str, problem: String },
+    /// A setting has a value that is not legal.
+    #[error("{setting}: {legal}")]
+    Range {
+        /// Its name.
+        setting: &'static str,
+        /// What would be legal.
+        legal: &'static str,
+    },
+    /// It is not the JSON of a [`Config`].
     #[error("not a configuration: {0}")]
     Syntax(#[from] serde_json::Error),
+    /// A rule for channels can't be used.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// The pattern of a websocket path can't be read.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-}
-
-impl ConfigError {
-    fn range(setting: &'static str, problem: &str) -> Self {
-        Self::Range { setting, problem: problem.to_owned() }
-    }
 }
 
 impl Config {
@@ -131,43 +150,38 @@ impl Config {
             (
                 "max_held_bytes",
                 self.max_held_bytes / 2 >= self.max_message + UNDER_WAY,
-                "at least 128 KiB more than twice max_message: else the longest message could not be finished",
+                "at least 128 KiB more than twice max_message: otherwise the longest message could not be finished",
             ),
             (
                 "max_log_bytes",
                 self.max_log_bytes >= self.longest_history(),
-                "at least the largest history_bytes of a channel, and 1 MiB: else one channel alone could not keep its history",
+                "at least the largest history_bytes of a channel, and 1 MiB: otherwise one channel alone could not keep its history",
             ),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
             ("websocket_path", self.websocket_path.starts_with('/'), "starts with a slash"),
             ("websocket_path", !is_reserved_path(&self.websocket_path), "not one of the server's own paths"),
+            (
+                "origins",
+                !matches!(&self.origins, Some(OriginSetting::Any(text)) if text != "*"),
+                "null, \"*\" or a list such as [\"https://example.com\"]",
+            ),
             ("tls_key", self.tls_cert.is_some() == self.tls_key.is_some(), "certificate and key go together"),
         ];
-        if let Some((setting, _, legal)) = bounds.iter().find(|(_, holds, _)| !holds) {
-            return Err(ConfigError::range(setting, legal));
-        }
-        if let Some(OriginSetting::Any(text)) = &self.origins
-            && text != "*"
-        {
-            return Err(ConfigError::range(
-                "origins",
-                "null, \"*\" or a list such as [\"https://example.com\"]",
-            ));
-        }
-        Ok(())
+        let broken = bounds.into_iter().find(|(_, holds, _)| !holds);
+        broken.map_or(Ok(()), |(setting, _, legal)| Err(ConfigError::Range { setting, legal }))
     }
 }
 
-/// Whether a path is the server's own: no page and no WebSocket of an application is served there, whatever its patterns
-/// match. Some of these paths answer 404 today; they are kept free, so that a later version breaks no application.
+/// Whether a path is the server's own. No page and no websocket path of an application is served there, whatever its
+/// patterns match. Some of these paths answer 404 today. They are kept free so that later versions can use them.
 pub fn is_reserved_path(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics" | "/dashboard")
         || path.starts_with("/api/v1/")
         || path.starts_with("/umbel/")
 }
 
-/// What an unfinished message may hold beside its bytes: an inflater, and room to grow.
+/// In bytes: what an unfinished message may hold besides its own bytes, which are an inflater and room to grow.
 const UNDER_WAY: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
-//! A point in monotonic time, handed in by whoever owns a clock.
+//! A point in monotonic time. Code that needs the time takes it as an argument; only transport reads a clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds since an arbitrary start that is the same for a whole process. 584 years fit.
+/// Nanoseconds since a start that is the same for the whole process. 584 years fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
+    /// So many nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
+    /// Nanoseconds since the start.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Time that has passed since `earlier`; zero when `earlier` lies in the future.
+    /// The time from `earlier` to this moment; zero when `earlier` is later than this moment.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

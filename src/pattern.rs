@@ -1,11 +1,11 @@
-//! Patterns, by which an application configures channels and websocket paths.
+//! Patterns: how an application names many channels or websocket paths at once.
 
 /// A pattern such as `task:{task_id}` or `/files/{path:path}`.
 ///
-/// `{name}` stands for one or more characters without the separator, `{name:path}` for any characters, none included.
+/// `{name}` matches one or more characters other than the separator. `{name:path}` matches any characters, also none.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    /// The literal before the first parameter.
+    /// The text before the first parameter.
     prefix: Box<str>,
     parameters: Vec<Parameter>,
     separator: char,
@@ -14,13 +14,15 @@ pub struct Pattern {
 #[derive(Clone, Debug)]
 struct Parameter {
     kind: Kind,
-    /// The literal behind it. Empty for the last parameter only.
+    /// The literal text after it. Only the last parameter can have an empty one.
     tail: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// `{name}`
     Segment,
+    /// `{name:path}`
     Rest,
 }
 
@@ -28,12 +30,16 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
+    /// It has no character.
     #[error("a pattern has at least one character")]
     Empty,
+    /// A brace has no partner.
     #[error("unbalanced braces in the pattern {0:?}")]
     Braces(String),
+    /// What is between two braces is no parameter.
     #[error("{0:?} is not a parameter: write {{name}} or {{name:path}}")]
     Parameter(String),
+    /// Two parameters have nothing between them.
     #[error("two parameters touch in the pattern {0:?}: nothing says where the first one ends")]
     Touching(String),
 }
@@ -64,16 +70,18 @@ impl Pattern {
         Ok(Self { prefix: prefix.into(), parameters, separator })
     }
 
-    /// What the parameters stand for in `text`, in their order; `None` when the pattern does not match.
+    /// The values of the parameters in `text`, in their order; `None` when the pattern does not match.
     ///
-    /// A parameter takes as little as it can, so a match is unique. The first place where the literal behind a parameter
-    /// stands is nearly always right: if a later one leads to a match, the next parameter can take what lies between. Only a
-    /// segment behind a `{name:path}` can't take a separator: then the next place that is tried lies behind that one. So
-    /// each separator costs one look at the parameters up to the next `{name:path}`, whatever the text.
+    /// Each parameter takes as little as it can, the first one first, so there is only one answer.
+    ///
+    /// A parameter ends where the literal text after it occurs first. A later place needs no try in most cases: if it led to a
+    /// match, the next parameter could as well take the text between the two places. The exception is a segment after a
+    /// `{name:path}`, because a segment can't take a separator. When it fails, the `{name:path}` is made longer, up to after
+    /// the next separator. So the work is at most one pass over the parameters for each separator, whatever the text.
     pub fn matches<'a>(&self, text: &'a str) -> Option<Vec<&'a str>> {
         let mut rest = text.strip_prefix(&*self.prefix)?;
         let mut found: Vec<&str> = Vec::with_capacity(self.parameters.len());
-        // The last `{name:path}` that a segment follows: its index, and the text from where it begins.
+        // The last `{name:path}` with a segment after it, which can be made longer: its index, and the text from its begin on.
         let mut open: Option<(usize, &str)> = None;
         while let Some(parameter) = self.parameters.get(found.len()) {
             let index = found.len();
@@ -91,9 +99,9 @@ impl Pattern {
             }
             let (index, begun) = open?;
             let parameter = &self.parameters[index];
-            let behind = found[index].len() + parameter.tail.len();
-            let passed = behind + begun[behind..].find(self.separator)? + self.separator.len_utf8();
-            // The literal that stands next may hold that separator itself.
+            let after = found[index].len() + parameter.tail.len();
+            let passed = after + begun[after..].find(self.separator)? + self.separator.len_utf8();
+            // The literal text after the parameter may itself contain that separator.
             let end = parameter.end(begun, passed - parameter.tail.len(), false, self.separator)?;
             found.truncate(index);
             found.push(&begun[..end]);
@@ -104,8 +112,8 @@ impl Pattern {
 }
 
 impl Parameter {
-    /// Where it ends in a text that begins with it: where its literal first stands, from the byte `least` on, or for the last
-    /// one where the literal ends the text.
+    /// Where the parameter ends in a text that begins with it: at the first occurrence of its literal text from the byte
+    /// `least` on. The last parameter ends where its literal text ends the whole.
     fn end(&self, text: &str, least: usize, last: bool, separator: char) -> Option<usize> {
         let (mut least, most) = match self.kind {
             Kind::Segment => (text.chars().next()?.len_utf8(), text.find(separator).unwrap_or(text.len())),

@@ -11,16 +11,18 @@ use crate::moment::Moment;
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"data":…}`.
 #[derive(Debug)]
 pub struct Publication {
+    /// Its place in the log: 1 for the first of an epoch.
     pub offset: u64,
+    /// In mode `Latest`, a newer publication of the same key replaces this one.
     pub key: Option<Box<str>>,
-    /// When it was appended; lateness and age are counted from here.
+    /// When it was appended. Its age and its lateness count from here.
     pub appended: Moment,
     text: Box<[u8]>,
     /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
     prefix: u32,
 }
 
-/// A key has at most as many bytes as a channel name.
+/// Longest key, in bytes of UTF-8: as long as a channel name.
 pub const KEY_BYTES: usize = NAME_BYTES;
 
 impl Publication {

@@ -6,19 +6,26 @@ use std::time::Duration;
 use crate::channel::ChannelName;
 use crate::pattern::{Pattern, PatternError};
 
-/// How the channels that match a pattern behave. The first rule that matches a name counts.
+/// How the channels whose names match a pattern behave. Of several rules that match, the first one counts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// See [`Pattern`]; the separator is `:`.
     pub pattern: String,
+    /// Whether clients may subscribe.
     pub subscribe: Access,
+    /// Whether clients may publish.
     pub publish: Access,
-    /// Publications kept.
+    /// Most publications that the log keeps.
     pub history: usize,
+    /// Most bytes that the log keeps, those of its bookkeeping included.
     pub history_bytes: usize,
+    /// Time after which a publication is dropped.
     #[serde(deserialize_with = "seconds")]
     pub history_seconds: Duration,
+    /// What a reader that is behind gets.
     pub mode: Mode,
+    /// What happens to a reader that lost publications.
     pub overrun: Overrun,
     /// Whether publications may be compressed for connections that negotiated it.
     pub compress: bool,
@@ -28,42 +35,53 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
+    /// Every client may.
     Open,
+    /// The application is asked each time.
     Ask,
+    /// No client may.
     No,
 }
 
-/// Whether a reader that is behind gets everything or the newest of each key.
+/// What a reader that is behind gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
+    /// Every publication.
     All,
+    /// Of the publications with the same key, the newest only.
     Latest,
 }
 
-/// What happens to a reader past whom the log has moved.
+/// What happens to a reader that lost publications, because the log dropped them before the reader got them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overrun {
-    /// It is told which publications will not come, and goes on.
+    /// The client is told which publications will not come, and goes on.
     Gap,
-    /// It is closed with 4413, and comes back with its position.
+    /// The client is closed with 4413. It can come back with its position.
     Close,
 }
 
-/// How much of a channel its log keeps, and how its readers get it.
+/// What the log of a channel keeps, and how its readers get it. See [`Rule`].
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
+    /// Most publications.
     pub count: usize,
+    /// Most bytes.
     pub bytes: usize,
+    /// Time after which a publication is dropped.
     pub age: Duration,
+    /// What a reader that is behind gets.
     pub mode: Mode,
+    /// What happens to a reader that lost publications.
     pub overrun: Overrun,
+    /// Whether publications may be compressed.
     pub compress: bool,
 }
 
 impl Default for Retention {
-    /// What a channel gets that no rule names, and a client's private channel.
+    /// For channels that no rule matches, and for the private channels of clients.
     fn default() -> Self {
         Self {
             count: 1000,
@@ -77,17 +95,20 @@ impl Default for Retention {
 }
 
 impl Rule {
+    /// The part of the rule that its channels' logs need.
     pub fn retention(&self) -> Retention {
         let Self { history, history_bytes, history_seconds, mode, overrun, compress, .. } = *self;
         Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun, compress }
     }
 }
 
-/// The rules of a server, ready to be asked.
+/// All rules of a server, with their patterns read.
 #[derive(Debug, Default)]
 pub struct Rules(Vec<(Pattern, Rule)>);
 
 impl Rules {
+    /// Checks rules and reads their patterns.
+    ///
     /// # Errors
     /// [`RuleError`] when a pattern or a bound of a rule is not legal.
     pub fn new(rules: &[Rule]) -> Result<Self, RuleError> {
@@ -106,8 +127,10 @@ impl Rules {
         rules.iter().map(ready).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The first rule whose pattern matches, its index, and what the parameters stand for. No rule is about a name that the
-    /// server makes, which begins with `@` or `$`: a pattern that matches everything does not mean those.
+    /// The first rule whose pattern matches: its index, the rule, and the values of the parameters.
+    ///
+    /// No rule matches a name that the server makes, which begins with `@` or `$`: a pattern that matches everything does not
+    /// mean those.
     pub fn find<'r, 'a>(&'r self, channel: &'a str) -> Option<(usize, &'r Rule, Vec<&'a str>)> {
         if channel.starts_with(['@', '$']) {
             return None;
@@ -128,14 +151,18 @@ impl Rules {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuleError {
+    /// No publication could be kept.
     #[error("history: a channel keeps at least one publication and one byte")]
     NoHistory,
+    /// Publications would be dropped before they are delivered.
     #[error(
-        "history_seconds: at least 1 second: a reader that is served a few ticks late would lose what is older"
+        "history_seconds: at least 1 second: a reader that is served a few ticks late would lose publications"
     )]
     ShortHistory,
+    /// The pattern is about channels of the server.
     #[error("channels: a pattern does not begin with \"$\": those channels are the server's")]
     Reserved,
+    /// The pattern can't be read.
     #[error(transparent)]
     Pattern(#[from] PatternError),
 }
@@ -147,7 +174,7 @@ pub(crate) fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
         .map_err(|_| serde::de::Error::custom("seconds are a number, 0 or more"))
 }
 
-/// A publication has to outlive the time until it is written: a tick, and a pass over all readers.
+/// A publication has to be kept until it is written: after a tick, and after all readers before this one were served.
 const SHORTEST_HISTORY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The way of events into an asyncio loop: one wake-up per batch, never one per event.
+//! Carries events to an asyncio loop, with one wake-up for each batch of them.
 //!
-//! Shards push, and the push that finds the bridge quiet writes one byte to a socket pair that the loop watches. Shard
-//! threads never touch the interpreter.
+//! Shards push events into a queue. The first push after the queue was empty writes one byte to a socket pair, which the loop
+//! watches. The threads of shards never touch the interpreter.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -16,9 +16,10 @@ use crate::bindings::handshake::Handshake;
 use crate::session::Question;
 use crate::transport::events::{Event, Inbox, Level};
 
-/// Events on their way to Python.
+/// The queue of events for Python. It holds at most as many as the setting `event_queue` says, and [`MAX_BYTES`]; a shard that is
+/// refused room reads nothing more until there is room.
 pub struct Bridge {
-    /// Guards the queue; held for a push or for taking a batch.
+    /// Guards the queue. It is held for one push, or while one batch is taken.
     queue: Mutex<Queue>,
     signal: UnixStream,
     wake: UnixStream,
@@ -31,13 +32,13 @@ struct Queue {
     bytes: usize,
     /// Log lines among the events.
     lines: usize,
-    /// Log lines that were dropped since the last one among the events.
+    /// Log lines that were dropped after the last one among the events.
     dropped: u64,
     /// Log lines that were dropped since the start.
     dropped_ever: u64,
-    /// A byte lies in the socket pair.
+    /// There is a byte in the socket pair.
     signalled: bool,
-    /// A shard was refused room and waits to be told when there is some.
+    /// A shard was refused room, and waits until it is told that there is some.
     starved: bool,
 }
 
@@ -56,8 +57,10 @@ macro_rules! kinds {
 kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED }
 
 impl Bridge {
+    /// A bridge with room for so many events.
+    ///
     /// # Errors
-    /// When the system has no descriptors left.
+    /// When the system has no descriptor left.
     pub fn new(capacity: usize) -> io::Result<Self> {
         let (signal, wake) = UnixStream::pair()?;
         signal.set_nonblocking(true)?;
@@ -65,17 +68,18 @@ impl Bridge {
         Ok(Self { queue: Mutex::default(), signal, wake, capacity })
     }
 
+    /// It becomes readable when events wait.
     pub fn descriptor(&self) -> RawFd {
         self.wake.as_raw_fd()
     }
 
-    /// Takes at most `limit` events, and a log line that says how many were dropped; `true` when shards wait to be told
-    /// that there is room again. When more events wait, the descriptor stays readable.
+    /// Takes at most `limit` events, and adds a log line that says how many were dropped. Returns `true` when a shard waits for room
+    /// and there is some. When more events wait, the descriptor stays readable.
     pub fn take(&self, limit: usize) -> (Vec<Event>, bool) {
         let mut queue = self.lock();
         let count = queue.events.len().min(limit);
         if count == queue.events.len() && std::mem::take(&mut queue.signalled) {
-            // Exactly one byte was written for it.
+            // There is exactly one byte to read.
             let _ = (&self.wake).read(&mut [0]);
         }
         let mut events: Vec<_> = queue.events.drain(..count).collect();
@@ -108,7 +112,7 @@ impl Inbox for Bridge {
     fn push(&self, event: Event) {
         let mut queue = self.lock();
         if let Event::Log { .. } = event {
-            // Once one is dropped, so is all that follows, until Python has taken the lines before: they keep their order.
+            // After one line is dropped, all are, until Python has taken the lines before it. So lines keep their order.
             if queue.dropped > 0 || queue.lines == MAX_LOG_LINES {
                 queue.dropped += 1;
                 queue.dropped_ever += 1;
@@ -119,7 +123,7 @@ impl Inbox for Bridge {
         queue.bytes += event.weight();
         queue.events.push_back(event);
         if !std::mem::replace(&mut queue.signalled, true) {
-            // The pair holds at most this one byte, so it always has room.
+            // The socket pair holds at most this one byte, so it has room.
             let _ = (&self.signal).write(&[0]);
         }
     }
@@ -132,7 +136,7 @@ impl Inbox for Bridge {
     }
 }
 
-/// An event as a tuple that begins with its kind.
+/// An event as a tuple. Its first element is the kind.
 pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Open { client, opening } => (OPEN, client.0, Handshake(*opening)).into_pyobject(py),
@@ -166,7 +170,7 @@ fn question_tuple<'py>(client: u64, question: Question, py: Python<'py>) -> PyRe
 /// Bytes of messages that wait for Python, of all clients together.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Log lines that wait for Python. Further ones are dropped and counted: nothing else holds them back while Python is blocked.
+/// Log lines that wait for Python. More are dropped and counted, because nothing else limits them while Python is blocked.
 const MAX_LOG_LINES: usize = 1000;
 
 #[cfg(test)]

@@ -103,8 +103,9 @@ impl Core {
     #[pyo3(signature = (client, code, reason, /))]
     fn close(&self, client: u64, code: u16, reason: String) -> PyResult<bool> {
         let legal = CloseCode::new(code).ok_or_else(|| {
-            let text =
-                format!("{code} is no close code: use 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999");
+            let text = format!(
+                "{code} can't be sent as a close code: use 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999"
+            );
             PyValueError::new_err(text)
         })?;
         if reason.len() > LONGEST_REASON {
@@ -173,7 +174,7 @@ impl Core {
     }
 }
 
-/// A publication is copied to every subscriber's socket; what is longer than this belongs into a file and its address into
+/// In bytes. Every publication is copied to the socket of every subscriber. Larger data belong into a file, and its address into
 /// the publication.
 const LONGEST_PUBLICATION: usize = 16 << 20;
 

@@ -11,7 +11,7 @@ use exceptions::{MaybePublished, NotPublished};
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
         match error {
-            // With the number or the kind, so that Python makes the subclass that people catch.
+            // With the number or the kind, so that Python makes the subclass of OSError that people catch.
             StartError::Bind { ref source, .. } => match source.raw_os_error() {
                 Some(number) => PyOSError::new_err((number, error.to_string())),
                 None => std::io::Error::new(source.kind(), error.to_string()).into(),

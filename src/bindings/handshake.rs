@@ -1,4 +1,4 @@
-//! The request that opened a connection.
+//! The HTTP request that opened a connection.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;

@@ -1,4 +1,5 @@
-//! The core as Python sees it; `python/umbel/_core.pyi` says what each thing promises. The only layer that knows pyo3.
+//! The core as Python sees it. This is the only layer that knows pyo3. `python/umbel/_core.pyi` says what each class and method
+//! promises.
 
 mod bridge;
 mod core;

@@ -1,4 +1,4 @@
-//! A position in a log.
+//! A place in a channel's log.
 
 use pyo3::prelude::*;
 

@@ -39,7 +39,8 @@ table!(class);
 
 #[pymethods]
 impl Stats {
-    /// Seconds from publish to write at a quantile, since `earlier` or since the start.
+    /// Seconds from `publish` to the write of the frame, at a quantile between 0 and 1. With an earlier snapshot, only what came
+    /// after it counts.
     #[pyo3(signature = (quantile, /, since = None))]
     fn lateness(&self, quantile: f64, since: Option<&Self>) -> f64 {
         let before = |index: usize| since.map_or(0, |stats| stats.lateness_buckets[index]);

@@ -1,10 +1,10 @@
-//! Gathers the pieces of a message that did not arrive whole.
+//! Gathers the pieces of a message that arrives in several.
 
 /// One growing buffer for one unfinished message.
 ///
-/// Counting fragments instead of bytes is how servers get hurt both ways: a peer that sends one-byte fragments costs a
-/// list an object each, and a limit on their number refuses honest messages (Autobahn 9.3 and 9.4). Here a fragment leaves
-/// nothing behind but its bytes, and an empty one nothing at all.
+/// A fragment costs its bytes and nothing else; an empty one costs nothing. A list of fragments would be worse in both ways: a
+/// peer that sends fragments of one byte makes the list long, and a limit on its length refuses honest messages (Autobahn 9.3
+/// and 9.4).
 #[derive(Debug, Default)]
 pub struct Assembler {
     bytes: Vec<u8>,
@@ -13,8 +13,8 @@ pub struct Assembler {
 impl Assembler {
     /// Appends a piece that has arrived.
     ///
-    /// Grows by a quarter, not by half or double: the capacity stays within 1.25 × what has arrived + 64 bytes. Moving the
-    /// bytes costs about five copies of the message in all, and large blocks are remapped rather than copied.
+    /// The buffer grows by a quarter, not to the double: its capacity stays within 1.25 × what has arrived + 64 bytes. Growing
+    /// copies the message about five times in all; large blocks are remapped and not copied.
     pub fn push(&mut self, piece: &[u8]) {
         if piece.len() > self.bytes.capacity() - self.bytes.len() {
             let spare = (self.bytes.len() / 4).max(SMALLEST_GROWTH);
@@ -28,13 +28,13 @@ impl Assembler {
         self.bytes.capacity()
     }
 
-    /// The message. Its memory goes with it.
+    /// The message. The assembler keeps no memory.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// In bytes: below this, growing by a quarter would move a few bytes very often.
+/// In bytes. For less, growing by a quarter would move a few bytes very often.
 const SMALLEST_GROWTH: usize = 64;
 
 #[cfg(test)]

@@ -1,17 +1,23 @@
-//! Frame headers (RFC 6455 §5.2): strict reading of a client's, writing of a server's.
+//! Frame headers (RFC 6455 §5.2): those of clients are read strictly, those of the server are written.
 
 use super::error::ProtocolError;
 use crate::close::CloseCode;
 
-/// What a frame is. The reserved opcodes have no value here: they never get past [`decode_header`].
+/// What a frame is. [`decode_header`] refuses the reserved opcodes, so they have no value here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
+    /// A fragment of a message, but not the first one.
     Continuation = 0,
+    /// A text message, or its first fragment.
     Text = 1,
+    /// A binary message, or its first fragment.
     Binary = 2,
+    /// The last frame in its direction.
     Close = 8,
+    /// The other end answers it with a pong.
     Ping = 9,
+    /// The answer to a ping.
     Pong = 10,
 }
 
@@ -37,30 +43,32 @@ impl Opcode {
 /// The header of a client's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// What the frame is.
     pub opcode: Opcode,
-    /// The last fragment of its message.
+    /// It is the last fragment of its message.
     pub fin: bool,
     /// The message is compressed (RFC 7692 §6). Never set on a control frame or a continuation.
     pub rsv1: bool,
-    /// Bytes of payload: what the peer declared, not what has arrived. Below 2⁶³.
+    /// Bytes of payload that the peer declared, whether they have arrived or not. Below 2⁶³.
     pub length: u64,
+    /// See [`unmask`](super::mask::unmask).
     pub mask: [u8; 4],
 }
 
-/// In bytes: two, eight of extended length, four of mask.
+/// In bytes: two, eight of extended length, and four of mask.
 pub const LONGEST_HEADER: usize = 14;
 
-/// In bytes (RFC 6455 §5.5).
+/// Longest payload of a control frame, in bytes (RFC 6455 §5.5).
 pub const LONGEST_CONTROL: usize = 125;
 
-/// In bytes: what a close frame leaves for the reason after its code.
+/// Longest reason in a close frame, in bytes: the code takes two of the payload.
 pub const LONGEST_REASON: usize = LONGEST_CONTROL - 2;
 
-/// Reads the header at the front of `bytes`, and says how many bytes it took. `Ok(None)` means that more are needed.
+/// Reads the header at the front of `bytes`. Returns it with its length; `Ok(None)` when more bytes are needed.
 ///
 /// # Errors
 ///
-/// Each as soon as the byte that breaks the rule is there, without waiting for the rest of the header.
+/// At the first byte that breaks a rule, without waiting for the rest of the header.
 pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
     let Some(&first) = bytes.first() else { return Ok(None) };
     let (opcode, fin, rsv1) = decode_first(first)?;
@@ -75,6 +83,37 @@ pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, ProtocolEr
     let Some((length, used)) = decode_length(short, &bytes[2..])? else { return Ok(None) };
     let Some(&mask) = bytes[2 + used..].first_chunk::<4>() else { return Ok(None) };
     Ok(Some((Header { opcode, fin, rsv1, length, mask }, 2 + used + 4)))
+}
+
+/// Reads headers that may arrive in pieces.
+#[derive(Debug, Default)]
+pub(super) struct HeaderReader {
+    /// The part of a header that arrived without its rest.
+    bytes: [u8; LONGEST_HEADER],
+    length: u8,
+}
+
+impl HeaderReader {
+    /// Whether no part of a header waits for its rest.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Reads a header from what arrived before and the front of `input`. Returns it, and how many bytes of `input` belong to
+    /// it; `Ok(None)` when all of `input` was taken and more is needed.
+    pub fn read(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
+        let before = usize::from(self.length);
+        if before == 0
+            && let Some(found) = decode_header(input)?
+        {
+            return Ok(Some(found));
+        }
+        let end = before + input.len().min(LONGEST_HEADER - before);
+        self.bytes[before..end].copy_from_slice(&input[..end - before]);
+        let found = decode_header(&self.bytes[..end])?;
+        self.length = if found.is_some() { 0 } else { end as u8 };
+        Ok(found.map(|(header, used)| (header, used - before)))
+    }
 }
 
 fn decode_first(first: u8) -> Result<(Opcode, bool, bool), ProtocolError> {
@@ -129,7 +168,7 @@ pub fn encode_header(opcode: Opcode, rsv1: bool, fin: bool, payload_length: usiz
     }
 }
 
-/// Appends a whole close frame. A reason over [`LONGEST_REASON`] bytes is cut, never inside a character.
+/// Appends a whole close frame. A reason of more than [`LONGEST_REASON`] bytes is cut, never inside a character.
 pub(super) fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     let mut end = reason.len().min(LONGEST_REASON);
     while !reason.is_char_boundary(end) {
@@ -141,22 +180,8 @@ pub(super) fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(reason.as_bytes());
 }
 
-/// Appends a close frame without a code: the answer to one that had none (RFC 6455 §5.5.1).
-pub(super) fn empty_close_frame(out: &mut Vec<u8>) {
-    encode_header(Opcode::Close, false, true, 0, out);
-}
-
-/// Appends a whole ping. What is over [`LONGEST_CONTROL`] bytes is cut.
-pub(super) fn ping(payload: &[u8], out: &mut Vec<u8>) {
-    control(Opcode::Ping, payload, out);
-}
-
-/// Appends a whole pong. The payload of a ping always fits; what is over [`LONGEST_CONTROL`] bytes is cut.
-pub(super) fn pong(payload: &[u8], out: &mut Vec<u8>) {
-    control(Opcode::Pong, payload, out);
-}
-
-fn control(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a whole control frame. A payload of more than [`LONGEST_CONTROL`] bytes is cut; that of a legal ping never is.
+pub(super) fn control(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let payload = &payload[..payload.len().min(LONGEST_CONTROL)];
     encode_header(opcode, false, true, payload.len(), out);
     out.extend_from_slice(payload);

@@ -1,4 +1,4 @@
-//! The server's side of the opening handshake (RFC 6455 §4.2).
+//! The server's side of the WebSocket handshake (RFC 6455 §4.2).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,38 +14,40 @@ pub const SUBPROTOCOL: &str = "umbel.v1";
 /// What the server accepts.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// In order of preference. A client that offers none is accepted; one that offers only others is refused, with a text
-    /// that says so, because browsers would drop the connection without one. Empty: offers are ignored.
+    /// In the order of preference. A client that offers none is accepted. A client that offers only others is refused with a text
+    /// that says so; a browser would drop the connection without one. When the list is empty, offers are ignored.
     pub subprotocols: Vec<String>,
     /// `None`: compression is not negotiated.
     pub deflate: Option<DeflatePolicy>,
+    /// Whose pages may connect.
     pub origins: Origins,
 }
 
 /// Whose pages may connect (RFC 6455 §10.2).
 ///
-/// A defence of browsers only, never authentication: other clients send what they like, or no `Origin` at all, which is
-/// always allowed here. Where cookies authenticate, the caller must demand one.
+/// This protects the users of browsers. It is no authentication: other clients send any `Origin`, or none, which is always
+/// allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
+    /// All pages.
     Any,
-    /// The host and port of `Host`.
+    /// Pages from the host and port that `Host` names.
     #[default]
     SameHost,
-    /// Exact origins: `https://app.example` or `https://app.example:8443`. No patterns.
+    /// Pages of exactly these origins, such as `https://app.example` or `https://app.example:8443`. There are no patterns.
     List(Vec<String>),
 }
 
 /// An accepted handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
-    pub subprotocol: Option<String>,
+    /// How messages may be compressed; `None` when they may not.
     pub deflate: Option<Parameters>,
-    /// The complete head of the 101 response. Frames follow it.
+    /// The whole head of the 101 response. Frames come after it.
     pub response: Vec<u8>,
 }
 
-/// Whether the request asks for a WebSocket, well or badly; [`upgrade`] then says which.
+/// Whether the request asks for a WebSocket. [`upgrade`] checks whether it does so in the right way.
 pub fn is_upgrade(request: &Request) -> bool {
     request.has_token("upgrade", "websocket")
 }
@@ -54,8 +56,8 @@ pub fn is_upgrade(request: &Request) -> bool {
 ///
 /// # Errors
 ///
-/// With the status that RFC 6455 §4.2.2 and §4.4 or RFC 9110 ask for. Nothing after the head may be read then: the
-/// connection is closed.
+/// With the status that RFC 6455 §4.2.2 and §4.4 or RFC 9110 ask for. Close the connection then, and read nothing after the
+/// head.
 pub fn upgrade(request: &Request, policy: &Policy) -> Result<Upgrade, HttpError> {
     check_request(request)?;
     let accept = accept_key(request)?;
@@ -77,11 +79,7 @@ pub fn upgrade(request: &Request, policy: &Policy) -> Result<Upgrade, HttpError>
         }
     }
     response.push_str("\r\n");
-    Ok(Upgrade {
-        subprotocol: subprotocol.map(str::to_owned),
-        deflate: parameters,
-        response: response.into_bytes(),
-    })
+    Ok(Upgrade { deflate: parameters, response: response.into_bytes() })
 }
 
 /// RFC 6455 §4.2.1, items 1 to 4 and 6.
@@ -92,7 +90,7 @@ fn check_request(request: &Request) -> Result<(), HttpError> {
     if request.is_http_1_0() {
         return Err(HttpError::VERSION);
     }
-    // Bytes that one side takes for a body and the other for frames are a way to smuggle (CVE-2026-69243).
+    // If one side took bytes for a body and the other for frames, a request could be smuggled in them (CVE-2026-69243).
     if request.has_body() {
         return Err(BODY);
     }
@@ -109,7 +107,7 @@ fn check_request(request: &Request) -> Result<(), HttpError> {
     }
 }
 
-/// RFC 6455 §4.2.1 item 5: one key, the base64 form of 16 bytes. §4.2.2 item 5.4 says what to answer.
+/// RFC 6455 §4.2.1 item 5: there is one key, the base64 form of 16 bytes. §4.2.2 item 5.4 says how to answer it.
 fn accept_key(request: &Request) -> Result<String, HttpError> {
     let key = request.header("sec-websocket-key").ok_or(BAD_KEY)?;
     let mut bytes = [0; 18];
@@ -138,7 +136,7 @@ fn check_origin(request: &Request, origins: &Origins) -> Result<(), HttpError> {
     if allowed { Ok(()) } else { Err(FORBIDDEN_ORIGIN) }
 }
 
-/// Compares host and port. The scheme is not compared: behind a proxy that ends TLS it is not known here.
+/// Compares host and port. The scheme is not compared: when a proxy ends TLS, it is not known here.
 fn is_same_host(origin: &str, host: &str) -> bool {
     let default_port = match origin.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
@@ -150,7 +148,7 @@ fn is_same_host(origin: &str, host: &str) -> bool {
     without_default(authority) == without_default(host)
 }
 
-/// RFC 6455 §4.2.2: the server's first choice among the client's offers.
+/// RFC 6455 §4.2.2: the one of the client's offers that the server prefers.
 fn choose_subprotocol<'a>(request: &Request, supported: &'a [String]) -> Result<Option<&'a str>, HttpError> {
     let mut offers =
         request.headers("sec-websocket-protocol").flat_map(|value| value.split(',')).map(trim).peekable();
@@ -162,7 +160,7 @@ fn choose_subprotocol<'a>(request: &Request, supported: &'a [String]) -> Result<
         if offer.is_empty() || !offer.bytes().all(is_token_byte) {
             return Err(BAD_SUBPROTOCOL);
         }
-        // Compared with case: these are names, not tokens of HTTP (RFC 6455 §1.9).
+        // Compared with case: they are names, not tokens of HTTP (RFC 6455 §1.9).
         best = supported.iter().take(best).position(|name| name == offer).unwrap_or(best);
     }
     supported.get(best).map(|name| Some(name.as_str())).ok_or(UNKNOWN_SUBPROTOCOL)
@@ -171,16 +169,17 @@ fn choose_subprotocol<'a>(request: &Request, supported: &'a [String]) -> Result<
 const NOT_GET: HttpError =
     HttpError::new(405, "a WebSocket handshake is a GET request").with_headers(&[("Allow", "GET")]);
 const BODY: HttpError = HttpError::new(400, "a WebSocket handshake has no body");
-const NO_UPGRADE: HttpError = HttpError::new(426, "this resource speaks WebSocket: Upgrade must name it")
+const NO_UPGRADE: HttpError = HttpError::new(426, "this resource is a WebSocket: Upgrade must say websocket")
     .with_headers(&[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
-const NO_CONNECTION_UPGRADE: HttpError = HttpError::new(400, "Connection must hold the token Upgrade");
+const NO_CONNECTION_UPGRADE: HttpError = HttpError::new(400, "Connection must have the token Upgrade");
 const WRONG_VERSION: HttpError =
-    HttpError::new(426, "only version 13 of the WebSocket protocol is spoken here")
+    HttpError::new(426, "this server speaks version 13 of the WebSocket protocol only")
         .with_headers(&[("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]);
-const DOUBLED_VERSION: HttpError = HttpError::new(400, "Sec-WebSocket-Version must stand once");
+const DOUBLED_VERSION: HttpError = HttpError::new(400, "there must be one Sec-WebSocket-Version header");
 const BAD_KEY: HttpError =
-    HttpError::new(400, "Sec-WebSocket-Key must stand once and be the base64 form of 16 bytes");
+    HttpError::new(400, "there must be one Sec-WebSocket-Key, the base64 form of 16 bytes");
 const BAD_EXTENSIONS: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Extensions");
 const BAD_SUBPROTOCOL: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Protocol");
-const UNKNOWN_SUBPROTOCOL: HttpError = HttpError::new(400, "none of the offered subprotocols is spoken here");
+const UNKNOWN_SUBPROTOCOL: HttpError =
+    HttpError::new(400, "this server speaks none of the offered subprotocols");
 const FORBIDDEN_ORIGIN: HttpError = HttpError::new(403, "pages of this origin may not connect");

@@ -1,9 +1,9 @@
 //! Unmasking (RFC 6455 §5.3), in place.
 
-/// Applies `mask` to `payload`, which begins `phase` bytes after the start of the frame's payload.
+/// Applies `mask` to a part of a frame's payload. `phase` bytes of the payload came before this part.
 ///
-/// A frame may arrive in many reads; `phase` is what of it came before. Only its last two bits matter. The loop works on
-/// words of eight bytes without intrinsics: the compiler turns it into vector instructions by itself.
+/// Only the last two bits of `phase` matter. The loop works on words of eight bytes, which the compiler turns into vector
+/// instructions by itself.
 pub fn unmask(payload: &mut [u8], mut mask: [u8; 4], phase: usize) {
     mask.rotate_left(phase & 3);
     let [a, b, c, d] = mask;

@@ -1,19 +1,21 @@
-//! Sans-IO codecs: bytes go in; bytes and events come out. No sockets, no clock, no Python.
+//! Sans-IO codecs: bytes go in; messages and bytes come out. There are no sockets, no clock and no Python here.
 //!
-//! In the order in which a connection meets them:
+//! In the order in which a connection needs them:
 //!
 //! | module | what it turns into what |
 //! |---|---|
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
-//! | [`handshake`] | a request and a policy into the `101` response, or a refusal |
-//! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the state machine of one connection |
-//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`] | the parts of that machine, one concept each |
-//! | [`message`] | the JSON text of an event into a [`message::ClientMessage`]; answers into JSON text |
+//! | [`handshake`] | a request and a policy into the `101` response or a refusal |
+//! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the receiving state of one connection |
+//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`] | the parts of it, one idea each |
+//! | [`message`] | the JSON text of a client into a [`message::ClientMessage`]; a [`message::ServerMessage`] into JSON text |
 //! | [`wire`] | a message to a peer into the bytes of that peer's format |
 //!
-//! Three rules hold in every file here. Nothing a peer sends may panic: what is wrong becomes an error that says what
-//! was wrong, with the status or close code to answer. No memory is reserved from a declared length; it grows by what
-//! has arrived. Every rule is strict: nothing is repaired, no draft version is spoken.
+//! Three rules hold in every file here:
+//! - Nothing that a peer sends causes a panic. It causes an error, which says what is wrong and with which status or close code
+//!   to answer.
+//! - No memory is reserved for a declared length. Memory grows with what has arrived.
+//! - Everything is read strictly. Nothing is repaired, and no draft of a standard is accepted.
 
 pub mod assembler;
 pub mod close_wait;

@@ -1,21 +1,21 @@
-//! A message that did not arrive whole: judged, inflated and counted piece by piece.
+//! A message that arrives in pieces: each piece is checked, inflated and counted when it arrives.
 
 use super::assembler::Assembler;
-use super::deflate::{History, Inflater};
+use super::deflate::Inflater;
 use super::error::ProtocolError;
 use super::frame::{Header, Opcode};
 use super::utf8::Validator;
 
-/// What there is of one message, and whether it can still become right.
+/// The beginning of one message.
 ///
-/// A compressed message is inflated as it arrives, so that it is refused where it becomes too long or stops being text,
-/// and its compressed form is never held.
+/// A compressed message is inflated as it arrives. So it is refused at the byte that makes it too long or can't be text, and
+/// its compressed form is never held.
 #[derive(Debug)]
 pub struct Unfinished {
     opcode: Opcode,
-    /// Bytes of payload that were taken, as they came over the wire.
+    /// Bytes of payload that were taken, before inflation.
     arrived: u64,
-    /// Of text.
+    /// Used for text only.
     validator: Validator,
     payload: Payload,
 }
@@ -23,13 +23,13 @@ pub struct Unfinished {
 #[derive(Debug)]
 enum Payload {
     Plain(Assembler),
-    /// Takes the engine of the shard's inflater along, which makes itself another when it needs one, and brings it back
-    /// with the message. Nearly always nobody needs one in between, and nothing is allocated but the message.
+    /// It takes the engine out of the shard's inflater, and brings it back with the end of the message. If another message needs
+    /// one meanwhile, the shard's inflater makes itself a new one. That is rare, so usually nothing is allocated but the message.
     Compressed(Box<Inflater>),
 }
 
 impl Unfinished {
-    /// The message that `first`, which is a text or a binary frame, begins.
+    /// The message that begins with this frame, which is a text or a binary frame.
     pub fn new(first: Header) -> Self {
         let payload = if first.rsv1 {
             Payload::Compressed(Box::default())
@@ -39,16 +39,17 @@ impl Unfinished {
         Self { opcode: first.opcode, arrived: 0, validator: Validator::default(), payload }
     }
 
+    /// Whether the message is compressed.
     pub fn is_compressed(&self) -> bool {
         matches!(self.payload, Payload::Compressed(_))
     }
 
-    /// How many bytes of payload were taken, before inflation.
+    /// Bytes of payload that were taken, before inflation.
     pub fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// How many bytes are held on the heap, an inflater included.
+    /// Bytes that are held on the heap, those of an inflater included.
     pub fn held_bytes(&self) -> usize {
         match &self.payload {
             Payload::Plain(assembler) => assembler.held_bytes(),
@@ -56,18 +57,18 @@ impl Unfinished {
         }
     }
 
-    /// Takes the next piece of payload. `limit` and `history` are of a compressed message; a plain one is measured by the
-    /// headers of its frames.
+    /// Takes the next piece of payload. `limit` and `history` are for a compressed message; the length of a plain one is known
+    /// from the headers of its frames.
     ///
     /// # Errors
     ///
-    /// When no message that goes on like this is right. However a message is cut, the error is the same.
+    /// When no message can begin like this. The error does not depend on how the message is cut.
     pub fn push(
         &mut self,
         piece: &[u8],
         shared: &mut Inflater,
         limit: usize,
-        history: Option<&History>,
+        history: &[u8],
     ) -> Result<(), ProtocolError> {
         self.arrived += piece.len() as u64;
         let text = self.opcode == Opcode::Text;
@@ -81,10 +82,10 @@ impl Unfinished {
             Payload::Compressed(_) if piece.is_empty() => {}
             Payload::Compressed(inflater) => {
                 inflater.take_engine(shared);
-                let before = inflater.made().len();
+                let before = inflater.message().len();
                 let result = inflater.push(piece, limit, history);
                 if text {
-                    judge_text(&mut self.validator, inflater.made(), before, limit)?;
+                    check_text(&mut self.validator, inflater.message(), before, limit)?;
                 }
                 result?;
             }
@@ -92,7 +93,7 @@ impl Unfinished {
         Ok(())
     }
 
-    /// Gives the whole message to `shared`, and says what it is.
+    /// Gives the whole message to `shared`. Returns the opcode of its first frame.
     ///
     /// # Errors
     ///
@@ -101,15 +102,15 @@ impl Unfinished {
         mut self,
         shared: &mut Inflater,
         limit: usize,
-        history: Option<&History>,
+        history: &[u8],
     ) -> Result<Opcode, ProtocolError> {
         match self.payload {
-            Payload::Plain(assembler) => shared.adopt(assembler.into_bytes()),
+            Payload::Plain(assembler) => shared.set_message(assembler.into_bytes()),
             Payload::Compressed(mut inflater) => {
-                let before = inflater.made().len();
+                let before = inflater.message().len();
                 let result = inflater.finish(limit, history);
                 if self.opcode == Opcode::Text {
-                    judge_text(&mut self.validator, inflater.made(), before, limit)?;
+                    check_text(&mut self.validator, inflater.message(), before, limit)?;
                 }
                 result?;
                 *shared = *inflater;
@@ -120,16 +121,16 @@ impl Unfinished {
     }
 }
 
-/// Validates what inflation has `made` since there were `before` bytes.
+/// Validates the text that inflation has added to a message, which had `before` bytes.
 ///
-/// To be asked before the result of the inflation is looked at: bad text stands before what could not be inflated, and
-/// before the limit, behind which nothing counts.
-pub fn judge_text(
+/// Call it before the result of the inflation is used: invalid text comes before the byte that could not be inflated. What
+/// comes after the limit does not count.
+pub fn check_text(
     validator: &mut Validator,
-    made: &[u8],
+    message: &[u8],
     before: usize,
     limit: usize,
 ) -> Result<(), ProtocolError> {
-    let new = made.get(before..made.len().min(limit)).unwrap_or_default();
+    let new = message.get(before..message.len().min(limit)).unwrap_or_default();
     validator.push(new).map_err(|_| ProtocolError::InvalidText)
 }

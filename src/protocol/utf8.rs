@@ -1,14 +1,15 @@
 //! UTF-8 validation of text that arrives in pieces.
 //!
-//! RFC 6455 §8.1 asks for valid UTF-8 over the whole message, however it was cut into frames and reads. Failing at the
-//! first byte that cannot be right, instead of at the end, frees a bad peer's memory early (Autobahn cases 6.4.*).
+//! RFC 6455 §8.1 asks for valid UTF-8 over the whole message, however it is cut into frames and reads. Invalid text is refused
+//! at the first byte that can't be right, not at the end, so that the memory of a bad peer is free early (Autobahn cases
+//! 6.4.*).
 
-/// The text so far cannot be UTF-8, whatever follows.
+/// The text so far can't be the beginning of UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not valid UTF-8")]
 pub struct InvalidUtf8;
 
-/// Validates one text piece by piece. Holds at most the three bytes of a code point that is not complete yet.
+/// Validates one text, piece by piece. Holds at most the three bytes of an incomplete code point.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Validator {
     carried: [u8; 3],
@@ -20,7 +21,7 @@ impl Validator {
     ///
     /// # Errors
     ///
-    /// When a byte of this piece is impossible where it stands, also in the middle of a code point.
+    /// When a byte of this piece is impossible at its place, also in the middle of a code point.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
         while self.count > 0 {
             let Some((&byte, rest)) = piece.split_first() else { return Ok(()) };
@@ -37,7 +38,7 @@ impl Validator {
         Ok(())
     }
 
-    /// Says whether the text may end here.
+    /// Checks that the text may end here.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl Validator {
         if self.count == 0 { Ok(()) } else { Err(InvalidUtf8) }
     }
 
-    /// Adds one byte to the code point that is carried.
+    /// Adds one byte to the incomplete code point.
     fn complete(&mut self, byte: u8) -> Result<(), InvalidUtf8> {
         let mut point = [0; 4];
         let count = usize::from(self.count);
@@ -62,7 +63,7 @@ impl Validator {
     }
 }
 
-/// Says whether `bytes`, the beginning of one code point, are complete; fails when nothing could complete them.
+/// Returns whether `bytes` are a complete code point, or only its beginning. Fails when they are neither.
 fn check_prefix(bytes: &[u8]) -> Result<bool, InvalidUtf8> {
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(true),
@@ -71,9 +72,9 @@ fn check_prefix(bytes: &[u8]) -> Result<bool, InvalidUtf8> {
     }
 }
 
-/// How many bytes at the end of `piece` begin a code point that needs bytes after `piece`: 0 to 3.
+/// The number of bytes at the end of `piece` that begin a code point and do not complete it: 0 to 3.
 ///
-/// Looks at lead bytes only; whether the rest is right is checked where the bytes are used.
+/// Looks at lead bytes only. The other bytes are checked where they are used.
 fn incomplete_tail(piece: &[u8]) -> usize {
     for back in 1..=piece.len().min(3) {
         let needed = match piece[piece.len() - back] {
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn fails_at_the_byte_that_cannot_be_right() {
-        // Autobahn 6.4.1: U+110000 is known to be wrong at its second byte.
+        // Autobahn 6.4.1: U+110000 is wrong at its second byte.
         let mut validator = Validator::default();
         assert_eq!(validator.push(b"\xce\xba\xf4"), Ok(()));
         assert_eq!(validator.push(b"\x90"), Err(InvalidUtf8));

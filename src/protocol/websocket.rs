@@ -1,4 +1,4 @@
-//! The server's side of one WebSocket connection: bytes in, events out (RFC 6455, RFC 7692).
+//! The receiving side of one WebSocket connection: bytes go in, what the client sent comes out (RFC 6455, RFC 7692).
 //!
 //! ```
 //! use umbel::protocol::{deflate::Inflater, websocket::{Incoming, WebSocket}};
@@ -22,27 +22,33 @@
 //! ```
 
 use super::close_wait::CloseWait;
-use super::deflate::{History, Inflater, Parameters};
+use super::deflate::history::History;
+use super::deflate::{Inflater, Parameters};
 use super::error::ProtocolError;
-use super::frame::{self, Header, LONGEST_HEADER, Opcode};
+use super::frame::{Header, HeaderReader, Opcode};
 use super::mask::unmask;
-use super::unfinished::{Unfinished, judge_text};
+use super::unfinished::{Unfinished, check_text};
 use super::utf8::Validator;
 use crate::close::CloseCode;
 
-/// What a client sent. Borrows from the input or from the inflater, never from the connection.
+/// What a client sent. It borrows from the input or from the inflater, never from the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming<'a> {
+    /// A whole text message.
     Text(&'a str),
+    /// A whole binary message.
     Binary(&'a [u8]),
-    /// Answer with a pong and the same payload; of several unanswered pings only the last needs an answer
-    /// (RFC 6455 §5.5.3).
+    /// Answer it with [`Wire::pong`](super::wire::Wire::pong) and the same payload. Of several pings, only the last one needs
+    /// an answer (RFC 6455 §5.5.3).
     Ping(&'a [u8]),
+    /// An answer to a ping.
     Pong(&'a [u8]),
-    /// Answer with the same code, or with none to none, unless a close frame was sent before; then close the socket.
-    /// Nothing that follows is looked at.
+    /// The client sends nothing more. Answer with [`Wire::close`](super::wire::Wire::close) and the same code, unless a close
+    /// frame was sent before; then close the socket.
     Close {
+        /// `None` when the frame had none.
         code: Option<CloseCode>,
+        /// For people.
         reason: &'a str,
     },
 }
@@ -59,32 +65,30 @@ impl Incoming<'_> {
     }
 }
 
-/// The receiving state of one connection. Sending has no state: see [`frame`].
+/// The receiving state of one connection. Sending has no state: see [`Wire`](super::wire::Wire).
 ///
-/// An idle connection holds 64 bytes and no buffer: what is unfinished lives in a box that comes with the first byte of a
-/// frame that did not arrive whole, and goes with the message. If that is compressed, an inflater goes the same way.
+/// An idle connection holds 64 bytes and no buffer. A message that arrives in pieces gets a box, and an inflater when it is
+/// compressed; both are given back with the end of the message.
 #[derive(Debug)]
 pub struct WebSocket {
     /// The unfinished frame and message, if any.
     active: Option<Box<Active>>,
-    /// The window of a client that takes its context over. Unused, and without memory, for all others.
+    /// The window of a client that takes its context over. The server's policy grants that to no client today.
     history: Option<Box<History>>,
-    /// In bytes, of one message after inflation.
+    /// In bytes of one message, after inflation.
     message_limit: usize,
     /// Frames begun since [`take_frames`](Self::take_frames).
     frames: u32,
     deflate: Option<Parameters>,
     closed: bool,
-    /// The part of a header that arrived without its rest.
-    header: [u8; LONGEST_HEADER],
-    header_length: u8,
+    header: HeaderReader,
 }
 
 #[derive(Debug, Default)]
 struct Active {
     frame: Option<Frame>,
     message: Option<Unfinished>,
-    /// The payload so far of an unfinished control frame: at most 125 bytes.
+    /// The payload of an unfinished control frame, as far as it has arrived: at most 125 bytes.
     control: Vec<u8>,
 }
 
@@ -96,7 +100,7 @@ struct Frame {
 }
 
 impl WebSocket {
-    /// `message_limit` is in bytes and counts one whole message after inflation.
+    /// `message_limit` is in bytes of one whole message, after inflation.
     pub fn new(message_limit: usize, deflate: Option<Parameters>) -> Self {
         Self {
             active: None,
@@ -105,20 +109,20 @@ impl WebSocket {
             frames: 0,
             deflate,
             closed: false,
-            header: [0; LONGEST_HEADER],
-            header_length: 0,
+            header: HeaderReader::default(),
         }
     }
 
-    /// Takes bytes from the front of `input`, which it unmasks in place; returns how many, and at most one event.
+    /// Takes bytes from the front of `input`, and unmasks them in place. Returns how many it took, and at most one message or
+    /// control frame.
     ///
-    /// Call again with the rest until there is no event: then all of `input` was taken. A message that lies whole in
-    /// `input` is lent out without a copy. After [`Incoming::Close`] or an error, further input is taken and ignored.
+    /// Call it again with the rest until it returns `None`: then all of `input` was taken. A message that is whole in `input`
+    /// is lent out without a copy. After [`Incoming::Close`] or an error, further input is taken and ignored.
     ///
     /// # Errors
     ///
-    /// At the first byte that cannot be right, also in the middle of a header, a code point or a message. The connection
-    /// must then be failed with [`ProtocolError::code`].
+    /// At the first byte that can't be right, also in the middle of a header, a code point or a message. Close the connection
+    /// with [`ProtocolError::code`] then.
     pub fn receive<'a>(
         &mut self,
         input: &'a mut [u8],
@@ -134,13 +138,12 @@ impl WebSocket {
         result
     }
 
-    /// Whether the client has begun something that it has not finished: a header, a frame, or a message with or without
-    /// other frames between its fragments. The caller keeps the deadline for it.
+    /// Whether the client has begun a header, a frame or a message and not finished it. The caller keeps the deadline for it.
     pub fn is_mid_message(&self) -> bool {
-        self.active.is_some() || self.header_length > 0
+        self.active.is_some() || !self.header.is_empty()
     }
 
-    /// How many bytes are held on the heap.
+    /// Bytes that are held on the heap.
     pub fn held_bytes(&self) -> usize {
         let active = self.active.as_ref().map_or(0, |active| {
             let message = active.message.as_ref().map_or(0, Unfinished::held_bytes);
@@ -149,16 +152,16 @@ impl WebSocket {
         active + self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
     }
 
-    /// How many frames have begun since the last call. Empty fragments make no event; this is how they are counted.
+    /// The number of frames that have begun since the last call. It counts empty fragments too, of which nothing else is seen.
     pub fn take_frames(&mut self) -> u32 {
         std::mem::take(&mut self.frames)
     }
 
-    /// What is needed when our close frame is out; all that is held for an unfinished message is given back.
+    /// What is needed after the server's close frame. All that is held for an unfinished message is given back.
     pub fn into_close_wait(self) -> CloseWait {
         let frame = self.active.and_then(|active| active.frame);
         let missing = frame.map_or(0, |frame| frame.header.length - frame.arrived);
-        CloseWait::new(missing, &self.header[..usize::from(self.header_length)])
+        CloseWait { missing, header: self.header }
     }
 
     fn advance<'a>(
@@ -172,7 +175,7 @@ impl WebSocket {
             let frame = match self.active.as_mut().and_then(|active| active.frame.take()) {
                 Some(frame) => frame,
                 None => {
-                    let Some((header, used)) = self.next_header(rest)? else { break };
+                    let Some((header, used)) = self.header.read(rest)? else { break };
                     rest = &mut std::mem::take(&mut rest)[used..];
                     self.begin(header)?;
                     Frame { header, arrived: 0 }
@@ -187,40 +190,18 @@ impl WebSocket {
                 Step::Continue if rest.is_empty() => break,
                 Step::Continue => {}
                 Step::Here => {
-                    let event = self.event(frame.header, payload, inflater)?;
-                    return Ok((total - rest.len(), Some(event)));
+                    let incoming = self.take_whole(frame.header, payload, inflater)?;
+                    return Ok((total - rest.len(), Some(incoming)));
                 }
                 Step::Gathered { opcode, compressed } => {
                     if compressed {
-                        self.remember(inflater.made());
+                        self.remember(inflater.message());
                     }
-                    return Ok((total - rest.len(), Some(plain_event(opcode, inflater.made())?)));
+                    return Ok((total - rest.len(), Some(plain(opcode, inflater.message())?)));
                 }
             }
         }
         Ok((total, None))
-    }
-
-    /// Reads a header from what was left over and the front of `input`; says how much of `input` it took.
-    fn next_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {
-        let before = usize::from(self.header_length);
-        if before == 0
-            && let Some(found) = frame::decode_header(input)?
-        {
-            return Ok(Some(found));
-        }
-        let added = input.len().min(LONGEST_HEADER - before);
-        self.header[before..before + added].copy_from_slice(&input[..added]);
-        match frame::decode_header(&self.header[..before + added])? {
-            Some((header, used)) => {
-                self.header_length = 0;
-                Ok(Some((header, used - before)))
-            }
-            None => {
-                self.header_length = (before + added) as u8;
-                Ok(None)
-            }
-        }
     }
 
     /// Checks a new frame against the state of the message, before any of its payload.
@@ -246,14 +227,14 @@ impl WebSocket {
         Ok(())
     }
 
-    /// The most payload that a message within the limit can have. Compression may make a message longer: zlib's bound for
-    /// its worst settings is an eighth more (`deflateBound`).
+    /// The most payload that a message within the limit can have. Compression can make a message longer: with zlib's worst
+    /// settings, by an eighth (`deflateBound`).
     fn wire_limit(&self, compressed: bool) -> u64 {
         let limit = self.message_limit as u64;
         if compressed { limit.saturating_add(limit / 8 + 64) } else { limit }
     }
 
-    /// Says what the payload, unmasked, completes. Keeps it if that is nothing yet.
+    /// Says what this part of a payload completes. Keeps it when that is nothing yet. It is unmasked before.
     fn take_payload(
         &mut self,
         mut frame: Frame,
@@ -273,11 +254,11 @@ impl WebSocket {
         if header.opcode.is_control() {
             active.control.extend_from_slice(payload);
             if finished {
-                inflater.adopt(std::mem::take(&mut active.control));
+                inflater.set_message(std::mem::take(&mut active.control));
                 step = Step::Gathered { opcode: header.opcode, compressed: false };
             }
         } else if finished || !payload.is_empty() {
-            let (limit, history) = (self.message_limit, self.history.as_deref());
+            let (limit, history) = (self.message_limit, window(&self.history));
             let message = active.message.get_or_insert_with(|| Unfinished::new(header));
             message.push(payload, inflater, limit, history)?;
             if let Some(message) = active.message.take_if(|_| finished && header.fin) {
@@ -297,27 +278,28 @@ impl WebSocket {
         self.active.take_if(|active| active.frame.is_none() && active.message.is_none());
     }
 
-    /// The event of a message or control frame whose payload is lent.
-    fn event<'a>(
+    /// A message or control frame whose whole payload is in the input.
+    fn take_whole<'a>(
         &mut self,
         header: Header,
         payload: &'a [u8],
         inflater: &'a mut Inflater,
     ) -> Result<Incoming<'a>, ProtocolError> {
         if header.rsv1 {
-            let (limit, history) = (self.message_limit, self.history.as_deref());
-            let result = inflater.whole(payload, limit, history);
+            let (limit, history) = (self.message_limit, window(&self.history));
+            let result = inflater.inflate(payload, limit, history);
             if result.is_err() && header.opcode == Opcode::Text {
-                judge_text(&mut Validator::default(), inflater.made(), 0, limit)?;
+                check_text(&mut Validator::default(), inflater.message(), 0, limit)?;
             }
             result?;
-            self.remember(inflater.made());
-            return plain_event(header.opcode, inflater.made());
+            self.remember(inflater.message());
+            return plain(header.opcode, inflater.message());
         }
-        plain_event(header.opcode, payload)
+        plain(header.opcode, payload)
     }
 
-    /// Keeps the window of a client that takes its context over.
+    /// Keeps the window of a client that takes its context over. The server's policy does not grant that today
+    /// ([`DeflatePolicy::client_context_takeover`](super::deflate::DeflatePolicy::client_context_takeover)).
     fn remember(&mut self, message: &[u8]) {
         if let Some(parameters) = self.deflate.filter(|parameters| !parameters.client_no_context_takeover) {
             let bits = parameters.client_max_window_bits;
@@ -326,21 +308,26 @@ impl WebSocket {
     }
 }
 
-/// What a piece of payload led to.
+/// What a client's compressed message may refer to.
+fn window(history: &Option<Box<History>>) -> &[u8] {
+    history.as_ref().map_or(&[], |history| history.bytes())
+}
+
+/// What a piece of payload completes.
 enum Step {
-    /// More is needed for an event.
+    /// Nothing yet.
     Continue,
     /// The piece is a whole message or control frame.
     Here,
-    /// The piece was the last of these. The shard's inflater has the whole now; the opcode is that of the first frame.
+    /// The piece was the last of several. The shard's inflater has the whole now; the opcode is that of the first frame.
     Gathered { opcode: Opcode, compressed: bool },
 }
 
-/// The event for a whole, uncompressed payload.
+/// What a whole payload is, after inflation.
 ///
-/// Text that came in pieces was validated piece by piece and is validated here again, because turning bytes into `str`
-/// without a look would be unsafe code; at over 10 GB/s it does not show.
-fn plain_event(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
+/// Text that came in pieces was validated piece by piece. It is validated here again, because only unsafe code can make text
+/// of bytes without that; at over 10 GB/s it does not show.
+fn plain(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
     Ok(match opcode {
         Opcode::Text => {
             Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| ProtocolError::InvalidText)?)
@@ -348,11 +335,11 @@ fn plain_event(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, ProtocolE
         Opcode::Binary | Opcode::Continuation => Incoming::Binary(payload),
         Opcode::Ping => Incoming::Ping(payload),
         Opcode::Pong => Incoming::Pong(payload),
-        Opcode::Close => close_event(payload)?,
+        Opcode::Close => close(payload)?,
     })
 }
 
-fn close_event(payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
+fn close(payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
     match payload {
         [] => Ok(Incoming::Close { code: None, reason: "" }),
         [_] => Err(ProtocolError::TruncatedCloseCode),
@@ -365,5 +352,5 @@ fn close_event(payload: &[u8]) -> Result<Incoming<'_>, ProtocolError> {
     }
 }
 
-/// The promise of [`WebSocket`], checked when compiling.
+/// What the documentation of [`WebSocket`] promises.
 const _: () = assert!(size_of::<WebSocket>() <= 64);

@@ -19,11 +19,14 @@ pub enum Wire {
 /// Whether a message is text or binary data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
+    /// UTF-8.
     Text,
+    /// Any bytes.
     Binary,
 }
 
 impl Wire {
+    /// Frames without compression.
     pub const PLAIN_WEBSOCKET: Self = Self::WebSocket { window: None };
 
     /// The same wire without compression.
@@ -41,24 +44,24 @@ impl Wire {
         }
     }
 
-    /// Appends a text message as it is. Answers and errors go this way: compressed together with a peer's own words,
-    /// their length would tell what they have in common.
+    /// Appends a text message without compression. Answers and errors are sent so: if one was compressed together with the
+    /// peer's own words, its length would tell what the two have in common.
     pub fn text(self, text: &[u8], out: &mut Vec<u8>) {
         self.message(MessageKind::Text, text, out);
     }
 
-    /// Appends a binary message as it is.
+    /// Appends a binary message without compression.
     pub fn binary(self, data: &[u8], out: &mut Vec<u8>) {
         self.message(MessageKind::Binary, data, out);
     }
 
-    /// Appends a message as it is.
+    /// Appends a message without compression.
     pub fn message(self, kind: MessageKind, data: &[u8], out: &mut Vec<u8>) {
         self.append(kind, false, data, out);
     }
 
-    /// Appends a message whose payload is DEFLATE already. Only for a wire with a [`window`](Self::window), and made
-    /// with that window or a smaller one.
+    /// Appends a message that was compressed before. The wire must have a [`window`](Self::window), and the compressor must
+    /// have used that one or a smaller one.
     pub fn compressed(self, kind: MessageKind, packed: &[u8], out: &mut Vec<u8>) {
         self.append(kind, true, packed, out);
     }
@@ -76,27 +79,27 @@ impl Wire {
         }
     }
 
-    /// Appends what makes the peer show that it is alive.
+    /// Appends a message that the peer has to answer, so that it shows that it is alive.
     pub fn ping(self, out: &mut Vec<u8>) {
         match self {
-            Self::WebSocket { .. } => frame::ping(b"", out),
+            Self::WebSocket { .. } => frame::control(Opcode::Ping, b"", out),
         }
     }
 
-    /// Appends the answer to a peer's ping with this payload. What is over 125 bytes is cut; no legal ping has more.
+    /// Appends the answer to a ping with this payload.
     pub fn pong(self, payload: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::WebSocket { .. } => frame::pong(payload, out),
+            Self::WebSocket { .. } => frame::control(Opcode::Pong, payload, out),
         }
     }
 
-    /// Appends the last thing that a peer is told. A reason of more than 123 bytes is cut, never inside a character.
+    /// Appends the last message to a peer. A reason of more than 123 bytes is cut, never inside a character.
     ///
-    /// `None` answers a peer that closed without a code (RFC 6455 §5.5.1). It has no reason then.
+    /// Without a code it answers a peer that closed without one (RFC 6455 §5.5.1). There is no reason then.
     pub fn close(self, code: Option<CloseCode>, reason: &str, out: &mut Vec<u8>) {
         match (self, code) {
             (Self::WebSocket { .. }, Some(code)) => frame::close_frame(code, reason, out),
-            (Self::WebSocket { .. }, None) => frame::empty_close_frame(out),
+            (Self::WebSocket { .. }, None) => frame::control(Opcode::Close, b"", out),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, Htt
     let headers = [("Content-Type", content_type), ("Cache-Control", "no-cache")];
     // A page may be another one after the next start. Only those of the application are kept by browsers.
     let headers = if is_reserved_path(request.path()) { &headers[..1] } else { &headers };
-    let mut bytes = response(status, headers, body).map_err(|_| BAD_PAGE)?;
+    let mut bytes = response(status, headers, body).ok_or(BAD_PAGE)?;
     if request.method() == Method::Head {
         bytes.truncate(bytes.len() - body.len());
     }

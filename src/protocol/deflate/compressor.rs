@@ -1,34 +1,35 @@
-//! Compression without context takeover: whole messages, and segments that can be put together.
+//! Compression without context takeover, of whole messages and of segments.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::segments::{TAIL, stored};
 
-/// A raw DEFLATE compressor that starts every text with an empty window. One per shard serves all its connections.
+/// A raw DEFLATE compressor that starts every text with an empty window. A shard has one for all its connections.
 ///
-/// Holds about 260 KiB at window 12 and 370 KiB at window 15 (zlib-rs 0.6).
+/// It holds about 260 KiB with a window of 12 bits, and 370 KiB with one of 15 (zlib-rs 0.6).
 pub struct Compressor {
     engine: Compress,
 }
 
 impl Compressor {
-    /// `level` is 1 (fast) to 9; `window_bits` is 9 to 15. Values outside are moved to the nearest inside.
+    /// `level` is 1 (fast) to 9 (small), `window_bits` is 9 to 15. Other values become the nearest of these.
     ///
-    /// A connection may be sent what this makes if its `server_max_window_bits` is at least `window_bits`.
+    /// A connection can read the output when its `server_max_window_bits` is at least `window_bits`.
     pub fn new(level: u32, window_bits: u8) -> Self {
         let level = Compression::new(level.clamp(1, 9));
         Self { engine: Compress::new_with_window_bits(level, false, window_bits.clamp(9, 15)) }
     }
 
-    /// Appends `data` as the complete payload of a compressed message. `out` may already hold a frame header.
+    /// Appends `data` as the whole payload of a compressed message. `out` may hold a frame header already.
     pub fn message(&mut self, data: &[u8], out: &mut Vec<u8>) {
         self.segment(data, out);
         out.truncate(out.len() - TAIL.len());
     }
 
-    /// Appends `data` as DEFLATE blocks that end on a byte, for use as one part of a message.
+    /// Appends `data` as DEFLATE blocks that end on a byte: one part of a message.
     ///
-    /// What is appended decompresses to `data` wherever it stands; after the last part comes [`SEGMENTS_END`].
+    /// The part becomes `data` again at any place of the payload. After the last part, call
+    /// [`finish_segments`](super::finish_segments).
     pub fn segment(&mut self, data: &[u8], out: &mut Vec<u8>) {
         self.engine.reset();
         let before = out.len();
@@ -36,14 +37,14 @@ impl Compressor {
         loop {
             let taken = (self.engine.total_in() as usize).min(data.len());
             let status = self.engine.compress_vec(&data[taken..], out, FlushCompress::Sync);
-            // The flush is complete when output space is left over (zlib.h, "deflate").
+            // The flush is complete when room for output is left (zlib.h, "deflate").
             if !matches!(status, Ok(Status::Ok)) || out.len() < out.capacity() {
                 break;
             }
             out.reserve((data.len() - taken) / 2 + SPARE);
         }
         if !out[before..].ends_with(&TAIL) {
-            // The engine has no way to fail on valid arguments. Should it ever, the text goes uncompressed.
+            // The engine can't fail with valid arguments. If it ever does, the text is sent uncompressed.
             out.truncate(before);
             stored(data, out);
             out.push(0);
@@ -52,7 +53,7 @@ impl Compressor {
     }
 }
 
-/// In bytes. Must be over 6, else a flush could be announced twice (zlib.h); more saves calls for short texts.
+/// In bytes. With 6 or less a flush could be announced twice (zlib.h); more saves calls for short texts.
 const SPARE: usize = 64;
 
 #[cfg(test)]

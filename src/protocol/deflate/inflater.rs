@@ -1,19 +1,19 @@
-//! Inflation with a limit, as the bytes arrive.
+//! Inflation with a limit, while the bytes arrive.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::segments::TAIL;
 use crate::protocol::error::ProtocolError;
 
-/// Inflates messages, one after the other, of any number of connections; also holds the message that was last put
-/// together, so that idle connections hold nothing.
+/// Inflates the messages of many connections, one after the other. It also holds the message that was finished last, compressed
+/// or not, so that idle connections hold nothing.
 ///
-/// A new one holds nothing: its engine is made when it is needed first. Between messages at most [`KEPT`] bytes of buffer
-/// stay beside the engine; see [`release`](Self::release).
+/// A new one holds nothing: its engine is made when it is first needed. Between messages it keeps the engine and a buffer of at
+/// most [`KEPT`] bytes; see [`release`](Self::release).
 #[derive(Debug, Default)]
 pub struct Inflater {
     engine: Option<Decompress>,
-    /// What came of the current message, or of the last one.
+    /// The text of the current message, or of the last one.
     output: Vec<u8>,
     /// Bytes of the current message that the engine has taken.
     taken: u64,
@@ -22,51 +22,19 @@ pub struct Inflater {
     stream: Stream,
 }
 
-/// The window of one client that takes its context over: the last bytes of its earlier compressed messages.
-///
-/// The window is all that differs between two inflaters, so that a connection holds no more than this: at most
-/// 2^`client_max_window_bits` bytes, and no more than was sent.
-#[derive(Debug)]
-pub struct History {
-    bytes: Vec<u8>,
-    window: usize,
-}
-
-impl History {
-    /// `window_bits` is 9 to 15. Values outside are moved to the nearest inside.
-    pub fn new(window_bits: u8) -> Self {
-        Self { bytes: Vec::new(), window: 1 << window_bits.clamp(9, 15) }
-    }
-
-    /// How many bytes are held.
-    pub fn held_bytes(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    /// Adds a message. What is older than the window goes.
-    pub(crate) fn push(&mut self, message: &[u8]) {
-        let message = &message[message.len().saturating_sub(self.window)..];
-        let kept = self.bytes.len().min(self.window - message.len());
-        self.bytes.drain(..self.bytes.len() - kept);
-        self.bytes.reserve_exact(message.len());
-        self.bytes.extend_from_slice(message);
-    }
-}
-
 impl Inflater {
-    /// Inflates the payload of one message, which is [`made`](Self::made) then. Its sender started with the window of
-    /// `history`, or with an empty one.
+    /// Inflates the whole payload of one [`message`](Self::message). It may refer to `history`, the text of earlier messages.
     ///
-    /// Work and memory stop at `limit`: the buffer never grows past `limit` + 1 bytes.
+    /// Work and memory end at `limit`: the buffer never has more than `limit` + 1 bytes.
     ///
     /// # Errors
     ///
     /// [`ProtocolError::TooBig`] over `limit` bytes, [`ProtocolError::InvalidDeflate`] when the data are not DEFLATE.
-    pub(crate) fn whole(
+    pub(crate) fn inflate(
         &mut self,
         compressed: &[u8],
         limit: usize,
-        history: Option<&History>,
+        history: &[u8],
     ) -> Result<(), ProtocolError> {
         self.release();
         self.begin();
@@ -74,31 +42,21 @@ impl Inflater {
         self.finish(limit, history)
     }
 
-    /// Makes `self`, which has no message, the inflater of one that goes on for longer, with the engine of `shared`.
+    /// Takes the engine of `shared`, unless there is one here already.
     pub(crate) fn take_engine(&mut self, shared: &mut Self) {
         if self.engine.is_none() {
             self.engine = shared.engine.take();
         }
     }
 
-    /// Inflates the next piece of a message. The first follows [`default`](Self::default).
-    pub(crate) fn push(
-        &mut self,
-        piece: &[u8],
-        limit: usize,
-        history: Option<&History>,
-    ) -> Result<(), ProtocolError> {
-        self.feed(piece, limit, history.map_or(&[], |history| &history.bytes))
-    }
-
-    /// Says whether the message may end here. Its last bytes may appear now.
+    /// Checks that the message may end here. Its last bytes may come out only now.
     ///
-    /// Inflates the tail that the sender left out, and a final empty block that must be the end. The last is our own
-    /// addition: it turns "the payload stopped inside a block", which would silently shorten the message, into an error.
-    pub(crate) fn finish(&mut self, limit: usize, history: Option<&History>) -> Result<(), ProtocolError> {
+    /// It inflates the tail that the sender left out, and then a final empty block, which must be the end. RFC 7692 does not ask for
+    /// the block. Without it, a payload that stops inside a block would be a shorter message, and not an error.
+    pub(crate) fn finish(&mut self, limit: usize, history: &[u8]) -> Result<(), ProtocolError> {
         if self.stream == Stream::Ended {
-            // RFC 7692 §7.2.3.4: a sender may end with a final block. It then adds a zero byte, which would have been read
-            // as the beginning of a block; one that leaves it out meant the same.
+            // RFC 7692 §7.2.3.4: a sender may end with a final block. It then has to add a zero byte, which would have been read as
+            // the beginning of a block. A sender that leaves the byte out means the same.
             return Ok(());
         }
         self.push(&TAIL, limit, history)?;
@@ -106,25 +64,25 @@ impl Inflater {
         if self.stream == Stream::Ended { Ok(()) } else { Err(ProtocolError::InvalidDeflate) }
     }
 
-    /// The message so far. After [`ProtocolError::TooBig`] it is cut at the limit or later.
-    pub(crate) fn made(&self) -> &[u8] {
+    /// The message, as far as it is inflated. After [`ProtocolError::TooBig`] it ends at the limit or later.
+    pub(crate) fn message(&self) -> &[u8] {
         &self.output
     }
 
-    /// Takes over a message that was put together elsewhere, as if it had been [`made`](Self::made) here.
-    pub(crate) fn adopt(&mut self, message: Vec<u8>) {
+    /// Keeps a message that was not compressed, as if it had been inflated here.
+    pub(crate) fn set_message(&mut self, message: Vec<u8>) {
         self.output = message;
     }
 
-    /// Gives back the memory of a large message. Called whenever input is taken; call it also when a shard has nothing more
-    /// to read for now.
+    /// Gives back the memory of a large message. A connection does this whenever it takes input. Do it also when a shard has
+    /// nothing more to read for now.
     pub fn release(&mut self) {
         if self.output.capacity() > KEPT {
             self.output = Vec::new();
         }
     }
 
-    /// How many bytes are held on the heap.
+    /// Bytes that are held on the heap.
     pub fn held_bytes(&self) -> usize {
         self.output.capacity() + self.engine.as_ref().map_or(0, |_| ENGINE_BYTES)
     }
@@ -136,10 +94,15 @@ impl Inflater {
         self.stream = Stream::New;
     }
 
-    /// Inflates all of `input`. After a final block with more input behind it, a new stream begins in the same window.
+    /// Inflates the next piece of a message. After a final block, more input begins a new stream with the same window.
     ///
-    /// What comes of it, errors too, does not depend on how the message was cut.
-    fn feed(&mut self, mut input: &[u8], limit: usize, history: &[u8]) -> Result<(), ProtocolError> {
+    /// Neither the text nor an error depends on how the message is cut.
+    pub(crate) fn push(
+        &mut self,
+        mut input: &[u8],
+        limit: usize,
+        history: &[u8],
+    ) -> Result<(), ProtocolError> {
         if input.is_empty() {
             return Ok(());
         }
@@ -153,7 +116,7 @@ impl Inflater {
             let result = engine.decompress_vec(input, &mut self.output, FlushDecompress::None);
             let taken = engine.total_in() - taken_before;
             self.taken += taken;
-            // First: what was made came before what could not be read.
+            // Checked first, because the text came before the byte that could not be read.
             if self.output.len() > limit {
                 return Err(ProtocolError::TooBig { limit });
             }
@@ -178,8 +141,8 @@ impl Inflater {
         }
     }
 
-    /// Makes room for the next step, and never past one byte over the limit: as much as there is while that is little,
-    /// then a quarter.
+    /// Makes room for the next step: as many bytes as the message has while it is short, then a quarter of them. Never makes room
+    /// for more than one byte over the limit.
     fn reserve(&mut self, limit: usize) {
         let made = self.output.len();
         if made == self.output.capacity() {
@@ -189,7 +152,7 @@ impl Inflater {
         }
     }
 
-    /// Begins a DEFLATE stream in the window of what came before: earlier messages, then this one.
+    /// Begins a DEFLATE stream that may refer to earlier messages and to this one.
     fn restart(&mut self, history: &[u8]) -> Result<(), ProtocolError> {
         if self.stream == Stream::Ended {
             self.restarts += 1;
@@ -210,14 +173,14 @@ impl Inflater {
     }
 }
 
-/// Where the engine stands in the current message.
+/// Where the engine is in the current message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stream {
     /// Before its first byte.
     #[default]
     New,
     Inside,
-    /// After a final block: the end of the message, or a new stream begins.
+    /// After a final block. The message ends, or a new stream begins.
     Ended,
 }
 
@@ -225,26 +188,27 @@ fn new_engine() -> Decompress {
     Decompress::new(false)
 }
 
-/// In bytes: what one step adds to a message of this size (row C1 of the fault checklist: bounded steps).
+/// In bytes: what one step adds to a message, so that a small payload can't cause much work before the limit is checked. A
+/// message of more than four times this grows by a quarter.
 const STEP: usize = 16 * 1024;
 
 /// In bytes: what the first step adds.
 const SMALLEST_STEP: usize = 1024;
 
-/// In bytes: what the engine holds, most of it the window (47,552 in one allocation, zlib-rs 0.6.8).
+/// In bytes: what the engine holds, which is mostly the window (47,552 in one allocation, zlib-rs 0.6.8).
 const ENGINE_BYTES: usize = 48 * 1024;
 
-/// In bytes: the buffer that stays allocated between messages.
+/// In bytes: the buffer that is kept between messages.
 const KEPT: usize = 64 * 1024;
 
 /// In bytes: 2^15.
 const LARGEST_WINDOW: usize = 32 * 1024;
 
-/// How many final blocks a message may hold before its end, whatever its size; one more for each [`BYTES_PER_RESTART`]
-/// before them.
+/// Final blocks that a message of any size may have before its end. It may have one more for each [`BYTES_PER_RESTART`] before
+/// them.
 ///
-/// Legal (RFC 7692 §7.2.1), useless, and costing a copy of the window each: a message of nothing else would cost a second
-/// of work for each megabyte.
+/// Such blocks are legal (RFC 7692 §7.2.1) and useless. Each costs a copy of the window: a message of nothing else would cost a
+/// second of work for each megabyte.
 const RESTARTS: u64 = 16;
 const BYTES_PER_RESTART: u64 = 1024;
 

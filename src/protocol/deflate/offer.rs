@@ -5,20 +5,21 @@ use std::borrow::Cow;
 use super::parameters::{DeflatePolicy, Parameters};
 use crate::protocol::http::syntax::is_token_byte;
 
-/// The header does not follow its grammar; the handshake answers 400.
+/// The header does not keep to its grammar. The handshake answers 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed Sec-WebSocket-Extensions header")]
 pub struct MalformedOffer;
 
-/// Chooses the first acceptable offer; returns what was agreed and the value of the response header.
+/// Chooses the first acceptable offer. Returns what is agreed, and the value of the response header; `Ok(None)` when there is no
+/// compression.
 ///
-/// `headers` are the values of all `Sec-WebSocket-Extensions` lines, in order. An offer with a parameter that is unknown,
-/// doubled or out of its range is declined, and the next one is tried; so is one of another extension. A window of 8 bits
-/// is declined: zlib's raw format cannot make one (madler/zlib issue 171). `Ok(None)` means: no compression.
+/// `headers` are the values of all `Sec-WebSocket-Extensions` lines, in their order. An offer is declined when it is for another
+/// extension, or has a parameter that is unknown, doubled or out of range; then the next one is tried. A window of 8 bits is
+/// declined too: zlib's raw format can't make one (madler/zlib issue 171).
 ///
 /// # Errors
 ///
-/// When a header does not follow the grammar. The work is linear in the length of the headers.
+/// When a header does not keep to the grammar. The work is linear in the length of the headers.
 pub fn negotiate<'a>(
     headers: impl IntoIterator<Item = &'a str>,
     policy: &DeflatePolicy,
@@ -28,22 +29,22 @@ pub fn negotiate<'a>(
         let mut scanner = Scanner { rest: header };
         while let Some(offer) = read_offer(&mut scanner)? {
             if chosen.is_none() {
-                chosen = offer.answer(policy);
+                chosen = offer.accept(policy);
             }
         }
     }
     Ok(chosen)
 }
 
-/// One offer of permessage-deflate, as far as it can be accepted.
+/// One offer of permessage-deflate.
 #[derive(Default)]
 struct Offer {
-    /// Another extension, or a parameter that makes the offer unacceptable.
+    /// It is for another extension, or has a parameter that is not acceptable.
     declined: bool,
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// `Some(None)`: the client understands the parameter and leaves the choice to the server.
+    /// `Some(None)`: the client knows the parameter and lets the server choose.
     client_max_window_bits: Option<Option<u8>>,
 }
 
@@ -70,7 +71,7 @@ impl Offer {
         self.declined |= !fresh;
     }
 
-    fn answer(&self, policy: &DeflatePolicy) -> Option<(Parameters, String)> {
+    fn accept(&self, policy: &DeflatePolicy) -> Option<(Parameters, String)> {
         if self.declined {
             return None;
         }
@@ -81,12 +82,12 @@ impl Offer {
         if !client_takeover {
             response.push_str("; client_no_context_takeover");
         }
-        // §7.1.2.1: named in the answer when it was named in the offer, with the same value or a smaller one.
+        // §7.1.2.1: the response names it when the offer does, with the same value or a smaller one.
         if let Some(bits) = self.server_max_window_bits {
             parameters.server_max_window_bits = bits.min(policy.server_max_window_bits.clamp(9, 15));
             response.push_str(&format!("; server_max_window_bits={}", parameters.server_max_window_bits));
         }
-        // §7.1.2.2: may be named in the answer only when the client said that it understands it.
+        // §7.1.2.2: the response may name it only when the client said that it knows it.
         if let Some(offered) = self.client_max_window_bits {
             parameters.client_max_window_bits =
                 offered.unwrap_or(15).min(policy.client_max_window_bits.clamp(9, 15));
@@ -98,18 +99,9 @@ impl Offer {
     }
 }
 
-/// §7.1.2: a decimal number without leading zeros. 8 is legal there, but not accepted here.
+/// §7.1.2: a decimal number without leading zeros. 8 is legal there and not accepted here.
 fn window_bits(value: &str) -> Option<u8> {
-    match value {
-        "9" => Some(9),
-        "10" => Some(10),
-        "11" => Some(11),
-        "12" => Some(12),
-        "13" => Some(13),
-        "14" => Some(14),
-        "15" => Some(15),
-        _ => None,
-    }
+    (9..=15).find(|bits: &u8| bits.to_string() == value)
 }
 
 /// Reads one element of the list: `token *( ";" token [ "=" ( token | quoted-string ) ] )`.
@@ -163,7 +155,7 @@ impl<'a> Scanner<'a> {
         if token.is_empty() { Err(MalformedOffer) } else { Ok(token) }
     }
 
-    /// A token, bare or quoted. RFC 6455 §9.1: what is quoted must be a token too, once the quotes are off.
+    /// A token, with quotes or without. RFC 6455 §9.1: what is between the quotes must be a token too.
     fn value(&mut self) -> Result<Cow<'a, str>, MalformedOffer> {
         self.skip_space();
         let Some(mut quoted) = self.rest.strip_prefix('"') else { return self.token().map(Cow::Borrowed) };

@@ -14,7 +14,7 @@ pub struct Parameters {
 }
 
 impl Default for Parameters {
-    /// The answer of a [`DeflatePolicy`] that was left alone to a client that asked for nothing in particular.
+    /// What the default policy agrees on with a client that asks for nothing in particular.
     fn default() -> Self {
         Self {
             server_no_context_takeover: true,
@@ -28,15 +28,15 @@ impl Default for Parameters {
 /// What the server is willing to agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflatePolicy {
-    /// Let clients refer back to their earlier messages, unless they offer not to.
+    /// Clients may refer to their earlier messages, unless they offer not to.
     ///
-    /// Default: no. Small messages that resemble each other get smaller, but every connection that sends a compressed
-    /// message then holds up to 2^`client_max_window_bits` bytes.
+    /// Default: no. It makes small messages that resemble each other smaller. But a connection that sends a compressed message
+    /// then holds up to 2^`client_max_window_bits` bytes.
     pub client_context_takeover: bool,
-    /// The largest window the server announces when a client asks it to name one: 9 to 15, default 15.
+    /// The largest window that the server announces, when a client asks it to name one: 9 to 15, default 15.
     pub server_max_window_bits: u8,
-    /// The largest window clients may use, where they let the server choose: 9 to 15, default 15. Smaller saves memory
-    /// only with `client_context_takeover`.
+    /// The largest window that a client may use, when it lets the server choose: 9 to 15, default 15. A smaller one saves
+    /// memory with `client_context_takeover` only.
     pub client_max_window_bits: u8,
 }
 

@@ -1,4 +1,4 @@
-//! The end of a request head that arrives in pieces.
+//! Finds the end of a request head that arrives in pieces, and refuses what is wrong as early as possible.
 
 use super::request::{HeadLimits, Request};
 use super::response::HttpError;
@@ -6,8 +6,8 @@ use super::syntax::is_token_byte;
 
 /// Finds the end of a head that arrives in pieces.
 ///
-/// Keeps its place, so that each byte is looked at once however many reads it takes: a head that was parsed again from the
-/// start for every read cost minutes of work (CVE-2023-43669). The bytes stay with the caller.
+/// It keeps its place, so that each byte is looked at once however many reads it takes: a head that was parsed again from the
+/// start for every read cost minutes of work (CVE-2023-43669). The caller keeps the bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadReader {
     scanned: usize,
@@ -17,14 +17,14 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// Goes on where it stopped. `buffered` holds everything that has arrived, from the first byte on.
+    /// Goes on where it stopped. `buffered` is everything that has arrived, from the first byte on.
     ///
-    /// `Ok(None)` means that more bytes are needed. Otherwise returns the request and the size of its head; what follows
-    /// the head in `buffered` is a body or the first frames. After a request, start with a new reader.
+    /// Returns the request and the size of its head, or `Ok(None)` when more bytes are needed. What comes after the head in
+    /// `buffered` is a body or the first frames. After a request, start with a new reader.
     ///
     /// # Errors
     ///
-    /// At the first byte that makes the head wrong or too long. Answer with the error and close.
+    /// At the first byte that makes the head wrong or too long. Answer with the error, then close.
     pub fn read(
         &mut self,
         buffered: &[u8],
@@ -70,7 +70,7 @@ impl HeadReader {
         if self.lines - 1 > limits.headers { Err(HttpError::TOO_MANY_HEADERS) } else { Ok(false) }
     }
 
-    /// Refuses what is not HTTP, and a long target, without waiting for the end of the line.
+    /// Refuses what is not HTTP, and a target that is too long, without waiting for the end of the line.
     fn check_request_line(&self, byte: u8, buffered: &[u8], limits: &HeadLimits) -> Result<(), HttpError> {
         if byte < b' ' && byte != b'\r' || byte > b'~' || self.scanned == 0 && byte == b' ' {
             return Err(HttpError::BAD_REQUEST_LINE);
@@ -87,7 +87,7 @@ impl HeadReader {
     }
 }
 
-/// In bytes, the space after it included: room for OPTIONS, and for telling an unknown method from garbage.
+/// In bytes, the space after it included. There is room for OPTIONS, and to tell an unknown method from garbage.
 const LONGEST_METHOD: usize = 24;
 
 /// In bytes: ` HTTP/1.1` and CR.

@@ -1,8 +1,8 @@
-//! HTTP/1.1 request heads, strictly: nothing is repaired (RFC 9112).
+//! HTTP/1.1 request heads. They are read strictly, and nothing is repaired (RFC 9112).
 //!
-//! Every leniency of one parser that another lacks is a way to smuggle a request past a proxy. So a bare LF, a bare CR, a
-//! folded line, a space before a colon, a doubled or odd length, or any transfer coding ends the connection with a status
-//! that says why. Parsing itself is httparse's; what it tolerates and we do not is refused before it looks.
+//! When one parser tolerates what another does not, a request can be smuggled past a proxy. So the connection ends, with a status
+//! that says why, at a bare LF, a bare CR, a folded line, a space before a colon, a doubled or odd length, and any transfer
+//! coding. The parser is httparse. What it tolerates and this server does not is refused before it is called.
 
 mod head;
 mod request;
@@ -11,4 +11,4 @@ pub(crate) mod syntax;
 
 pub use head::HeadReader;
 pub use request::{HeadLimits, Method, Request};
-pub use response::{HttpError, InvalidHeader, response};
+pub use response::{HttpError, response};

@@ -1,30 +1,31 @@
-//! One request head, checked.
+//! One request head, after all checks.
 
 use smallvec::SmallVec;
 
 use super::response::HttpError;
 use super::syntax::{is_token_byte, trim};
 
-/// How large a request head may be. A peer that has not said who it is gets no more than this.
+/// How large a request head may be. No more is held for a peer that nothing is known of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of request line and headers together; more is answered 431.
+    /// Most bytes of request line and headers together. A longer head is answered with 431.
     pub head_bytes: usize,
-    /// Header lines; more are answered 431.
+    /// Most header lines. More are answered with 431.
     pub headers: usize,
-    /// Bytes of path and query; more are answered 414.
+    /// Most bytes of path and query. A longer target is answered with 414.
     pub target_bytes: usize,
 }
 
 impl Default for HeadLimits {
-    /// 16 KiB, 64 headers, 8 KiB: what proxies allow (nginx: four buffers of 8 KiB, one line in each).
+    /// 16 KiB, 64 headers, 8 KiB: as proxies allow (nginx: four buffers of 8 KiB, one line in each).
     fn default() -> Self {
         Self { head_bytes: 16 * 1024, headers: 64, target_bytes: 8 * 1024 }
     }
 }
 
-/// The methods that some resource here may answer; all others get 501.
+/// The methods that a resource may answer. All others get 501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "RFC 9110 §9 says what they mean")]
 pub enum Method {
     Get,
     Head,
@@ -35,7 +36,7 @@ pub enum Method {
     Options,
 }
 
-/// A request head past every check. Owns its bytes in one piece: they outlive the read buffer.
+/// A request head that has passed all checks. It owns its bytes in one piece.
 #[derive(Clone, Debug)]
 pub struct Request {
     head: Box<str>,
@@ -48,7 +49,7 @@ pub struct Request {
     fields: SmallVec<[Field; 16]>,
 }
 
-/// A piece of the head, in bytes from its start.
+/// A part of the head, in bytes from its start.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
@@ -62,10 +63,9 @@ struct Field {
 }
 
 impl Request {
-    /// Parses a whole head, which ends with its empty line. The caller has refused bare CR and LF, control characters and
-    /// folded lines.
+    /// Parses a whole head, up to its empty line. The caller has refused bare CR and LF, control characters and folded lines.
     pub(super) fn parse(head: &[u8], limits: &HeadLimits) -> Result<Self, HttpError> {
-        // Cookies hold raw UTF-8 now and then; anything else above ASCII has no meaning on which two parsers agree.
+        // Cookies sometimes have raw UTF-8. Two parsers do not agree about any other bytes above ASCII.
         let head = std::str::from_utf8(head).map_err(|_| HttpError::NOT_UTF8)?;
         let mut headers = vec![httparse::EMPTY_HEADER; limits.headers];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -105,65 +105,66 @@ impl Request {
         Ok(request)
     }
 
-    /// Bytes that it holds.
+    /// Bytes that are held on the heap for it.
     pub fn size(&self) -> usize {
         self.head.len() + self.path.len()
     }
 
+    /// What the client wants of the resource.
     pub const fn method(&self) -> Method {
         self.method
     }
 
-    /// Percent-decoded exactly once. Begins with `/`; holds no `.` or `..` segment and no control character.
+    /// The path, percent-decoded exactly once. It begins with `/`, and has no `.` or `..` segment and no control character.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What follows the first `?`, as it was sent: visible ASCII.
+    /// What comes after the first `?`, as it was sent: visible ASCII.
     pub fn query(&self) -> Option<&str> {
         self.query.map(|query| self.text(query))
     }
 
-    /// The value of a header that stands once. `None` when it is absent, and also when it is doubled: a value that depends
-    /// on which of two is read is no value. Names are compared without case.
+    /// The value of a header that occurs once. `None` when there is none, and also when there are two: readers would not agree
+    /// which one counts. Names are compared without case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers(name);
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// All values of a header, in order. Names are compared without case.
+    /// All values of a header, in their order. Names are compared without case.
     pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.all_headers().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Names and values in the order in which they came.
+    /// All names and values, in their order.
     pub fn all_headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|field| (self.text(field.name), self.text(field.value)))
     }
 
-    /// Whether a header that is a list of tokens holds this one. Compared without case.
+    /// Whether a header that is a list of tokens has this one. Tokens are compared without case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.headers(name)
             .flat_map(|value| value.split(','))
             .any(|item| trim(item).eq_ignore_ascii_case(token))
     }
 
-    /// Whether bytes of a body follow the head.
+    /// Whether a body comes after the head.
     pub fn has_body(&self) -> bool {
         self.content_length.is_some_and(|length| length > 0)
     }
 
-    /// In bytes, as declared.
+    /// The declared length of the body, in bytes.
     pub const fn content_length(&self) -> Option<u64> {
         self.content_length
     }
 
-    /// Host and perhaps port. Always there in HTTP/1.1.
+    /// The host, maybe with a port. HTTP/1.1 always has it.
     pub fn host(&self) -> Option<&str> {
         self.header("host")
     }
 
-    /// Whether the request came as HTTP/1.0, which nginx speaks to its upstreams unless told otherwise.
+    /// Whether the request is HTTP/1.0. nginx speaks that to its upstreams, unless it is configured otherwise.
     pub const fn is_http_1_0(&self) -> bool {
         self.http_1_0
     }
@@ -172,7 +173,7 @@ impl Request {
         self.head.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
-    /// RFC 9112 §3.2: exactly one in HTTP/1.1.
+    /// RFC 9112 §3.2: HTTP/1.1 has exactly one.
     fn check_host(&self) -> Result<(), HttpError> {
         match (self.headers("host").count(), self.host()) {
             (1, Some(host)) if is_host(host) => Ok(()),
@@ -181,7 +182,7 @@ impl Request {
         }
     }
 
-    /// RFC 9112 §6: one plain number, or no body.
+    /// RFC 9112 §6: the length is one plain number, or there is no body.
     fn check_length(&self) -> Result<Option<u64>, HttpError> {
         if self.headers("transfer-encoding").next().is_some() {
             return Err(HttpError::TRANSFER_ENCODING);
@@ -208,7 +209,7 @@ fn refusal(error: httparse::Error) -> HttpError {
     }
 }
 
-/// Names are compared with case (RFC 9110 §9.1).
+/// Names of methods are compared with case (RFC 9110 §9.1).
 fn parse_method(name: &str) -> Result<Method, HttpError> {
     Ok(match name {
         "GET" => Method::Get,
@@ -223,7 +224,7 @@ fn parse_method(name: &str) -> Result<Method, HttpError> {
     })
 }
 
-/// Takes the origin form only: other forms name a host a second time, or no resource.
+/// Accepts the origin form only. The other forms name a host for the second time, or no resource.
 fn split_target(target: &str) -> Result<(&str, Option<&str>), HttpError> {
     if !target.starts_with('/') || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return Err(HttpError::BAD_TARGET);
@@ -234,7 +235,7 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), HttpError> {
     })
 }
 
-/// A path that means something else to the next reader (dot segments, backslash) is refused.
+/// Refuses a path that another reader could understand differently (dot segments, backslash).
 fn decode_path(path: &str) -> Result<String, HttpError> {
     let decoded = percent_decode(path).ok_or(HttpError::BAD_TARGET)?;
     let misleading =
@@ -242,8 +243,7 @@ fn decode_path(path: &str) -> Result<String, HttpError> {
     if misleading { Err(HttpError::BAD_TARGET) } else { Ok(decoded) }
 }
 
-/// Decodes once. `None` for a broken escape, for bytes that are not UTF-8 (overlong forms are not), and for control
-/// characters.
+/// Decodes once. `None` for a broken escape, for bytes that are not UTF-8 (overlong forms are none), and for control characters.
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -265,7 +265,7 @@ const fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// `uri-host [":" port]` (RFC 9110 §7.2), without escapes: host names and addresses need none.
+/// `uri-host [":" port]` (RFC 9110 §7.2). Escapes are refused: host names and addresses need none.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -295,7 +295,7 @@ fn is_port(port: &str) -> bool {
     digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
 }
 
-/// Where `part`, a slice of `whole`, stands in it. Heads are far smaller than 4 GiB.
+/// The place of `part` in `whole`, of which it is a slice. A head is far smaller than 4 GiB.
 fn span(whole: &str, part: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     Span { start: start as u32, end: (start + part.len()) as u32 }

@@ -1,56 +1,59 @@
-//! Complete HTTP responses, and refusals that say why.
+//! Whole HTTP responses, and refusals that say why.
 
 use super::syntax::is_header;
 
-/// A request that cannot be served. The text goes into the body of the response: it is ours, never the peer's.
+/// A request that is not served. The reason goes into the body of the response, and never repeats the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status} {}: {reason}", status_text(*.status))]
 pub struct HttpError {
+    /// The status code.
     pub status: u16,
-    /// For people: what was wrong.
+    /// For people: what is wrong.
     pub reason: &'static str,
-    /// What the status demands, for example `Allow`.
+    /// Headers that the status demands, such as `Allow`.
     pub headers: &'static [(&'static str, &'static str)],
 }
 
+#[expect(missing_docs, reason = "the text of each constant says what it is for")]
 impl HttpError {
     pub const BARE_LF: Self = Self::new(400, "a line ends with LF instead of CR LF");
-    pub const BARE_CR: Self = Self::new(400, "a CR stands without an LF");
+    pub const BARE_CR: Self = Self::new(400, "a CR is not followed by an LF");
     pub const FOLDED_LINE: Self = Self::new(400, "a header line begins with white space");
-    pub const CONTROL_CHARACTER: Self = Self::new(400, "a header holds a control character");
+    pub const CONTROL_CHARACTER: Self = Self::new(400, "a header has a control character");
     pub const NOT_UTF8: Self = Self::new(400, "the request head is not UTF-8");
     pub const BAD_REQUEST_LINE: Self = Self::new(400, "malformed request line");
     pub const BAD_HEADER: Self = Self::new(400, "malformed header");
     pub const BAD_TARGET: Self = Self::new(400, "malformed or misleading request target");
-    pub const BAD_HOST: Self = Self::new(400, "Host must stand once and name a host");
-    pub const BAD_LENGTH: Self = Self::new(400, "Content-Length must stand once and be a plain number");
+    pub const BAD_HOST: Self = Self::new(400, "there must be one Host header that names a host");
+    pub const BAD_LENGTH: Self = Self::new(400, "Content-Length must be one plain number");
     pub const TRANSFER_ENCODING: Self =
         Self::new(400, "Transfer-Encoding is not accepted, send Content-Length");
     pub const HEAD_TOO_LONG: Self = Self::new(431, "the request head is too long");
     pub const TOO_MANY_HEADERS: Self = Self::new(431, "too many headers");
     pub const TARGET_TOO_LONG: Self = Self::new(414, "the request target is too long");
     pub const UNKNOWN_METHOD: Self = Self::new(501, "unknown method");
-    pub const VERSION: Self = Self::new(505, "only HTTP/1.1 is spoken here");
-    /// For the caller, who keeps the deadline of a head.
-    pub const TIMEOUT: Self = Self::new(408, "the request head did not arrive in time");
-    /// For the caller, who knows how long a body may be.
-    pub const BODY_TOO_LONG: Self = Self::new(413, "the body is too long");
-    /// For the caller, in whom something broke.
-    pub const INTERNAL: Self = Self::new(500, "internal error");
-    /// For the caller, who routes.
-    pub const NOT_FOUND: Self = Self::new(404, "nothing is served here");
+    pub const VERSION: Self = Self::new(505, "this server speaks HTTP/1.1 only");
 
+    // The others are for the caller, which keeps deadlines, knows how long a body may be, and has the pages.
+    pub const TIMEOUT: Self = Self::new(408, "the request head did not arrive in time");
+    pub const BODY_TOO_LONG: Self = Self::new(413, "the body is too long");
+    pub const INTERNAL: Self = Self::new(500, "internal error");
+    pub const NOT_FOUND: Self = Self::new(404, "nothing is served here");
+}
+
+impl HttpError {
+    /// A refusal without headers of its own.
     pub const fn new(status: u16, reason: &'static str) -> Self {
         Self { status, reason, headers: &[] }
     }
 
-    /// Adds headers. They are constants of the program, so a mistake in one shows in the first test.
+    /// Adds headers. They are constants, so a test finds a mistake in one.
     #[must_use]
     pub const fn with_headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
         Self { headers, ..self }
     }
 
-    /// The complete response: plain text that says why, and the end of the connection.
+    /// The whole response: plain text that says why, and the end of the connection.
     pub fn to_response(self) -> Vec<u8> {
         let body = format!("{}\n", self.reason);
         let headers: Vec<_> = [("Content-Type", "text/plain; charset=utf-8")]
@@ -61,26 +64,13 @@ impl HttpError {
     }
 }
 
-/// A header of a response that would break its framing. Nothing was written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid response header {name:?}")]
-pub struct InvalidHeader {
-    pub name: String,
-}
-
-/// A complete response: status line, `headers`, `Content-Length`, `Connection: close`, body.
+/// A whole response: status line, `headers`, `Content-Length`, `Connection: close`, body.
 ///
-/// # Errors
-///
-/// When a name is not a token or a value holds a control character: whoever can put CR LF into a header can write the
-/// rest of the response (row A13 of the fault checklist).
-pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>, InvalidHeader> {
-    for (name, value) in headers {
-        if !is_header(name, value) {
-            return Err(InvalidHeader { name: (*name).to_owned() });
-        }
-    }
-    Ok(write_response(status, headers, body))
+/// `None` when a name is not a token or a value has a control character. If a header could contain CR LF, the one who chooses its
+/// value could write the rest of the response.
+pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Option<Vec<u8>> {
+    let legal = headers.iter().all(|(name, value)| is_header(name, value));
+    legal.then(|| write_response(status, headers, body))
 }
 
 fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
@@ -88,7 +78,7 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
     for (name, value) in headers {
         head.extend([name, ": ", value, "\r\n"]);
     }
-    // RFC 9110 §8.6: a response that cannot have a body has no Content-Length.
+    // RFC 9110 §8.6: a response that can't have a body has no Content-Length.
     if status >= 200 && status != 204 {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
@@ -121,7 +111,7 @@ const fn status_text(status: u16) -> &'static str {
         501 => "Not Implemented",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
-        // RFC 9112 §4: the phrase may be empty; the space before it may not.
+        // RFC 9112 §4: the phrase may be empty, but the space before it must be there.
         _ => "",
     }
 }

@@ -1,6 +1,6 @@
 //! The pieces of HTTP syntax that several parsers need (RFC 9110 §5.6).
 
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+/// Whether a token may contain this byte (RFC 9110 §5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
         || byte.is_ascii_alphanumeric()
@@ -11,7 +11,7 @@ pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-/// Whether this name and value may stand in a response.
+/// Whether a response may have a header of this name and value.
 pub(crate) fn is_header(name: &str, value: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(is_token_byte)
