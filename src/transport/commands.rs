@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::broker;
 use crate::channel::ChannelName;
 use crate::close::CloseCode;
+use crate::error_code::ErrorCode;
 use crate::hub::FeedKey;
 use crate::moment::Moment;
 use crate::position::Position;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Unsubscribe(ClientId, String, String),
     /// The application has decided about the question of this number.
     Decide(ClientId, u64, Decision),
+    /// The outcome of the publish of this number is known.
+    Published(ClientId, u64, Result<u64, ErrorCode>),
     PauseReading(ClientId),
     ResumeReading(ClientId),
     /// Stop gracefully, within this time.

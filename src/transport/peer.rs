@@ -2,9 +2,11 @@
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::broker::{Outcome, PublishError};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
@@ -14,6 +16,7 @@ use crate::position::{Position, Subscribed};
 use crate::protocol::message::Timestamp;
 use crate::protocol::wire::Wire;
 use crate::session::{Carrier, Question, Session};
+use crate::transport::commands::Command;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::events::Event;
@@ -205,10 +208,17 @@ impl Carrier for Peer<'_> {
         channel: &ChannelName,
         data: &[u8],
         key: Option<&str>,
-        _number: u64,
+        number: u64,
     ) -> Option<Result<u64, ErrorCode>> {
         let receipt = self.connections.shared.broker.append(channel, data, key, self.connections.now());
-        receipt.position().map(|position| Ok(position.offset))
+        if let Some(outcome) = receipt.outcome() {
+            return Some(offset_or_code(outcome));
+        }
+        let (client, commands) = (self.connection()?.id, Arc::clone(&self.connections.commands));
+        receipt.when_known(move |outcome| {
+            commands.push(Command::Published(client, number, offset_or_code(outcome)));
+        });
+        None
     }
 
     fn ask(&mut self, question: Question) {
@@ -221,6 +231,13 @@ impl Carrier for Peer<'_> {
     fn close(&mut self, reason: CloseReason) {
         Peer::close(self, reason);
     }
+}
+
+fn offset_or_code(outcome: Outcome) -> Result<u64, ErrorCode> {
+    outcome.map(|position| position.offset).map_err(|error| match error {
+        PublishError::NotPublished(_) => ErrorCode::NotPublished,
+        PublishError::MaybePublished(_) => ErrorCode::MaybePublished,
+    })
 }
 
 /// Bytes of answers that wait for one socket: those of all functions that may run for a client, and long ones. The core's own

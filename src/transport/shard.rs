@@ -152,6 +152,10 @@ impl Shard {
                 });
                 self.change(client, |_| {});
             }
+            Command::Published(client, number, outcome) => {
+                self.for_session(client, |session, peer| session.published(number, outcome, peer));
+                self.change(client, |_| {});
+            }
         }
     }
 
