@@ -50,9 +50,13 @@ pub enum Return {
 /// One line of the table of close codes.
 #[derive(Clone, Copy, Debug)]
 pub struct Meaning {
+    /// The code.
     pub code: CloseCode,
+    /// Its name, for documentation and programs.
     pub name: &'static str,
+    /// What it tells a person.
     pub meaning: &'static str,
+    /// Whether the client should connect again.
     pub come_back: Return,
 }
 
@@ -110,12 +114,27 @@ macro_rules! close_reasons {
         /// both in a close frame where there is one ([`CloseReason::code`]).
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum CloseReason {
-            /// The client sent a close frame, with these words.
-            Client { code: Option<CloseCode>, text: String },
-            /// The application closes, with these words.
-            Application { code: CloseCode, text: String },
+            /// The client sent a close frame.
+            Client {
+                /// Its code, if it had one.
+                code: Option<CloseCode>,
+                /// Its reason.
+                text: String,
+            },
+            /// The application closes.
+            Application {
+                /// The code that it chose.
+                code: CloseCode,
+                /// The reason that it gave.
+                text: String,
+            },
             /// A frame of the client broke the rules of its protocol.
-            Protocol { code: CloseCode, text: String },
+            Protocol {
+                /// The code for it.
+                code: CloseCode,
+                /// What was wrong.
+                text: String,
+            },
             $($(#[doc = $doc])+ $variant,)+
         }
 

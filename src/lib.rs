@@ -36,6 +36,7 @@
 //!
 //! `docs/architecture.md` follows a publication through the files, and says why.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod channel;
 pub mod close;

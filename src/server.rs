@@ -59,14 +59,24 @@ struct Running {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// A setting or a declaration of the application is not legal.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Certificate or key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The address can't be bound.
     #[error("can't listen on {address}: {source}")]
-    Bind { address: String, source: io::Error },
+    Bind {
+        /// As it is configured.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system has no thread or descriptor for a shard.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A server can be started once.
     #[error("this server was started before; make a new one")]
     Twice,
 }
@@ -231,6 +241,7 @@ impl Server {
         self.post(client, Command::Admit(client))
     }
 
+    /// Sends one JSON text to a client, past the logs.
     pub fn reply(&self, client: ClientId, message: Bytes) -> bool {
         self.post(client, Command::Reply(client, message))
     }
@@ -240,6 +251,7 @@ impl Server {
         self.post(client, Command::ReplyError(client, message))
     }
 
+    /// Closes a client's connection after everything that was sent to it before.
     pub fn close(&self, client: ClientId, code: CloseCode, reason: String) -> bool {
         self.post(client, Command::Close(client, code, reason))
     }
@@ -260,18 +272,22 @@ impl Server {
         Ok(self.post(client, Command::Subscribe(client, channel, from, request)))
     }
 
+    /// Ends a subscription, and tells the client why.
     pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) -> bool {
         self.post(client, Command::Unsubscribe(client, channel, reason))
     }
 
+    /// Answers a question of this number ([`Event::Question`]).
     pub fn decide(&self, client: ClientId, number: u64, decision: Decision) -> bool {
         self.post(client, Command::Decide(client, number, decision))
     }
 
+    /// Stops reading from a client.
     pub fn pause_reading(&self, client: ClientId) -> bool {
         self.post(client, Command::PauseReading(client))
     }
 
+    /// Reads from a client again.
     pub fn resume_reading(&self, client: ClientId) -> bool {
         self.post(client, Command::ResumeReading(client))
     }

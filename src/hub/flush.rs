@@ -26,11 +26,13 @@ pub struct CaughtUp {
 /// When [`Hub::flush`] is to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
+    /// At once.
     Now,
     /// At the tick. Nothing that is published before is sent earlier.
     At(Moment),
     /// To drop frames that nobody needs any more. What is published before need not wait for it.
     Rest(Moment),
+    /// There is nothing to do.
     Never,
 }
 

@@ -23,6 +23,7 @@ pub enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Shared(bytes) => bytes,

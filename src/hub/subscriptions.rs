@@ -50,6 +50,7 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// A hub without readers. `notifier` makes what tells the shard that the log of a feed has moved.
     pub fn new(
         broker: Arc<dyn Broker>,
         counters: Arc<Counters>,

@@ -12,11 +12,13 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// A clock whose moments count from now.
     #[expect(clippy::new_without_default, reason = "a clock that starts now is no default value")]
     pub fn new() -> Self {
         Self { start: Instant::now() }
     }
 
+    /// The present moment.
     pub fn now(&self) -> Moment {
         Moment::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

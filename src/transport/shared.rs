@@ -57,7 +57,9 @@ pub(crate) struct KnownClient {
 /// A fixed answer to `GET`.
 #[derive(Clone, Debug)]
 pub struct Page {
+    /// The value of `Content-Type`.
     pub content_type: String,
+    /// The bytes of the page.
     pub body: Vec<u8>,
 }
 
