@@ -50,12 +50,21 @@ class Program:
         return "".join(self.lines)
 
 
+def interruptible(*command: str) -> list[str]:
+    """A command that SIGINT interrupts, even where SIGINT is ignored, as in a job that a shell runs in the
+    background. Programs inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return list(command)
+    return [sys.executable, "-c", WITH_SIGINT.format("SIG_DFL"), *command]
+
+
 @contextmanager
 def started(*arguments: str, cwd: Path | None = None) -> Iterator[Program]:
     """Start Python with arguments."""
     environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH), "PYTHONWARNINGS": "error"}
     process = subprocess.Popen(
-        [sys.executable, *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
+        interruptible(sys.executable, *arguments), stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
     )
     try:
         yield Program(process)
@@ -64,3 +73,9 @@ def started(*arguments: str, cwd: Path | None = None) -> Iterator[Program]:
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
+
+
+WITH_SIGINT = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.{}); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Becomes the program that the arguments name."""

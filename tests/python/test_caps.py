@@ -1,7 +1,4 @@
-"""Connections beyond a cap, and what one may hold before it is let in, through a socket.
-
-A letter and a number in a comment is the row of the checklist of hostile input: A handshake, F abuse.
-"""
+"""Connections beyond a cap, and what one may hold before it is let in, through a socket."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ def assert_has_three_places(server: Server, source: str) -> None:
         peer.socket.close()
 
 
-def test_a_connection_too_many_of_one_address_gets_429_and_others_are_let_in(capped: Server) -> None:  # A18
+def test_a_connection_too_many_of_one_address_gets_429_and_others_are_let_in(capped: Server) -> None:
     with contextlib.ExitStack() as peers:
         for _ in range(3):
             peer, response = knock(capped, ANN)
@@ -85,7 +82,7 @@ def test_a_connection_too_many_of_one_address_gets_429_and_others_are_let_in(cap
     assert_has_three_places(capped, ANN)
 
 
-def test_of_a_storm_from_one_address_exactly_so_many_are_let_in(capped: Server) -> None:  # A18
+def test_of_a_storm_from_one_address_exactly_so_many_are_let_in(capped: Server) -> None:
     with contextlib.ExitStack() as open_peers:
         storm = [open_peers.enter_context(Peer(capped.address, source=BEN)) for _ in range(60)]
         for peer in storm:
@@ -95,7 +92,7 @@ def test_of_a_storm_from_one_address_exactly_so_many_are_let_in(capped: Server) 
     assert_has_three_places(capped, BEN)
 
 
-def test_a_place_is_free_again_however_its_connection_ended(capped: Server) -> None:  # A18
+def test_a_place_is_free_again_however_its_connection_ended(capped: Server) -> None:
     def vanish() -> None:
         Peer(capped.address, source=ANN).reset()
 
@@ -140,7 +137,7 @@ def test_a_place_is_free_again_however_its_connection_ended(capped: Server) -> N
 
 async def test_clients_of_a_unix_socket_have_no_address_to_be_counted_by(
     tmp_path: pathlib.Path,
-) -> None:  # A18
+) -> None:
     path = str(tmp_path / "socket")
     async with (
         Umbel(unix_socket=path, max_connections_per_address=1).serve(),
@@ -153,7 +150,7 @@ async def test_clients_of_a_unix_socket_have_no_address_to_be_counted_by(
 # ------------------------------------------------------------------------------------------- per identity
 
 
-def test_a_connection_too_many_of_one_identity_is_told_and_closed_with_4429() -> None:  # A18
+def test_a_connection_too_many_of_one_identity_is_told_and_closed_with_4429() -> None:
     with (
         running(served(authenticate=True, max_connections_per_identity=2)) as server,
         come(server, "ann"),
@@ -192,7 +189,7 @@ def come(server: Server, user: str, path: str = "/ws", more: str = "") -> Peer:
 # ---------------------------------------------------------------------------------- a server that is full
 
 
-def test_in_a_full_server_who_never_sent_a_request_makes_room_for_others() -> None:  # F9
+def test_in_a_full_server_who_never_sent_a_request_makes_room_for_others() -> None:
     settings = {"max_connections": 10, "handshake_timeout": 60, "shards": 1}
     with running(served(**settings)) as server, contextlib.ExitStack() as peers:
         let_in = [peers.enter_context(Peer(server.address)) for _ in range(5)]
@@ -215,7 +212,7 @@ def is_full(server: Server, peers: contextlib.ExitStack) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/echo"])
-def test_what_came_before_a_client_was_let_in_is_handled_in_order(path: str) -> None:  # F9
+def test_what_came_before_a_client_was_let_in_is_handled_in_order(path: str) -> None:
     def message(number: int) -> bytes:
         return b'{"type": "heartbeat", "id": %d, "pad": "%s"}' % (number, b"x" * KIB)
 
@@ -236,7 +233,7 @@ def test_what_came_before_a_client_was_let_in_is_handled_in_order(path: str) -> 
         sending.join()
 
 
-def test_clients_that_are_not_let_in_hold_little_whatever_they_send() -> None:  # F9
+def test_clients_that_are_not_let_in_hold_little_whatever_they_send() -> None:
     crowd = 300
     early = frame(BINARY, b"early" * (20 * KIB))
     settings = {"max_message": MIB, "handshake_timeout": 60, "shards": 1, "drain": 0.5}

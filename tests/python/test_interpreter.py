@@ -1,7 +1,4 @@
-"""The core beside Python: a blocked interpreter or loop, calls from everywhere, and the end of all.
-
-A letter and a number in a comment is the row of the checklist of faults.
-"""
+"""The core beside Python: a blocked interpreter or loop, calls from everywhere, and the end of all."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from pathlib import Path
 import pytest
 from hostile import PING, PONG, Canary, Peer, Subscriber
 from looping import on_loops
-from programs import PYTHON_PATH
+from programs import PYTHON_PATH, interruptible
 from serving import Server, running, served
 from umbel import Umbel
 from wire import wire
@@ -38,7 +35,7 @@ def established(server: Server) -> Peer:
 
 
 @pytest.mark.parametrize("fault", ["keep_the_interpreter", "block_the_loop"])
-def test_what_blocks_python_does_not_block_the_core(server: Server, fault: str) -> None:  # J5 J6
+def test_what_blocks_python_does_not_block_the_core(server: Server, fault: str) -> None:
     with (
         established(server) as culprit,
         established(server) as witness,
@@ -64,7 +61,7 @@ def test_what_blocks_python_does_not_block_the_core(server: Server, fault: str) 
 
 
 @on_loops
-async def test_publishing_from_threads_the_loop_and_a_signal_handler(app: Umbel) -> None:  # J13
+async def test_publishing_from_threads_the_loop_and_a_signal_handler(app: Umbel) -> None:
     app.channel("all", open=True, history=100_000, history_bytes=1 << 26)
     count = 300
     numbers = iter(range(count))
@@ -187,11 +184,11 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_program_that_ends_during_traffic_ends_cleanly_at_any_moment(way: str) -> None:  # J7
+def test_a_program_that_ends_during_traffic_ends_cleanly_at_any_moment(way: str) -> None:
     def end(moment: float) -> tuple[int, str]:
         search = f"{PYTHON_PATH}:{Path(__file__).parent}"
         done = subprocess.run(
-            [sys.executable, "-c", TRAFFIC, way, str(moment)],
+            interruptible(sys.executable, "-c", TRAFFIC, way, str(moment)),
             capture_output=True,
             text=True,
             timeout=20,

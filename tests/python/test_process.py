@@ -4,13 +4,14 @@ import asyncio
 import logging
 import resource
 import signal
+import sys
 import threading
 import time
 
 import pytest
 from fake_core import FakeCore
 from looping import virtual
-from programs import started
+from programs import WITH_SIGINT, started
 from umbel._serving import process, stderr
 
 SERVE = """
@@ -31,6 +32,17 @@ def test_a_signal_stops_gracefully(number, uvloop):
         assert program.stop(number) == 0
         assert f"{signal.Signals(number).name}: stopping within 5 s" in program.output
         assert program.output.endswith("INFO stopped\nended\n")
+
+
+def test_sigint_that_the_starter_ignores_stays_ignored():
+    server = (sys.executable, "-c", SERVE.format("", False))
+    with started("-c", WITH_SIGINT.format("SIG_IGN"), *server) as program:
+        assert program.url
+        for _ in range(3):
+            program.process.send_signal(signal.SIGINT)
+        assert program.stop(signal.SIGTERM) == 0
+        assert "SIGTERM: stopping" in program.output
+        assert "SIGINT" not in program.output
 
 
 BLOCKED = """
@@ -166,9 +178,10 @@ def test_run_twice_one_after_the_other(app):
     async def stop():
         app._server.stop()
 
+    before = signal.getsignal(signal.SIGINT)
     app.run(port=0)
     app.run(port=0, uvloop=False)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_signal_before_the_server_listens_is_not_lost(app, monkeypatch):

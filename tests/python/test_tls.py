@@ -116,7 +116,7 @@ async def test_plain_text_and_silence_on_the_tls_port_end_and_harm_nobody(
 
 async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody_waiting(
     secure: Umbel, trust: ssl.SSLContext
-) -> None:  # A16
+) -> None:
     async with secure.serve() as server:
         # The record says 512 bytes of ClientHello, of which 11 come.
         half = b"\x16\x03\x01\x02\x00" + b"\x01\x00\x01\xfc\x03\x03" + b"\x00" * 5
@@ -135,7 +135,7 @@ async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody
 @pytest.mark.parametrize("cap", ["max_connections", "max_connections_per_address"])
 async def test_who_is_not_accepted_is_told_in_tls_and_not_in_plain_text(
     trust: ssl.SSLContext, cap: str
-) -> None:  # A18
+) -> None:
     async with Umbel(port=0, **{cap: 1}, **FILES).serve() as server, wire(server, ssl=trust):
         plain = socket.create_connection(address(server), timeout=5)
         assert await asyncio.to_thread(all_of, plain) == b"\x15\x03\x03\x00\x02\x02\x50"
@@ -146,7 +146,7 @@ async def test_who_is_not_accepted_is_told_in_tls_and_not_in_plain_text(
         assert server.stats().refused == 2
 
 
-async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:  # F9
+async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:
     async with Umbel(port=0, handshake_timeout=60.0, **FILES).serve() as server:
         # Two whole records of a ClientHello that says it has 65,535 bytes.
         record = b"\x16\x03\x01\x40\x00"
@@ -163,7 +163,7 @@ async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:
 
 async def test_what_came_before_a_client_was_let_in_is_handled_in_order(
     secure: Umbel, trust: ssl.SSLContext
-) -> None:  # F9
+) -> None:
     asked, admitted = asyncio.Event(), asyncio.Event()
 
     @secure.authenticate

@@ -39,6 +39,7 @@ class Process:
         self._uvloop = uvloop
         self._listening = listening
         self._signals = 0
+        self._before: dict[signal.Signals, Any] = {}  # handlers of others, to be put back
 
     def run(self) -> None:
         """Serve. Blocks until the server has stopped.
@@ -73,17 +74,20 @@ class Process:
 
     @contextmanager
     def _handled(self) -> Iterator[None]:
-        """Handle signals by plain handlers, not the loop's: they run even while the loop is blocked by a
-        function.
+        """Handle signals by plain handlers, not the loop's: they run even while a function blocks the loop.
+
+        A signal that is ignored stays ignored. A shell ignores SIGINT for a job that a script runs in the
+        background, so that Ctrl-C does not end it.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._signalled) for number in SIGNALS}
+        handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._signalled) for number in handled}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in self._before.items():
                 signal.signal(number, handler)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -93,7 +97,7 @@ class Process:
             self._server.stop()
         else:
             self._server.stop(within=0)
-            for other in SIGNALS:  # a third one ends the process, whatever hangs
+            for other in self._before:  # a third one ends the process, whatever hangs
                 signal.signal(other, signal.SIG_DFL)
 
 
