@@ -1,5 +1,6 @@
 """Documentation that is true: every public name has some, and every example runs."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import umbel
+from umbel import _core
 
 PACKAGE = Path(umbel.__file__).parent
 MODULES = sorted(
@@ -19,7 +21,7 @@ MODULES = sorted(
 def public():
     for name in umbel.__all__:
         value = getattr(umbel, name)
-        if inspect.isclass(value) and value.__module__ != "umbel._core":
+        if inspect.isclass(value) and not hasattr(_core, name):
             yield name, value
             for key, member in vars(value).items():
                 if not key.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
@@ -31,6 +33,18 @@ def public():
 )
 def test_public_names_are_documented(name, value):
     assert inspect.getdoc(value), name
+
+
+def test_public_classes_of_the_core_are_documented_in_its_stub():
+    stub = ast.parse((PACKAGE / "_core.pyi").read_text())
+    classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+    public = [name for name in umbel.__all__ if hasattr(_core, name) and not name.startswith("_")]
+    assert {"Position", "Receipt", "Stats"} <= set(public)
+    for name in public:
+        assert ast.get_docstring(classes[name]), name
+        for member in classes[name].body:
+            if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and not member.name.startswith("_"):
+                assert ast.get_docstring(member), f"{name}.{member.name}"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -382,7 +382,7 @@ async def test_a_close_that_may_not_be_sent_raises_and_the_client_stays(app):
     @app.on("leave")
     def leave(client, message):
         for code in (1005, 1006, 2999, 5000):
-            with pytest.raises(ValueError, match=f"{code} is no close code"):
+            with pytest.raises(ValueError, match=f"{code} can't be sent as a close code"):
                 client.close(code)
         for reason in ("x" * 200, "ä" * 62):
             with pytest.raises(ValueError, match=f"{len(reason.encode())} bytes"):

@@ -67,8 +67,8 @@ class Client:
             key: at most 255 bytes. It has no effect today: a private channel keeps every publication.
 
         Returns:
-            A receipt for the position in the private channel, or ``None`` when the client has left. A position
-            does not say that the client received anything.
+            A receipt for the position in the private channel, or ``None`` when the client has left. A
+            position does not say that the client received anything.
 
         Raises:
             TypeError: if the data can't be encoded as JSON.
