@@ -1,4 +1,5 @@
 //! `Receipt`: what became of a publication.
+#![expect(clippy::disallowed_methods, reason = "a thread that waits has a time limit")]
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};

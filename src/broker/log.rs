@@ -43,6 +43,7 @@ pub struct Held {
     pub bytes: usize,
     /// When the oldest entry was appended; `None` when there is none.
     pub oldest: Option<Moment>,
+    /// Somebody watches it.
     pub is_watched: bool,
 }
 
@@ -70,6 +71,7 @@ impl LogRead {
 }
 
 impl Log {
+    /// A log that holds nothing.
     pub fn new(channel: &ChannelName, epoch: Epoch, retention: Retention) -> Self {
         let entries = Entries {
             update_prefix: prefix(channel.as_str()),
@@ -82,10 +84,12 @@ impl Log {
         Self { epoch, retention, top: Top::new(0), entries: Mutex::new(entries) }
     }
 
+    /// The id of this life of the log.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
+    /// How much it keeps, and how readers get it.
     pub fn retention(&self) -> &Retention {
         &self.retention
     }
@@ -170,6 +174,7 @@ impl Log {
         (dropped, entries.held())
     }
 
+    /// Begins to notify a reader when the log moves.
     pub fn watch(&self, notify: Arc<dyn Notify>) -> (Arc<Watcher>, Held) {
         let watcher = Arc::new(Watcher::new(notify));
         let mut entries = self.lock();
@@ -177,6 +182,7 @@ impl Log {
         (watcher, entries.held())
     }
 
+    /// Ends what [`Log::watch`] began.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) -> Held {
         let mut entries = self.lock();
         entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
