@@ -44,6 +44,12 @@ const FRAME_WRITERS: [&str; 3] = ["encode_header", "close_frame", "frame::contro
 /// Lines of a file without its tests.
 const LONGEST: usize = 400;
 
+/// Methods of one type, those of traits included.
+const MOST_METHODS: usize = 40;
+
+/// Files that the methods of one type are in.
+const MOST_PLACES: usize = 2;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -248,4 +254,51 @@ fn files_are_small_and_their_names_say_something() {
             }
         }
     }
+}
+
+#[test]
+fn no_type_has_many_methods_or_has_them_in_many_files() {
+    let sources: BTreeMap<_, _> =
+        files("src", "rs").iter().map(|path| (module_path(path), code(path))).collect();
+    let mut types: BTreeMap<String, BTreeMap<&[String], usize>> = BTreeMap::new();
+    for (file, text) in sources.iter().filter(|(file, _)| !file.contains(&"tests".to_owned())) {
+        for (name, methods) in impl_blocks(text) {
+            let imported = paths(file, text, false).into_iter().find(|path| path.last() == Some(&name));
+            let owner = imported.and_then(|path| defining(&sources, &path)).unwrap_or(file);
+            let name = format!("{}::{name}", owner.join("::"));
+            *types.entry(name).or_default().entry(file).or_default() += methods;
+        }
+    }
+    assert!(types.len() > 100, "types are found");
+    for (name, places) in types {
+        let methods: usize = places.values().sum();
+        assert!(methods <= MOST_METHODS, "{name} has {methods} methods");
+        assert!(places.len() <= MOST_PLACES, "{name} has methods in {:?}", places.keys());
+    }
+}
+
+/// The type and the number of functions of each `impl` in a file's code, which is formatted.
+fn impl_blocks(text: &str) -> Vec<(String, usize)> {
+    let is_function = |line: &str| {
+        let inner = line.strip_prefix("    ").filter(|line| !line.starts_with(' '));
+        let mut words = inner.into_iter().flat_map(str::split_whitespace);
+        let before = words.by_ref().take_while(|word| *word != "fn");
+        before.into_iter().all(|word| word.starts_with("pub") || ["const", "async"].contains(&word))
+            && words.next().is_some()
+    };
+    let blocks = text.split("\nimpl").skip(1).filter_map(|block| {
+        let (head, body) = block.split_once("{\n")?;
+        // After the parameters of the block, which may hold an arrow.
+        let mut depth = 0;
+        let start = head.find(|letter: char| {
+            depth += i32::from(letter == '<') - i32::from(letter == '>');
+            depth == 0 && letter.is_whitespace()
+        })?;
+        let named = head[start..].split_once(" for ").map_or(&head[start..], |(_, named)| named);
+        let path = named.trim().split(['<', ' ', '\n']).next()?;
+        let name = path.rsplit("::").next()?;
+        let body = body.split("\n}").next()?;
+        Some((name.to_owned(), body.lines().filter(|line| is_function(line)).count()))
+    });
+    blocks.collect()
 }

@@ -204,6 +204,18 @@ fn a_request_that_is_denied_lets_the_next_go_on() {
 }
 
 #[test]
+fn questions_are_decided_in_any_order() {
+    let mut talk = Talk::new();
+    talk.subscribes("ask:a");
+    talk.subscribes("ask:b");
+    talk.done();
+    talk.decides(2, denied(ErrorCode::NotAllowed));
+    talk.decides(1, Decision::Allow);
+    assert_eq!(talk.done(), ["subscribe ask:a"]);
+    assert_eq!(talk.told(), ["not_allowed null", "0 null"]);
+}
+
+#[test]
 fn what_a_client_publishes_before_it_unsubscribes_still_reaches_it() {
     let mut talk = Talk::new();
     talk.subscribes("guarded:a");
@@ -336,7 +348,7 @@ fn with_many_open_requests_a_session_wants_to_hear_no_more() {
 #[test]
 fn too_many_errors_of_a_client_end_the_conversation_and_nothing_follows() {
     let mut talk = Talk::new();
-    let channels = vec!["closed:a"; 30];
+    let channels: Vec<_> = std::iter::repeat_n("closed:a", 30).chain(["open:a"]).collect();
     talk.says(&json!({"type": "subscribe_updates", "channels": channels}));
     assert_eq!(talk.notes.closed, Some(CloseReason::TooManyErrors));
     assert_eq!(talk.told().len(), 21);
