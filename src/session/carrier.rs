@@ -1,4 +1,4 @@
-//! What a session needs of whatever carries it, and what it asks the application.
+//! What a session needs of its carrier, and what it asks the application.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::moment::Moment;
 use crate::position::{Position, Subscribed};
 use crate::protocol::message::Timestamp;
 
-/// Acts for one session. Everything it is given goes to this session's client, or happens in its name.
+/// Acts for one session. What it is told goes to this session's client, or is done for that client.
 ///
 /// A carrier may lose its client in any of these calls. Afterwards [`Carrier::is_live`] says `false`, and replies lead nowhere.
 pub trait Carrier {
@@ -25,10 +25,11 @@ pub trait Carrier {
     /// Tells the client one message, which `write` appends as JSON text. It comes after all earlier replies.
     fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>));
 
-    /// Gives the client what was published to it so far, as far as it takes that now. It comes after all earlier replies.
+    /// Gives the client what was published to it so far, as much of it as the client takes now. It comes after all earlier
+    /// replies.
     fn catch_up(&mut self);
 
-    /// Subscribes the client: from `from` where the log still reaches back to it, otherwise from the newest publication on.
+    /// Subscribes the client: after the position `from` if the log still reaches back to it, otherwise from now on.
     fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed;
 
     /// Subscribes the client to all that its private channel still holds, and returns where that begins.
@@ -37,8 +38,8 @@ pub trait Carrier {
     /// Ends a subscription. Returns `false` when there was none.
     fn unsubscribe(&mut self, channel: &str) -> bool;
 
-    /// Publishes one JSON text. Returns the offset, or why there is none; `None` when that is not known yet: then
-    /// [`Session::published`](super::Session::published) is called with `number` once it is.
+    /// Publishes one JSON text. Returns the offset, or why there is none. `None` means that this is not known yet:
+    /// [`Session::published`](super::Session::published) is called later, with the same `number`.
     fn publish(
         &mut self,
         channel: &ChannelName,
@@ -74,7 +75,7 @@ pub enum Question {
         rule: usize,
         /// The name of the channel.
         channel: String,
-        /// What the parameters of the rule's pattern stand for.
+        /// The values of the parameters of the rule's pattern.
         params: Vec<String>,
     },
     /// May this client publish? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
@@ -85,7 +86,7 @@ pub enum Question {
         rule: usize,
         /// The name of the channel.
         channel: String,
-        /// What the parameters of the rule's pattern stand for.
+        /// The values of the parameters of the rule's pattern.
         params: Vec<String>,
         /// JSON text.
         data: Bytes,
@@ -112,7 +113,7 @@ pub enum Decision {
     Allow,
     /// The client gets an `error` with this code and text.
     Deny {
-        /// For programs; says also whose fault it is.
+        /// For programs. It says also whose fault it is.
         code: ErrorCode,
         /// For people.
         message: String,

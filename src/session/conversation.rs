@@ -124,7 +124,7 @@ impl Session {
         }
     }
 
-    /// Subscribes the client in the name of the application. That there are too many subscriptions is not the client's fault.
+    /// Subscribes the client for the application. If there are too many subscriptions, that is not the client's fault.
     pub fn subscribe_for_application(
         &mut self,
         channel: &ChannelName,
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Ends a subscription in the name of the application.
+    /// Ends a subscription for the application.
     pub fn unsubscribe_for_application(&mut self, channel: &str, reason: &str, carrier: &mut impl Carrier) {
         carrier.catch_up();
         if carrier.unsubscribe(channel) {
@@ -146,13 +146,13 @@ impl Session {
         }
     }
 
-    /// Lets the client read its private channel from the beginning: the publication that opened it has to be delivered.
+    /// Lets the client read its private channel from the beginning, so that it gets the publication that opened it.
     pub fn open_private(&mut self, channel: &ChannelName, carrier: &mut impl Carrier) {
         let position = carrier.subscribe_private(channel);
         tell_subscribed(channel, Subscribed::From { position, recovered: false }, None, carrier);
     }
 
-    /// Tells the client an error, and counts it where it is the client's fault.
+    /// Tells the client an error, and counts it if it is the client's fault.
     pub fn reply_error(
         &mut self,
         code: ErrorCode,
@@ -174,8 +174,8 @@ impl Session {
         }
     }
 
-    /// Carries out what a client wants of one channel. It waits for what the client wanted of this channel before:
-    /// otherwise a publication could overtake the subscription that is to get it, while the application decides about that.
+    /// Carries out a request about one channel, after all earlier requests about it. Otherwise a publication could overtake
+    /// the subscription that is to get it, while the application decides about that subscription.
     fn request(
         &mut self,
         channel: &str,
@@ -204,7 +204,7 @@ impl Session {
         }
     }
 
-    /// Carries out what is open to all, and asks the application where it wants to be asked.
+    /// Carries out a request that everybody may make, refuses one that nobody may make, or asks the application.
     fn request_access(
         &mut self,
         name: ChannelName,
@@ -249,7 +249,7 @@ impl Session {
         }
     }
 
-    /// Whether a publish was made before: then it is answered as that one was or will be.
+    /// Whether a publish was made before. Then it gets the same answer, now or when that is known.
     fn is_repeated(&mut self, channel: &ChannelName, id: Option<Id<'_>>, carrier: &mut impl Carrier) -> bool {
         let Some((id, requests)) = id.zip(self.requests.as_mut()) else { return false };
         let Some(offset) = requests.recall(id, channel) else { return requests.wait_for_same(id, channel) };
@@ -272,7 +272,7 @@ impl Session {
         }
     }
 
-    /// The caller has let the client catch up.
+    /// The caller lets the client catch up before.
     fn unsubscribe(&mut self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
         if carrier.unsubscribe(channel) {
             let reason = "unsubscribed";
@@ -317,13 +317,13 @@ impl Session {
         }
     }
 
-    /// Carries out what waited for a decision about a channel, up to the next request that needs one.
+    /// Carries out the requests that waited for a decision about a channel, up to the next one that needs a decision.
     fn go_on(&mut self, channel: &ChannelName, rules: &Rules, carrier: &mut impl Carrier) {
         let Some(requests) = &mut self.requests else { return };
-        // Each waits again after the first that needs a decision.
+        // Those after it wait again.
         for Request { id, action, .. } in requests.take_channel(channel) {
             if matches!(action, Action::Unsubscribe) {
-                // What the requests before it have published comes first.
+                // It gets what the requests before this one have published.
                 carrier.catch_up();
             }
             self.request(channel.as_str(), action, id.as_deref().and_then(Id::from_json), rules, carrier);
@@ -344,7 +344,7 @@ fn too_many(subscribed: Subscribed) -> String {
     format!("at most {most} subscriptions")
 }
 
-/// Confirms a subscription; `false` when there is none, because the client has too many.
+/// Confirms a subscription. Returns `false` when there is none, because the client has too many.
 fn tell_subscribed(
     channel: &ChannelName,
     subscribed: Subscribed,
@@ -378,7 +378,7 @@ fn tell_error(
 /// What a client may say at once is what it may say in this time.
 const MESSAGES_BURST: Duration = Duration::from_secs(5);
 
-/// In milliseconds. Advice to clients that lose their connection without a word: come back at a random moment within this time.
+/// In milliseconds. A client that loses its connection without a word should come back at a random moment within this time.
 const RECONNECT_WINDOW: u64 = 2000;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Counts a client's errors in a window. An honest client with a bug is told its errors; one that floods is closed.
+/// Counts a client's errors in a window. An honest client with a bug is told its errors. One that floods is closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorLimit {
     window: Moment,

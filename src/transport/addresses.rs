@@ -13,7 +13,7 @@ pub(crate) struct Addresses {
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection that counts, if there is a limit, until this is dropped. Boxed, because mostly there is none.
+/// Counts one connection until it is dropped. Boxed, because mostly there is no limit and nothing to count.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(Option<Box<(Arc<Addresses>, IpAddr)>>);
 
@@ -22,7 +22,7 @@ impl Addresses {
         Arc::new(Self { most, counts: Mutex::default() })
     }
 
-    /// Counts a connection; `None` when its address has as many as it may. A Unix socket has no address and no limit.
+    /// Counts a connection. `None` when its address has as many as it may have. A Unix socket has no address and no limit.
     pub fn count(self: &Arc<Self>, peer: Option<SocketAddr>) -> Option<Counted> {
         let Some(peer) = peer.filter(|_| self.most > 0) else { return Some(Counted::default()) };
         let network = network(peer.ip());
@@ -53,7 +53,7 @@ impl Drop for Counted {
     }
 }
 
-/// What counts as one address. Of IPv6 it is the network, 64 bits: all addresses in it are one subscriber's (RFC 6177).
+/// What counts as one address. For IPv6 it is the network of 64 bits: all its addresses belong to one subscriber (RFC 6177).
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -76,12 +76,12 @@ fn open(peer: &mut Peer<'_>, request: Request) -> Result<(), HttpError> {
     if !shared.config.authenticate {
         admit(peer);
     }
-    // Before more is read: a client that has ended its side gets its response.
+    // Sent before more is read, so that a client that has ended its side gets it, too.
     peer.flush_replies();
     Ok(())
 }
 
-/// The websocket path that a request is for, and its parameters; `None` for the Umbel protocol.
+/// The websocket path that a request is for, with its parameters. `None` for the Umbel protocol.
 fn find_route(shared: &Shared, path: &str) -> Result<(Option<usize>, Vec<String>), HttpError> {
     if path == shared.config.websocket_path {
         return Ok((None, Vec::new()));

@@ -1,16 +1,16 @@
-//! The bound on what all clients of a server have begun and not finished, and on what they do not read.
+//! The bound on the unfinished messages and unread answers of all clients of a server together.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transport::client_id::ClientId;
 
-/// Bytes held for unfinished messages and unread answers. When they pass the limit, the oldest give way to the younger:
-/// whoever fills the budget and waits does not keep others out.
+/// Bytes held for unfinished messages and unread answers. When they pass the limit, the oldest shares are evicted. So a client
+/// that fills the budget and waits does not keep others out.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
-    /// Locked for one look-up or change, by a read that ends within a message and by the one that goes on after it.
+    /// Guards the shares. Locked for one look-up or change, when a read ends within a message and when the message goes on.
     held: Mutex<Held>,
 }
 
@@ -22,7 +22,7 @@ struct Held {
     shares: BTreeMap<u64, (ClientId, usize)>,
 }
 
-/// What one client holds, for one message or for its answers. Given back with its end.
+/// What one client holds, for one message or for its answers. Given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
@@ -42,7 +42,7 @@ impl Budget {
         Share { budget: Arc::clone(self), client, number: held.last }
     }
 
-    /// Whose share has to give way, if any, and its number; it is released.
+    /// Evicts the oldest share while too much is held. Returns its client and its number.
     pub fn excess(&self) -> Option<(ClientId, u64)> {
         let mut held = self.lock();
         if held.bytes <= self.limit {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_shares_give_way_until_the_rest_fits() {
+    fn the_oldest_shares_are_evicted_until_the_rest_fits() {
         let budget = Arc::new(Budget::new(100));
         let [first, second, third] = [(1, 40), (2, 30), (3, 20)].map(|(client, bytes)| {
             let share = budget.share(ClientId(client));

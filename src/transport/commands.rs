@@ -64,11 +64,11 @@ pub(crate) struct Accepted {
     pub at: Moment,
 }
 
-/// Commands for one shard. Bounded by what feeds it: one [`Command::Moved`] per feed, and what the application does about the
+/// Commands for one shard. What fills it is bounded: one [`Command::Moved`] per feed, and what the application does about the
 /// events it was given.
 #[derive(Debug, Default)]
 pub struct CommandQueue {
-    /// Guards the commands; held for a push or a swap.
+    /// Guards the commands. Held for a push or a swap.
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
@@ -78,7 +78,7 @@ struct Waiting {
     commands: VecDeque<Command>,
     /// The shard was woken for them.
     woken: bool,
-    /// The shard looks at the queue by itself when its tick is over, and can't flush before.
+    /// The shard looks at the queue by itself when its tick is over. It can't flush before.
     deferred: bool,
 }
 

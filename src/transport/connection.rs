@@ -33,16 +33,16 @@ pub(crate) struct Connection {
     pub deadlines: Deadlines,
     /// What it holds for an unfinished message.
     pub share: Option<Share>,
-    /// When the wheel comes round to it; an earlier entry of the wheel is an old one.
+    /// When the wheel comes to it. An earlier entry of the wheel is an old one.
     pub timer: Moment,
-    /// Input that could not be worked on, because an answer had to wait or the application had no room.
+    /// Input that could not be worked on yet, because an answer had to wait or the application had no room.
     pub unread: Vec<u8>,
     frames: RateLimit,
-    /// The application was told of it, and so has to be told of its end.
+    /// The application was told of it, so it has to be told of its end.
     pub known: bool,
     /// The application does not want to hear more of it for now.
     pub paused: bool,
-    /// Held for its Drop, which is however the connection ends.
+    /// Held for its Drop: however the connection ends, it is counted out.
     _counted: Counted,
 }
 
@@ -121,12 +121,12 @@ impl Connection {
         }
     }
 
-    /// Bytes of answers that wait for the socket, behind what it has begun to take.
+    /// Bytes of answers that wait for the socket, after the part that it has begun to take.
     pub fn waiting_bytes(&self) -> usize {
-        self.outbox.as_ref().map_or(0, |outbox| outbox.len_behind_first())
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len_after_first())
     }
 
-    /// What is spoken with it, once it was upgraded and until our last word.
+    /// What is spoken with it, from the upgrade until our last word.
     pub fn upgraded(&self) -> Option<&Upgraded> {
         match &self.phase {
             Phase::Deciding(upgraded) | Phase::Open(upgraded) => Some(upgraded),
@@ -160,12 +160,12 @@ impl Connection {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Our last word to it was not said.
+    /// Our last word to it is not said yet.
     pub fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Closing { .. })
     }
 
-    /// Whether bytes of the peer are wanted, as far as this connection knows.
+    /// Whether this connection wants bytes of its peer. The application may have no room for them all the same.
     pub fn listens(&self) -> bool {
         match &self.phase {
             Phase::Head(_) | Phase::Closing { .. } => true,
@@ -177,8 +177,8 @@ impl Connection {
         }
     }
 
-    /// Bytes that may be read at once. What comes after a request is kept until the application lets its client in, so
-    /// both together get no more room than a request may have; the rest waits in the kernel.
+    /// Bytes that may be read at once. What comes after a request is kept until the application lets the client in. Both
+    /// together get no more room than a request may have. The rest waits in the kernel.
     pub fn most_of_a_read(&self) -> usize {
         let Phase::Head(head) = &self.phase else { return READ_BYTES };
         // One more, which makes a request too long.
@@ -191,7 +191,7 @@ impl Connection {
     }
 }
 
-/// One buffer per shard, for whichever connection is being read.
+/// Size of the buffer for reading. There is one per shard, lent to the connection that is being read.
 pub const READ_BYTES: usize = 64 * 1024;
 
 /// Empty fragments cost a peer 6 bytes each and us some 30 ns; beyond this rate they are an attack. A legitimate 4 MiB

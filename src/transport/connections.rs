@@ -31,7 +31,7 @@ pub(crate) struct Connections {
     /// Connections that would read if the application had room.
     waiting_for_room: Vec<ReaderKey>,
     wheel: Wheel,
-    /// When the shard's own task looks at the wheel again, unless it is woken; `None` is never.
+    /// When the shard's own task looks at the wheel again, unless it is woken. `None` is never.
     pub asleep_until: Option<Moment>,
     /// Connections whose deadline may be over.
     pub due: Vec<ReaderKey>,
@@ -40,7 +40,7 @@ pub(crate) struct Connections {
     pub buffers: Buffers,
 }
 
-/// Memory that is lent to whichever connection is being worked on.
+/// Memory that is lent to the connection that is being worked on.
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub replies: Vec<u8>,
@@ -101,7 +101,7 @@ impl Connections {
         (key, client)
     }
 
-    /// Notes a socket that was on its way here and can't be used.
+    /// Notes that a socket on its way here can't be used.
     pub fn refuse_socket(&self) {
         self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
         self.counters.refused.add(1);
@@ -168,8 +168,8 @@ impl Connections {
         self.hub.due(self.now()) == Due::Now
     }
 
-    /// Wakes the shard for what the hub has to do, where it would sleep past it. For connections' tasks, which can cause that
-    /// too.
+    /// Wakes the shard if it would sleep past what the hub has to do. The tasks of connections call it, because they can give
+    /// the hub something to do.
     pub fn wake_for_hub(&mut self) {
         match self.hub.due(self.now()) {
             Due::Now => self.commands.wake(),
@@ -247,7 +247,7 @@ impl Connections {
         }
     }
 
-    /// Where too much is held, the oldest shares of the server end with their connections.
+    /// While too much is held, evicts the server's oldest shares, with their connections.
     fn keep_to_budget(&self) {
         while let Some((client, number)) = self.shared.budget.excess() {
             if let Some(commands) = self.shared.commands_for(client) {
@@ -257,5 +257,5 @@ impl Connections {
     }
 }
 
-/// Bytes that may wait for a socket uncounted.
+/// Bytes that may wait for a socket without being counted.
 const UNCOUNTED: usize = 64 * 1024;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{Command, CommandQueue};
 
-/// What one message takes of its connection's allowance. It is given back when this is dropped, which is when the application
-/// has taken the message. So one client can't fill the queue of all.
+/// What one message takes of its client's allowance. It is given back when this is dropped: then the application has taken the
+/// message. So one client can't fill the queue of all.
 #[derive(Debug)]
 pub struct Credit {
     client: ClientId,

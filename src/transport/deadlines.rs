@@ -33,7 +33,7 @@ impl From<&Config> for Timeouts {
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     stage: Stage,
-    /// Accepted, in the handshake; heard from, when open; close sent, when closing.
+    /// In the handshake, when it was accepted. When open, when the peer was last heard. When closing, when we closed.
     since: Moment,
     pinged: bool,
     message: Option<Moment>,
@@ -55,7 +55,7 @@ pub enum Verdict {
     Wait(Moment),
     /// Send a ping.
     Ping,
-    /// The handshake took too long: 408 if a part of it came, else close without a word.
+    /// The handshake took too long: answer 408 if a part of it came, otherwise close without a word.
     Late,
     /// Close for this reason.
     Close(CloseReason),
@@ -92,29 +92,29 @@ impl Deadlines {
         }
     }
 
-    /// Tells whether a message is unfinished, and whether one was `finished` since this was last told: then it is another.
+    /// Tells whether a message is `unfinished`, and whether one was `finished` since the last call: then it is another one.
     pub fn message(&mut self, unfinished: bool, finished: bool, now: Moment) {
         let since = self.message.filter(|_| !finished);
         self.message = unfinished.then(|| since.unwrap_or(now));
     }
 
-    /// Tells whether bytes wait for the socket. Call with `false` then `true` when some but not all were taken.
+    /// Tells whether bytes wait for the socket. When some but not all were taken, call it with `false`, then with `true`.
     pub fn stalled(&mut self, waiting: bool, now: Moment) {
         self.stalled = waiting.then(|| self.stalled.unwrap_or(now));
         if !waiting && self.stage == Stage::Closing {
-            // Our last word is long, and the peer reads it.
+            // The peer is still reading our last bytes.
             self.since = now;
         }
     }
 
-    /// The peer has ended its side; we end ours in the close time.
+    /// The peer has ended its side. We end ours within the close time.
     pub fn closing(&mut self, now: Moment) {
         if self.stage != Stage::Closing {
             self.last_said(now);
         }
     }
 
-    /// Our close frame, or our last response, went out; the peer has the close time to end its side.
+    /// Our close frame or our last response went out. The peer has the close time to end its side.
     pub fn last_said(&mut self, now: Moment) {
         (self.stage, self.since) = (Stage::Closing, now);
     }
@@ -134,8 +134,7 @@ impl Deadlines {
 
     /// Judges all deadlines. After anything but [`Verdict::Wait`], act, then ask again.
     ///
-    /// `listening` says whether the peer is being read from: where the server itself does not listen, silence is not
-    /// the peer's.
+    /// `listening` says whether the server reads from the peer. While it does not, the peer can't be blamed for silence.
     pub fn check(&mut self, now: Moment, listening: bool, limits: &Timeouts) -> Verdict {
         let over = |since: Option<Moment>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage {
@@ -163,8 +162,8 @@ impl Deadlines {
 
     fn heartbeat(&mut self, now: Moment, listening: bool, interval: Duration) -> Verdict {
         if !listening {
-            // A peer whose answers are not read, because nothing can be written to it or the application asked for
-            // a pause, begins a new interval.
+            // Its answers are not read, because nothing can be written to it or the application asked for a pause. A new
+            // interval begins.
             (self.since, self.pinged) = (now, false);
             return Verdict::Wait(now + interval);
         }
@@ -173,7 +172,7 @@ impl Deadlines {
             return Verdict::Close(CloseReason::NoHeartbeat);
         }
         if !self.pinged && now >= ping {
-            // Whenever the wheel came round to it, the peer has a whole interval to answer.
+            // The wheel may be late. The peer still has a whole interval to answer.
             (self.since, self.pinged) = (now - interval, true);
             return Verdict::Ping;
         }

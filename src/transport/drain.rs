@@ -10,7 +10,7 @@ use crate::transport::connection::{Connection, Phase};
 use crate::transport::connections::Connections;
 use crate::transport::peer::Peer;
 
-/// A graceful stop on its way.
+/// A graceful stop that has begun.
 pub(crate) struct Drain {
     end: Moment,
     /// When the next connections are closed, and how many at a time.
@@ -22,7 +22,7 @@ impl Drain {
     /// Begins. `within` is the time that all of it may take.
     pub fn begin(connections: &mut Connections, within: Duration) -> Self {
         let keys = connections.keys();
-        // Half of the time for the paced closes, the rest for what they leave to be written.
+        // The first half of the time is for closing, the rest for what still has to be written.
         let steps = (within.as_millis() / 2 / STEP.as_millis()).max(1) as usize;
         let portion = keys.len().div_ceil(steps).max(1);
         for key in keys {
@@ -41,7 +41,7 @@ impl Drain {
         self.next.min(self.end)
     }
 
-    /// Closes a portion; `true` when no connection is left or the time is over.
+    /// Closes a portion. Returns `true` when no connection is left or the time is over.
     pub fn advance(&mut self, connections: &mut Connections) -> bool {
         if connections.is_empty() || connections.now() >= self.end {
             for key in connections.keys() {
@@ -74,8 +74,8 @@ fn announce(peer: &mut Peer<'_>, within: Duration) {
     }
 }
 
-/// Closes a connection that has got all that was published to it. One that is far behind, or whose socket takes no
-/// more, has another turn.
+/// Closes a connection that has got all that was published to it. One that is far behind, or whose socket takes no more, gets
+/// another turn.
 fn send_away(peer: &mut Peer<'_>) {
     if peer.catch_up() && peer.live().is_some_and(|connection| connection.outbox.is_none()) {
         peer.close(CloseReason::Restart);

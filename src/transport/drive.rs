@@ -47,15 +47,15 @@ impl Future for ConnectionTask {
         connections.work = 0;
         let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.client, cx));
         driven.unwrap_or_else(|| {
-            // It was closed for that: there is a rest to write, or a close frame to read.
+            // It panicked and was closed. There is something left to write, or a close frame to read.
             cx.waker().wake_by_ref();
             Poll::Pending
         })
     }
 }
 
-/// Writes what waits, then reads what came, until the socket or the application has had enough, or this client has had
-/// its turn.
+/// Writes what waits, then reads what came. Stops when the socket or the application takes no more, or when this client has
+/// had its turn.
 fn drive(peer: &mut Peer<'_>, client: ClientId, cx: &mut Context<'_>) -> Poll<()> {
     while peer.connections.work < WORK_AT_A_TURN {
         let Some(connection) = peer.connection().filter(|connection| connection.id == client) else {
@@ -90,8 +90,8 @@ fn drive(peer: &mut Peer<'_>, client: ClientId, cx: &mut Context<'_>) -> Poll<()
             return Poll::Pending;
         }
     }
-    // A peer that sends without end gets its next turn after all others, those included whose sockets have to be looked
-    // at first. To wake it would not do: the runtime works on up to 61 woken tasks before it looks.
+    // A peer that sends without end gets its next turn after all others, also after those whose sockets the runtime has not
+    // looked at yet. Waking the task is not enough: the runtime works on up to 61 woken tasks before it looks.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
     Poll::Pending
 }
@@ -134,7 +134,7 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) {
     peer.connections.wake_for_hub();
 }
 
-/// Writes the outbox; `true` when it is empty.
+/// Writes the outbox. Returns `true` when it is empty.
 fn write_waiting(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> io::Result<bool> {
     let now = peer.now();
     let Some(connection) = peer.connection() else { return Ok(true) };

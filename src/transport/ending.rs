@@ -21,16 +21,16 @@ impl Peer<'_> {
         let written = catch_unwind(AssertUnwindSafe(|| {
             let _ = hub.catch_up(self.key, now, time, sockets);
         }));
-        // Other readers that are found too far behind are closed by the caller that is closing those, and not from in here.
+        // Other readers that are too far behind stay in the list. The caller that is closing them closes these, too.
         self.connections.sockets.overrun.retain(|&other| other != self.key);
         let written = Self::end_broken(self.connections, written);
         written.unwrap_or_else(|panic| resume_unwind(panic));
         self.connections.wake_for_hub();
     }
 
-    /// Sends a close frame after everything that waits, what was published before included, and waits for the reply.
-    /// What the socket does not take of the publications now, and what goes beyond a slice, is left out: closing does not
-    /// wait for a reader. The client knows its position.
+    /// Sends a close frame after everything that waits, earlier publications included, and waits for the reply. Publications
+    /// that the socket does not take now, or that go beyond a slice, are left out: closing does not wait for a reader. The
+    /// client knows its position.
     pub fn close(&mut self, reason: CloseReason) {
         self.catch_up_last();
         let Some(connection) = self.live() else { return };
@@ -51,7 +51,7 @@ impl Peer<'_> {
         }
     }
 
-    /// The client has closed, or was wrong. On a websocket path the application first says what it still has to say.
+    /// The client has closed, or broke a rule. On a websocket path the application may still finish what it has to say.
     pub fn client_ended(&mut self, reason: CloseReason) {
         self.flush_replies();
         let now = self.now();

@@ -1,4 +1,4 @@
-//! What a request gets that is no upgrade: a page, or a refusal that says why.
+//! The response to a request that is no upgrade: a page, or a refusal that says why.
 
 use crate::config::is_reserved_path;
 use crate::protocol::http::{HttpError, Method, Request, response};
@@ -7,7 +7,7 @@ use crate::transport::shared::Shared;
 /// The whole response to a request.
 ///
 /// # Errors
-/// The refusal, where there is nothing at this path or it can't be had so.
+/// The refusal: there is nothing at this path, or not for this kind of request.
 pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, HttpError> {
     let (status, content_type, body) = find(shared, request.path())?;
     if request.has_body() {
@@ -17,7 +17,7 @@ pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, Htt
         return Err(ONLY_GET);
     }
     let headers = [("Content-Type", content_type), ("Cache-Control", "no-cache")];
-    // A page may be another one after the next start. Only those of the application are kept by browsers.
+    // The application's pages can change with the next start, so browsers ask again each time.
     let headers = if is_reserved_path(request.path()) { &headers[..1] } else { &headers };
     let mut bytes = response(status, headers, body).ok_or(BAD_PAGE)?;
     if request.method() == Method::Head {

@@ -30,7 +30,7 @@ pub(crate) enum Stream {
 pub(crate) struct Io {
     stream: Stream,
     tls: Option<Box<ServerConnection>>,
-    /// Bytes of TLS that came since there was last plain text in them; rustls may hold them all.
+    /// Bytes of TLS that came since the last plain text. rustls may hold them all.
     undeciphered: usize,
 }
 
@@ -52,18 +52,18 @@ impl Io {
         self.tls.is_some()
     }
 
-    /// TLS is being negotiated: nothing can be said yet.
+    /// TLS is being negotiated. Nothing can be sent yet.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads what is there; `Ok(0)` is the end. `Pending` has arranged that the task is woken.
+    /// Reads what is there. `Ok(0)` is the end. After `Pending`, the task is woken when there is more.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(tls) = &mut self.tls else { return self.stream.poll_read(cx, buffer) };
         loop {
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The peer went without close_notify: as with plain TCP, what came before stands by itself.
+                // The peer went without close_notify. What came before is complete, as with plain TCP.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
                 done => return Poll::Ready(done),
             }
@@ -91,14 +91,15 @@ impl Io {
         }
     }
 
-    /// Writes without waiting and without the runtime: its record of readiness is one cache line more per connection
-    /// and flush, and says nothing that the system call does not say. Without the C library too: there `send` is a point of
-    /// cancellation, which every process with threads pays for. After `WouldBlock`, wait with [`Io::poll_writable`] and write
-    /// with [`Io::try_write`].
+    /// Writes without waiting. After `WouldBlock`, wait with [`Io::poll_writable`] and write with [`Io::try_write`].
+    ///
+    /// The runtime is not asked: its record of readiness costs one more cache line per connection and flush, and says
+    /// nothing that the system call does not say. The C library is not asked either: its `send` is a point of cancellation,
+    /// which costs time in every process with threads.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.tls {
             None => match rustix::net::send(&self.stream, bytes, NO_SIGNAL) {
-                // Else the record says "writable" for ever, and whoever waits for that is woken again at once.
+                // Otherwise the record says "writable" for ever, and a task that waits for that is woken again at once.
                 Err(Errno::WOULDBLOCK) => self.stream.note_full(),
                 done => Ok(done?),
             },
@@ -106,7 +107,7 @@ impl Io {
         }
     }
 
-    /// Writes without waiting. `Ok` says how many bytes were taken over; with TLS they may still wait here, see
+    /// Writes without waiting. `Ok` says how many bytes were taken. With TLS they may still wait here: see
     /// [`Io::holds_output`].
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.stream.try_write(bytes) };
@@ -131,7 +132,7 @@ impl Io {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write() && !tls.is_handshaking())
     }
 
-    /// Ready when the socket takes bytes; `Pending` has arranged that the task is woken.
+    /// Ready when the socket takes bytes. After `Pending`, the task is woken when it does.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.stream {
             Stream::Tcp(stream) => stream.poll_write_ready(cx),
@@ -186,8 +187,8 @@ impl Stream {
         done.map_ok(|()| buffer.filled().len())
     }
 
-    /// Tells the runtime that the socket takes nothing. An edge that came after the write that found this out has not been
-    /// seen by the runtime, which looks for edges on this thread only, and so is not lost.
+    /// Tells the runtime that the socket takes nothing. If it takes bytes again by now, that is not lost: the runtime looks
+    /// for such changes on this thread only, so it has not seen this one yet.
     fn note_full(&self) -> io::Result<usize> {
         let full = || Err(ErrorKind::WouldBlock.into());
         match self {
@@ -204,8 +205,8 @@ impl Stream {
     }
 }
 
-/// Room for the longest record (18 KiB in TLS 1.2) and the read that ends it, and for any handshake. rustls alone would
-/// hold a handshake message of 64 KiB for a peer that nobody knows.
+/// Room for the longest record (18 KiB in TLS 1.2) with the read that ends it, and for any handshake. Without this bound,
+/// rustls would hold a handshake message of 64 KiB for an unknown peer.
 const MOST_UNDECIPHERED: usize = 24 * 1024;
 
 /// A peer that is gone is an error, not a signal to the process.
@@ -214,7 +215,7 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// The socket as rustls wants it. `WouldBlock` has arranged that the task is woken.
+/// The socket as rustls wants it. After `WouldBlock`, the task is woken when there is more.
 struct Reader<'a, 'task> {
     stream: &'a mut Stream,
     cx: &'a mut Context<'task>,
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_for_a_full_socket_is_woken_when_it_takes_bytes_and_not_before() {
+    fn a_task_that_waits_for_a_full_socket_is_woken_when_it_takes_bytes_and_not_before() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
         runtime.block_on(async {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");

@@ -1,4 +1,4 @@
-//! Connections whose request is late: the first to go when the server is full.
+//! Connections whose request is late. They are the first to go when the server is full.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ pub(crate) struct Latecomers {
 }
 
 impl Latecomers {
-    /// Ends the connection that has been longest without its request, so that another can be accepted; `false` when no
-    /// request of this shard is late. One whose request has come waits for the application, and is not to blame for it.
+    /// Ends the connection that has been without its request for the longest time, so that another one can be accepted.
+    /// Returns `false` when no request of this shard is late. A client whose request has come waits for the application, and
+    /// is not to blame for that.
     pub fn make_room(&mut self, connections: &mut Connections) -> bool {
         self.look(connections);
         while let Some(client) = self.clients.pop() {
@@ -29,7 +30,7 @@ impl Latecomers {
                 Peer::act(connections, key, |peer| {
                     peer.connections.counters.refused.add(1);
                     peer.say_last(&FULL.to_response(), &CloseReason::Response);
-                    // It is not waited for: its descriptor is needed.
+                    // Its descriptor is needed, so its end is not waited for.
                     peer.finish(&CloseReason::Response);
                 });
                 return true;
@@ -55,7 +56,7 @@ impl Latecomers {
     }
 }
 
-/// From accept to the end of the request; TLS takes most of it. Later ones make room in a full server.
+/// From accept to the end of the request. TLS takes most of it. A connection that takes longer makes room in a full server.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Between two looks at all connections for late ones, so that being full does not cost more than being busy.

@@ -105,7 +105,7 @@ impl Listener {
 /// A listener that belongs to a runtime.
 enum Accepting {
     Tcp(tokio::net::TcpListener),
-    /// Dropped in this order: a name that outlived its listener would be taken over by a successor, and removed by us.
+    /// Dropped in this order: the name goes first. Otherwise a successor could take the name over, and we would remove it.
     Unix(#[expect(dead_code, reason = "held for its Drop")] SocketFile, tokio::net::UnixListener),
 }
 
@@ -121,7 +121,7 @@ impl Accepting {
         }
     }
 
-    /// As `poll_accept`, without waiting; `None` when nobody waits.
+    /// As `poll_accept`, without waiting. `None` when no connection waits.
     async fn accept_nowait(&self) -> Option<io::Result<Newcomer>> {
         poll_fn(|cx| match self.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
@@ -138,12 +138,12 @@ struct Newcomer {
     peer: Option<SocketAddr>,
 }
 
-/// The name of a Unix socket; removed when nobody listens there any more.
+/// The name of a Unix socket. Removed when nobody listens there any more.
 struct SocketFile(String);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever removed it before us did our work.
+        // An error means that it is gone already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -151,7 +151,7 @@ impl Drop for SocketFile {
 /// Whether a path is a socket on which nobody listens any more, left over from a process that was killed.
 ///
 /// # Errors
-/// When something else has that name: it is not ours to remove.
+/// When the path is something else, which is not ours to remove.
 fn is_left_over(path: &str, address: &SockAddr) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}
@@ -159,11 +159,11 @@ fn is_left_over(path: &str, address: &SockAddr) -> io::Result<bool> {
             let text = "what has this name is not a socket; remove it, or listen on another path";
             return Err(io::Error::new(ErrorKind::AlreadyExists, text));
         }
-        // That there is none is what we hope for; of all else `bind` complains.
+        // Most likely the path is free. `bind` reports anything else.
         Err(_) => return Ok(false),
     }
     let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Where somebody listens whose backlog is full, a blocking socket would wait.
+    // A blocking socket would wait for a listener whose backlog is full.
     probe.set_nonblocking(true)?;
     Ok(probe.connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
 }
@@ -176,7 +176,7 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::new(ErrorKind::AddrNotAvailable, format!("{host} has no address")))
 }
 
-/// Accepts connections and hands each to the least-loaded shard, or with `spread` to its own. Ends when the server drains.
+/// Accepts connections and hands each to the least-loaded shard, with `spread` to its own. Ends when the server drains.
 pub(crate) async fn serve(
     listener: Listener,
     connections: Rc<RefCell<Connections>>,
@@ -210,8 +210,8 @@ pub(crate) async fn serve(
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
                 Err(error) => {
-                    // The first is mostly that of one connection, gone before it was accepted. The listener's own come
-                    // in a row.
+                    // A single error mostly means that one connection went before it was accepted. Errors of the listener
+                    // itself come in a row.
                     failures += 1;
                     if failures > 1 {
                         complaint.log(&shared, &error);
@@ -224,9 +224,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// Where accepted connections come in.
+/// Hands accepted connections to their shards.
 struct Entrance {
-    /// Those of the shard that accepts.
+    /// The connections of the shard that accepts.
     connections: Rc<RefCell<Connections>>,
     /// Every shard accepts for itself.
     spread: bool,
@@ -268,10 +268,10 @@ impl Entrance {
     }
 }
 
-/// Says why, as far as a socket that nobody reads yet can be told.
+/// Tells a client why it is turned away. Nothing was read from its socket.
 fn refuse(stream: &Stream, shared: &Shared, reason: HttpError) {
     let socket = socket2::SockRef::from(stream);
-    // Best effort: a fresh socket has an empty buffer, so this nearly always leaves.
+    // Best effort. A fresh socket has an empty buffer, so this nearly always leaves.
     let _ = if shared.tls.is_some() { socket.send(TLS_ALERT) } else { socket.send(&reason.to_response()) };
 }
 
@@ -280,7 +280,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|number| known.contains(&number))
 }
 
-/// A descriptor kept for the moment when there is no other: it lets us accept one connection and tell it so.
+/// A spare descriptor. When there is no other, we use it to accept one connection and tell it so.
 struct Reserve(Option<RawSocket>);
 
 impl Reserve {
@@ -290,8 +290,8 @@ impl Reserve {
 
     /// Accepts with the spare descriptor, after an accept that had none.
     ///
-    /// `None`: nobody waits. The kernel looks for a descriptor first and for a connection then, so running out says
-    /// nothing about that. A connection that is given back may stay, because a descriptor became free meanwhile.
+    /// Returns `None` when no connection waits: the kernel looks for a descriptor before it looks for a connection, so the
+    /// first error did not say whether one waits. A connection that is returned may stay: a descriptor has become free.
     ///
     /// # Errors
     /// The error that was given: no descriptor became free. The connection that waited longest has already been told.
@@ -316,7 +316,7 @@ impl Reserve {
     }
 }
 
-/// Says once in a while what is wrong.
+/// Logs what is wrong, but not too often.
 #[derive(Default)]
 struct Complaint(Option<Moment>);
 
@@ -333,9 +333,9 @@ impl Complaint {
     }
 }
 
-/// What the kernel may hold for one connection, unless the configuration says otherwise (`SO_SNDBUF`; Linux doubles it for its
-/// bookkeeping). Its own choice goes up to 4 MiB, of which a slow reader would be behind before anybody noticed, and which
-/// 560 such readers would exhaust for the whole machine.
+/// Bytes that the kernel may hold for one connection, unless the configuration says otherwise (`SO_SNDBUF`; Linux doubles it
+/// for its bookkeeping). The kernel's own choice goes up to 4 MiB: a slow reader would be that far behind before anybody
+/// notices, and 560 of them would use up the buffers of the whole machine.
 const SEND_BUFFER: usize = 128 * 1024;
 
 const ACCEPTS_PER_TURN: usize = 64;
@@ -343,10 +343,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const EXHAUSTED_ADVICE: &str =
     ". Raise the limit of open files (ulimit -n); accepting again when descriptors are free";
 
-/// Doubled with every failure in a row, ten times: at most about a second.
+/// Doubled with every failure in a row, at most ten times: about a second.
 const FAILED_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_FAILED_PAUSE: u32 = 10;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A fatal `internal_error` (RFC 8446 §6.2), as far as one can be told before the handshake.
+/// A fatal `internal_error` (RFC 8446 §6.2): all that a client can be told before the handshake.
 const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];

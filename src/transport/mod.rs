@@ -1,6 +1,6 @@
 //! Moves bytes: listeners, shards, connections, TLS. The only layer that has sockets and asks a clock.
 //!
-//! In the order in which they stand on each other:
+//! Each module may use those above it:
 //!
 //! | module | what |
 //! |---|---|

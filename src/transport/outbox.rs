@@ -1,4 +1,4 @@
-//! What waits for a socket that does not take it. Nearly all connections have none.
+//! The bytes that a socket did not take. Nearly all connections have none.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -33,16 +33,16 @@ impl Outbox {
 
     /// Bytes that are kept for this connection alone.
     pub fn own_bytes(&self) -> usize {
-        if self.begins_shared { self.len_behind_first() } else { self.bytes }
+        if self.begins_shared { self.len_after_first() } else { self.bytes }
     }
 
-    /// Bytes behind the first part. That part may be the rest of a frame of publications, of which there is never more
-    /// than one: its size is ours, and says nothing about what the peer makes us answer.
-    pub fn len_behind_first(&self) -> usize {
+    /// Bytes after the first part. The first part may be the rest of a frame of publications. There is never more than one
+    /// such frame, and the peer did not cause its size: it says nothing about the answers that wait.
+    pub fn len_after_first(&self) -> usize {
         self.bytes - self.parts.front().map_or(0, Bytes::len)
     }
 
-    /// Writes as much as the socket takes; `true` when nothing is left, here or in TLS.
+    /// Writes as much as the socket takes. Returns `true` when nothing is left, here or in TLS.
     ///
     /// # Errors
     /// When the connection is broken.

@@ -21,7 +21,7 @@ use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::events::Event;
 
-/// One connection, and the shard around it. Its replies are gathered here and go to this connection or nowhere: nobody else
+/// One connection, and the shard around it. Its replies are gathered here. They go to this connection or nowhere: nothing else
 /// can send them.
 pub(crate) struct Peer<'a> {
     pub connections: &'a mut Connections,
@@ -30,8 +30,8 @@ pub(crate) struct Peer<'a> {
 }
 
 impl Peer<'_> {
-    /// Acts for one connection, then sends it the replies. A panic ends that connection alone, and gives `None`; its replies
-    /// are dropped.
+    /// Acts for one connection, then sends it the replies. A panic ends that connection alone: its replies are dropped, and
+    /// `None` is returned.
     pub fn act<T>(
         connections: &mut Connections,
         key: ReaderKey,
@@ -59,14 +59,14 @@ impl Peer<'_> {
         self.connections.get(self.key)
     }
 
-    /// The connection, unless it is gone or our last word to it was said. Ask here again after each call that may write to
-    /// it: a socket can break in any write, and a client that does not read, or errs too often, is closed in the middle of its
-    /// message.
+    /// The connection, unless it is gone or our last word to it was said. Ask again after each call that may write to it: a
+    /// socket can break in any write, and a client that does not read, or makes too many errors, is closed in the middle of
+    /// its message.
     pub fn live(&mut self) -> Option<&mut Connection> {
         self.connection().filter(|connection| connection.is_live())
     }
 
-    /// Lets the session of this connection act. It is taken out meanwhile, because it acts on everything around it.
+    /// Lets the session of this connection act. It is taken out for that time, because it acts on everything around it.
     pub fn converse(&mut self, act: impl FnOnce(&mut Session, &mut Self)) {
         let Some(session) = self.live().and_then(Connection::session) else { return };
         let mut session = mem::take(session);
@@ -143,8 +143,8 @@ impl Peer<'_> {
         }
     }
 
-    /// Gives the connection its replies and what was published to it, as far as its socket takes it and one slice goes;
-    /// `false` when there is more than that.
+    /// Sends the replies and what was published to the connection, as much as its socket takes and one slice allows. Returns
+    /// `false` when more is left.
     pub fn catch_up(&mut self) -> bool {
         self.flush_replies();
         let (now, time) = (self.now(), self.connections.timestamp());
@@ -159,7 +159,7 @@ impl Peer<'_> {
         !caught_up.unfinished
     }
 
-    /// How it is spoken to, once it was upgraded.
+    /// How the connection is spoken to. `None` unless it was upgraded.
     pub fn wire(&mut self) -> Option<Wire> {
         self.live()?.upgraded().map(|upgraded| upgraded.wire)
     }
@@ -240,7 +240,7 @@ fn offset_or_code(outcome: Outcome) -> Result<u64, ErrorCode> {
     })
 }
 
-/// Bytes of answers that wait for one socket: those of all functions that may run for a client, and long ones. The core's own
-/// are much fewer, because nothing is read from a client for whom something waits. A client that reads nothing at all is
-/// closed by the deadline for that.
+/// Bytes of answers that may wait for one socket: enough for all functions that may run for a client, also with long answers.
+/// The core's own answers are few, because nothing is read from a client while something waits for it. A client that reads
+/// nothing at all is closed by the deadline for that.
 const MAX_WAITING_ANSWERS: usize = 16 << 20;

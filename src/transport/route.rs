@@ -27,7 +27,7 @@ impl Route {
         Credit::new(client, bytes, &self.untaken, commands)
     }
 
-    /// Whether more of the client is wanted.
+    /// Whether the route wants to hear more of its client.
     pub fn listens(&self) -> bool {
         self.ending.is_none() && self.untaken.load(Ordering::Acquire) < ALLOWANCE
     }

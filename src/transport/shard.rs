@@ -45,7 +45,7 @@ pub(crate) struct Shard {
 
 /// What a shard does after a turn.
 enum Next {
-    /// Another turn, when the sockets were looked at.
+    /// Take another turn after the runtime has looked at the sockets.
     Again,
     WaitUntil(Moment),
     Wait,
@@ -70,7 +70,7 @@ impl Shard {
                 Next::Again => tokio::task::yield_now().await,
                 Next::WaitUntil(moment) => {
                     let deadline = clock.instant(moment).into();
-                    // Elapsed is as good as a command: both mean another turn.
+                    // A deadline and a command mean the same: another turn.
                     let _ = tokio::time::timeout_at(deadline, commands.wait_command()).await;
                 }
                 Next::Wait => commands.wait_command().await,
@@ -93,7 +93,7 @@ impl Shard {
             connections.update_now();
             connections.commands.take(&mut self.commands);
         }
-        // Taken one by one: what a panic leaves is for the next turn, here and with deadlines and feeds.
+        // Taken one by one. What a panic leaves is done in the next turn. The same is true of deadlines and feeds.
         while let Some(command) = self.commands.pop_front() {
             self.perform(command);
         }
@@ -273,7 +273,7 @@ fn late(peer: &mut Peer<'_>) {
     }
 }
 
-/// Ends a connection for the sake of others, unless what it was about has ended meanwhile.
+/// Ends a connection for the sake of others, unless it no longer holds the share of this number.
 fn evict(peer: &mut Peer<'_>, number: u64) {
     let Some(connection) = peer.connection() else { return };
     let unread = connection.outbox.as_ref().and_then(|outbox| outbox.share.as_ref());

@@ -64,7 +64,7 @@ pub struct Page {
 }
 
 impl Shared {
-    /// The id that clients and applications see: one to one with the inner id, and without its order.
+    /// The id that clients and applications see. There is one for each inner id, and its order tells nothing.
     pub fn public_id(&self, client: ClientId) -> String {
         // The finalizer of splitmix64, a bijection of 64-bit numbers.
         let mut mixed = client.0 ^ self.salt;

@@ -22,7 +22,7 @@ pub enum TlsError {
     Rejected(#[from] rustls::Error),
 }
 
-/// Reads a certificate chain and its key. HTTP/1.1 is the only protocol offered: nothing else carries WebSocket here.
+/// Reads a certificate chain and its key. Only HTTP/1.1 is offered: nothing else carries a WebSocket here.
 ///
 /// # Errors
 /// [`TlsError`] says which file and why.

@@ -44,7 +44,7 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) {
     connection.unread = chunk[outcome.taken..].to_vec();
     match &mut connection.phase {
         Phase::Open(_) => settle(peer, websocket, outcome),
-        // Closed meanwhile: the client's close frame is looked for from here.
+        // It was closed in the middle of this read. The client's close frame comes after what was read.
         Phase::Closing { reply: Some(reply), .. } => *reply = websocket.into_close_wait(),
         Phase::Head(_) | Phase::Deciding(_) | Phase::Closing { reply: None, .. } => {}
     }
@@ -81,7 +81,7 @@ fn read(
     }
 }
 
-/// Acts on one frame or message; `false` when the rest of the input has to wait, or is not wanted any more.
+/// Acts on one frame or message. Returns `false` when the rest of the input has to wait, or is not wanted any more.
 fn act_on(peer: &mut Peer<'_>, event: Incoming<'_>, rules: &Rules) -> bool {
     match event {
         Incoming::Pong(_) => return true,
@@ -115,7 +115,7 @@ fn act_on(peer: &mut Peer<'_>, event: Incoming<'_>, rules: &Rules) -> bool {
     peer.live().is_some_and(|connection| connection.outbox.is_none() && connection.listens() && has_room)
 }
 
-/// What a message takes of the allowance of its client, where that is one of a websocket path.
+/// Takes a message off the allowance of its client. `None` where the client is not one of a websocket path.
 fn credit(peer: &mut Peer<'_>, bytes: usize) -> Option<(ClientId, Credit)> {
     peer.live().and_then(Connection::route)?;
     let commands = Arc::clone(&peer.connections.commands);
@@ -189,11 +189,11 @@ fn tell_writable(peer: &mut Peer<'_>) {
     }
 }
 
-/// What one connection may cost before the others have their turn, in bytes that are read, and made of what was read: about
-/// half a millisecond. The one message that passes it is worked on whole.
+/// What one connection may cost before the others have their turn, in bytes that are read and bytes that are made of them:
+/// about half a millisecond. The message that passes the limit is worked on whole.
 pub(crate) const WORK_AT_A_TURN: usize = 512 * 1024;
 
-/// What a frame costs beside its bytes, in bytes.
+/// What a frame costs on top of its bytes, in bytes.
 const WORK_OF_A_FRAME: usize = 64;
 
 /// Replies to one read that are sent together. With more, the socket is tried before more is read.

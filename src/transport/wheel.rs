@@ -1,14 +1,14 @@
-//! A timer wheel: one deadline per connection, none of which is worth a timer of its own.
+//! A timer wheel. It keeps one deadline per connection, which needs no timer of its own.
 
 use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Keys in slots of [`SLOT`], which come round every [`SLOTS`] slots. A deadline beyond that stays in its slot until
-/// its turn. Every key that is entered comes out once, so old entries can't multiply.
+/// Keys in slots of [`SLOT`]. After [`SLOTS`] slots the wheel begins again; a deadline beyond that stays in its slot until its
+/// turn. Every key that is entered comes out once, so old entries can't multiply.
 ///
-/// When a deadline is found long after it was over, this process did not run: it was suspended, or starved. What peers did
-/// meanwhile lies in their sockets, so nothing comes out before there was [`GRACE`] to look there.
+/// When a deadline is found long after it was over, this process did not run: it was suspended, or starved. What peers sent
+/// in that time is still in the sockets. So nothing comes out before there was [`GRACE`] to read them.
 #[derive(Debug)]
 pub struct Wheel {
     slots: Vec<Vec<Entry>>,
@@ -21,7 +21,7 @@ pub struct Wheel {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     key: u32,
-    /// Number of the slot in which it comes out, of all slots and not of one turn.
+    /// Number of the slot in which it comes out, counted over all turns of the wheel.
     slot: u64,
 }
 
@@ -64,7 +64,7 @@ impl Wheel {
         held
     }
 
-    /// Looks at the entries only when nobody has looked for a while, which on a busy shard is never.
+    /// Looks at the entries only when nobody has looked for a while. On a busy shard that never happens.
     fn is_late(&self, now: Moment) -> bool {
         let late = |number| now.since(start(number)) > OVERSLEPT;
         late(self.next) && self.slots.iter().flatten().any(|entry| late(entry.slot))
@@ -81,13 +81,13 @@ impl Wheel {
             !due
         });
         self.entries -= out.len() - before;
-        // A crowd that came at once left room for itself here; idle servers give it back.
+        // Many connections at once leave a large allocation here. An idle server frees it.
         if slot.is_empty() && slot.capacity() > 64 {
             *slot = Vec::new();
         }
     }
 
-    /// When [`Wheel::advance`] has something to look at; `None` while the wheel is empty.
+    /// When [`Wheel::advance`] has something to look at. `None` while the wheel is empty.
     pub fn due(&self) -> Option<Moment> {
         if self.entries == 0 {
             return None;
@@ -105,13 +105,14 @@ fn start(number: u64) -> Moment {
     Moment::from_nanos(number * SLOT.as_nanos() as u64)
 }
 
-/// Deadlines are seconds; a twentieth of one is exact enough, and lets an idle shard sleep.
+/// Deadlines are seconds. A twentieth of one is exact enough, and lets an idle shard sleep.
 const SLOT: Duration = Duration::from_millis(50);
 
 /// 51 s: longer than the default deadlines, so that most entries are looked at once.
 const SLOTS: u64 = 1024;
 
-/// How late a wheel may be without a doubt: much more than any turn of a shard takes, little of any deadline.
+/// A wheel that is later than this was not running: it is much more than any turn of a shard takes, and little compared with any
+/// deadline.
 const OVERSLEPT: Duration = Duration::from_millis(500);
 
 /// Enough to read a hundred thousand sockets, at 2 µs each, several times.

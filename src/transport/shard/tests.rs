@@ -26,7 +26,7 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
                 heard.push((quarter, bytes[0]));
             }
         }
-        // A ping after the interval and a close frame after another one, each at the first look behind it.
+        // A ping after the interval and a close frame after another one, each at the first look after it.
         assert_eq!(heard, [(241, 0x89), (482, 0x88)]);
     });
 }
@@ -105,7 +105,7 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
 }
 
 #[test]
-fn who_has_had_its_turn_waits_for_the_next_one_and_loses_nothing() {
+fn a_client_that_has_had_its_turn_waits_for_the_next_one_and_loses_nothing() {
     with_shard(|cell| {
         let (key, client) = connect(cell);
         let mut shard = cell.borrow_mut();
@@ -132,7 +132,7 @@ fn ping(payload: &[u8; 4]) -> Vec<u8> {
 }
 
 #[test]
-fn catching_up_counts_as_work_of_who_asks_for_it() {
+fn catching_up_counts_as_work_of_the_client_that_asks_for_it() {
     with_shard(|cell| {
         let (key, client) = connect(cell);
         arrived(&client);
@@ -249,7 +249,11 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         shard.panic(clients[1].0);
         let reason = CloseReason::Application { code: CloseCode::NORMAL, text: String::new() };
         shard.close(clients[2].0, reason);
-        assert_eq!(shard.shared.budget.bytes(), each, "an answer is waited for without what it stands in");
+        assert_eq!(
+            shard.shared.budget.bytes(),
+            each,
+            "a connection that waits for a close frame holds nothing"
+        );
         let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
         shard.receive(clients[3].0, &mut rest.clone());
         assert_eq!(shard.shared.budget.bytes(), 0);
