@@ -1,4 +1,4 @@
-"""The application: what it declares, and the ways to serve it."""
+"""The application: it declares, publishes, and is served."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn, Unpack, final
@@ -18,14 +18,15 @@ from .exceptions import ConfigurationError
 class Umbel(Decorators):
     """A real-time application.
 
-    It is declared with decorators, once, before it is served: by ``run``, which blocks, or by ``serve``
-    inside a running event loop. One application has one server at a time; after that one has stopped it may
-    be served again.
+    First declare its functions with the decorators. Then serve it: with ``run``, which blocks, or with
+    ``serve`` in a running event loop. An application has one server at a time. When that server has stopped,
+    the application may be served again.
 
-    The functions may be ``async`` or not. One that is not runs on the event loop itself, so it must not wait.
+    All functions are called on one event loop. They may be ``async`` or not. A function that is not ``async``
+    must not wait for anything, because the event loop waits with it.
 
     Attributes:
-        settings: what the constructor was given, and the defaults for the rest.
+        settings: the settings that were given, with defaults for the others.
 
     Example:
         >>> from umbel import Umbel
@@ -37,10 +38,10 @@ class Umbel(Decorators):
     """
 
     def __init__(self, **settings: Unpack[Options]) -> None:
-        """Make an application that declares nothing yet.
+        """Make an application without declarations.
 
         Args:
-            **settings: fields of `Settings`, which documents them.
+            **settings: fields of `Settings`.
 
         Raises:
             TypeError: if a setting does not exist or has the wrong type.
@@ -53,30 +54,30 @@ class Umbel(Decorators):
     # Publishing
 
     def publish(self, channel: str, data: Any, key: str | None = None) -> Receipt:
-        """Append data to a channel; every subscriber gets them with its next batch.
+        """Append data to a channel. Every subscriber gets them with its next batch.
 
-        May be called from any thread. Publications of one thread keep their order. The call costs the same
-        whatever the number of subscribers; they may get a gap instead when they fall behind further than the
-        channel's history.
+        May be called from any thread. Publications of one thread keep their order. The cost does not depend
+        on the number of subscribers. A subscriber that is further behind than the history of the channel does
+        not get the oldest publications, and is told which by a ``gap``.
 
         Args:
-            channel: its name, at most 255 bytes. A channel needs no creation.
-            data: what ``orjson.dumps`` accepts, with its rules: NaN and infinities become ``null``.
-                Ready-made JSON goes through unchanged as ``orjson.Fragment``. It is checked where it is all
-                of the data; inside other data nobody looks at it, and one that is not JSON makes the whole
-                batch unreadable for every subscriber.
-            key: at most 255 bytes; in a channel with ``mode="latest"`` a reader that is behind gets only the
-                newest of each key.
+            channel: a name of 1 to 255 bytes. A channel need not be created.
+            data: what ``orjson.dumps`` accepts. NaN and infinities become ``null``. ``orjson.Fragment``
+                passes JSON text through as it is; the text is checked when the fragment is all of the data. A
+                fragment inside other data is not checked: one that is not JSON makes the whole batch
+                unreadable for every subscriber.
+            key: at most 255 bytes. In a channel with ``mode="latest"``, a reader that is behind gets only the
+                newest publication of each key.
 
         Returns:
-            A receipt: ``await`` gives the position in the channel's log. Nobody has to look at it. A broker
-            in memory confirms at once, so that its ``position`` is known already.
+            A receipt: ``await`` gives the position in the channel's log. You need not look at it. The broker
+            in memory confirms at once: ``position`` is known when the call returns.
 
         Raises:
-            TypeError: if data are not JSON serialisable; nothing is published.
-            ValueError: if the channel name is empty, too long or private to a client, if the data have more
-                than 16 MiB or the key more than 255 bytes, or if the data are a fragment that is not JSON;
-                nothing is published.
+            TypeError: if the data can't be encoded as JSON. Nothing is published.
+            ValueError: if the channel name is empty, too long, or begins with ``@`` or ``$``; if the data
+                have more than 16 MiB or the key more than 255 bytes; or if the data are a fragment that is
+                not JSON. Nothing is published.
             RuntimeError: if the application is not being served.
         """
         text = dumps(data)
@@ -90,7 +91,7 @@ class Umbel(Decorators):
         """Return a server for the running event loop: ``async with app.serve(port=0) as server``.
 
         Args:
-            **settings: fields of `Settings` that differ from the application's.
+            **settings: fields of `Settings` that replace those of the application.
 
         Raises:
             TypeError: if a setting does not exist or has the wrong type.
@@ -99,22 +100,28 @@ class Umbel(Decorators):
         return Server(self, self.settings.replace(**settings))
 
     def run(self, *, uvloop: bool | None = None, **settings: Unpack[Options]) -> None:
-        """Serve until SIGINT or SIGTERM, then stop gracefully; a second signal hastens the stop. Blocks.
+        """Serve until SIGINT or SIGTERM, then stop gracefully. Blocks.
 
-        Signals are handled on the main thread only. When nobody has configured logging, the log goes to
-        stderr, from a thread of its own: a reader that is stuck, a pipe that is closed or a full disk cost
-        lines (``stats().log_lines_dropped``), and nobody waits for them. A handler of your own that blocks,
-        blocks the event loop, and so does ``print``.
+        The first signal begins the stop, which takes at most the setting ``drain``. A second signal ends it
+        at once, a third ends the process. Signals are handled only when this is the main thread. A signal
+        that is ignored when ``run`` begins stays ignored; a shell ignores SIGINT for jobs that a script
+        starts in the background.
+
+        When logging is not configured, the log goes to stderr. A thread of its own writes it, so that the
+        server never waits for it: when nobody reads stderr or the disk is full, lines are dropped and counted
+        in ``stats().log_lines_dropped``. A logging handler of your own that blocks also blocks the event
+        loop. ``print`` does so, too.
 
         Args:
-            uvloop: use uvloop's event loop; by default if it is installed.
-            **settings: fields of `Settings` that differ from the application's.
+            uvloop: whether to use the event loop of uvloop; by default if it is installed.
+            **settings: fields of `Settings` that replace those of the application.
 
         Raises:
             ConfigurationError: if a declaration of the application is incomplete.
             OSError: if the address can't be bound.
             ValueError: if a setting is out of range, or the certificate or key can't be used.
-            RuntimeError: if an event loop runs in this thread already, or the application is served already.
+            TypeError: if a setting does not exist or has the wrong type.
+            RuntimeError: if this thread runs an event loop, or the application is being served.
         """
         Process(self.serve(**settings), uvloop=uvloop).run()
 
@@ -123,12 +130,12 @@ class Umbel(Decorators):
     def _claim(self, server: Server) -> None:
         if self._server is not None:
             raise RuntimeError(
-                "this application is served already; stop that server first, or make another application"
+                "this application is being served; stop that server first, or make another application"
             )
         path = server.settings.websocket_path
         if self._declared.has_path(path):
             raise ConfigurationError(
-                f"path {path!r} is the websocket_path of this server and of another declaration; change one"
+                f"path {path!r} is the websocket_path of this server and is declared, too; change one"
             )
         self._server = server
         self._declared.served = True
@@ -148,7 +155,7 @@ class Umbel(Decorators):
 
 
 def not_running(channel: str, data: bytes, key: str | None) -> NoReturn:
-    """Takes the place of the core's ``publish`` while there is none.
+    """Takes the place of the core's ``publish`` while there is no core.
 
     Raises:
         RuntimeError: always.

@@ -130,7 +130,7 @@ class Handshake:
         """Index of the websocket path that matched; ``None`` for the Umbel protocol."""
     @property
     def params(self) -> tuple[str, ...]:
-        """What the parameters of that websocket path stand for."""
+        """Values of the parameters of that websocket path, in their order."""
     @property
     def client_id(self) -> str:
         """The public id of this client, as ``connection_established`` tells it."""
@@ -285,7 +285,7 @@ class Core:
     def resume_reading(self, client: int, /) -> bool:
         """Read again from a paused client."""
     def stats(self, log_lines_dropped: int, /) -> Stats:
-        """A snapshot of counters and gauges; the log lines that Python dropped are added to those of the core."""
+        """Return a snapshot of counters and gauges. The log lines that Python dropped are added to those of the core."""
     def stop(self, within: float, /) -> None:
         """Begin the graceful stop: stop accepting, tell everyone ``reconnect``, deliver what waits, close with 1012.
 

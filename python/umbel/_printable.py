@@ -1,4 +1,4 @@
-"""Words of a peer, as they may stand in a line of the log."""
+"""Text of a peer, made fit for a line of the log."""
 
 from typing import Final
 
@@ -10,4 +10,4 @@ def printable(text: str) -> str:
 
 
 MOST: Final = 200
-"""Characters: at most 800 bytes, which with the words around them are less than a KiB."""
+"""Characters: at most 800 bytes. With the text around it, a line has less than a KiB."""

@@ -24,15 +24,15 @@ class UmbelError(Exception):
 
 
 class ConfigurationError(UmbelError, ValueError):
-    """The application is declared in a way that can't be served; the message says what to change."""
+    """The application can't be served as it is declared. The message says what to change."""
 
 
 class ConnectionClosed(UmbelError):  # noqa: N818 - as other libraries of the field call it
-    """The connection has ended, so nothing can be sent or received any more.
+    """The connection has ended: nothing can be sent or received any more.
 
     Attributes:
         code: the close code that ended the connection; 1006 when it broke off without one.
-        reason: the text that came with it, often empty.
+        reason: the text that came with the code. It is often empty.
     """
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
@@ -53,15 +53,16 @@ class MaybePublished(UmbelError):  # noqa: N818 - named as what it says of a pub
 
 
 class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application states, not a failure
-    """Raise it to refuse a client, with a reason that the client may read.
+    """Raise this to refuse a client, with a reason that the client can read.
 
-    In an ``authenticate`` or ``on_connect`` function the client gets an ``error`` and is closed with
-    ``code``. In all other functions of the application the client gets an ``error`` with code
-    ``not_allowed`` and stays connected.
+    Raised in an ``authenticate`` or ``on_connect`` function, the client gets an ``error`` and is closed with
+    ``code``. Raised in the function of a websocket path, the connection is closed with ``code``. Raised in
+    any other function, the client gets an ``error`` with code ``not_allowed`` and stays connected.
 
     Attributes:
-        code: 4401 for credentials that are missing or expired, so that the client gets new ones and comes
-            back; 4500 when it must not come back. Any code from 3000 to 4999, 1008 and 1013 are accepted too.
+        code: 4401 when credentials are missing or expired: the client gets new ones and comes back. 4500 when
+            the client must not come back. Also 1008, 1013 and the other codes from 3000 to 4999, except 4501
+            to 4503, which are reserved.
         reason: at most 123 bytes of UTF-8.
 
     Example:
@@ -71,14 +72,14 @@ class Refused(UmbelError):  # noqa: N818 - it is an outcome that the application
     """
 
     def __init__(self, code: int = 4401, reason: str = "") -> None:
-        """Check code and reason.
+        """Check the code and the reason.
 
         Raises:
-            ValueError: if the code may not be used for a refusal, or the reason is too long.
+            ValueError: if the code is not one of these, or the reason is too long.
         """
         if not (3000 <= code <= 4999 or code in (1008, 1013)):
             raise ValueError(
-                f"{code} is not a close code for a refusal; use 4401, 4500, or another from 3000 to 4999"
+                f"{code} is not a close code for a refusal: use 4401, 4500, or another from 3000 to 4999"
             )
         check_close_code(code)
         if len(reason.encode()) > LONGEST_REASON:
@@ -95,7 +96,7 @@ def check_close_code(code: int) -> None:
         ValueError: if the code is kept for a later version of the protocol.
     """
     if code in RESERVED_CODES:
-        raise ValueError(f"close code {code} is reserved for Umbel; use another from 4504 to 4999")
+        raise ValueError(f"close code {code} is reserved for Umbel: use another from 4504 to 4999")
 
 
 RESERVED_CODES: Final = range(4501, 4504)

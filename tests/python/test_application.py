@@ -113,7 +113,7 @@ def test_a_decorator_without_its_name_says_what_to_write(app, name, example):
     with pytest.raises(ConfigurationError) as caught:
         getattr(app, name)(generator)
     assert str(caught.value).endswith(f'write @app.{name}("{example}") above generator')
-    with pytest.raises(TypeError, match="is a str"):
+    with pytest.raises(TypeError, match="must be a str"):
         getattr(app, name)(5)
 
 

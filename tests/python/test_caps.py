@@ -163,7 +163,7 @@ def test_a_connection_too_many_of_one_identity_is_told_and_closed_with_4429() ->
                 if path == "/ws":
                     error = refused.read_json()
                     assert (error["type"], error["code"]) == ("error", "limit_exceeded")
-                assert "as many connections as it may" in refused.expect_close(4429)
+                assert "as many connections as it may have" in refused.expect_close(4429)
         leaving.socket.close()
 
         def returns() -> bool:

@@ -70,7 +70,7 @@ def test_an_unknown_option_is_a_usage_error(capsys):
         ("shop:Other", 2, r"a class \(Other\)"),
         ("shop:make", 2, "a function.*shop:app"),
         ("json:loads", 2, "a function.*it has none"),
-        ("json", 2, "name one application.*it has none"),
+        ("json", 2, "choose an application.*it has none"),
         (":app", 2, "write module:attribute"),
         (".x:app", 2, "write module:attribute"),
         ("shop.:app", 2, "write module:attribute"),

@@ -116,7 +116,7 @@ def test_a_function_that_does_not_fit_is_told_its_call(function):
 
 @pytest.mark.parametrize("function", [generator, functools.partial(generator), Model().answer, Answer()])
 def test_a_generator_is_no_function_that_answers(function):
-    with pytest.raises(ConfigurationError, match="write return instead of yield"):
+    with pytest.raises(ConfigurationError, match="use return instead of yield"):
         check_function(function, "it", ("client",), ["x"])
 
 

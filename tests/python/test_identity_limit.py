@@ -6,7 +6,7 @@ from looping import virtual
 from umbel import Identity
 from umbel._dispatching.identity_limit import IdentityLimit
 
-TURNED_AWAY = (4429, "this identity has as many connections as it may")
+TURNED_AWAY = (4429, "this identity has as many connections as it may have")
 
 
 def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():

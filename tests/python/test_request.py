@@ -39,7 +39,7 @@ def test_claims_can_not_be_changed():
 
 @pytest.mark.parametrize("subject", [42, None, b"ann"])
 def test_a_subject_is_text(subject):
-    with pytest.raises(TypeError, match=r"is a str, not .*str\(…\)"):
+    with pytest.raises(TypeError, match=r"must be a str, not .*str\(…\)"):
         Identity(subject)
 
 

@@ -264,7 +264,7 @@ async def test_an_application_may_be_served_again_after_it_has_stopped(app):
 async def test_two_servers_of_one_application_are_refused_and_two_applications_not(app):
     other = Umbel()
     async with app.serve(port=0) as server, other.serve(port=0):
-        with pytest.raises(RuntimeError, match="served already"):
+        with pytest.raises(RuntimeError, match="being served; stop that server"):
             async with app.serve(port=0):
                 pass
         with pytest.raises(RuntimeError, match="used once"):

@@ -101,16 +101,14 @@ class Client:
         return self._port.close(self._number, code, reason)
 
     def subscribe(self, channel: str) -> bool:
-        """Subscribe this client to a channel. The channel's function is not asked.
+        """Subscribe this client to a channel. The function of the channel is not called.
 
         Returns:
-            ``True`` when the request was passed on, ``False`` when the client has left. The outcome is not
-            known
-            here: the client gets ``subscription_established``, or an ``error`` when it has as many
-            subscriptions as it may.
+            ``False`` when the client has left. ``True`` does not say that the client is subscribed: it gets
+            ``subscription_established``, or an ``error`` when it has as many subscriptions as it may have.
 
         Raises:
-            ValueError: if the channel name is empty, longer than 255 bytes or starts with ``@``.
+            ValueError: if the channel name is empty, longer than 255 bytes, or begins with ``@`` or ``$``.
         """
         return self._port.core.subscribe(self._number, channel)
 
@@ -118,24 +116,23 @@ class Client:
         """End a subscription. The client gets ``subscription_ended`` with the reason, if it was subscribed.
 
         Returns:
-            ``True`` when the request was passed on, ``False`` when the client has left. Whether there was
-            such a subscription is not known here.
+            ``False`` when the client has left. ``True`` does not say that the client was subscribed.
         """
         return self._port.core.unsubscribe(self._number, channel, reason)
 
     def __repr__(self) -> str:
-        # Lines of the log show this, so it works with whatever the application has put there.
+        # The log shows this, so it must work whatever the application has set as the identity.
         subject = getattr(self.identity, "subject", self.identity)
         return f"<Client {self.id} {printable(str(subject)) or 'anonymous'}>"
 
 
 @final
 class Message:
-    """A message from a client. Do not change it. Its JSON is decoded once, before the handler starts.
+    """A message from a client. It was decoded before the handler started; do not change it.
 
     Attributes:
         type: the value of ``type``.
-        body: the whole object as it came.
+        body: the whole JSON object.
     """
 
     __slots__ = ("_message_id", "body", "type")
@@ -162,10 +159,8 @@ class Message:
 
     @property
     def id(self) -> str | int | None:
-        """The id that the client gave this message, and that the reply carries. ``None`` when the client asks
-        for no reply.
-        """
+        """The id that the client gave this message. The reply carries it. ``None`` when there is none."""
         return None if self._message_id is None else loads(self._message_id)
 
     def __repr__(self) -> str:
-        return f"<Message {printable(self.type)}>"  # not the body: logs show this, and it may hold secrets
+        return f"<Message {printable(self.type)}>"  # without the body: the log shows this

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, final
 
 @final
 class Claims(dict[str, Any]):
-    """What is known of a client: a dictionary that can't be changed. It is JSON serialisable."""
+    """A dictionary that can't be changed. It can be encoded as JSON."""
 
     __slots__ = ()
 
@@ -24,11 +24,11 @@ class Claims(dict[str, Any]):
 @final
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What authentication said about a client. Immutable.
+    """Who a client is, as ``authenticate`` said. Immutable.
 
     Attributes:
-        subject: who it is, for example a user's id; empty for a client that nobody authenticated.
-        claims: everything else that is known, for example the claims of a token; a copy of what was given.
+        subject: who it is, for example the id of a user. Empty for an anonymous client.
+        claims: what else is known, for example the claims of a token. A copy of what was given.
 
     Raises:
         TypeError: if the subject is not a str.
@@ -44,14 +44,14 @@ class Identity:
     def __post_init__(self) -> None:
         if not isinstance(self.subject, str):
             raise TypeError(
-                f"the subject of an Identity is a str, not {type(self.subject).__name__}: use str(…)"
+                f"the subject of an Identity must be a str, not {type(self.subject).__name__}: use str(…)"
             )
         if not isinstance(self.claims, Claims):
             object.__setattr__(self, "claims", Claims(self.claims))
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody authenticated this client."""
+        """Whether the client is not authenticated."""
         return not self.subject
 
     @classmethod
@@ -59,8 +59,8 @@ class Identity:
         """Make an identity from what an ``authenticate`` function returned.
 
         Raises:
-            TypeError: if it is none of the three.
-            ValueError: if there is no subject in it (``sub`` in a mapping).
+            TypeError: if it is none of the three types.
+            ValueError: if it has no subject (``sub`` in a mapping).
         """
         if isinstance(result, Identity):
             identity = result
@@ -74,7 +74,7 @@ class Identity:
             )
         if not identity.subject:
             raise ValueError(
-                "authenticate returned an identity without a subject; a mapping needs the key 'sub'"
+                "authenticate returned an identity without a subject. A mapping needs the key 'sub'"
             )
         return identity
 

@@ -13,9 +13,9 @@ from umbel._printable import printable
 class Fields(Mapping[str, str]):
     """Header fields or query parameters: a mapping that keeps all values of a name.
 
-    As a mapping it gives one value per name: header fields that came twice are joined with ``", "`` (RFC
-    9110 §5.3), of query parameters the first counts. Names of header fields are compared without regard to
-    case.
+    Used as a mapping, it has one value for each name. Header fields with the same name are joined with ``",
+    "`` (RFC 9110 §5.3). Of query parameters with the same name, the first counts. The case of the name of a
+    header field does not matter.
 
     Example:
         >>> Fields([("tag", "a"), ("tag", "b")]).all("tag")
@@ -32,7 +32,7 @@ class Fields(Mapping[str, str]):
             self._values[name] = (*self._values.get(name, ()), value)
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Return all values of a name in the order they came; empty when there is none."""
+        """Return all values of a name, in the order in which they came."""
         return self._values.get(name.lower() if self._joined else name, ())
 
     def __getitem__(self, name: str) -> str:
@@ -54,12 +54,12 @@ class Fields(Mapping[str, str]):
 
 @final
 class Request:
-    """The HTTP request that opened a connection. Its parts are decoded when they are first asked for.
+    """The HTTP request that opened a connection. Each part is decoded when it is first used.
 
     Attributes:
-        headers: header fields; names without regard to case, values decoded as Latin-1.
+        headers: header fields. The case of names does not matter; values are decoded as Latin-1.
         query: parameters of the query string, percent-decoded.
-        cookies: cookies by name, as sent.
+        cookies: cookies by name, with values as the client sent them.
     """
 
     def __init__(self, handshake: Handshake) -> None:
@@ -67,17 +67,17 @@ class Request:
 
     @property
     def path(self) -> str:
-        """Percent-decoded path, without the query."""
+        """The path, percent-decoded, without the query."""
         return self._handshake.path
 
     @property
     def peer(self) -> str:
-        """Address of the other end, ``"127.0.0.1:51234"`` or ``"unix"``."""
+        """The address of the other end, as ``"127.0.0.1:51234"``, or ``"unix"``. It may be a proxy."""
         return self._handshake.peer
 
     @property
     def secure(self) -> bool:
-        """Whether the connection is TLS."""
+        """Whether the connection to this server uses TLS."""
         return self._handshake.secure
 
     @cached_property
@@ -102,7 +102,7 @@ class Request:
 
     @property
     def token(self) -> str | None:
-        """The bearer token of the ``Authorization`` field (RFC 6750 §2.1); ``None`` without one."""
+        """The bearer token of the ``Authorization`` header field (RFC 6750 §2.1); ``None`` without one."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" else None
 

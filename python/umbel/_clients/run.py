@@ -36,8 +36,7 @@ class RunPort(Protocol):
 class Run:
     """One AI response that is being produced. The generator that ``@app.stream`` declared gets it.
 
-    Use it on the event loop only. From another thread, call
-    ``loop.call_soon_threadsafe(run.cancel)``.
+    Use it on the event loop only. Another thread calls ``loop.call_soon_threadsafe(run.cancel)``.
 
     Attributes:
         id: random and unguessable, 128 bits.

@@ -1,4 +1,4 @@
-"""One connection of a path with a protocol of the application's own."""
+"""One connection of a websocket path."""
 
 import asyncio
 from collections import deque
@@ -67,7 +67,7 @@ class WebSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has ended. Messages that came before may still wait to be received."""
+        """Whether the connection has ended. Messages that arrived before may still wait to be received."""
         return self._end is not None
 
     @property
@@ -85,7 +85,7 @@ class WebSocket:
 
         Raises:
             ConnectionClosed: if the connection has ended and all its messages were received.
-            RuntimeError: if another task waits already.
+            RuntimeError: if another task is waiting for a message.
         """
         while not self._messages:
             if end := self._exhausted or self._end:
@@ -105,7 +105,7 @@ class WebSocket:
         return message
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        """Give messages until the connection ends, whatever the close code."""
+        """Iterate over messages until the connection ends, whatever the close code."""
         while True:
             try:
                 message = await self.receive()
@@ -114,11 +114,11 @@ class WebSocket:
             yield message
 
     async def send(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send one message: text for ``str``, else binary.
+        """Send one message: a text message for ``str``, otherwise a binary one.
 
-        Returns at once while the connection keeps up. When more than 64 KiB wait for the socket, it waits
-        until most of that is gone, so that a loop around ``send`` runs no faster than the other end reads.
-        Messages of concurrent calls keep the order of the calls.
+        Returns at once while the other end reads fast enough. When more than 64 KiB wait for the socket, the
+        call waits until most of that is sent. So a loop around ``send`` runs no faster than the other end
+        reads. Messages are sent in the order of the calls.
 
         Raises:
             ConnectionClosed: if the connection has ended, or ``close`` was called.
@@ -143,14 +143,14 @@ class WebSocket:
             await asyncio.shield(self._writable)
 
     def close(self, code: int = 1000, reason: str = "") -> bool:
-        """Begin to close, after what was sent before; returns at once.
+        """Close the connection, after what was sent before. Returns at once.
 
         Args:
             code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999, except 4501 to 4503, which are reserved.
             reason: at most 123 bytes of UTF-8.
 
         Returns:
-            ``False`` when the connection has ended already.
+            ``False`` when the connection has ended already. Closing twice is harmless: the first code counts.
 
         Raises:
             ValueError: if the code may not be sent, or the reason is too long.
@@ -171,9 +171,7 @@ class WebSocket:
     # What follows is called by the dispatcher, once per event.
 
     def _over(self) -> bool:
-        """Whether `ConnectionClosed` can have come from here: another connection's is a failure of the
-        function.
-        """
+        """Whether a `ConnectionClosed` can be about this connection. One about another is a failure."""
         return (self._end or self._exhausted or self._closing) is not None
 
     def _received(self, message: str | bytes) -> None:
@@ -189,7 +187,7 @@ class WebSocket:
         self._writable = None
 
     def _input_ended(self, code: int, reason: str) -> None:
-        """The other end sends no more, but still gets what this one has to say."""
+        """The other end sends no more. It still gets what is sent to it."""
         self._exhausted = ConnectionClosed(code, reason)
         wake(self._wake)
 
@@ -204,9 +202,10 @@ class WebSocket:
 
 
 def outcome(error: BaseException) -> ConnectionClosed | Refused | None:
-    """Return what a function's error says of its connection, a refusal first; ``None`` if it failed.
+    """Return the end of the connection that a function's error means, or ``None`` if the function failed.
 
-    Tasks of one group, a reader and a writer say, end with a group of errors.
+    The tasks of a group, for example a reader and a writer, end with a group of errors. In it a refusal
+    counts first.
     """
     if isinstance(error, ConnectionClosed | Refused):
         return error
@@ -219,7 +218,7 @@ def outcome(error: BaseException) -> ConnectionClosed | Refused | None:
 
 
 def wake(future: asyncio.Future[None] | None) -> None:
-    """Wake who waits, if anybody does and nobody else woke it."""
+    """Wake the task that waits, if there is one."""
     if future is not None and not future.done():
         future.set_result(None)
 

@@ -1,7 +1,6 @@
 """The command line: ``umbel run``, ``umbel demo``, ``umbel --version``.
 
-Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command was
-wrong.
+Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command is wrong.
 """
 
 import argparse
@@ -26,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     Args:
-        arguments: without the program's name; those of the process when not given.
+        arguments: without the name of the program; by default those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["demo"]:  # its options are its own
+    if words[:1] == ["demo"]:  # it has options of its own
         return demo(words[1:])
     try:
         parsed = parser().parse_args(words)
@@ -68,7 +67,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def demo(words: Sequence[str]) -> int:
-    """Run the demo, which reads its own options."""
+    """Run the demo."""
     try:
         module: Any = importlib.import_module("umbel.demo")
     except ModuleNotFoundError as error:
@@ -81,7 +80,7 @@ def demo(words: Sequence[str]) -> int:
 
 
 def announce(server: Server) -> None:
-    """Say where the server listens, unless the log says so here: people and scripts wait for this line."""
+    """Write where the server listens, unless the log says it on stderr: scripts wait for this line."""
     logger = logging.getLogger("umbel")
     if stderr.handler() in logger.handlers and logger.isEnabledFor(logging.INFO):
         return
@@ -90,6 +89,6 @@ def announce(server: Server) -> None:
 
 
 def complain(text: str) -> None:
-    """Say what went wrong."""
+    """Write an error."""
     stderr.handler().write(text)
     stderr.handler().flush()

@@ -1,4 +1,4 @@
-"""The application that a command names: found, imported, and what is wrong when that fails."""
+"""Finds and imports the application that a command names, and explains why that fails."""
 
 import difflib
 import importlib
@@ -15,7 +15,7 @@ from umbel.exceptions import ConfigurationError
 
 
 class CommandError(Exception):
-    """Ends the command with a message that names the cause and the cure."""
+    """Ends the command. The message names the cause and what to do."""
 
     def __init__(self, message: str, code: int = 2) -> None:
         super().__init__(message)
@@ -23,11 +23,11 @@ class CommandError(Exception):
 
 
 def load(name: str) -> Umbel:
-    """Import the application that ``module:attribute`` names; without an attribute the only one of the
-    module.
+    """Import the application that ``module:attribute`` names. Without an attribute, the module must have one
+    application.
 
     Raises:
-        CommandError: if there is no such module or application, or the module fails.
+        CommandError: if there is no such module or application, or the module raises an error.
     """
     module_name, _, attribute = name.partition(":")
     if module_name.endswith(".py"):
@@ -44,7 +44,7 @@ def load(name: str) -> Umbel:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise CommandError(
-                f"importing {module_name!r} failed: {error}. Install what it needs, then try again", 1
+                f"importing {module_name!r} failed: {error}. Install the missing module, then try again", 1
             ) from error
         raise CommandError(
             f"no module named {error.name!r} in {os.getcwd()} or installed{similar(module_name)}"
@@ -59,7 +59,7 @@ def load(name: str) -> Umbel:
     if not attribute:
         if len(apps) != 1:
             raise CommandError(
-                f"name one application of module {module_name!r}, as in {module_name}:app{known}"
+                f"choose an application of module {module_name!r}, as in {module_name}:app{known}"
             )
         attribute = apps[0]
     found: Any = module
@@ -81,7 +81,7 @@ def place(error: BaseException) -> str:
 
 
 def own_part(error: BaseException) -> TracebackType | None:
-    """Return an error's traceback without the way from here through the import system, as Python shows it."""
+    """Return an error's traceback without this module and the import system, as Python shows it."""
     rest = error.__traceback__
     while rest is not None and (
         (name := rest.tb_frame.f_code.co_filename) in (__file__, importlib.__file__)
@@ -92,7 +92,7 @@ def own_part(error: BaseException) -> TracebackType | None:
 
 
 def kind(value: object) -> str:
-    """Say in words what a thing is that should be an application."""
+    """Describe an object that should be an application."""
     if inspect.isclass(value):
         return f"a class ({value.__name__})"
     if inspect.isfunction(value):
@@ -103,7 +103,7 @@ def kind(value: object) -> str:
 
 
 def similar(module_name: str) -> str:
-    """Suggest modules of the current directory."""
+    """Suggest modules of the current directory with a similar name."""
     here = [entry.stem for entry in Path().glob("*.py")]
     here += [entry.parent.name for entry in Path().glob("*/__init__.py")]
     near = difflib.get_close_matches(module_name, here, n=3)

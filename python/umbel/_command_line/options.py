@@ -1,4 +1,4 @@
-"""The options of the command: every setting is one of ``umbel run``."""
+"""The options of the command. Every setting is an option of ``umbel run``."""
 
 import argparse
 import inspect
@@ -17,11 +17,11 @@ def parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "run",
         help="serve an application",
-        description="Serve until SIGINT or SIGTERM. Options override the application's settings.",
+        description="Serve until SIGINT or SIGTERM. Options replace the settings of the application.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.add_argument(
-        "app", metavar="module:app", help="the application, as in main:app; the module is looked for here"
+        "app", metavar="module:app", help="the application, as in main:app for app in main.py here"
     )
     serve.add_argument(
         "--uvloop",
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_option(command: argparse.ArgumentParser, name: str, annotation: str, text: str) -> None:
-    """Add the option of one setting; where it is not given, the result does not have it."""
+    """Add the option of one setting. When the option is not used, the result does not have it."""
     flag = "--" + name.replace("_", "-")
     text = text.replace("%", "%%")
     base = annotation.removesuffix(" | None")
@@ -49,7 +49,7 @@ def add_option(command: argparse.ArgumentParser, name: str, annotation: str, tex
     action, metavar = "store", base.upper()
     kind: Callable[[str], object] = {"int": int, "float": float}.get(base, str)
     if base.startswith("Sequence"):
-        action, metavar, text = "append", "ORIGIN", f"{text}; once for each"
+        action, metavar, text = "append", "ORIGIN", f"{text}; once for each, or * for all"
     elif base != annotation and base != "str":
         kind, metavar = or_none(kind, base), f"{metavar}|none"
     command.add_argument(
@@ -58,17 +58,17 @@ def add_option(command: argparse.ArgumentParser, name: str, annotation: str, tex
 
 
 def or_none(kind: Callable[[str], object], name: str) -> Callable[[str], object]:
-    """Make the reader of a number that may be left out."""
+    """Make a reader of values that may be ``none``."""
 
     def read(text: str) -> object:
         return None if text.lower() == "none" else kind(text)
 
-    read.__name__ = name  # argparse says it
+    read.__name__ = name  # argparse shows it
     return read
 
 
 def documented() -> dict[str, str]:
-    """Read what the documentation of `Settings` says about each field, up to the first full stop."""
+    """Return the first sentence of each field's documentation in `Settings`."""
     text = inspect.getdoc(Settings) or ""
     entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
     return {name: re.split(r"\.\s", " ".join(body.split()) + " ")[0] for name, body in entries}

@@ -1,4 +1,4 @@
-"""What an application has declared: who may do what, and which function answers."""
+"""What an application has declared."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class StreamRule:
-    """The generator that answers a type of message with a run."""
+    """The generator that answers messages of a type with runs."""
 
     function: Stream
     cancel_on_disconnect: bool
@@ -34,7 +34,7 @@ class StreamRule:
 
 @dataclass(slots=True)
 class WebSocketRoute:
-    """A path for a protocol of the application's own."""
+    """A websocket path and its function."""
 
     pattern: str
     function: WebSocketHandler
@@ -43,7 +43,7 @@ class WebSocketRoute:
 
 @dataclass(slots=True)
 class Declarations:
-    """All declarations of one application. Filled before the server starts, read-only afterwards."""
+    """All declarations of one application. They do not change while it is served."""
 
     channels: list[ChannelRule] = field(default_factory=list)
     handlers: dict[str, Handler] = field(default_factory=dict)
@@ -66,13 +66,13 @@ class Declarations:
         if taken is not None:
             raise ConfigurationError(f"the application already has a function for {name}")
         if self.served:
-            raise RuntimeError("the application is being served; declare everything before that")
+            raise RuntimeError("the application is being served: declare everything before that")
 
     def claim_type(self, message_type: str) -> None:
         """Check that a type of message is free.
 
         Raises:
-            ConfigurationError: if the protocol or another function answers it.
+            ConfigurationError: if it belongs to the protocol or has a function.
         """
         if not message_type:
             raise ConfigurationError("a type of message can't be empty")
@@ -104,12 +104,12 @@ class Declarations:
         """Return the rules in the order in which they are tried.
 
         Args:
-            may_read_run: says who may read a run where the application does not.
+            may_read_run: decides about the channels of runs, if the application does not declare them.
         """
         if not self.streams or any(RUNS.fullmatch(rule.pattern) for rule in self.channels):
             return list(self.channels)
-        # Before all that could fit a run, so that a catch-all rule never opens the runs of one client to
-        # another. A name of the application's own, as "run:stats", is none.
+        # Before all rules that could match a run, so that a catch-all rule never opens the runs of one client
+        # to another. A channel of the application with a fixed name, such as "run:stats", is not a run.
         own: list[ChannelRule] = []
         others: list[ChannelRule] = []
         for rule in self.channels:
@@ -132,10 +132,9 @@ class Declarations:
         }
 
     def needs_clients(self, rules: list[ChannelRule]) -> bool:
-        """Whether any function is given a client, so that Python must know the request of each from the
-        start.
+        """Whether any function gets a client. Then Python must know every client from the start.
 
-        A server that only broadcasts has none: its clients come and go without Python.
+        The clients of a server that only broadcasts come and go without Python.
         """
         asks = any(rule.guard is not None or callable(rule.publish) for rule in rules)
         return asks or bool(self.handlers or self.streams or self.disconnect)

@@ -36,23 +36,31 @@ W = TypeVar("W", bound=WebSocketHandler)
 
 
 class Decorators:
-    """Fill the declarations of an application. Each refuses a mistake at the line that makes it."""
+    """What an application is declared with. A mistake is refused at the line that makes it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._declared = Declarations()
 
     def authenticate(self, function: A) -> A:
-        """Declare the function that says who a client is: ``async def f(request) -> Identity | str | Mapping
-        | None``.
+        """Declare the function that says who a client is: ``f(request)``.
 
-        It is asked once per connection, before anything else, for websocket paths too. A ``str`` is the
-        subject of the identity, a mapping its claims, the subject being ``sub``. ``None`` refuses with close
-        code 4401; so does raising `Refused`, with a code and a reason. Without such a function everybody is
-        let in, anonymously.
+        It is called once for each connection, before any other function, on websocket paths too. It returns
+
+        - an `Identity`;
+        - a ``str``, the subject of the identity;
+        - a mapping, the claims of the identity; the claim ``sub`` is the subject;
+        - ``None`` to refuse the client with close code 4401.
+
+        It may also raise `Refused`, with a close code and a reason. Without an authenticate function every
+        client is let in and is anonymous.
+
+        A connection that is not let in within the setting ``handshake_timeout`` is closed. The time begins
+        when the server accepts the connection, so the time for the request counts too.
 
         Raises:
-            ConfigurationError: if there is one already, or the function does not fit.
+            ConfigurationError: if there is an authenticate function already, or the function does not fit.
+            RuntimeError: if the application is being served.
         """
         self._declared.check(self._declared.authenticate, "authenticate")
         check_function(function, "the authenticate function", ("request",))
@@ -62,10 +70,13 @@ class Decorators:
     def on_connect(self, function: C) -> C:
         """Declare the function that is called for each client that was let in: ``f(client)``.
 
-        The client's messages wait for its end. Raising `Refused` closes the client.
+        No message of the client is handled before this function has ended. When it raises `Refused`, the
+        client is closed with that code and reason. When it raises another error, or takes longer than the
+        setting ``handler_timeout``, the client is closed with 1011.
 
         Raises:
-            ConfigurationError: if there is one already, or the function does not fit.
+            ConfigurationError: if there is an on_connect function already, or the function does not fit.
+            RuntimeError: if the application is being served.
         """
         self._declared.check(self._declared.connect, "on_connect")
         check_function(function, "the on_connect function", ("client",))
@@ -73,14 +84,18 @@ class Decorators:
         return function
 
     def on_disconnect(self, function: D) -> D:
-        """Declare the function that is called once for each client that has left: ``f(client, code,
-        reason)``.
+        """Declare the function that is called when a client has left: ``f(client, code, reason)``.
 
-        It is called for clients whose ``on_connect`` ended well, after its end, and after the functions for
-        all that the client sent have started; what a client had sent that ``client.close`` closes is dropped.
+        It is called once for each client, after ``on_connect`` succeeded, and after a function was started
+        for each message that the client sent. Those functions may still run. A client that was refused, or
+        whose ``on_connect`` failed, gets no call.
+
+        When the application closes a client with ``client.close()``, messages of the client that wait are
+        dropped, and this function is called without them.
 
         Raises:
-            ConfigurationError: if there is one already, or the function does not fit.
+            ConfigurationError: if there is an on_disconnect function already, or the function does not fit.
+            RuntimeError: if the application is being served.
         """
         self._declared.check(self._declared.disconnect, "on_disconnect")
         check_function(function, "the on_disconnect function", ("client", "code", "reason"))
@@ -100,38 +115,45 @@ class Decorators:
         overrun: Literal["gap", "close"] = "gap",
         compress: bool = True,
     ) -> Callable[[G], G]:
-        """Declare the channels whose names fit a pattern, and who may subscribe.
+        """Declare the channels whose names match a pattern, and who may subscribe.
 
-        As a decorator, on ``f(client, <parameters>) -> bool``, it asks that function for every subscription;
-        with ``open=True`` it is a plain call, and everybody may subscribe. The first pattern that fits a
-        name counts.
+        Use it as a decorator on a function ``f(client, <parameters>)``. The function is called for every
+        subscription and returns ``True`` or ``False``, or raises `Refused` with a reason. With ``open=True``
+        it is a plain call: every client may subscribe, and no function is called. When several patterns match
+        a name, the one that was declared first counts.
+
+        The function counts among the ``max_running`` functions of its client. When it takes longer than
+        ``handler_timeout``, the client gets an ``error`` with code ``timeout``. Both are `Settings`.
 
         Args:
-            pattern: a name with parameters. ``{x}`` stands for one or more characters other than ``:``,
-                ``{x:path}`` for anything.
-            open: let every client subscribe, without asking Python.
-            publish: let every client publish (``True``), none (``False``), or those for which the function
-                ``f(client, <parameters>, data) -> bool`` says so.
-            history: publications that are kept for readers that are behind. More cost memory per channel,
-                fewer turn slow readers into gaps sooner. The newest one is always kept. All readers are
-                behind between two ticks: leave room for what is published in a few of them, else a burst
-                gives also the fastest reader a gap, or closes it with ``overrun="close"``.
-            history_bytes: bytes of data that are kept, with the same advice: two publications of 600 kB in
-                one tick do not fit into 1 MiB.
-            history_seconds: seconds for which publications are kept, at least 1.
-            mode: ``"latest"`` lets a reader that is behind skip to the newest publication of each key.
-            overrun: what a reader gets that falls further behind than the history: a ``gap`` message, or
-                close code 4413.
-            compress: ``False`` never compresses these publications. For channels in which a secret stands
-                beside text that others choose: whoever sees the lengths on the wire could guess at it
-                (BREACH). A channel is never compressed together with another one.
+            pattern: a name with parameters. ``{x}`` matches one or more characters other than ``:``,
+                ``{x:path}`` matches anything. Names that begin with ``@`` or ``$`` belong to Umbel.
+            open: every client may subscribe. No function is called.
+            publish: which clients may publish: all (``True``), none (``False``), or those for which the
+                function ``f(client, <parameters>, data)`` returns ``True``. The application itself always
+                may.
+            history: how many publications the channel keeps for readers that are behind. A larger history
+                costs memory for each channel. With a smaller one, slow readers get a ``gap`` sooner. The
+                newest publication is always kept. Between two ticks every reader is behind, so leave room for
+                what is published in a few ticks. Otherwise a burst gives even the fastest reader a ``gap``.
+            history_bytes: how many bytes of data the channel keeps. The same advice applies: two publications
+                of 600 kB in one tick do not fit into 1 MiB.
+            history_seconds: how many seconds the channel keeps a publication, at least 1.
+            mode: ``"all"`` delivers every publication. With ``"latest"``, a reader that is behind gets only
+                the newest publication of each key.
+            overrun: what happens to a reader that is further behind than the history: ``"gap"`` sends a
+                ``gap`` message, ``"close"`` closes with 4413.
+            compress: ``False`` sends these publications uncompressed. Use it for a channel that carries a
+                secret next to text that others choose: the length of a compressed frame would tell an
+                observer about the secret (BREACH). Two channels are never compressed together.
 
         Returns:
-            The decorator; calling it is optional with ``open=True``.
+            The decorator. With ``open=True`` it need not be used.
 
         Raises:
             ConfigurationError: if an argument does not fit.
-            TypeError: if the pattern is no text.
+            RuntimeError: if the application is being served.
+            TypeError: if the pattern is not a str.
         """
         check_name(pattern, "channel", "name:{parameter}")
         rule = ChannelRule(
@@ -157,14 +179,24 @@ class Decorators:
     def on(self, type: str) -> Callable[[H], H]:
         """Declare the function that handles messages of a type: ``f(client, message)``.
 
-        What it returns goes back as ``{"type": "<type>_result", "id": …, "data": …}``: always when the
-        message has an ``id``, else when it is not ``None``. When it raises, the client gets an ``error`` and
-        the log the traceback.
+        The client gets what the function returns, as ``{"type": "<type>_result", "id": …, "data": …}``. A
+        message without ``id`` whose function returns ``None`` gets no reply. When the function raises
+        `Refused`, the client gets an ``error`` with code ``not_allowed`` and the reason. When it raises
+        another error, the client gets an ``error`` with code ``internal``, and the log has the traceback.
+
+        Functions of one client are started in the order of its messages. Up to ``max_running`` of them (16)
+        run at the same time, so a later message may get its reply first. Above that, messages wait, and the
+        server stops reading from this client. Other clients do not wait.
+
+        A function may take ``handler_timeout`` (30 s). Then the client gets an ``error`` with code
+        ``timeout``, and the function is cancelled where it awaits. A function that is not ``async`` runs on
+        the event loop and blocks it: nothing can interrupt it.
 
         Raises:
-            ConfigurationError: if the type already has a function or belongs to the protocol, or the
-                function does not fit.
-            TypeError: if the type is no text.
+            ConfigurationError: if the type has a function already or belongs to the protocol, or the function
+                does not fit.
+            RuntimeError: if the application is being served.
+            TypeError: if the type is not a str.
         """
         check_name(type, "on", "type")
         self._declared.check()
@@ -179,22 +211,31 @@ class Decorators:
         return decorate
 
     def stream(self, type: str, *, cancel_on_disconnect: bool = False) -> Callable[[S], S]:
-        """Declare the async generator that answers messages of a type with a run: ``async def f(run,
-        message)``.
+        """Declare the async generator that answers messages of a type with a run: ``f(run, message)``.
 
-        It yields ``str``. What it yields appears in the channel ``run:<id>``, to which the sender is
-        subscribed first: ``ai_response_start``, chunks (the first at once, later ones gathered per tick) and
-        ``ai_response_end`` with ``status`` ``complete``, ``cancelled`` or ``error``. ``ai_cancel`` with
-        ``runId`` cancels it, from its starter. The channel may be read by its starter alone, unless the
-        application declares ``run:{run_id}`` itself.
+        The generator yields pieces of text (``str``). They are published in the channel ``run:<id>``, and the
+        sender is subscribed to it first:
+
+        - ``ai_response_start``;
+        - ``ai_response_chunk``, with the first piece at once and then one chunk per tick;
+        - ``ai_response_end``, with ``status`` ``complete``, ``cancelled`` or ``error``.
+
+        A run has no time limit, and any number of clients may read it. A client may have ``max_runs`` (16)
+        unfinished runs. The client that started a run cancels it with a message ``ai_cancel`` with ``runId``.
+        Only that client, and others of the same identity, may subscribe to the channel, unless the
+        application declares a channel ``run:{run_id}`` itself. That is possible until 5 minutes after the end
+        of the run.
 
         Args:
             type: the type of message.
-            cancel_on_disconnect: cancel the run when its starter leaves. By default it goes on.
+            cancel_on_disconnect: cancel the run when the client that started it leaves. By default it goes
+                on.
 
         Raises:
-            ConfigurationError: if the type already has a function, or the function is not an async generator.
-            TypeError: if the type is no text.
+            ConfigurationError: if the type has a function already or belongs to the protocol, or the function
+                is not an async generator.
+            RuntimeError: if the application is being served.
+            TypeError: if the type is not a str.
         """
         check_name(type, "stream", "type")
         self._declared.check()
@@ -213,17 +254,22 @@ class Decorators:
         return decorate
 
     def websocket(self, path: str) -> Callable[[W], W]:
-        """Declare a path with a protocol of its own: ``async def f(websocket, <parameters>)``.
+        """Declare a websocket path, which has a protocol of the application's own: ``f(websocket,
+        <parameters>)``.
 
-        The connection is closed when the function ends: with 1000, or with 1011 when it raised. There are
-        no subprotocols on these paths yet: one that a client offers is not chosen.
+        The function is called for each connection and must be ``async``. It has no time limit. When it
+        returns, the connection is closed with 1000. When it raises `Refused`, the connection is closed with
+        that code; after another error, with 1011. Subprotocols are not supported on these paths yet: none
+        that a client offers is accepted.
 
         Args:
-            path: ``{x}`` stands for one or more characters other than ``/``, ``{x:path}`` for anything.
+            path: a path with parameters. ``{x}`` matches one or more characters other than ``/``,
+                ``{x:path}`` matches anything.
 
         Raises:
-            ConfigurationError: if the path is taken or the function does not fit.
-            TypeError: if the path is no text.
+            ConfigurationError: if the path is taken or belongs to Umbel, or the function does not fit.
+            RuntimeError: if the application is being served.
+            TypeError: if the path is not a str.
         """
         check_name(path, "websocket", "/path")
         self._declared.check()
@@ -239,17 +285,19 @@ class Decorators:
         return decorate
 
     def page(self, path: str, body: str | bytes | PathLike[str], content_type: str | None = None) -> None:
-        """Declare a fixed answer to ``GET``. The core answers without waking Python.
+        """Declare a page: a fixed response to ``GET``. The core sends it without calling Python.
 
         Args:
-            path: without parameters.
-            body: text or bytes to answer with, or the path of a file (a ``Path``, not a ``str``), which is
-                read now.
-            content_type: by default what the file's name says, ``text/html`` for text.
+            path: a path without parameters.
+            body: the text or bytes of the page, or the path of a file (a ``Path``, not a ``str``). The file
+                is read now.
+            content_type: by default ``text/html`` for text, and for a file what its name says.
 
         Raises:
-            ConfigurationError: if the path is taken, or the content type can't stand in a header.
+            ConfigurationError: if the path is taken or belongs to Umbel, or the content type is not printable
+                ASCII.
             OSError: if the file can't be read.
+            RuntimeError: if the application is being served.
         """
         self._declared.check()
         self._declared.claim_path(path, self.settings.websocket_path)
@@ -266,13 +314,14 @@ class Decorators:
         self._declared.pages[path] = content_type or kind, data
 
     def background(self, function: B) -> B:
-        """Declare a coroutine function without arguments that runs while the application is served.
+        """Declare a background task: a coroutine function without arguments that runs while the server does.
 
-        It is started when the server listens and cancelled when it stops. When it raises, the log has the
-        traceback and the server goes on.
+        It is started when the server listens, and cancelled when the server stops. When it raises, the log
+        has the traceback, and the server goes on.
 
         Raises:
-            ConfigurationError: if it is not a coroutine function.
+            ConfigurationError: if it is not a coroutine function without arguments.
+            RuntimeError: if the application is being served.
         """
         self._declared.check()
         check_coroutine_function(function, "a background task", ())

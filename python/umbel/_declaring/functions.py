@@ -1,6 +1,6 @@
-"""Functions that an application declares: whether they can be called as they will be.
+"""Checks of the functions that an application declares: can they be called as they will be called?
 
-A mistake shows at the line that makes it and not when the first client comes.
+So a mistake is found at the line that makes it, and not when the first client connects.
 """
 
 import functools
@@ -11,11 +11,11 @@ from umbel.exceptions import ConfigurationError
 
 
 def check_name(name: object, decorator: str, example: str) -> None:
-    """Check what a decorator was given for its name: without parentheses it is the function itself.
+    """Check the name that a decorator was given. A decorator without parentheses gets the function instead.
 
     Raises:
         ConfigurationError: if it is a function.
-        TypeError: if it is no text.
+        TypeError: if it is not a str.
     """
     if isinstance(name, str):
         return
@@ -23,36 +23,37 @@ def check_name(name: object, decorator: str, example: str) -> None:
         raise ConfigurationError(
             f'@app.{decorator} needs a name: write @app.{decorator}("{example}") above {named(name)}'
         )
-    raise TypeError(f'the name for app.{decorator} is a str, as in "{example}", not {type(name).__name__}')
+    raise TypeError(f'the name for app.{decorator} must be a str, as "{example}", not {type(name).__name__}')
 
 
 def check_function(function: object, role: str, leading: tuple[str, ...], names: Iterable[str] = ()) -> None:
-    """Check a function that returns its answer, or an awaitable of it.
+    """Check a function that returns its result, or an awaitable of it.
 
     Args:
-        function: what was declared.
-        role: what it is for, for the message.
+        function: the function.
+        role: what it is used as, for the message.
         leading: its positional arguments.
         names: its keyword arguments.
 
     Raises:
-        ConfigurationError: if it is no function, can't be called so, or is a generator: then its body would
-            never run, and what it returns be true.
+        ConfigurationError: if it is not a function, if it can't be called with these arguments, or if it is a
+            generator function. A call of that would never run its body, and would return an object that is
+            true.
     """
     check_call(function, role, leading, names)
     if is_kind(function, inspect.isgeneratorfunction) or is_kind(function, inspect.isasyncgenfunction):
         raise ConfigurationError(
-            f"{named(function)} is a generator and can't be {role}: write return instead of yield"
+            f"{named(function)} is a generator and can't be {role}: use return instead of yield"
         )
 
 
 def check_coroutine_function(
     function: object, role: str, leading: tuple[str, ...], names: Iterable[str] = ()
 ) -> None:
-    """Check a function that runs for a while and returns nothing; the arguments are as above.
+    """Check a function that runs for a while and returns nothing. The arguments are as above.
 
     Raises:
-        ConfigurationError: if it is no coroutine function, or can't be called so.
+        ConfigurationError: if it is not a coroutine function, or can't be called with these arguments.
     """
     check_call(function, role, leading, names)
     if not is_or_wraps(function, inspect.iscoroutinefunction):
@@ -60,10 +61,10 @@ def check_coroutine_function(
 
 
 def check_async_generator(function: object, role: str, leading: tuple[str, ...]) -> None:
-    """Check a function that yields; the arguments are as above.
+    """Check a function that yields. The arguments are as above.
 
     Raises:
-        ConfigurationError: if it is no async generator function, or can't be called so.
+        ConfigurationError: if it is not an async generator function, or can't be called with these arguments.
     """
     check_call(function, role, leading)
     if not is_or_wraps(function, inspect.isasyncgenfunction):
@@ -73,16 +74,16 @@ def check_async_generator(function: object, role: str, leading: tuple[str, ...])
 
 
 def check_call(function: object, role: str, leading: tuple[str, ...], names: Iterable[str] = ()) -> None:
-    """Check that a function can be called with so many positional arguments and these keywords.
+    """Check that a function can be called with these positional arguments and keywords.
 
     Raises:
-        ConfigurationError: if not; the message shows the call.
+        ConfigurationError: if not. The message shows the call.
     """
     if not callable(function):
         raise ConfigurationError(f"{function!r} is not a function and can't be {role}")
     keywords = dict.fromkeys(names)
     try:
-        # Of a decorated function the outermost, which is what gets the arguments.
+        # Of a decorated function the outermost one: it gets the arguments.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some builtins have no signature; the call will tell
         return
@@ -96,7 +97,7 @@ def check_call(function: object, role: str, leading: tuple[str, ...], names: Ite
 
 
 def is_kind(function: object, kind: Callable[[object], bool]) -> bool:
-    """Ask about a function, or the object whose call it is."""
+    """Apply a test to a function, or to the ``__call__`` of an object."""
     while isinstance(function, functools.partial):
         function = function.func
     if not (inspect.isroutine(function) or inspect.isclass(function)):
@@ -105,7 +106,7 @@ def is_kind(function: object, kind: Callable[[object], bool]) -> bool:
 
 
 def is_or_wraps(function: object, kind: Callable[[object], bool]) -> bool:
-    """Ask about a function and the one that it decorates: a wrapper may hand on what that returns."""
+    """Apply a test to a function and the function that it wraps: a wrapper may return what that returns."""
     while isinstance(function, functools.partial):
         function = function.func
     return is_kind(function, kind) or (callable(function) and is_kind(inspect.unwrap(function), kind))

@@ -1,7 +1,7 @@
 """Patterns of channel names and websocket paths.
 
-Only the core matches names; here a pattern is checked and its parameters are read, so that a mistake shows
-at the line that makes it and not when the first client comes.
+Only the core matches names. Here a pattern is checked and its parameters are read, so that a mistake is found
+at the line that makes it, and not when the first client connects.
 """
 
 import re
@@ -14,8 +14,8 @@ from umbel.exceptions import ConfigurationError
 def parameters(pattern: str) -> tuple[str, ...]:
     """Return the names of a pattern's parameters, in their order.
 
-    ``{name}`` stands for one or more characters other than the separator (``:`` in channels, ``/`` in paths),
-    ``{name:path}`` for anything.
+    ``{name}`` matches one or more characters other than the separator (``:`` in channels, ``/`` in paths).
+    ``{name:path}`` matches anything.
 
     Raises:
         ConfigurationError: if the pattern can't be read, or has two parameters with nothing between them.

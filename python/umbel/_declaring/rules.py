@@ -43,7 +43,7 @@ class ChannelRule:
             if not 1 <= getattr(self, name) < float("inf"):
                 raise self._error(
                     f"{name} must be a finite number of at least 1: "
-                    "a reader that is served a few ticks late would lose what is not kept any more"
+                    "a reader that is served a few ticks late would lose publications"
                 )
         for name in ("open", "compress"):
             if not isinstance(getattr(self, name), bool):
@@ -93,7 +93,7 @@ def nobody(client: object, run_id: str) -> bool:
 
 
 def run_rule(guard: Guard) -> ChannelRule:
-    """Return the rule for runs, for applications that declare none."""
+    """Return the rule for the channels of runs, for an application that does not declare them."""
     return ChannelRule(pattern="run:{run_id}", history=10_000, guard=guard)
 
 
@@ -101,7 +101,7 @@ MODES: Final = ("all", "latest")
 OVERRUNS: Final = ("gap", "close")
 
 OWNERS: Final = {"@": "private to a client", "$": "the server's own"}
-"""Names that no application declares, by their first character."""
+"""Names that no application can declare, by their first character."""
 
 RUNS: Final = re.compile(r"run:\{[^{}]*\}")
-"""Patterns with which an application says itself who may read runs."""
+"""Patterns of an application that declares the channels of runs itself."""

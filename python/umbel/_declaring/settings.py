@@ -1,5 +1,6 @@
-"""The settings of a server: one frozen class, the source of constructor arguments, command-line options and
-core config.
+"""The settings of a server.
+
+Constructor arguments, options of the command line and the configuration of the core all come from one class.
 """
 
 from __future__ import annotations
@@ -18,66 +19,74 @@ from umbel._core import is_reserved_path
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything about a server that is a number, a name or a switch.
+    """The settings of a server. Immutable.
 
     Times are seconds, sizes are bytes. The defaults suit one server with 10,000 clients on the open internet.
 
     Attributes:
-        host: address to listen on. ``0.0.0.0`` or ``::`` for every interface; the default is reachable from
-            this machine only.
-        port: TCP port to listen on; 0 lets the system choose a free one.
-        unix_socket: path of a Unix socket to listen on instead of host and port, for a proxy on the same
+        host: address to listen on. The default can be reached from this machine only. ``0.0.0.0`` or ``::``
+            listens on every interface.
+        port: TCP port to listen on; 0 for any free port.
+        unix_socket: path of a Unix socket to listen on, instead of host and port. For a proxy on the same
             machine.
-        shards: threads that serve connections; 0 for one per core. More than cores never helps.
-        reuse_port: give each shard a listening socket of its own (SO_REUSEPORT) instead of one acceptor that
-            chooses the shard with the fewest connections. Faster accepts, less even shards.
-        backlog: connections that the kernel holds until they are accepted; the system may lower it.
-        tls_cert: path of a PEM file with the certificate chain; with it the server speaks TLS only.
-        tls_key: path of a PEM file with the certificate's private key.
-        websocket_path: path of the Umbel protocol.
-        origins: web pages that may connect. ``None``: those served from the host they connect to; ``"*"``:
-            all; a list: exactly these, as in ``["https://example.org"]``. Programs that send no ``Origin``
-            may always connect.
-        tick: seconds between two deliveries to one connection. Longer saves CPU and bytes, shorter saves
-            latency while there is much to deliver; 0 delivers as soon as possible.
-        heartbeat: seconds of silence after which a client is pinged; after two of them it is closed with
-            4408. Shorter notices dead clients sooner and wakes mobile devices more often.
-        deflate: offer permessage-deflate. Saves most of the bytes for little CPU, as a batch is compressed
-            once.
-        deflate_level: 1 (fast) to 9 (small).
-        deflate_window: 9 to 15, base-two logarithm of the window. Larger is smaller on the wire for large
-            batches only.
-        max_connections: connections at a time; more are told to try later. Each needs a file descriptor.
-        max_connections_per_address: connections that one address may have at a time, of IPv6 one network of
-            64 bits; more get status 429, on a TLS port an alert. 0 for no limit, as behind a proxy, where all
-            come from one address. Those on a Unix socket are not counted.
-        max_connections_per_identity: connections that one identity, as named by ``authenticate``, may have at
-            a time; more are closed with 4429. 0 for no limit. One that broke off is counted until the server
-            notices, so leave room for some.
-        max_message: bytes of one message from a client, after decompression; longer ones close with 1009.
-        max_subscriptions: channels that one client may be subscribed to at a time, beside its private one.
-        max_messages_per_second: messages and pings that one client may send in a second, and five times as
-            many at once; more close with 4429. 0 for no limit. On websocket paths there is none: their
-            function sets the pace.
-        max_held_bytes: bytes of unfinished messages, and of answers and messages of websocket paths that
-            wait to be read, that may be held for all clients together; beyond it, those for whom they have
-            been held longest are closed.
-        max_log_bytes: bytes that the histories of all channels may have together, and names without readers;
-            beyond it, the channels that were published to least recently lose their history, oldest
-            publications first. Readers that still wanted them get a ``gap``; ``stats().trimmed`` counts.
-        handshake_timeout: seconds from accept until the client is let in, ``authenticate`` included.
+        shards: threads that serve connections; 0 for one per CPU core. More threads than cores never help.
+        reuse_port: let every shard accept connections from a socket of its own (SO_REUSEPORT). Accepting is
+            faster, but connections are spread less evenly. By default one thread accepts, and gives each
+            connection to the shard with the fewest.
+        backlog: connections that the kernel holds until the server accepts them. The system may lower it.
+        tls_cert: path of a PEM file with the certificate chain. With it, the server accepts TLS only.
+        tls_key: path of a PEM file with the private key of the certificate.
+        websocket_path: path at which clients connect with the Umbel protocol.
+        origins: web pages that may connect. ``None`` for pages from the host that they connect to, ``"*"``
+            for all pages, or a list of origins, as in ``["https://example.org"]``. Programs that send no
+            ``Origin`` may always connect.
+        tick: seconds between two deliveries to one connection. A longer tick saves CPU and bytes. A shorter
+            one lowers latency while much is published. 0 delivers as soon as possible.
+        heartbeat: seconds of silence after which the server pings a client. After as long again without a
+            sign of life the client is closed with 4408. A shorter time finds dead clients sooner, and wakes
+            mobile devices more often.
+        deflate: offer compression (permessage-deflate). It saves most of the bytes and costs little CPU,
+            because a batch is compressed once for all its readers.
+        deflate_level: compression level, 1 (fast) to 9 (small).
+        deflate_window: 9 to 15, the base-two logarithm of the compression window in bytes. A larger window
+            makes only large batches smaller.
+        max_connections: connections at the same time. Further ones get HTTP status 503. Each connection needs
+            a file descriptor.
+        max_connections_per_address: connections from one address at the same time; 0 for no limit. Further
+            ones get HTTP status 429, or an alert on a TLS port. An IPv6 network of 64 bits is one address.
+            Use 0 behind a proxy, because all connections come from its address. Connections on a Unix socket
+            are not counted.
+        max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
+            ones are closed with 4429. ``authenticate`` names the identity. A connection that broke off counts
+            until the server notices, so allow for some more.
+        max_message: bytes of one message from a client, after decompression. A longer one closes with 1009.
+        max_subscriptions: channels to which one client may be subscribed, its private channel not counted.
+        max_messages_per_second: messages and pings of one client per second; 0 for no limit. A burst may have
+            five times as many. A client that sends more is closed with 4429. Websocket paths have no limit:
+            their function decides how fast messages are read.
+        max_held_bytes: bytes held for all clients together while messages are unfinished or replies are
+            unread; messages of websocket paths count, too. Above that, the connections that have held theirs
+            longest are closed.
+        max_log_bytes: bytes of all channel histories together. Above that, the channels that were published
+            to least recently lose their oldest publications. Readers that still needed them get a ``gap``,
+            and ``stats().trimmed`` counts them. A channel without readers and publications counts a few
+            hundred bytes, for its name.
+        handshake_timeout: seconds from the accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
-        write_timeout: seconds that a connection may take nothing of what waits for it before it is closed.
-        close_timeout: seconds to wait for the other end's close frame.
-        send_buffer: bytes the kernel may hold per connection (SO_SNDBUF); ``None`` for 128 KiB.
-        event_queue: events that wait for Python at most; when it is full, reading from the sockets stops.
+        write_timeout: seconds for which a connection may take none of the bytes that wait for it. Then it is
+            closed.
+        close_timeout: seconds to wait for the close frame of the other end.
+        send_buffer: bytes that the kernel may hold for each connection (SO_SNDBUF); ``None`` for 128 KiB.
+        event_queue: events that may wait for Python. When the queue is full, the server stops reading from
+            its sockets.
         drain: seconds that a graceful stop may take.
-        handler_timeout: seconds that a function of the application may take for one message; then the client
-            gets an ``error`` ``timeout`` and the function is cancelled. ``None`` for no limit. Streams have
-            none.
-        max_running: functions that run for one client at a time; above that, reading from this client stops.
-        max_runs: unfinished runs that one client may have; above that, it gets an ``error``
-            ``limit_exceeded``.
+        handler_timeout: seconds that a function of the application may take for one message; ``None`` for no
+            limit. Then the client gets an ``error`` with code ``timeout``, and the function is cancelled.
+            Streams and websocket functions have no limit.
+        max_running: functions that run for one client at the same time. When as many run, the server stops
+            reading from this client.
+        max_runs: unfinished runs of one client. A message that would start another gets an ``error`` with
+            code ``limit_exceeded``.
     """
 
     host: str = "127.0.0.1"
@@ -115,11 +124,12 @@ class Settings:
     max_runs: int = 16
 
     def __post_init__(self) -> None:
-        """Check types and signs; the core checks the ranges of what it uses.
+        """Check types and signs. The core checks the ranges of what it uses.
 
         Raises:
             TypeError: if a value has the wrong type.
-            ValueError: if a number is out of range, an origin is none, or settings contradict each other.
+            ValueError: if a number is out of range, an origin can't match, a path belongs to Umbel, or
+                settings contradict each other.
         """
         for name, kind in KINDS.items():
             check(name, kind, getattr(self, name))
@@ -131,7 +141,7 @@ class Settings:
         if is_reserved_path(self.websocket_path):
             raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key belong together: give both or neither")
+            raise ValueError("tls_cert and tls_key belong together: set both or neither")
         if isinstance(self.origins, str) and self.origins != "*":
             raise ValueError(
                 f'origins must be None, "*" or a list of origins; write origins=["{self.origins}"]'
@@ -139,16 +149,21 @@ class Settings:
         for origin in self.origins or ():
             if not ORIGIN.fullmatch(origin) and self.origins != "*":
                 raise ValueError(
-                    f"origins: {origin!r} can never match: browsers send scheme and host, and a port that is "
-                    "not the scheme's own, as in 'https://example.org' or 'http://localhost:3000'"
+                    f"origins: {origin!r} can never match. Browsers send a scheme, a host, and a port unless "
+                    "it is the default, as in 'https://example.org' or 'http://localhost:3000'"
                 )
 
     def replace(self, **options: Unpack[Options]) -> Settings:
-        """Return settings that differ in the given fields."""
+        """Return settings that differ in the given fields.
+
+        Raises:
+            TypeError: if a setting does not exist or has the wrong type.
+            ValueError: if a setting is out of range.
+        """
         return replace(self, **options)
 
     def to_json(self, **structure: Any) -> bytes:
-        """Encode the configuration of the core: these settings, and the structure of the application."""
+        """Encode the configuration of the core: these settings and the structure of the application."""
         config = {name: value for name, value in asdict(self).items() if name not in PYTHON_ONLY}
         if self.origins is not None and self.origins != "*":
             config["origins"] = list(self.origins)
@@ -233,16 +248,16 @@ RANGES: Final = {
     "deflate_window": (9, 15),
     "max_messages_per_second": (0, (1 << 32) - 1),
 }
-"""What the core's types hold; it says itself what else it can't do."""
+"""What the types of the core can hold. The core refuses itself what else it can't do."""
 
 LARGEST: Final = (1 << 63) - 1
 LONGEST: Final = 1_000_000_000
-"""Seconds: thirty years, within what clocks can add."""
+"""Seconds: thirty years. Clocks can add that."""
 
 ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-.0->@-~]+", re.IGNORECASE)
-"""ASCII without a path or a query; sandboxed pages send ``null``."""
+"""ASCII without a path or a query. Sandboxed pages send ``null``."""
 
 PYTHON_ONLY: Final = frozenset(
     {"drain", "handler_timeout", "max_connections_per_identity", "max_running", "max_runs"}
 )
-"""Fields that the core knows nothing about."""
+"""Fields that the core does not know."""

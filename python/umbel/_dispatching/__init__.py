@@ -1,1 +1,1 @@
-"""From the core's events to the application's functions, and back with what they return."""
+"""From the events of the core to the functions of the application, and back with what they return."""

@@ -1,4 +1,4 @@
-"""Calls functions of the application: each client's in the order of its messages, and so many at a time."""
+"""Calls functions of the application, for each client in the order of its messages, a few at a time."""
 
 import asyncio
 import logging
@@ -21,15 +21,15 @@ logger = logging.getLogger("umbel")
 
 
 class Caller:
-    """Starts jobs, and has all tasks of one server. A job whose function must be awaited is a task.
+    """Starts jobs, and owns all tasks of one server. A job whose function must be awaited becomes a task.
 
-    Of one client at most ``max_running`` functions run at a time. The jobs above that wait here, and reading
-    from that client stops: so what can wait is bounded by the core's event queue.
+    At most ``max_running`` functions of one client run at the same time. Further jobs wait here, and the core
+    stops reading from that client. So the event queue of the core bounds what can wait.
 
     Attributes:
         loop: the loop that functions run on.
-        context: in which clients begin; nothing runs in it, only in copies.
-        cancelled: functions that the end of the server has cancelled.
+        context: the context in which clients begin. Functions run in copies of it.
+        cancelled: number of functions that were cancelled at the end of the server.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Caller:
         self._failures = failures
         self._most = settings.max_running
         self._deadlines = Deadlines(loop, settings.handler_timeout)
-        self._backlogs: dict[Slot, deque[Job]] = {}  # of clients for whom jobs wait
-        self._last: dict[Slot, Job] = {}  # of clients that have left: to be started after their backlog
+        self._backlogs: dict[Slot, deque[Job]] = {}  # jobs that wait, of the clients that have any
+        self._last: dict[Slot, Job] = {}  # the job after the backlog, of clients that have left
         self._tasks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.Timeout | None = None
-        self._ending = False  # the time to stop is over: only what is last is started
+        self._ending = False  # the time to stop is over: only last jobs are started
 
     # Jobs
 
@@ -66,13 +66,13 @@ class Caller:
             self._slots.core.pause_reading(slot.number)
 
     def submit_last(self, slot: Slot, job: Job) -> None:
-        """Start a job when all others of a client have started, even at the end of the server."""
+        """Start a job when all other jobs of a client have started, even at the end of the server."""
         self._last[slot] = job
         if not slot.opening:
             self.advance(slot)
 
     def advance(self, slot: Slot) -> None:
-        """Start what waits. When nothing does, read from the client again, or start its last job."""
+        """Start jobs that wait. When none waits, read from the client again, or start its last job."""
         if backlog := self._backlogs.get(slot):
             while backlog and slot.running < self._most and not (slot.closed_here or self._ending):
                 self.start(backlog.popleft())
@@ -85,19 +85,20 @@ class Caller:
                 self._slots.core.resume_reading(slot.number)
         if slot.gone and (job := self._last.pop(slot, None)):
             if slot.running and not self._ending:
-                # Tasks that were made just now take their first step before.
+                # Tasks that were made just now take their first step before it.
                 self.loop.call_soon(self.start, job)
             else:
                 self.start(job)
 
     def drop(self, slot: Slot) -> None:
-        """Forget all that waits of a client."""
+        """Forget all jobs of a client that wait."""
         self._backlogs.pop(slot, None)
         self._last.pop(slot, None)
 
     def start(self, job: Job, deadlines: Deadlines | None = None) -> None:
-        """Call a job's function. What it returns decides: a value is the result, an awaitable becomes a
-        task. It runs in a context of its own: what it sets there, no other function sees.
+        """Call the function of a job. If it returns an awaitable, a task awaits it.
+
+        The function runs in a context of its own. No other function sees the context variables that it sets.
         """
         slot = job.slot
         context = (self.context if slot is None else slot.context).copy()
@@ -120,7 +121,7 @@ class Caller:
             if not job.expired:
                 job.done(value)
         except GeneratorExit:
-            raise  # the loop was closed under us: nobody is left to tell
+            raise  # the loop was closed: nobody can be told
         except BaseException as error:
             self._failed(job, error)
         deadlines.discard(job)
@@ -151,16 +152,18 @@ class Caller:
     def spawn(
         self, coroutine: Coroutine[Any, Any, None], context: Context | None = None
     ) -> asyncio.Task[None]:
-        """Start a task that ends with the server at the latest, in a copy of the current context if none is
-        given.
-        """
+        """Start a task, by default in a copy of the current context. It ends with the server, or before."""
         task = self.loop.create_task(coroutine, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def end(self, seconds: float) -> int:
-        """Let everything end within a time, then cancel what runs. Returns how many jobs never started."""
+        """Wait until all tasks have ended, for so many seconds. Then cancel them.
+
+        Returns:
+            How many jobs were never started.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds) as self._patience:
                 while self._tasks:
@@ -191,7 +194,7 @@ class Caller:
 
 
 def called(job: Job) -> Awaitable[object] | None:
-    """Call a job's function, and act on its result unless that must be awaited: then return it."""
+    """Call the function of a job, and act on its result. If that must be awaited, return it instead."""
     value = job.call()
     if isawaitable(value):
         return value

@@ -1,4 +1,4 @@
-"""Questions of the core, for the functions of channels: may this client subscribe, may it publish?"""
+"""Questions of the core for the functions of channels: may this client subscribe, may it publish?"""
 
 from dataclasses import dataclass
 from inspect import iscoroutine
@@ -69,8 +69,8 @@ class PublishJob(SubscribeJob):
 
 
 def decision(name: str, value: object) -> bool:
-    """Return what a function said that decides, if it said it clearly: a coroutine that nobody awaited lets
-    nobody in.
+    """Return the decision of a function. It must be clear: a coroutine that was not awaited is true, but no
+    yes.
 
     Raises:
         TypeError: if the value is neither ``True`` nor ``False``.

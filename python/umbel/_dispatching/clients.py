@@ -18,7 +18,7 @@ from .slots import Slot, Slots
 
 @dataclass(slots=True, eq=False)
 class ConnectJob(ClientJob):
-    """The call of ``on_connect``. The client's messages wait for its end."""
+    """The call of ``on_connect``. The messages of the client wait for its end."""
 
     name = "on_connect"
 
@@ -40,7 +40,7 @@ class ConnectJob(ClientJob):
 
 @dataclass(slots=True, eq=False)
 class DisconnectJob(ClientJob):
-    """The call of ``on_disconnect``. Nobody is left to hear of its end; a failure is in the log."""
+    """The call of ``on_disconnect``. The client has left, so only the log is told of a failure."""
 
     name = "on_disconnect"
 
@@ -53,7 +53,7 @@ class DisconnectJob(ClientJob):
 
 
 class Clients:
-    """Opens and closes the books of clients."""
+    """Lets clients in, and handles that they leave."""
 
     def __init__(self, slots: Slots, caller: Caller, entrance: Entrance, declared: Declarations) -> None:
         self._slots = slots
@@ -71,7 +71,7 @@ class Clients:
         self._entrance.ask(number, Request(handshake), lambda identity: self._enter(slot, identity))
 
     def closed(self, slot: Slot, code: int, reason: str) -> None:
-        """A client has left. What it sent before is still handled, then ``on_disconnect`` is called."""
+        """A client has left. Messages that it sent are still handled, then ``on_disconnect`` is called."""
         del self._slots.by_number[slot.number]
         slot.gone = True
         if slot.opening and slot not in self._connecting:
@@ -92,7 +92,7 @@ class Clients:
             self._caller.start(ConnectJob(slot, self._connect, self._connected))
 
     def _connected(self, slot: Slot, let_in: bool) -> None:
-        """Go on after ``on_connect``: with the client's messages, or with its leaving."""
+        """Go on after ``on_connect``, with the messages of the client or with ``on_disconnect``."""
         self._connecting.discard(slot)
         if not let_in:
             self._caller.drop(slot)

@@ -1,4 +1,4 @@
-"""Deadlines of jobs: one timer for all of them."""
+"""Deadlines of jobs, with one timer for all of them."""
 
 import asyncio
 from typing import Protocol
@@ -14,8 +14,8 @@ class Expiring(Protocol):
 class Deadlines:
     """Jobs that all have the same number of seconds.
 
-    As the seconds are the same, the order of arrival is the order of expiry: a dictionary is the queue, and
-    adding or removing a job costs a tenth of an ``asyncio.timeout``.
+    So they expire in the order in which they were added, and a dictionary is the queue. To add and discard a
+    job costs a tenth of an ``asyncio.timeout``.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
@@ -33,7 +33,7 @@ class Deadlines:
             self._timer = self._loop.call_at(due, self._expire)
 
     def discard(self, job: Expiring) -> None:
-        """Forget a job that has ended. The timer stays: it will find the next one."""
+        """Forget a job that has ended. The timer stays, for the next job."""
         self._due.pop(job, None)
 
     def clear(self) -> None:

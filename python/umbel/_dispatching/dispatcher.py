@@ -1,7 +1,6 @@
-"""From the core's events to the application's functions.
+"""Takes the events of the core, and gives each to the part that handles it.
 
-The core wakes the event loop once per batch of events. What a client has sent before it left is handled, then
-``on_disconnect`` is called.
+The core wakes the event loop once per batch of events.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ logger = logging.getLogger("umbel")
 
 
 class Dispatcher:
-    """Takes events from a core and runs the application's functions on one event loop."""
+    """Calls the functions of an application for the events of a core, on one event loop."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Dispatcher:
         stopped: Callable[[], None],
         interrupt: Callable[[], None],
     ) -> None:
-        """Prepare; events are taken when ``drain`` is called.
+        """Prepare. Events are taken when ``drain`` is called.
 
         Args:
             core: where events come from and replies go to.
@@ -80,14 +79,12 @@ class Dispatcher:
         }
 
     def drain(self) -> None:
-        """Handle one batch. Call it when the core's descriptor is readable, which it stays while more events
-        wait.
-        """
+        """Handle one batch. Call this when the core's descriptor is readable, as long as it stays so."""
         for event in self._slots.core.drain(BATCH):
             try:
                 self._events[event[0]](*event[1:])  # type: ignore[index]
             except Exception:
-                # Without the rest, which is what a client has sent.
+                # Without what a client has sent.
                 logger.exception("an event was not handled; kind and client: %r", event[:2])
 
     def start_backgrounds(self) -> None:
@@ -97,8 +94,8 @@ class Dispatcher:
         ]
 
     async def shutdown(self, seconds: float) -> None:
-        """Let what clients have sent be handled within a time, then cancel what runs and drop what waits.
-        Runs and background tasks are cancelled at once.
+        """End all functions. Messages of clients are handled for so many seconds; what runs then is
+        cancelled, and what waits is dropped. Runs and background tasks are cancelled at once.
         """
         self._runs.stop()
         for task in self._backgrounds:
@@ -118,7 +115,7 @@ class Dispatcher:
         self._caller.hasten(seconds)
 
     def forked(self, inert: Core) -> None:
-        """Use another core: this is a forked child."""
+        """Use another core, because this is a forked child."""
         self._slots.core = inert
 
     # Events
@@ -185,4 +182,4 @@ class Dispatcher:
 
 
 BATCH: Final = 256
-"""Events per turn of the loop: enough to make the wake-up cheap, few enough that timers stay on time."""
+"""Events per turn of the loop: enough that a wake-up is cheap, few enough that timers stay on time."""

@@ -1,4 +1,4 @@
-"""Who is let in: authentication, and the limit of connections of one identity. Websocket paths use it too."""
+"""Lets connections in or refuses them: authentication, and the limit of connections of one identity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Enter = Callable[[Identity], None]
 
 @dataclass(slots=True, eq=False)
 class AuthenticateJob(Job):
-    """The question who is connecting."""
+    """The call of ``authenticate``."""
 
     name = "authenticate"
 
@@ -48,10 +48,10 @@ class AuthenticateJob(Job):
 
 
 class Entrance:
-    """Lets connections in, or turns them away.
+    """Lets connections in or refuses them, those of websocket paths too.
 
     Attributes:
-        authenticate: the application's function, if it has one.
+        authenticate: the function of the application, if it has one.
     """
 
     def __init__(
@@ -64,22 +64,22 @@ class Entrance:
         self._limit = IdentityLimit(settings.max_connections_per_identity)
 
     def ask(self, number: int, request: Request, enter: Enter) -> None:
-        """Find out who is connecting. ``enter`` is called with the identity, unless it is turned away."""
+        """Call ``authenticate``, and then ``enter`` with the identity, unless the connection is refused."""
         if self.authenticate is None:
             enter(ANONYMOUS)
             return
 
         def refuse(code: int, reason: str) -> None:
-            self._turn_away(number, code, reason)
+            self._refuse(number, code, reason)
 
         self._caller.start(AuthenticateJob(None, self.authenticate, request, enter, refuse), self._deadlines)
 
     def admit(self, number: int, identity: Identity) -> bool:
-        """Let a connection in, if its identity may have one more; ``False`` when it is turned away."""
+        """Let a connection in if its identity may have one more. Returns ``False`` when it is refused."""
         if self._limit.take(number, identity.subject):
             self._slots.core.admit(number)
             return True
-        self._turn_away(number, TOO_MANY, "this identity has as many connections as it may")
+        self._refuse(number, TOO_MANY, "this identity has as many connections as it may have")
         return False
 
     def leave(self, number: int) -> None:
@@ -90,5 +90,5 @@ class Entrance:
         """Forget all deadlines."""
         self._deadlines.clear()
 
-    def _turn_away(self, number: int, code: int, reason: str) -> None:
+    def _refuse(self, number: int, code: int, reason: str) -> None:
         self._slots.core.close(number, code, shortened(reason))

@@ -1,4 +1,4 @@
-"""What becomes of errors that functions of the application raise."""
+"""Errors that functions of the application raise."""
 
 import logging
 import secrets
@@ -25,6 +25,6 @@ class Failures:
         return incident
 
     def stop_for(self, error: BaseException) -> None:
-        """Stop the server if the error says so; call it when the client was told."""
+        """Stop the server after a KeyboardInterrupt. Call this when the client was told of the error."""
         if isinstance(error, KeyboardInterrupt):
             self._interrupt()

@@ -1,4 +1,4 @@
-"""A job: one call of a function of the application, and what becomes of its result or failure."""
+"""A job: one call of a function of the application, and what is done with its result or failure."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -19,12 +19,12 @@ class Rejected(Exception):  # noqa: N818 - an outcome: the client's fault, not l
 
 @dataclass(slots=True, eq=False)
 class Job(ABC):
-    """One call of a function. Exactly one of ``done`` and ``fail`` is called, once; neither need do anything.
+    """One call of a function. Exactly one of ``done`` and ``fail`` is called, once.
 
     Attributes:
-        slot: the client's; ``None`` when there is no client yet.
-        task: what runs the function, if it must be awaited.
-        expired: its time was over: the client knows, and the function is cancelled.
+        slot: that of the client; ``None`` when there is no client yet.
+        task: the task that runs the function, if it must be awaited.
+        expired: its time is over, the client was told, and the function is cancelled.
     """
 
     slot: Slot | None
@@ -34,25 +34,25 @@ class Job(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What is called, for the log."""
+        """The function, as the log names it."""
 
     @property
     def origin(self) -> object:
-        """The client or request that it is called for, for the log."""
+        """The client or request for which it is called, as the log names it."""
         return self.slot and self.slot.client
 
     @abstractmethod
     def call(self) -> object:
-        """Call the function; what it returns may have to be awaited."""
+        """Call the function. What it returns may have to be awaited."""
 
     def done(self, value: object) -> None:  # noqa: B027 - there may be nothing to do
         """Act on the result, in the context in which the function ran."""
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:  # noqa: B027
-        """Tell the client; ``close`` is the code with which jobs that let a client in close it."""
+        """Tell the client. Jobs that let a client in close it, with the code ``close``."""
 
     def expire(self) -> None:
-        """End the job because its time is over: the client is told now, the function is cancelled."""
+        """End the job because its time is over: tell the client now, and cancel the function."""
         if self.task is not None and not self.task.done():
             self.expired = True
             self.fail("timeout", "this took longer than the server allows")
@@ -67,10 +67,10 @@ class ClientJob(Job):
 
 
 def explained(message: str, incident: str | None) -> str:
-    """Put the incident into the text, for errors that the core writes."""
+    """Put the incident into the text. For errors that the core writes."""
     return f"{message} (incident {incident})" if incident else message
 
 
 def shortened(reason: str) -> str:
-    """Cut a reason to what a close frame holds, never inside a character."""
+    """Cut a reason to the length that a close frame holds, never inside a character."""
     return reason.encode()[:LONGEST_REASON].decode(errors="ignore")

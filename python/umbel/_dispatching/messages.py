@@ -1,4 +1,4 @@
-"""Messages of clients, for the handlers and streams that answer them."""
+"""Messages of clients, for handlers and streams."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class MessageJob(ClientJob):
         self.reply(replies.error(code, message, self.message_id, incident))
 
     def reply(self, message: bytes) -> None:
-        """Send a reply, whatever has become of the client."""
+        """Send a reply. When the client has left, it is lost."""
         self.slot.slots.core.reply(self.slot.number, message)
 
 
@@ -59,7 +59,7 @@ class HandlerJob(MessageJob):
 
 @dataclass(slots=True, eq=False)
 class StreamJob(MessageJob):
-    """A message for a stream. The subscription to the run's channel is the reply."""
+    """A message for a stream. The subscription to the channel of the run is the reply."""
 
     runs: Runs
     stream: StreamRule

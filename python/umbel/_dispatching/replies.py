@@ -1,4 +1,4 @@
-"""Control messages that Python sends: results and errors, as docs/protocol.md describes them."""
+"""Results and errors, as messages of the protocol."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ def result(message_type: str, message_id: bytes | None, value: object) -> bytes:
     """Encode the result of a handler: ``{"type": "<type>_result", "id": …, "data": …}``.
 
     Raises:
-        TypeError: if the value is not JSON serialisable.
+        TypeError: if the value can't be encoded as JSON.
     """
     return dumps(
         {"type": f"{message_type}_result", **identified(message_id), "data": value, "timestamp": timestamp()},
@@ -18,7 +18,7 @@ def result(message_type: str, message_id: bytes | None, value: object) -> bytes:
 
 
 def error(code: str, message: str, message_id: bytes | None = None, incident: str | None = None) -> bytes:
-    """Encode an ``error``; ``message_id`` is the JSON text of the id of the message that caused it."""
+    """Encode an ``error``. ``message_id`` is the JSON text of the id of the message that caused it."""
     body: dict[str, Any] = {"type": "error", "code": code, "message": message, **identified(message_id)}
     if incident:
         body["details"] = {"incident": incident}

@@ -1,7 +1,7 @@
 """The runs of a server: AI responses while they are produced.
 
-A run is a task that produces, and a channel. The task appends and never waits for a reader, so any number of
-viewers may follow, and a slow one delays nobody.
+A run is a task that produces text, and a channel. The task publishes and never waits for a reader. So any
+number of clients may read a run, and a slow one delays no other.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from .slots import Slot, Slots
 
 
 class Runs:
-    """The runs that are unfinished, and who may read those that ended lately."""
+    """The unfinished runs, and who may read runs. Runs that ended are remembered for `RUN_KEPT` seconds."""
 
     def __init__(self, slots: Slots, caller: Caller, failures: Failures, settings: Settings) -> None:
         self.loop = caller.loop
@@ -48,7 +48,7 @@ class Runs:
         if len(slot.runs or ()) >= self._most:
             raise Rejected(
                 "limit_exceeded",
-                f"{self._most} runs of this client are unfinished; wait for one or cancel it",
+                f"{self._most} runs of this client are unfinished: wait for one to end, or cancel one",
             )
         run = Run(self, slot.client, message)
         if not self.core.subscribe(slot.number, run.channel, message_id):
@@ -62,11 +62,11 @@ class Runs:
         begin(run, stream.function, message, self._spawn)
 
     def cancel(self, client: Client, message: Message) -> dict[str, bool]:
-        """Answer ``ai_cancel``. A run that has ended, or never was, is no error: the client can't know
-        better.
+        """Handle ``ai_cancel``. It is no error that a run has ended or is unknown: the client can't know
+        that.
 
         Raises:
-            Rejected: if somebody else started the run, or no run is named.
+            Rejected: if another client started the run, or the message names no run.
         """
         data = message.data if isinstance(message.data, dict) else {}
         run_id = message.body.get("runId", data.get("runId"))
@@ -80,7 +80,7 @@ class Runs:
         return {"cancelled": run.cancel()}
 
     def may_read(self, client: Client, run_id: str) -> bool:
-        """Say whether a client started a run, on this connection or on another of the same subject."""
+        """Whether a client started a run, or has the same subject as the client that did."""
         starter = self._starters.get(run_id)
         if starter is None:
             return False
@@ -88,7 +88,7 @@ class Runs:
         return client_id == client.id or (bool(subject) and subject == client.identity.subject)
 
     def ended(self, run: Run) -> None:
-        """Forget a run, but not yet who may read it."""
+        """Called at the end of a run. Who may read it is remembered for a while."""
         _, slot = self._unfinished.pop(run.id)
         if slot.runs:
             del slot.runs[run]
@@ -117,9 +117,9 @@ class Runs:
     def _forget(self, run_id: str) -> None:
         del self._timers[run_id]
         number, _, _ = self._starters.pop(run_id)
-        # Otherwise a client that asks often would meet its limit of subscriptions.
+        # Otherwise a client that starts many runs would reach its limit of subscriptions.
         self.core.unsubscribe(number, f"run:{run_id}", "run ended")
 
 
 RUN_KEPT: Final = 300.0
-"""Seconds after its end for which a run may be read by its starter, and the starter stays subscribed."""
+"""Seconds after the end of a run for which its starter may read it and stays subscribed."""

@@ -1,4 +1,4 @@
-"""The dispatcher's books: what it knows of each client."""
+"""What the dispatcher knows of each client."""
 
 from contextvars import Context
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from umbel._core import Core, Handshake
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One client, and what the dispatcher keeps of it.
+    """One client, and its state in the dispatcher.
 
     Attributes:
-        slots: the books that it belongs to, and the way to the core.
+        slots: all slots, and the way to the core.
         number: the core's number of this client.
-        client: what functions of the application get.
+        client: the object that functions of the application get.
         context: each function of this client runs in a copy. It has what ``authenticate`` and ``on_connect``
             set.
         running: functions that run.
@@ -46,7 +46,7 @@ class Slots:
         self.by_number: dict[int, Slot] = {}
 
     def add(self, number: int, handshake: Handshake, context: Context) -> Slot:
-        """Open the books of a client."""
+        """Add a client that has connected."""
         slot = self.by_number[number] = Slot(self, number, Client(self, number, handshake), context)
         return slot
 

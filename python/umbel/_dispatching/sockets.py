@@ -1,4 +1,4 @@
-"""Connections on websocket paths, and the functions that have them."""
+"""Connections on websocket paths, and their functions."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from .slots import Slots
 
 
 class Sockets:
-    """The websockets of one server. Each has one function for its whole life."""
+    """The websockets of one server. One function call serves one websocket."""
 
     def __init__(self, slots: Slots, caller: Caller, failures: Failures, entrance: Entrance) -> None:
         self._slots = slots

@@ -1,4 +1,4 @@
-"""Errors of the operating system at the start of a server, explained: the cause, and what to do."""
+"""Errors of the operating system when a server starts: the cause, and what to do."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from umbel._declaring.settings import Settings
 
 
 def explain(error: OSError, settings: Settings) -> str:
-    """Turn an error of the operating system at the start into its cause and its cure."""
+    """Return the cause of an error at the start, and what to do."""
     where = settings.unix_socket or f"{settings.host}:{settings.port}"
     number = error.errno
     if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # from the core
@@ -18,7 +18,7 @@ def explain(error: OSError, settings: Settings) -> str:
     if number == errno.EADDRINUSE:
         if settings.unix_socket:
             return (
-                f"{where} is in use: another server listens there; stop it, or choose another --unix-socket"
+                f"{where} is in use: another server listens there. Stop it, or choose another --unix-socket"
             )
         holder = holder_of(settings.port) or "another program (`ss -ltnp` as root names it)"
         return f"port {settings.port} is taken by {holder}. Stop it, or choose another port with --port"
@@ -34,7 +34,7 @@ def explain(error: OSError, settings: Settings) -> str:
 
 
 def holder_of(port: int) -> str | None:
-    """Return name and process id of who listens on a TCP port, where the system lets us see it (Linux)."""
+    """Return the name and process id of the program that listens on a TCP port, if Linux shows it."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:

@@ -1,8 +1,8 @@
-"""What must happen to servers when the process forks or ends.
+"""What happens to servers when the process forks or ends.
 
-The core's threads never touch the interpreter, so they can neither crash nor hang its end; but they would go
-on serving while it is torn down. And a forked child has none of them: there a server is memory, and
-descriptors that would keep its port taken and its connections open for as long as the child lives.
+The threads of the core never touch the interpreter, so they can't crash or hang while it ends. But they would
+go on serving meanwhile. A forked child has none of these threads. There a server is only memory and
+descriptors, which would keep its port taken and its connections open as long as the child lives.
 """
 
 import atexit
@@ -55,7 +55,7 @@ def stop_all() -> None:
 def after_fork() -> None:
     """Make the servers of the parent inert in the child."""
     for holder in list(alive):
-        # The child must never drop the core: its threads, which it would wait for, do not exist here.
+        # The child must never drop the core: it would wait for threads that do not exist here.
         if holder._core is not None:
             abandoned.append(holder._core)
         close_copies(holder.addresses)
@@ -64,12 +64,12 @@ def after_fork() -> None:
 
 
 def close_copies(addresses: Iterable[str]) -> None:
-    """Close this process's descriptors of the sockets that were accepted or listen at these addresses. The
-    parent's are not touched.
+    """Close this process's copies of the sockets that listen at these addresses or were accepted there. Those
+    of the parent stay open.
     """
     ours = [local_name(address) for address in addresses]
     for name in os.listdir("/dev/fd"):
-        # What is no socket is not ours, nor what was open only for this listing.
+        # What is not a socket is not ours. What was open only for this listing is closed.
         with contextlib.suppress(OSError):
             copy = socket.socket(fileno=int(name))
             try:
@@ -84,7 +84,7 @@ def close_copies(addresses: Iterable[str]) -> None:
 
 
 def local_name(address: str) -> str | tuple[str, int]:
-    """Return the path or the host and port of an address as `Server.addresses` has it."""
+    """Return the path, or the host and port, of an address in `Server.addresses`."""
     if address.startswith("unix:"):
         return address.removeprefix("unix:")
     parts = urlsplit(address)
@@ -92,7 +92,7 @@ def local_name(address: str) -> str | tuple[str, int]:
 
 
 def matches(own: str | tuple[str, int], local: Any) -> bool:
-    """Say whether a socket with this local name listens at an address or was accepted there."""
+    """Whether a socket with this local name listens at an address or was accepted there."""
     if isinstance(own, str) or not isinstance(local, tuple):
         return bool(own == local)
     host, port = own
@@ -105,8 +105,7 @@ FORKED = (
 )
 
 EXIT_TIME = 5.0
-"""Seconds that a core may take to end when the interpreter does; it closes without draining, which takes
-milliseconds."""
+"""Seconds that a core may take to end with the interpreter. It closes without a drain, in milliseconds."""
 
 alive: WeakSet[Holder] = WeakSet()
 """Servers between their start and their stop."""

@@ -1,4 +1,4 @@
-"""A process that does nothing but serve: event loop, signals, logging, file descriptors."""
+"""A process that only serves: event loop, signals, logging, file descriptors."""
 
 import asyncio
 import importlib
@@ -19,7 +19,7 @@ logger = logging.getLogger("umbel")
 
 
 class Process:
-    """Serves in the calling thread until it is told to stop."""
+    """Serves in the calling thread until a signal or ``server.stop()``."""
 
     def __init__(
         self,
@@ -31,8 +31,8 @@ class Process:
         """Prepare.
 
         Args:
-            server: what to serve; used once.
-            uvloop: use uvloop; ``None`` if it is installed.
+            server: the server; it is used once.
+            uvloop: whether to use uvloop; ``None`` to use it if it is installed.
             listening: called once, when the server listens.
         """
         self._server = server
@@ -103,8 +103,10 @@ class Process:
 
 @contextmanager
 def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Wake a loop for signals. One that another thread is given, or that comes just before the loop sleeps,
-    would else be handled at the next event, which may never come.
+    """Wake a loop for signals.
+
+    Without this, a signal that another thread gets, or that comes just before the loop sleeps, would be
+    handled at the next event. There may be none.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -125,7 +127,7 @@ def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop; ``None`` for asyncio's own.
+    """Return the function that makes the event loop; ``None`` for that of asyncio.
 
     Raises:
         RuntimeError: if uvloop is wanted and not installed.
@@ -143,7 +145,7 @@ def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop]
 
 
 def configure_logging() -> None:
-    """Send the log to stderr, unless the application has said where it goes."""
+    """Send the log to stderr, unless the application has configured logging."""
     if not logger.hasHandlers():
         logger.addHandler(stderr.handler())
         if logger.level == logging.NOTSET:
@@ -152,9 +154,7 @@ def configure_logging() -> None:
 
 @contextmanager
 def last_resort() -> Iterator[None]:
-    """With Umbel's own logging, send there what `logging` would print because nobody handles it: warnings of
-    asyncio, say.
-    """
+    """When the log goes to stderr, send records without a handler there, too: asyncio's warnings, say."""
     before = logging.lastResort
     if stderr.handler() in logger.handlers:
         logging.lastResort = LastResort(logging.WARNING)
@@ -165,16 +165,14 @@ def last_resort() -> Iterator[None]:
 
 
 class LastResort(logging.Handler):
-    """Handles records as Umbel's own are."""
+    """Handles records as those of Umbel are handled."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stderr.handler().handle(record)
 
 
 def raise_descriptors(connections: int) -> None:
-    """Raise the soft limit of file descriptors to the hard one, and warn when it is below the connections
-    wanted.
-    """
+    """Raise the soft limit of file descriptors to the hard one. Warn if there are fewer than connections."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -190,7 +188,7 @@ def raise_descriptors(connections: int) -> None:
             logger.warning("the limit of file descriptors stays at %d: %s", soft, error)
     if soft < connections:
         logger.warning(
-            "this process may open %d files, so about %d connections, not max_connections=%d: "
+            "this process may open %d files, enough for about %d connections, not for max_connections=%d: "
             "raise the hard limit (ulimit -Hn, or LimitNOFILE= in a systemd unit), or lower max_connections",
             soft,
             max(0, soft - SPARE_DESCRIPTORS),
@@ -199,8 +197,8 @@ def raise_descriptors(connections: int) -> None:
 
 
 def check_descriptors() -> None:
-    """Open as many files as an event loop does: one that gets fewer fails halfway, with errors that don't say
-    so.
+    """Open as many files as an event loop needs. With fewer it fails halfway, with errors that do not say
+    why.
 
     Raises:
         OSError: if the process may not open so many.
@@ -217,7 +215,7 @@ def check_descriptors() -> None:
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 SPARE_DESCRIPTORS: Final = 64
-"""Descriptors for everything that is not a connection: listeners, event loops, files of the application."""
+"""Descriptors that are not connections: listeners, event loops, files of the application."""
 
 LOOP_DESCRIPTORS: Final = 12
-"""uvloop's own and the two that signals come through are 10."""
+"""uvloop needs 8, and signals come through 2 more."""

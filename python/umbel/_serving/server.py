@@ -1,4 +1,4 @@
-"""One running server: its start, its graceful stop, and what can be asked of it meanwhile."""
+"""One running server: its start, its numbers, and its graceful stop."""
 
 import asyncio
 import logging
@@ -36,13 +36,17 @@ class Application(Protocol):
 
 @final
 class Server:
-    """A server of an application, made by ``app.serve(…)`` and used as ``async with app.serve(…) as server``.
+    """A server of an application. Use it as ``async with app.serve(…) as server``.
 
-    It listens from the beginning of the block to its end. Leaving the block stops it gracefully.
+    The server listens from the beginning of the block to its end. Leaving the block stops it gracefully. A
+    server is used once.
+
+    ``stats`` and ``stop`` may be called from any thread, and ``stop`` from a signal handler, too. Enter the
+    block and call ``wait_closed`` on the event loop.
 
     Attributes:
-        settings: with which it runs.
-        addresses: where it listens, as ``http://127.0.0.1:8000`` or ``unix:/run/umbel.sock``; empty before
+        settings: the settings of this server.
+        addresses: where it listens, as ``http://127.0.0.1:8000`` or ``unix:/run/umbel.sock``. Empty before
             the start.
     """
 
@@ -61,8 +65,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The first address, for clients: ``http://…`` or ``https://…``; the WebSocket is at ``/ws`` below
-        it.
+        """The first of the addresses: ``http://…``, ``https://…`` or ``unix:…``. Clients connect at its path
+        ``/ws``, or another ``websocket_path``.
+
+        Raises:
+            RuntimeError: if the server was not started.
         """
         if not self.addresses:
             raise RuntimeError(
@@ -71,16 +78,16 @@ class Server:
         return self.addresses[0]
 
     async def __aenter__(self) -> Self:
-        """Bind, listen and begin to serve.
+        """Listen, and begin to serve.
 
         Raises:
             ConfigurationError: if a declaration of the application is incomplete.
             OSError: if the address can't be bound.
             ValueError: if a setting is out of range, or the certificate or key can't be used.
-            RuntimeError: if the application is served already, or this server was used before.
+            RuntimeError: if the application is being served, or this server was used before.
         """
         if self._closed is not None:
-            raise RuntimeError("a server is used once; call app.serve() again for another")
+            raise RuntimeError("a server is used once: call app.serve() again for another one")
         self._app._claim(self)
         try:
             self._start()
@@ -99,14 +106,15 @@ class Server:
             self.stop()
             await self.wait_closed()
         except asyncio.CancelledError:
-            # Cancelled a second time: whoever waits has no more patience.
+            # The wait was cancelled, too: stop at once.
             self.stop(within=0)
             self._detach()
             raise
 
     def stats(self) -> Stats:
-        """Return a snapshot of the counters since the start, and of the gauges of this moment; after the
-        stop the last.
+        """Return a snapshot of the server's counters. May be called from any thread.
+
+        After the stop it returns the last snapshot.
 
         Raises:
             RuntimeError: if the server was never started.
@@ -118,14 +126,16 @@ class Server:
         return self._core.stats(stderr.handler().dropped)
 
     def stop(self, within: float | None = None) -> None:
-        """Begin to stop gracefully: clients are told to come back and get what waits for them, functions may
-        end.
+        """Begin to stop gracefully. Returns at once.
 
-        May be called from any thread and from a signal handler; returns at once. A second call with a
-        shorter time hastens the stop; after the stop it does nothing.
+        The server accepts no more connections. Clients are told to come back later, get what waits for them,
+        and are closed with 1012. Functions that run may end; runs and background tasks are cancelled.
+
+        May be called from any thread and from a signal handler. A second call with a shorter time hastens the
+        stop. After the stop, a call does nothing.
 
         Args:
-            within: seconds it may take; the setting ``drain`` when not given.
+            within: seconds that the stop may take; by default the setting ``drain``.
         """
         core, loop = self._core, self._loop
         if core is None or loop is None or self._last is not None:
@@ -136,7 +146,7 @@ class Server:
             loop.call_soon_threadsafe(self._watch, seconds)
 
     async def wait_closed(self) -> None:
-        """Wait until the server has stopped. It does not stop it: call `stop`, or cancel.
+        """Wait until the server has stopped. This does not stop it: call `stop`, or leave the block.
 
         Raises:
             RuntimeError: if the server was never started.
@@ -168,7 +178,7 @@ class Server:
             logger.info("listening on %s", address)
 
     def _watch(self, seconds: float) -> None:
-        """Set the time at which the stop is over, whatever the core says."""
+        """Set the time at which the stop is over, even if the core does not answer."""
         assert self._loop is not None
         assert self._dispatcher is not None
         deadline = self._loop.time() + seconds
@@ -183,11 +193,11 @@ class Server:
         self._overdue = self._loop.call_at(self._deadline + OVERDUE, self._give_up)
 
     def _give_up(self) -> None:
-        logger.error("the core did not stop in time; going on without it")
+        logger.error("the core did not stop in time; the server stops without it")
         self._stopped()
 
     def _stopped(self) -> None:
-        """The core's last event: every shard has ended."""
+        """Called at the core's last event: every shard has ended."""
         assert self._loop is not None
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
@@ -199,7 +209,7 @@ class Server:
         if self._overdue is not None:
             self._overdue.cancel()
         now = self._loop.time()
-        # A core that stopped by itself was given no time: functions get the setting's.
+        # A core that stopped by itself was given no time: functions get that of the setting.
         self._deadline = min(self._deadline, now + self.settings.drain)
         try:
             await self._dispatcher.shutdown(max(0.0, self._deadline - now))
@@ -223,7 +233,7 @@ class Server:
 
 
 OVERDUE: Final = 2.0
-"""Seconds after the time of a stop at which a core that says nothing is given up."""
+"""Seconds after the time of a stop, when the server no longer waits for a core that does not answer."""
 
 JOIN_TIME: Final = 0.2
-"""Seconds to wait for the core's threads on the event loop; after STOPPED they have ended already."""
+"""Seconds for which the event loop waits for the threads of the core. After STOPPED they have ended."""

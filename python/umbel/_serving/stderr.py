@@ -1,4 +1,4 @@
-"""Standard error, written by a thread of its own: nothing else waits for whoever reads it."""
+"""Standard error, written by a thread of its own. Nothing else waits for its reader."""
 
 import functools
 import logging
@@ -12,11 +12,11 @@ from typing import Final
 
 
 class StderrHandler(logging.Handler):
-    """Writes lines to standard error, in their order. It neither blocks nor raises.
+    """Writes lines to standard error, in their order. It does not block and does not raise.
 
-    Lines wait while nobody reads. When `MOST_WAITING` bytes wait, further ones are dropped, as are those
-    that can't be written because the pipe is closed or the disk full. In their place a line says how many
-    they were, as soon as there is somebody to read it.
+    Lines wait while nobody reads. When `MOST_WAITING` bytes wait, further lines are dropped. A line is also
+    dropped when it can't be written, because the pipe is closed or the disk is full. In place of dropped
+    lines, one line says how many they were, as soon as it can be written.
 
     Attributes:
         dropped: lines dropped since the start of the process.
@@ -27,16 +27,16 @@ class StderrHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.dropped = 0
         assert self.lock is not None
-        # Guards what follows. It is the lock that `logging` takes for `emit`, and makes anew in a child.
+        # Guards the fields below. It is the lock that `logging` takes for `emit`, and makes anew in a child.
         self._changed = threading.Condition(self.lock)
-        self._queue: deque[bytes | int] = deque()  # lines, and in place of those dropped their number
+        self._queue: deque[bytes | int] = deque()  # lines, and the numbers of those dropped between them
         self._waiting = 0  # bytes in the queue
         self._busy = False
         self._process: int | None = None  # where the thread runs
-        self._torn = False  # the thread's own: what was written last is the beginning of a line
+        self._torn = False  # only the thread uses it: the last line was written in part
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or what is wrong with it."""
+        """Write a record; if it can't be formatted, what is wrong with it."""
         try:
             text = self.format(record)
         except Exception:
@@ -44,12 +44,12 @@ class StderrHandler(logging.Handler):
         self.write(text)
 
     def write(self, text: str) -> None:
-        """Write a line. From any thread, and from signal handlers."""
+        """Write a line. May be called from any thread and from signal handlers."""
         line = f"{text}\n".encode(errors="backslashreplace")
         with self._changed:
             process = os.getpid()
             if process != self._process:
-                # At once, for a signal handler that logs meanwhile must not start another.
+                # Set at once: a signal handler that logs meanwhile must not start another thread.
                 before, self._process = self._process, process
                 self._start(forked=before is not None)
             if self._waiting < MOST_WAITING:
@@ -71,13 +71,13 @@ class StderrHandler(logging.Handler):
                 self._changed.wait_for(lambda: not self._queue and not self._busy, FLUSH_TIME)
 
     def _start(self, forked: bool) -> None:
-        if forked:  # the parent has the thread, and writes the lines
+        if forked:  # the thread is in the parent, which writes the lines
             self._queue.clear()
             self._waiting = 0
             self._busy = False
         try:
             threading.Thread(target=self._run, name="umbel-stderr", daemon=True).start()
-        except RuntimeError:  # there can be no more threads: the next line tries again
+        except RuntimeError:  # no more threads are possible: the next line tries again
             self._process = None
 
     def _run(self) -> None:
@@ -105,16 +105,16 @@ class StderrHandler(logging.Handler):
             return entry
 
     def _written(self, line: bytes) -> bool:
-        """Write a line, however long that takes; whether it could be done."""
+        """Write a line, however long it takes. Returns whether it was written."""
         stream = sys.stderr
         try:
             try:
                 descriptor = stream.fileno()
-            except (AttributeError, OSError):  # one that somebody has put there, and no file
+            except (AttributeError, OSError):  # the application has put something there that is not a file
                 stream.write(line.decode())
                 stream.flush()
             else:
-                # Past the stream's buffer: waiting with its lock would make the interpreter abort at the end.
+                # Not through the stream's buffer: the interpreter aborts if its lock is held at the end.
                 self._write_all(descriptor, b"\n" + line if self._torn else line)
         except Exception:
             return False
@@ -126,7 +126,7 @@ class StderrHandler(logging.Handler):
             try:
                 rest = rest[os.write(descriptor, rest) :]
                 self._torn = len(rest) > 0
-            except BlockingIOError:  # whoever has the other end made it so
+            except BlockingIOError:  # a program that shares the descriptor has made it non-blocking
                 poll = select.poll()
                 poll.register(descriptor, select.POLLOUT)
                 poll.poll()
@@ -134,7 +134,7 @@ class StderrHandler(logging.Handler):
 
 @functools.cache
 def handler() -> StderrHandler:
-    """Return the one of this process."""
+    """Return the handler of this process."""
     return StderrHandler()
 
 
@@ -142,6 +142,6 @@ MOST_WAITING: Final = 1 << 20
 """Bytes of lines that wait to be written: some thousand lines, or a hundred long tracebacks."""
 
 FLUSH_TIME: Final = 0.5
-"""Seconds to wait for whoever reads the log: when the server has stopped, and when the process ends."""
+"""Seconds to wait for the reader of the log: when the server has stopped, and when the process ends."""
 
 LOST: Final = "{} log lines were dropped here: nobody read them, or they could not be written\n"
