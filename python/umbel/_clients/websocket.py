@@ -16,15 +16,15 @@ from .request import Request
 
 @final
 class WebSocket:
-    """One connection of a path that ``@app.websocket`` declared. Used on the event loop only.
+    """One connection of a websocket path. Use it on the event loop only.
 
     ``async for message in websocket`` gives messages until the connection ends: ``str`` for text, ``bytes``
-    for binary. When the function falls behind, reading from this connection stops; messages are never
-    dropped.
+    for binary. When the function is slower than the other end, the server stops reading from this connection.
+    Messages are never dropped.
 
     Attributes:
-        identity: what ``authenticate`` returned; an anonymous identity when the application has no such
-            function.
+        identity: what ``authenticate`` returned. Anonymous when the application has no such function.
+        request: the HTTP request that opened the connection.
     """
 
     __slots__ = (
