@@ -277,7 +277,9 @@ class Decorators:
         self._declared.claim_path(path, self.settings.websocket_path)
 
         def decorate(function: W) -> W:
-            check_coroutine_function(function, f"the function of websocket path {path!r}", ("websocket",), names)
+            check_coroutine_function(
+                function, f"the function of websocket path {path!r}", ("websocket",), names
+            )
             self._declared.claim_path(path, self.settings.websocket_path)
             self._declared.websockets.append(WebSocketRoute(path, function, names))
             return function
