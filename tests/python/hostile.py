@@ -558,5 +558,5 @@ class Ledger:
                     return f"{what} got {data[:80]}, published was {log[offset][:80]}"
                 position = offset
             if log and position < max(log):
-                return f"{client} on {channel}: stands at {position}, published were {max(log)}"
+                return f"{client} on {channel}: is at {position}, published were {max(log)}"
         return None

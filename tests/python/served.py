@@ -4,8 +4,8 @@ Channels that begin with ``strict:`` close readers that fall behind, those that 
 the newest publication of each key. Handlers do what clients ask for: close, take their time, block the event
 loop, keep the interpreter to themselves, publish as fast as they can, recite, or say what the server counts.
 
-With ``authenticate``, clients say who they are in ``?user=``. Who knocks (``?knock=1``) waits until somebody
-opens (``?open=1``); who counts (``?count=3``) waits until so many have knocked.
+With ``authenticate``, the query names the user: ``?user=ann``. A client with ``?knock=1`` waits until another
+one comes with ``?open=1``. A client with ``?count=3`` waits until three have knocked.
 
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """

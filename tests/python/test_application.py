@@ -184,7 +184,7 @@ def test_a_channel_is_open_or_asks(app):
         ("a", {"compress": 0}, "compress must be True or False"),
     ],
 )
-def test_what_is_wrong_with_a_channel_is_said(app, pattern, options, says):
+def test_an_error_says_what_is_wrong_with_a_channel(app, pattern, options, says):
     with pytest.raises(ConfigurationError, match=says):
         app.channel(pattern, **options)
 

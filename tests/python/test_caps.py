@@ -189,7 +189,7 @@ def come(server: Server, user: str, path: str = "/ws", more: str = "") -> Peer:
 # ---------------------------------------------------------------------------------- a server that is full
 
 
-def test_in_a_full_server_who_never_sent_a_request_makes_room_for_others() -> None:
+def test_in_a_full_server_a_connection_without_a_request_makes_room_for_others() -> None:
     settings = {"max_connections": 10, "handshake_timeout": 60, "shards": 1}
     with running(served(**settings)) as server, contextlib.ExitStack() as peers:
         let_in = [peers.enter_context(Peer(server.address)) for _ in range(5)]
@@ -212,7 +212,7 @@ def is_full(server: Server, peers: contextlib.ExitStack) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/ws", "/echo"])
-def test_what_came_before_a_client_was_let_in_is_handled_in_order(path: str) -> None:
+def test_messages_sent_before_a_client_was_let_in_are_handled_in_order(path: str) -> None:
     def message(number: int) -> bytes:
         return b'{"type": "heartbeat", "id": %d, "pad": "%s"}' % (number, b"x" * KIB)
 

@@ -8,7 +8,7 @@ from umbel._clients.client import Message
 
 
 @virtual
-async def test_what_a_client_can_be_told(app, bench):
+async def test_the_methods_of_a_client_reach_the_core(app, bench):
     app.on("x")(lambda client, message: None)
     umbel = bench()
     umbel.core.open(peer="1.2.3.4:5")

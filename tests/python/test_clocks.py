@@ -149,7 +149,7 @@ def pass_time(seconds: float) -> None:
     wait_until(lambda: time.monotonic() > end, "time passes", seconds + 5)
 
 
-def test_who_was_well_is_not_closed_after_the_server_stood_still() -> None:
+def test_healthy_clients_are_not_closed_after_the_server_was_suspended() -> None:
     with contextlib.ExitStack() as open_peers:
         server = open_peers.enter_context(running(served(heartbeat=0.3)))
         silent = open_peers.enter_context(Subscriber(server.address, []))

@@ -125,7 +125,7 @@ def test_a_declaration_that_is_incomplete(here, capsys):
     assert "nothing says who may subscribe" in text
 
 
-def test_a_port_that_is_taken_names_who_has_it(here, capsys):
+def test_the_error_of_a_taken_port_names_the_program_that_has_it(here, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code, text = said(capsys, "run", "shop:app", "--port", port)

@@ -71,7 +71,7 @@ class TestSources:
         rates.changes(0, {"x": (1000.0,)})
         assert rates.changes(1, {"x": (5.0,)}) == {"x": (5.0,)}
 
-    def test_what_appears_later_has_no_rate_yet(self) -> None:
+    def test_a_device_that_appears_later_has_no_rate_yet(self) -> None:
         rates = sources.Rates()
         rates.changes(0, {})
         assert rates.changes(1, {"new": (5.0,)}) == {}

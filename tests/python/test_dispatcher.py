@@ -326,7 +326,7 @@ async def test_a_synchronous_handler_waits_for_its_turn_too(app, bench):
 
 
 @virtual
-async def test_what_a_client_sent_before_it_left_is_handled_and_then_on_disconnect(app, bench):
+async def test_messages_sent_before_a_client_left_are_handled_before_on_disconnect(app, bench):
     started = []
     app.on_disconnect(lambda client, code, reason: started.append(code))
 
@@ -352,7 +352,7 @@ async def test_what_a_client_sent_before_it_left_is_handled_and_then_on_disconne
 
 
 @virtual
-async def test_what_waits_while_on_connect_runs_is_handled_when_the_client_has_left(app, bench):
+async def test_messages_that_wait_for_on_connect_are_handled_although_the_client_has_left(app, bench):
     order = []
 
     @app.on_connect
@@ -372,7 +372,7 @@ async def test_what_waits_while_on_connect_runs_is_handled_when_the_client_has_l
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_what_waits_for_a_client_that_the_application_closes_is_dropped_at_once(app, bench, is_async):
+def test_when_the_application_closes_a_client_its_waiting_messages_are_dropped(app, bench, is_async):
     handled = []
     app.on_disconnect(lambda client, code, reason: handled.append(code))
     app.on("work")(lambda client, message: handled.append(message.data))
@@ -573,7 +573,7 @@ async def test_authentication_gives_the_identity_before_anything_else(app, bench
         (Refused(4500, "locked"), 4500, "locked"),
     ],
 )
-def test_who_is_not_authenticated_is_closed_with_the_reason(app, bench, answer, close, reason):
+def test_a_client_that_is_not_authenticated_is_closed_with_the_reason(app, bench, answer, close, reason):
     @app.authenticate
     async def who(request):
         if isinstance(answer, Exception):

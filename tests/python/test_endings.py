@@ -128,7 +128,7 @@ def test_a_graceful_stop_gives_a_reader_that_had_stalled_all_of_it() -> None:
 # ------------------------------------------------------------------------------- nothing behind the last word
 
 
-def test_nothing_comes_behind_the_close_frame_of_a_client_with_too_many_errors(server: Server) -> None:
+def test_nothing_follows_the_close_frame_of_a_client_with_too_many_errors(server: Server) -> None:
     with Peer(server.address) as peer:
         peer.upgrade()
         peer.read_json("connection_established")
@@ -145,7 +145,7 @@ def test_nothing_comes_behind_the_close_frame_of_a_client_with_too_many_errors(s
     assert {orjson.loads(it.payload)["type"] for it in seen[:-1]} == {"error"}
 
 
-def test_the_answer_to_our_close_frame_is_found_behind_what_was_under_way(server: Server) -> None:
+def test_the_close_frame_of_a_client_is_found_after_what_it_sent_before(server: Server) -> None:
     with Peer(server.address) as peer:
         peer.upgrade()
         peer.read_json("connection_established")

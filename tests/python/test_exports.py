@@ -30,7 +30,7 @@ def test_classes_say_where_they_are_imported_from():
             assert typing.get_type_hints(value) is not None  # annotations mean something there
 
 
-def test_what_a_user_may_keep_or_send_to_another_process_survives_pickling():
+def test_settings_and_identities_can_be_pickled():
     for value in (umbel.Settings(tick=1.0), umbel.Identity("ann", {"admin": True})):
         assert pickle.loads(pickle.dumps(value)) == value
 

@@ -121,6 +121,6 @@ def test_a_generator_is_no_function_that_answers(function):
 
 
 @pytest.mark.parametrize("check", [check_function, check_coroutine_function, check_async_generator])
-def test_what_is_not_a_function_is_said(check):
+def test_an_error_says_what_is_not_a_function(check):
     with pytest.raises(ConfigurationError, match="'nonsense' is not a function and can't be it"):
         check("nonsense", "it", ("client",))

@@ -645,7 +645,7 @@ def test_plain_and_compressed_readers_of_one_channel_get_the_same(server: Server
         assert plain.read_json("batched_updates")["updates"][0]["data"] == text
 
 
-def test_what_the_server_says_for_itself_is_never_compressed(server: Server) -> None:
+def test_messages_of_the_server_itself_are_never_compressed(server: Server) -> None:
     long = "n" * 250  # what holds it is longer than what is worth compressing
     with Peer(server.address) as peer:
         peer.upgrade("/ws", headers=DEFLATE)
@@ -858,7 +858,7 @@ def test_running_out_of_descriptors_is_survived() -> None:
         assert len(said) in (1, 2), f"one line in ten seconds should say so:\n{server.output}"
         newcomer = crowd.pop()
         newcomer.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert newcomer.response().status == 503, "who waits is told, one after the other"
+        assert newcomer.response().status == 503, "connections that wait are refused, one after the other"
         newcomer.socket.close()
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
         wait_until(
@@ -868,7 +868,7 @@ def test_running_out_of_descriptors_is_survived() -> None:
             peer.socket.close()
 
 
-def test_who_comes_when_descriptors_are_free_again_is_not_refused() -> None:
+def test_connections_are_accepted_again_when_descriptors_are_free() -> None:
     with running(served()) as server:
         soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         limit = server.descriptors() + 3

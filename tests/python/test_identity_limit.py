@@ -18,7 +18,7 @@ def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():
     assert [places.take(key, "ann") for key in (4, 5)] == [True, False]
 
 
-def test_nothing_is_kept_of_who_has_left():
+def test_nothing_is_kept_of_connections_that_ended():
     places = IdentityLimit(2)
     for key in range(2):
         places.take(key, "ann")
@@ -61,7 +61,7 @@ async def test_clients_and_websockets_share_the_places_of_their_identity(app, be
 
 
 @virtual
-async def test_who_is_turned_away_was_never_connected(app, bench):
+async def test_a_refused_client_gets_no_on_connect_and_no_on_disconnect(app, bench):
     told = []
     app.authenticate(lambda request: "ann")
     app.on_connect(lambda client: told.append("came"))
@@ -75,7 +75,7 @@ async def test_who_is_turned_away_was_never_connected(app, bench):
 
 
 @virtual
-async def test_who_leaves_while_it_is_authenticated_takes_no_place(app, bench):
+async def test_a_client_that_leaves_during_authentication_is_not_counted(app, bench):
     @app.authenticate
     async def who(request):
         await asyncio.sleep(1)
@@ -100,7 +100,7 @@ async def test_who_leaves_while_it_is_authenticated_takes_no_place(app, bench):
 
 
 @virtual
-async def test_a_place_is_given_back_whoever_its_client_has_become(app, bench):
+async def test_a_connection_is_counted_for_the_identity_that_it_came_with(app, bench):
     app.authenticate(lambda request: "ann")
     umbel = bench(max_connections_per_identity=1)
     umbel.core.open(1)

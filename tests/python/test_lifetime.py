@@ -104,7 +104,7 @@ def test_a_forked_child_can_not_use_the_server_and_the_parent_goes_on():
 
 
 @virtual
-async def test_what_is_alive_is_stopped_at_the_end(app, monkeypatch):
+async def test_running_servers_are_stopped_when_the_interpreter_ends(app, monkeypatch):
     monkeypatch.setattr("umbel._serving.server.Core", FakeCore)
     async with app.serve(port=0):
         core = FakeCore.made

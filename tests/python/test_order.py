@@ -26,7 +26,7 @@ async def test_a_publication_does_not_overtake_the_subscription_before_it(app):
 
 
 @on_loops
-async def test_who_unsubscribes_before_the_subscription_is_decided_is_not_subscribed(app):
+async def test_a_client_that_unsubscribes_before_the_decision_is_not_subscribed(app):
     @app.channel("slow:{name}", publish=True)
     async def decide(client, name):
         await asyncio.sleep(0.02)
@@ -78,7 +78,7 @@ async def test_an_error_about_one_of_several_channels_says_which(app):
 
 @on_loops
 @pytest.mark.parametrize("authenticated", [False, True])
-async def test_who_on_connect_refuses_is_not_heard(app, authenticated):
+async def test_messages_of_a_client_that_on_connect_refuses_are_not_handled(app, authenticated):
     app.channel("news", open=True, publish=True)
     if authenticated:
         app.authenticate(lambda request: "somebody")
@@ -97,7 +97,7 @@ async def test_who_on_connect_refuses_is_not_heard(app, authenticated):
 
 
 @on_loops
-async def test_who_on_connect_lets_in_is_heard_from_the_first_word(app):
+async def test_messages_of_a_client_that_on_connect_lets_in_are_all_handled(app):
     app.channel("news", open=True, publish=True)
 
     @app.on_connect

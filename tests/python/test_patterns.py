@@ -37,7 +37,7 @@ def test_names_of_parameters(pattern, names):
         ("{a}:{a}", "twice"),
     ],
 )
-def test_what_is_wrong_with_a_pattern_is_said(pattern, says):
+def test_an_error_says_what_is_wrong_with_a_pattern(pattern, says):
     with pytest.raises(ConfigurationError, match=says):
         parameters(pattern)
 

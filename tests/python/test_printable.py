@@ -15,7 +15,7 @@ def test_ordinary_text_stays_as_it_is(text):
         ("\N{LINE SEPARATOR}\N{RIGHT-TO-LEFT OVERRIDE}\udc80", r"\u2028\u202e\udc80"),
     ],
 )
-def test_what_would_change_the_line_is_escaped(text, line):
+def test_characters_that_would_change_the_line_are_escaped(text, line):
     assert printable(text) == line
 
 

@@ -47,7 +47,7 @@ def tags() -> list[str]:
 
 
 @pytest.mark.parametrize("lock", ["Cargo.lock", "tests/fuzz/Cargo.lock"])
-def test_what_is_locked_is_the_version_of_the_manifest(lock: str) -> None:
+def test_lock_files_have_the_version_of_the_manifest(lock: str) -> None:
     locked = [package["version"] for package in manifest(lock)["package"] if package["name"] == "umbel"]
     assert locked == [VERSION]
 

@@ -118,7 +118,7 @@ async def test_a_failing_generator_ends_with_error_after_its_text(app, bench, ca
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), RecursionError()])
-def test_whatever_a_generator_raises_ends_its_run_only(app, bench, caplog, error):
+def test_any_error_of_a_generator_ends_its_run_only(app, bench, caplog, error):
     @app.stream("ask")
     async def answer(run, message):
         yield "x"
@@ -313,7 +313,7 @@ async def test_a_generator_that_goes_on_after_its_cancellation_says_nothing_more
 
 
 @virtual
-async def test_only_who_started_a_run_may_cancel_or_see_it(app, bench):
+async def test_only_the_starter_of_a_run_may_cancel_or_read_it(app, bench):
     @app.authenticate
     def who(request):
         return request.query["user"]

@@ -139,5 +139,5 @@ async def test_every_message_of_a_server_is_one_of_the_schema() -> None:
         {"type": "echo", "data": 1, "timestamp": "2026-11-23T07:15:45.042Z"},
     ],
 )
-def test_what_a_server_never_sends_is_none(message: dict[str, Any]) -> None:
+def test_the_schema_refuses_messages_that_a_server_never_sends(message: dict[str, Any]) -> None:
     assert not SERVER.is_valid(message)

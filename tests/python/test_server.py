@@ -109,7 +109,7 @@ async def test_the_whole_way_of_a_client(app):
 
 
 @on_loops
-async def test_who_is_refused_hears_why_once(app):
+async def test_a_refused_client_is_told_the_reason_once(app):
     app.authenticate(lambda request: None)
     async with (
         app.serve(port=0) as server,

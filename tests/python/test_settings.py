@@ -136,7 +136,7 @@ def test_origins_are_what_browsers_send():
         ("event_queue", 0),
     ],
 )
-def test_what_the_core_can_not_do_it_refuses(name, value):
+def test_the_core_refuses_settings_that_it_can_not_serve(name, value):
     with pytest.raises(ValueError):
         _core.Core(Settings(**{name: value}).to_json(**Declarations().config()), {})
 

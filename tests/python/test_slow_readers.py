@@ -33,7 +33,7 @@ def ask(server: Server, count: int, size: int) -> Peer:
     return peer
 
 
-def test_who_reads_slowly_gets_all_answers(server: Server) -> None:
+def test_a_client_that_reads_slowly_gets_all_replies(server: Server) -> None:
     with ask(server, 16, 200 * KIB) as peer:
         for number in range(16):
             time.sleep(PAUSE)

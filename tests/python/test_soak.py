@@ -322,7 +322,7 @@ def pause(seconds: float) -> None:
     wait_until(lambda: time.monotonic() > end, "a pause", seconds + 5)
 
 
-def test_whatever_clients_do_nothing_is_lost_and_nothing_stays_behind() -> None:
+def test_under_random_faults_nothing_is_lost_and_nothing_is_left_over() -> None:
     print(f"SOAK_SEED={SEED}")  # shown when the test fails
     limits: dict[str, Any] = {"handshake_timeout": 1, "message_timeout": 1, "write_timeout": 2}
     limits |= {"handler_timeout": 1, "heartbeat": 5, "bounds": {"history_seconds": 5}}

@@ -84,7 +84,7 @@ def test_lines_are_written_in_order(
     assert handler.dropped == 0
 
 
-def test_what_nobody_reads_is_dropped_and_counted_in_its_place(
+def test_lines_that_nobody_reads_are_dropped_and_counted_in_their_place(
     monkeypatch: pytest.MonkeyPatch, pipe: Pipe, handler: StderrHandler
 ) -> None:
     monkeypatch.setattr(sys, "stderr", pipe.writer)
@@ -108,7 +108,7 @@ def test_what_nobody_reads_is_dropped_and_counted_in_its_place(
 
 
 @pytest.mark.parametrize("how", ["closed", "full"])
-def test_what_can_not_be_written_is_dropped_and_counted(
+def test_lines_that_can_not_be_written_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, pipe: Pipe, handler: StderrHandler, how: str
 ) -> None:
     with Pipe() as broken, full_disk() as full:
@@ -361,7 +361,7 @@ def test_a_server_ends_though_nobody_reads_its_log(tmp_path: Path, pipe: Pipe, c
         assert server.stop() == 0
 
 
-def test_the_first_lines_wait_for_somebody_who_reads_them(tmp_path: Path, pipe: Pipe) -> None:
+def test_the_first_lines_wait_until_they_are_read(tmp_path: Path, pipe: Pipe) -> None:
     pipe.fill()
     with shop(tmp_path, "umbel run", pipe.writer) as server:
         pipe.writer.close()

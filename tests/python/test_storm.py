@@ -85,7 +85,7 @@ def count(peer: Subscriber) -> dict[str, Any]:
     return counted
 
 
-def test_a_storm_is_batched_and_bounded_and_whoever_misses_a_part_of_it_is_told_so() -> None:
+def test_a_storm_is_batched_and_bounded_and_readers_that_miss_a_part_are_told() -> None:
     readers, published = 200, 1_500_000
     with (
         running(served(history=1 << 30, bounds={"history_bytes": LOG})) as server,

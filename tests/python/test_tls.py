@@ -133,7 +133,7 @@ async def test_handshakes_that_stop_half_way_end_at_the_deadline_and_keep_nobody
 
 
 @pytest.mark.parametrize("cap", ["max_connections", "max_connections_per_address"])
-async def test_who_is_not_accepted_is_told_in_tls_and_not_in_plain_text(
+async def test_a_refused_connection_is_told_by_a_tls_alert_and_not_in_plain_text(
     trust: ssl.SSLContext, cap: str
 ) -> None:
     async with Umbel(port=0, **{cap: 1}, **FILES).serve() as server, wire(server, ssl=trust):
@@ -161,7 +161,7 @@ async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:
         await asyncio.to_thread(talk)
 
 
-async def test_what_came_before_a_client_was_let_in_is_handled_in_order(
+async def test_messages_sent_before_a_client_was_let_in_are_handled_in_order(
     secure: Umbel, trust: ssl.SSLContext
 ) -> None:
     asked, admitted = asyncio.Event(), asyncio.Event()

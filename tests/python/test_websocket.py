@@ -172,7 +172,7 @@ async def test_after_close_nothing_is_sent_and_the_sender_is_told():
     assert await socket.receive() == "late"
 
 
-def test_what_the_errors_of_a_function_say_of_its_connection():
+def test_outcome_reads_the_end_of_a_connection_from_the_errors_of_its_function():
     closed, refused, failed = ConnectionClosed(1001), Refused(4500), RuntimeError()
     group = BaseExceptionGroup
     assert outcome(closed) is closed
