@@ -41,7 +41,6 @@ TWINS = {
     "_dispatching.channels": "test_dispatcher",
     "_dispatching.clients": "test_dispatcher",
     "_dispatching.entrance": "test_dispatcher",
-    "_dispatching.failures": "test_dispatcher",
     "_dispatching.jobs": "test_dispatcher",
     "_dispatching.messages": "test_dispatcher",
     "_dispatching.slots": "test_dispatcher",

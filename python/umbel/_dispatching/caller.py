@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import secrets
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from inspect import isawaitable
@@ -13,7 +14,6 @@ from umbel._declaring.settings import Settings
 from umbel.exceptions import Refused
 
 from .deadlines import Deadlines
-from .failures import Failures
 from .jobs import Job, Rejected
 from .slots import Slot, Slots
 
@@ -27,19 +27,24 @@ class Caller:
     stops reading from that client. So the event queue of the core bounds what can wait.
 
     Attributes:
+        slots: the clients, and the way to the core.
         loop: the loop that functions run on.
         context: the context in which clients begin. Functions run in copies of it.
         cancelled: number of functions that were cancelled at the end of the server.
     """
 
     def __init__(
-        self, slots: Slots, failures: Failures, settings: Settings, loop: asyncio.AbstractEventLoop
+        self,
+        slots: Slots,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        interrupt: Callable[[], None],
     ) -> None:
+        self.slots = slots
         self.loop = loop
         self.context = copy_context()
         self.cancelled = 0
-        self._slots = slots
-        self._failures = failures
+        self._interrupt = interrupt
         self._most = settings.max_running
         self._deadlines = Deadlines(loop, settings.handler_timeout)
         self._backlogs: dict[Slot, deque[Job]] = {}  # jobs that wait, of the clients that have any
@@ -63,7 +68,7 @@ class Caller:
         backlog.append(job)
         if not slot.paused:
             slot.paused = True
-            self._slots.core.pause_reading(slot.number)
+            self.slots.core.pause_reading(slot.number)
 
     def submit_last(self, slot: Slot, job: Job) -> None:
         """Start a job when all other jobs of a client have started, even at the end of the server."""
@@ -82,7 +87,7 @@ class Caller:
         if slot.paused and slot.running <= self._most // 2:
             slot.paused = False
             if not slot.gone:
-                self._slots.core.resume_reading(slot.number)
+                self.slots.core.resume_reading(slot.number)
         if slot.gone and (job := self._last.pop(slot, None)):
             if slot.running and not self._ending:
                 # Tasks that were made just now take their first step before it.
@@ -141,11 +146,22 @@ class Caller:
         elif job.expired and isinstance(error, asyncio.CancelledError):
             logger.warning("%s for %r was cancelled: its time was over", job.name, job.origin)
         else:
-            incident = self._failures.log(error, "%s failed for %r", job.name, job.origin)
+            incident = self.failed(error, "%s failed for %r", job.name, job.origin)
             if not job.expired:
                 text = "the server failed to do this; the details are in its log"
                 job.fail("internal", text, incident)
-            self._failures.stop_for(error)
+
+    def failed(self, error: BaseException, text: str, *values: object) -> str:
+        """Log an error of a function. A KeyboardInterrupt also stops the server.
+
+        Returns:
+            A new incident: an id that is in the log and in what the client is told.
+        """
+        incident = secrets.token_hex(6)
+        logger.error(f"{text} (incident %s)", *values, incident, exc_info=error)
+        if isinstance(error, KeyboardInterrupt):
+            self.loop.call_soon(self._interrupt)  # when the client was told
+        return incident
 
     # Tasks, jobs or not
 

@@ -54,6 +54,7 @@ class PublishJob(SubscribeJob):
     verb: ClassVar = "publish"
 
     data: bytes
+    key: str | None
 
     @property
     def name(self) -> str:

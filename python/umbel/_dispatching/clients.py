@@ -13,7 +13,7 @@ from . import replies
 from .caller import Caller
 from .entrance import Entrance
 from .jobs import ClientJob, shortened
-from .slots import Slot, Slots
+from .slots import Slot
 
 
 @dataclass(slots=True, eq=False)
@@ -55,8 +55,8 @@ class DisconnectJob(ClientJob):
 class Clients:
     """Lets clients in, and handles that they leave."""
 
-    def __init__(self, slots: Slots, caller: Caller, entrance: Entrance, declared: Declarations) -> None:
-        self._slots = slots
+    def __init__(self, caller: Caller, entrance: Entrance, declared: Declarations) -> None:
+        self._slots = caller.slots
         self._caller = caller
         self._entrance = entrance
         self._connect = declared.connect

@@ -6,7 +6,8 @@ The core wakes the event loop once per batch of events.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from umbel import _core
 from umbel._core import Core, Handshake
@@ -18,7 +19,6 @@ from .caller import Caller
 from .channels import PublishJob, SubscribeJob
 from .clients import Clients
 from .entrance import Entrance
-from .failures import Failures
 from .messages import HandlerJob, StreamJob
 from .runs import Runs
 from .slots import Slots
@@ -50,12 +50,11 @@ class Dispatcher:
             interrupt: called when a function raised KeyboardInterrupt; it stops the server.
         """
         self._slots = Slots(core)
-        self._failures = Failures(interrupt)
-        self._caller = Caller(self._slots, self._failures, settings, loop)
-        self._entrance = Entrance(self._slots, self._caller, declared.authenticate, settings)
-        self._clients = Clients(self._slots, self._caller, self._entrance, declared)
-        self._sockets = Sockets(self._slots, self._caller, self._failures, self._entrance)
-        self._runs = Runs(self._slots, self._caller, self._failures, settings)
+        self._caller = Caller(self._slots, settings, loop, interrupt)
+        self._entrance = Entrance(self._caller, declared.authenticate, settings)
+        self._clients = Clients(self._caller, self._entrance, declared)
+        self._sockets = Sockets(self._caller, self._entrance)
+        self._runs = Runs(self._caller, settings)
         self._routes = declared.websockets
         self._rules = declared.rules(self._runs.may_read)
         self._streams = declared.streams
@@ -67,8 +66,8 @@ class Dispatcher:
         self._events: dict[int, Callable[..., None]] = {
             _core.OPEN: self._opened,
             _core.MESSAGE: self._message,
-            _core.SUBSCRIBE: self._subscribe,
-            _core.PUBLISH: self._publish,
+            _core.SUBSCRIBE: partial(self._ask, SubscribeJob),
+            _core.PUBLISH: partial(self._ask, PublishJob),
             _core.TEXT: self._sockets.message,
             _core.BINARY: self._sockets.message,
             _core.WRITABLE: self._sockets.writable,
@@ -148,25 +147,9 @@ class Dispatcher:
             error = replies.error("unknown_type", text_for_people, message_id)
             self._slots.core.reply_error(number, error)
 
-    def _subscribe(
-        self, number: int, question: int, rule: int, channel: str, parameters: tuple[str, ...]
-    ) -> None:
+    def _ask(self, job: type[SubscribeJob], number: int, question: int, rule: int, *details: Any) -> None:
         if slot := self._slots.by_number.get(number):
-            self._caller.submit(slot, SubscribeJob(slot, question, self._rules[rule], channel, parameters))
-
-    def _publish(
-        self,
-        number: int,
-        question: int,
-        rule: int,
-        channel: str,
-        parameters: tuple[str, ...],
-        data: bytes,
-        key: str | None,
-    ) -> None:
-        if slot := self._slots.by_number.get(number):
-            job = PublishJob(slot, question, self._rules[rule], channel, parameters, data)
-            self._caller.submit(slot, job)
+            self._caller.submit(slot, job(slot, question, self._rules[rule], *details))
 
     def _log(self, level: int, text: str) -> None:
         logger.log(level, "%s", text)
@@ -177,8 +160,7 @@ class Dispatcher:
         except (GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
-            logger.error("background task %s failed", function.__qualname__, exc_info=error)
-            self._failures.stop_for(error)
+            self._caller.failed(error, "background task %s failed", function.__qualname__)
 
 
 BATCH: Final = 256

@@ -13,7 +13,6 @@ from .caller import Caller
 from .deadlines import Deadlines
 from .identity_limit import IdentityLimit
 from .jobs import Job, explained, shortened
-from .slots import Slots
 
 Enter = Callable[[Identity], None]
 
@@ -24,10 +23,11 @@ class AuthenticateJob(Job):
 
     name = "authenticate"
 
+    entrance: "Entrance"
     function: Authenticate
+    number: int
     request: Request
     enter: Enter
-    refuse: Callable[[int, str], None]
 
     @property
     def origin(self) -> object:
@@ -44,7 +44,7 @@ class AuthenticateJob(Job):
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
         # The core turns the close code into an error with the same text, where the protocol has errors.
-        self.refuse(close, explained(message, incident))
+        self.entrance.refuse(self.number, close, explained(message, incident))
 
 
 class Entrance:
@@ -54,11 +54,8 @@ class Entrance:
         authenticate: the function of the application, if it has one.
     """
 
-    def __init__(
-        self, slots: Slots, caller: Caller, authenticate: Authenticate | None, settings: Settings
-    ) -> None:
+    def __init__(self, caller: Caller, authenticate: Authenticate | None, settings: Settings) -> None:
         self.authenticate = authenticate
-        self._slots = slots
         self._caller = caller
         self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
         self._limit = IdentityLimit(settings.max_connections_per_identity)
@@ -67,19 +64,16 @@ class Entrance:
         """Call ``authenticate``, and then ``enter`` with the identity, unless the connection is refused."""
         if self.authenticate is None:
             enter(ANONYMOUS)
-            return
-
-        def refuse(code: int, reason: str) -> None:
-            self._refuse(number, code, reason)
-
-        self._caller.start(AuthenticateJob(None, self.authenticate, request, enter, refuse), self._deadlines)
+        else:
+            job = AuthenticateJob(None, self, self.authenticate, number, request, enter)
+            self._caller.start(job, self._deadlines)
 
     def admit(self, number: int, identity: Identity) -> bool:
         """Let a connection in if its identity may have one more. Returns ``False`` when it is refused."""
         if self._limit.take(number, identity.subject):
-            self._slots.core.admit(number)
+            self._caller.slots.core.admit(number)
             return True
-        self._refuse(number, TOO_MANY, "this identity has as many connections as it may have")
+        self.refuse(number, TOO_MANY, "this identity has as many connections as it may have")
         return False
 
     def leave(self, number: int) -> None:
@@ -90,5 +84,6 @@ class Entrance:
         """Forget all deadlines."""
         self._deadlines.clear()
 
-    def _refuse(self, number: int, code: int, reason: str) -> None:
-        self._slots.core.close(number, code, shortened(reason))
+    def refuse(self, number: int, code: int, reason: str) -> None:
+        """Close a connection that is not let in."""
+        self._caller.slots.core.close(number, code, shortened(reason))

@@ -14,20 +14,19 @@ from umbel._declaring.declarations import StreamRule
 from umbel._declaring.settings import Settings
 
 from .caller import Caller
-from .failures import Failures
 from .jobs import Rejected
-from .slots import Slot, Slots
+from .slots import Slot
 
 
 class Runs:
     """The unfinished runs, and who may read runs. Runs that ended are remembered for `RUN_KEPT` seconds."""
 
-    def __init__(self, slots: Slots, caller: Caller, failures: Failures, settings: Settings) -> None:
+    def __init__(self, caller: Caller, settings: Settings) -> None:
         self.loop = caller.loop
         self.tick = settings.tick
-        self._slots = slots
+        self.failed = caller.failed
+        self._slots = caller.slots
         self._spawn = caller.spawn
-        self._failures = failures
         self._most = settings.max_runs
         self._unfinished: dict[str, tuple[Run, Slot]] = {}
         # Number, id and subject of the client that started a run, until RUN_KEPT seconds after its end.
@@ -93,12 +92,6 @@ class Runs:
         if slot.runs:
             del slot.runs[run]
         self._timers[run.id] = self.loop.call_later(RUN_KEPT, self._forget, run.id)
-
-    def failed(self, error: BaseException, text: str, *values: object) -> str:
-        """Log an error of a stream, and return its incident."""
-        incident = self._failures.log(error, text, *values)
-        self._failures.stop_for(error)
-        return incident
 
     def client_left(self, slot: Slot) -> None:
         """Cancel the runs that end with their client's connection."""

@@ -10,23 +10,19 @@ from umbel.exceptions import Refused
 
 from .caller import Caller
 from .entrance import Entrance
-from .failures import Failures
-from .slots import Slots
 
 
 class Sockets:
     """The websockets of one server. One function call serves one websocket."""
 
-    def __init__(self, slots: Slots, caller: Caller, failures: Failures, entrance: Entrance) -> None:
-        self._slots = slots
+    def __init__(self, caller: Caller, entrance: Entrance) -> None:
         self._caller = caller
-        self._failures = failures
         self._entrance = entrance
         self._sockets: dict[int, WebSocket] = {}
 
     def opened(self, number: int, handshake: Handshake, route: WebSocketRoute) -> None:
         """A websocket has connected."""
-        socket = self._sockets[number] = WebSocket(self._slots, self._caller.loop, number, handshake)
+        socket = self._sockets[number] = WebSocket(self._caller.slots, self._caller.loop, number, handshake)
 
         def enter(identity: Identity) -> None:
             socket.identity = identity
@@ -71,6 +67,5 @@ class Sockets:
             elif end is not None and socket._over():
                 socket.close(1000)
             else:
-                incident = self._failures.log(error, "websocket %r failed for %r", route.pattern, socket)
+                incident = self._caller.failed(error, "websocket %r failed for %r", route.pattern, socket)
                 socket.close(1011, f"incident {incident}")
-                self._failures.stop_for(error)
