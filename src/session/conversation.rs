@@ -102,14 +102,9 @@ impl Session {
         let decided = self.requests.as_mut().and_then(|requests| requests.take_decided(number));
         let Some(Request { id, channel, action, .. }) = decided else { return };
         let id = id.as_deref().and_then(Id::from_json);
-        match (decision, action) {
-            (Decision::Allow, Action::Subscribe { from }) => self.subscribe(&channel, from, id, carrier),
-            (Decision::Allow, Action::Publish { data, key }) => {
-                self.publish(&channel, &data, key.as_deref(), id, carrier);
-            }
-            // Nobody is asked about this.
-            (Decision::Allow, Action::Unsubscribe) => {}
-            (Decision::Deny { code, message }, _) => {
+        match decision {
+            Decision::Allow => self.perform(&channel, action, id, carrier),
+            Decision::Deny { code, message } => {
                 self.reply_error(code, &message, Some(channel.as_str()), id, carrier);
             }
         }
@@ -132,10 +127,7 @@ impl Session {
         id: Option<Id<'_>>,
         carrier: &mut impl Carrier,
     ) {
-        let subscribed = carrier.subscribe(channel, Some(from));
-        if !tell_subscribed(channel, subscribed, id, carrier) {
-            tell_error(ErrorCode::LimitExceeded, &too_many(subscribed), Some(channel.as_str()), id, carrier);
-        }
+        subscribe(channel, Some(from), id, carrier);
     }
 
     /// Ends a subscription for the application.
@@ -149,7 +141,7 @@ impl Session {
     /// Lets the client read its private channel from the beginning, so that it gets the publication that opened it.
     pub fn open_private(&mut self, channel: &ChannelName, carrier: &mut impl Carrier) {
         let position = carrier.subscribe_private(channel);
-        tell_subscribed(channel, Subscribed::From { position, recovered: false }, None, carrier);
+        tell_subscribed(channel, position, false, None, carrier);
     }
 
     /// Tells the client an error, and counts it if it is the client's fault.
@@ -198,9 +190,9 @@ impl Session {
             return requests.wait_for_earlier(name, action, id);
         }
         match action {
-            Action::Unsubscribe => self.unsubscribe(channel, id, carrier),
+            Action::Unsubscribe => self.perform(&name, action, id, carrier),
             Action::Publish { .. } if self.is_repeated(&name, id, carrier) => {}
-            action => self.request_access(name, action, id, rules, carrier),
+            _ => self.request_access(name, action, id, rules, carrier),
         }
     }
 
@@ -218,20 +210,16 @@ impl Session {
             let text = "there is no such channel here";
             return self.reply_error(ErrorCode::UnknownChannel, text, Some(channel), id, carrier);
         };
-        match (access(found, &action), action) {
-            (Access::Open, Action::Subscribe { from }) => self.subscribe(&name, from, id, carrier),
-            (Access::Open, Action::Publish { data, key }) => {
-                self.publish(&name, &data, key.as_deref(), id, carrier);
-            }
-            (_, Action::Unsubscribe) => {}
-            (Access::No, action) => {
+        match access(found, &action) {
+            Access::Open => self.perform(&name, action, id, carrier),
+            Access::No => {
                 let text = match action {
                     Action::Publish { .. } => "clients may not publish to this channel",
                     _ => "nobody may subscribe to this channel",
                 };
                 self.reply_error(ErrorCode::NotAllowed, text, Some(channel), id, carrier);
             }
-            (Access::Ask, action) => {
+            Access::Ask => {
                 let params = params.into_iter().map(str::to_owned).collect();
                 let channel = channel.to_owned();
                 let requests = self.requests();
@@ -258,28 +246,30 @@ impl Session {
         true
     }
 
-    fn subscribe(
+    /// Does what was allowed. The caller lets a client catch up before it unsubscribes.
+    fn perform(
         &mut self,
         channel: &ChannelName,
-        from: Option<Position>,
+        action: Action,
         id: Option<Id<'_>>,
         carrier: &mut impl Carrier,
     ) {
-        let subscribed = carrier.subscribe(channel, from);
-        if !tell_subscribed(channel, subscribed, id, carrier) {
-            let text = too_many(subscribed);
-            self.reply_error(ErrorCode::LimitExceeded, &text, Some(channel.as_str()), id, carrier);
-        }
-    }
-
-    /// The caller lets the client catch up before.
-    fn unsubscribe(&mut self, channel: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
-        if carrier.unsubscribe(channel) {
-            let reason = "unsubscribed";
-            carrier.reply(|out| ServerMessage::SubscriptionEnded { channel, reason, id }.write(out));
-        } else {
-            let text = "you are not subscribed to this channel";
-            self.reply_error(ErrorCode::NotSubscribed, text, Some(channel), id, carrier);
+        let name = channel.as_str();
+        match action {
+            Action::Subscribe { from } => {
+                if !subscribe(channel, from, id, carrier) {
+                    self.count_error(carrier);
+                }
+            }
+            Action::Unsubscribe if carrier.unsubscribe(name) => {
+                let ended = ServerMessage::SubscriptionEnded { channel: name, reason: "unsubscribed", id };
+                carrier.reply(|out| ended.write(out));
+            }
+            Action::Unsubscribe => {
+                let text = "you are not subscribed to this channel";
+                self.reply_error(ErrorCode::NotSubscribed, text, Some(name), id, carrier);
+            }
+            Action::Publish { data, key } => self.publish(channel, &data, key.as_deref(), id, carrier),
         }
     }
 
@@ -339,27 +329,37 @@ fn access(rule: &Rule, action: &Action) -> Access {
     if matches!(action, Action::Publish { .. }) { rule.publish } else { rule.subscribe }
 }
 
-fn too_many(subscribed: Subscribed) -> String {
-    let Subscribed::TooMany { most } = subscribed else { return String::new() };
-    format!("at most {most} subscriptions")
-}
-
-/// Confirms a subscription. Returns `false` when there is none, because the client has too many.
-fn tell_subscribed(
+/// Subscribes the client and tells it so. Returns `false` when it has too many subscriptions.
+fn subscribe(
     channel: &ChannelName,
-    subscribed: Subscribed,
+    from: Option<Position>,
     id: Option<Id<'_>>,
     carrier: &mut impl Carrier,
 ) -> bool {
-    let (position, recovered) = match subscribed {
-        Subscribed::From { position, recovered } => (position, recovered),
-        Subscribed::Already { position } => (position, false),
-        Subscribed::TooMany { .. } => return false,
-    };
+    match carrier.subscribe(channel, from) {
+        Subscribed::From { position, recovered } => {
+            tell_subscribed(channel, position, recovered, id, carrier);
+        }
+        Subscribed::Already { position } => tell_subscribed(channel, position, false, id, carrier),
+        Subscribed::TooMany { most } => {
+            let text = format!("at most {most} subscriptions");
+            tell_error(ErrorCode::LimitExceeded, &text, Some(channel.as_str()), id, carrier);
+            return false;
+        }
+    }
+    true
+}
+
+fn tell_subscribed(
+    channel: &ChannelName,
+    position: Position,
+    recovered: bool,
+    id: Option<Id<'_>>,
+    carrier: &mut impl Carrier,
+) {
     let (channel, Position { epoch, offset }) = (channel.as_str(), position);
     let established = ServerMessage::SubscriptionEstablished { channel, epoch, offset, recovered, id };
     carrier.reply(|out| established.write(out));
-    true
 }
 
 /// Tells the client an error without counting it.
