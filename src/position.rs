@@ -54,6 +54,49 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// What a reader will not get, or will not find as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The reader's offset before, in the epoch that it knew.
+    pub from: u64,
+    /// The reader's offset afterwards.
+    pub to: u64,
+    /// The epoch that the reader is in afterwards.
+    pub epoch: Epoch,
+    /// What has happened, and so what the reader has to do.
+    pub reason: GapReason,
+}
+
+/// Why a reader gets a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// It was further behind than the log reaches back. What lies between the offsets is lost for it.
+    Overrun,
+    /// The epoch has changed, and nothing up to the reader's offset with it. Nothing is lost.
+    Turn,
+    /// The epoch has changed, and with it something that the reader has had.
+    Reset,
+}
+
+impl GapReason {
+    /// Every reason, in the order of the table in `docs/protocol.md`.
+    pub const ALL: [Self; 3] = [Self::Overrun, Self::Turn, Self::Reset];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overrun => "overrun",
+            Self::Turn => "turn",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// Whether the reader has to load its state anew.
+    pub const fn is_loss(self) -> bool {
+        !matches!(self, Self::Turn)
+    }
+}
+
 /// What became of a request to subscribe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::position::Position;
 
 /// What [`Broker::append`](crate::broker::Broker::append) returns. Clones tell the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Receipt(State);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum State {
     Confirmed(Position),
     Pending(Arc<Pending>),
@@ -73,7 +73,6 @@ impl Receipt {
 
 /// The broker's end of a pending receipt. When it is dropped without an answer, the publication may have happened:
 /// [`PublishError::MaybePublished`].
-#[derive(Debug)]
 #[must_use]
 pub struct Confirmation(Arc<Pending>);
 
@@ -116,12 +115,9 @@ impl Pending {
     }
 }
 
-impl fmt::Debug for Pending {
+impl fmt::Debug for Receipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.lock() {
-            Progress::Waiting(_) => formatter.write_str("waiting"),
-            Progress::Known(outcome) => outcome.fmt(formatter),
-        }
+        formatter.debug_tuple("Receipt").field(&self.outcome()).finish()
     }
 }
 

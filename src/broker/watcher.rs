@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::broker::place::Place;
 use crate::broker::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Told when a log has moved.
@@ -46,17 +47,17 @@ impl fmt::Debug for Watcher {
 pub struct Top(AtomicU64);
 
 impl Top {
-    pub fn new(top: u64) -> Self {
-        Self(AtomicU64::new(top))
+    pub fn new(top: Place) -> Self {
+        Self(AtomicU64::new(top.to_bits()))
     }
 
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    pub fn get(&self) -> Place {
+        Place::from_bits(self.0.load(Ordering::Acquire))
     }
 
     /// Moves the top, and tells every watcher that is armed. Call it under the lock of the log.
-    pub fn advance(&self, top: u64, watchers: &[Arc<Watcher>]) {
-        self.0.store(top, Ordering::Release);
+    pub fn advance(&self, top: Place, watchers: &[Arc<Watcher>]) {
+        self.0.store(top.to_bits(), Ordering::Release);
         for watcher in watchers {
             watcher.moved();
         }
@@ -64,7 +65,7 @@ impl Top {
 
     /// Arms a watcher and returns the top as it is after that. A reader that knows an older top has to look at the log
     /// now: of what was appended before this call it is not notified.
-    pub fn arm(&self, watcher: &Watcher) -> u64 {
+    pub fn arm(&self, watcher: &Watcher) -> Place {
         watcher.notified.swap(false, Ordering::AcqRel);
         self.get()
     }

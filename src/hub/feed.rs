@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::broker::{Log, LogRead, Watcher};
+use crate::broker::{Log, LogRead, Place, Watcher};
 use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
 use crate::hub::read_plan::ReadPlan;
+use crate::position::Gap;
 use crate::protocol::message::{BATCH_PREFIX, ServerMessage, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 
@@ -26,11 +27,11 @@ pub(super) struct Feed {
     pub watcher: Arc<Watcher>,
     pub readers: Vec<ReaderKey>,
     /// Top of the log when it was last read.
-    pub top: u64,
+    pub top: Place,
     /// The slice in which that was.
     pub slice: u64,
     /// Top of the log when the readers were last put into the queue.
-    pub marked: u64,
+    pub marked: Place,
     /// It is in the hub's list of active feeds.
     pub active: bool,
     /// It is in the hub's list of warm feeds.
@@ -56,7 +57,7 @@ impl Feed {
     }
 
     /// Top of the log, read once per slice: neighbours in a slice see the same top and share a frame.
-    pub fn top_in(&mut self, slice: u64) -> u64 {
+    pub fn top_in(&mut self, slice: u64) -> Place {
         if self.slice != slice {
             self.slice = slice;
             let top = self.log.top();
@@ -69,7 +70,7 @@ impl Feed {
     }
 
     /// Notes the top of the log at the beginning of a tick.
-    pub fn mark(&mut self, top: u64) {
+    pub fn mark(&mut self, top: Place) {
         self.marked = top;
         self.frames.keep_ends([self.top, self.marked]);
     }
@@ -116,7 +117,7 @@ impl FrameCache {
     fn find(
         &mut self,
         log: &Log,
-        (from, end): (u64, u64),
+        (from, end): (Place, Place),
         max_bytes: usize,
         encoder: &mut FrameEncoder,
     ) -> usize {
@@ -131,7 +132,7 @@ impl FrameCache {
     }
 
     /// Drops the reads that end where no reader stops any more.
-    pub fn keep_ends(&mut self, ends: [u64; 2]) {
+    pub fn keep_ends(&mut self, ends: [Place; 2]) {
         self.0.retain(|prepared| prepared.is_step || ends.contains(&prepared.end));
     }
 }
@@ -139,9 +140,9 @@ impl FrameCache {
 /// One read of a log, and what was made of it.
 #[derive(Debug)]
 pub(super) struct PreparedRead {
-    from: u64,
+    from: Place,
     /// How far it was asked for. The read may have ended before.
-    pub end: u64,
+    pub end: Place,
     /// Readers that come back stop at its end, wherever the top of the log is.
     is_step: bool,
     pub read: LogRead,
@@ -153,7 +154,7 @@ pub(super) struct PreparedRead {
 }
 
 impl PreparedRead {
-    fn new(log: &Log, from: u64, end: u64, max_bytes: usize, encoder: &mut FrameEncoder) -> Self {
+    fn new(log: &Log, from: Place, end: Place, max_bytes: usize, encoder: &mut FrameEncoder) -> Self {
         encoder.text.clear();
         let read = log.read(from, end, max_bytes, &mut encoder.text);
         let updates = Bytes::copy_from_slice(&encoder.text);
@@ -166,13 +167,12 @@ impl PreparedRead {
     pub fn frame(
         &mut self,
         encoder: &mut FrameEncoder,
-        log: &Log,
         channel: &str,
         wire: Wire,
         time: Timestamp,
     ) -> &Bytes {
         let index = self.frames.iter().position(|(other, _)| *other == wire).unwrap_or_else(|| {
-            let frame = self.encode(encoder, log, channel, wire, time);
+            let frame = self.encode(encoder, channel, wire, time);
             encoder.made += frame.len() as u64;
             self.frames.push((wire, frame));
             self.frames.len() - 1
@@ -180,16 +180,9 @@ impl PreparedRead {
         &self.frames[index].1
     }
 
-    fn encode(
-        &self,
-        encoder: &mut FrameEncoder,
-        log: &Log,
-        channel: &str,
-        wire: Wire,
-        time: Timestamp,
-    ) -> Bytes {
+    fn encode(&self, encoder: &mut FrameEncoder, channel: &str, wire: Wire, time: Timestamp) -> Bytes {
         let mut out = Vec::with_capacity(self.updates.len() + BATCH_PREFIX.len() + 96);
-        self.gap(log, channel, wire, &mut out);
+        self.gap(channel, wire, &mut out);
         if self.read.count > 0 {
             let mut text = std::mem::take(&mut encoder.text);
             text.clear();
@@ -203,11 +196,11 @@ impl PreparedRead {
         out.into()
     }
 
-    /// Appends the message that tells a reader what will not come, when there is something.
-    pub fn gap(&self, log: &Log, channel: &str, wire: Wire, out: &mut Vec<u8>) {
-        let Some((from, to)) = self.read.gap else { return };
+    /// Appends the message about the gap, when there is one.
+    pub fn gap(&self, channel: &str, wire: Wire, out: &mut Vec<u8>) {
+        let Some(Gap { from, to, epoch, reason }) = self.read.gap else { return };
         let mut text = Vec::new();
-        ServerMessage::Gap { channel, epoch: log.epoch(), from, to, reason: "overrun" }.write(&mut text);
+        ServerMessage::Gap { channel, epoch, from, to, reason: reason.name() }.write(&mut text);
         wire.text(&text, out);
     }
 

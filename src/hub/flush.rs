@@ -223,7 +223,7 @@ impl Hub {
         for (index, cursor) in state.cursors.iter().enumerate() {
             let feed = &mut self.feeds[cursor.feed as usize];
             let end = if to_tops { feed.top_in(self.slice) } else { feed.marked };
-            if end > cursor.offset {
+            if end > cursor.place {
                 if (state.returning || !feed.active) && !std::mem::replace(&mut feed.warm, true) {
                     if self.warm.is_empty() {
                         self.cool = now + WARM;
@@ -231,9 +231,9 @@ impl Hub {
                     self.warm.push(cursor.feed);
                 }
                 let plan = if state.returning {
-                    ReadPlan::returning(cursor.offset, end)
+                    ReadPlan::returning(cursor.place, end)
                 } else {
-                    ReadPlan::whole(cursor.offset, end)
+                    ReadPlan::whole(cursor.place, end)
                 };
                 lags.push(Lag { index, plan });
             }
@@ -254,7 +254,7 @@ impl Hub {
         let feed = &mut self.feeds[cursor.feed as usize];
         let wire = feed.wire(state.wire);
         let prepared = feed.frames.next(&feed.log, plan, self.max_batch, &mut self.encoder);
-        if prepared.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
+        if prepared.read.is_loss() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader);
             return Served::default();
         }
@@ -263,11 +263,11 @@ impl Hub {
         if read.is_empty() {
             return Served::default();
         }
-        let frame = prepared.frame(&mut self.encoder, &feed.log, feed.name.as_str(), wire, time);
+        let frame = prepared.frame(&mut self.encoder, feed.name.as_str(), wire, time);
         let bytes = frame.len();
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
-            cursor.offset = read.to;
+            cursor.place = read.to;
             self.count(&read, now);
         }
         self.delivered(reader, delivery, bytes, unfinished)
@@ -296,12 +296,12 @@ impl Hub {
             }
             let wire = feed.wire(state.wire);
             let prepared = feed.frames.next(&feed.log, plan, self.max_batch, &mut self.encoder);
-            if prepared.read.gap.is_some() && feed.log.retention().overrun == Overrun::Close {
+            if prepared.read.is_loss() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader);
                 return Served::default();
             }
             let channel = feed.name.as_str();
-            self.multi_channel_frame.add(&mut self.encoder, prepared, &feed.log, channel, wire);
+            self.multi_channel_frame.add(&mut self.encoder, prepared, channel, wire);
             unfinished |= prepared.read.cut || prepared.end < plan.end;
             reads.push((index, prepared.read));
         }
@@ -313,7 +313,7 @@ impl Hub {
         let delivery = out.deliver(reader, Outgoing::Own(frame));
         if delivery.is_taken() {
             for (index, read) in &reads {
-                state.cursors[*index].offset = read.to;
+                state.cursors[*index].place = read.to;
             }
             for (_, read) in &reads {
                 self.count(read, now);
@@ -335,9 +335,9 @@ impl Hub {
     fn count(&self, read: &LogRead, now: Moment) {
         let counters = &self.counters;
         counters.delivered.add(u64::from(read.count));
-        if let Some((from, to)) = read.gap {
+        if let Some(gap) = read.gap.filter(|gap| gap.reason.is_loss()) {
             counters.gaps.add(1);
-            counters.lost.add(to - from);
+            counters.lost.add(gap.to.saturating_sub(gap.from));
         }
         if let Some(oldest) = read.oldest {
             counters.lateness.record(now.since(oldest));

@@ -1,6 +1,5 @@
 //! One frame with updates of several channels.
 
-use crate::broker::Log;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::PreparedRead;
 use crate::protocol::deflate::{finish_segments, stored};
@@ -35,11 +34,10 @@ impl MultiChannelFrame {
         &mut self,
         encoder: &mut FrameEncoder,
         prepared: &mut PreparedRead,
-        log: &Log,
         channel: &str,
         wire: Wire,
     ) {
-        prepared.gap(log, channel, wire, &mut self.out);
+        prepared.gap(channel, wire, &mut self.out);
         if prepared.read.count == 0 {
             return;
         }

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::broker::Place;
 use crate::hub::keys::FeedKey;
 use crate::protocol::wire::Wire;
 
@@ -30,6 +31,6 @@ pub(super) struct Cursor {
     pub feed: FeedKey,
     /// The reader's index in the feed's list of readers.
     pub seat: u32,
-    /// The last offset that was put into the socket's write.
-    pub offset: u64,
+    /// The place of the last publication that was put into the socket's write.
+    pub place: Place,
 }

@@ -121,8 +121,8 @@ impl Hub {
         let feed_key = self.names.get(channel).copied();
         let state = &self.readers[reader as usize];
         if let Some(cursor) = state.cursors.iter().find(|cursor| Some(cursor.feed) == feed_key) {
-            let epoch = self.feeds[cursor.feed as usize].log.epoch();
-            return Subscribed::Already { position: Position { epoch, offset: cursor.offset } };
+            let position = self.feeds[cursor.feed as usize].log.position_of(cursor.place);
+            return Subscribed::Already { position };
         }
         let is_counted = |cursor: &&Cursor| !self.feeds[cursor.feed as usize].name.is_private();
         if state.cursors.len() >= max_subscriptions
@@ -132,12 +132,12 @@ impl Hub {
         }
         let feed_key = feed_key.unwrap_or_else(|| self.open(channel));
         let feed = &mut self.feeds[feed_key as usize];
-        let found =
-            from.filter(|from| from.epoch == feed.log.epoch() && feed.log.reaches_back_to(from.offset));
-        let position = found.unwrap_or_else(|| feed.log.position());
+        let found = from.and_then(|from| feed.log.find(from));
+        let place = found.unwrap_or_else(|| feed.log.top());
+        let position = feed.log.position_of(place);
         feed.readers.push(reader);
         let seat = feed.readers.len() as u32 - 1;
-        self.readers[reader as usize].cursors.push(Cursor { feed: feed_key, seat, offset: position.offset });
+        self.readers[reader as usize].cursors.push(Cursor { feed: feed_key, seat, place });
         self.counters.subscriptions.add(1);
         if found.is_some() {
             self.readers[reader as usize].returning = true;
@@ -155,7 +155,7 @@ impl Hub {
             Subscribed::TooMany { .. } => unreachable!("no reader has usize::MAX subscriptions"),
         };
         if let Some(cursor) = self.readers[reader as usize].cursors.last_mut() {
-            cursor.offset = 0;
+            cursor.place = cursor.place.with_offset(0);
         }
         self.enqueue(reader);
         position

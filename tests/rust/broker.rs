@@ -7,6 +7,8 @@ pub mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 }
 
+#[path = "../../src/broker/place.rs"]
+mod place;
 #[path = "../../src/broker/watcher.rs"]
 mod watcher;
 
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use loom::sync::Mutex;
 use loom::thread;
 
+use place::Place;
 use sync::{AtomicU64, Ordering};
 use watcher::{Notify, Top, Watcher};
 
@@ -27,7 +30,8 @@ struct Log {
 impl Log {
     fn append(&self) {
         let watchers = self.watchers.lock().unwrap();
-        self.top.advance(self.top.get() + 1, &watchers);
+        let top = self.top.get();
+        self.top.advance(top.with_offset(top.offset() + 1), &watchers);
     }
 }
 
@@ -47,7 +51,7 @@ struct Reader {
     /// Notifications that it has looked at.
     taken: u64,
     armed: u64,
-    seen: u64,
+    seen: Place,
     is_active: bool,
 }
 
@@ -83,11 +87,11 @@ fn model(publishers: &'static [u64], readers: usize, turns: usize) {
             .map(|_| {
                 let inbox = Arc::new(Inbox(AtomicU64::new(0)));
                 let watcher = Arc::new(Watcher::new(Arc::clone(&inbox) as _));
-                Reader { watcher, inbox, taken: 0, armed: 1, seen: 0, is_active: false }
+                Reader { watcher, inbox, taken: 0, armed: 1, seen: Place::default(), is_active: false }
             })
             .collect();
         let watchers = readers.iter().map(|reader| Arc::clone(&reader.watcher)).collect();
-        let log = Arc::new(Log { top: Top::new(0), watchers: Mutex::new(watchers) });
+        let log = Arc::new(Log { top: Top::new(Place::default()), watchers: Mutex::new(watchers) });
         log.append();
         let publishing: Vec<_> = publishers
             .iter()

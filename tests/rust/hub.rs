@@ -8,6 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use umbel::broker::Broker;
+use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES};
 use umbel::position::{Position, Subscribed};
@@ -15,6 +16,7 @@ use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 use umbel::rules::{Mode, Overrun, Rule};
 
+use crate::protocol_fuzz::targets::hub_model::late_broker::{Elsewhere, LateBroker};
 use crate::protocol_fuzz::targets::hub_model::{
     CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
 };
@@ -40,7 +42,7 @@ impl Outbound for Kept {
 
 impl Kept {
     fn flush(&mut self, world: &mut World) {
-        for feed in world.bells.0.lock().expect("no panics").drain(..) {
+        for feed in world.moved_feeds.0.lock().expect("no panics").drain(..) {
             world.hub.moved(feed);
         }
         world.hub.flush(world.now, Timestamp::from_unix_millis(0), self);
@@ -62,12 +64,32 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps with a broker whose logs are elsewhere.
+fn late_step() -> impl Strategy<Value = Step> {
+    let elsewhere = prop_oneof![
+        6 => Just(Elsewhere::Arrive),
+        1 => any::<bool>().prop_map(|certain| Elsewhere::Fail { certain }),
+        4 => prop_oneof![Just(usize::MAX), 1..4_usize].prop_map(|left| Elsewhere::Hear { left }),
+        2 => (0..4_usize).prop_map(|count| Elsewhere::LoseTail { count }),
+    ];
+    let elsewhere =
+        (0..CHANNELS.len(), elsewhere).prop_map(|(channel, step)| Step::Elsewhere { channel, step });
+    let comes_back =
+        (0..READERS, 0..CHANNELS.len()).prop_map(|(reader, channel)| Step::Resubscribe { reader, channel });
+    prop_oneof![12 => step(), 8 => elsewhere, 1 => comes_back]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn readers_get_all_that_was_published_or_are_told_what_they_do_not_get(steps in prop::collection::vec(step(), 1..120)) {
-        check(&steps);
+        check::<MemoryBroker>(&steps);
+    }
+
+    #[test]
+    fn readers_get_it_or_are_told_also_when_the_logs_are_elsewhere_and_lose_their_tails(steps in prop::collection::vec(late_step(), 1..200)) {
+        check::<LateBroker>(&steps);
     }
 
     #[test]
@@ -473,7 +495,7 @@ fn a_panic_while_one_reader_is_served_harms_no_other() {
         assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
     }
     world.publish("a", "1", None);
-    for feed in world.bells.0.lock().expect("no panics").drain(..) {
+    for feed in world.moved_feeds.0.lock().expect("no panics").drain(..) {
         world.hub.moved(feed);
     }
     let World { hub, sockets, now, .. } = &mut world;

@@ -1,5 +1,8 @@
 //! The hub and a naive model of it, driven by a list of steps. Properties and the fuzzer make up the steps.
 
+#[path = "late_broker.rs"]
+pub mod late_broker;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -10,7 +13,7 @@ use flate2::read::DeflateDecoder;
 use serde_json::Value;
 
 use umbel::broker::memory::MemoryBroker;
-use umbel::broker::{Broker, Notify};
+use umbel::broker::{Broker, Notify, PublishError, Receipt};
 use umbel::channel::ChannelName;
 use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
@@ -20,17 +23,19 @@ use umbel::protocol::wire::Wire;
 use umbel::rules::{Access, Mode, Overrun, Rule, Rules};
 use umbel::stats::Counters;
 
+use late_broker::{Elsewhere, LateBroker};
+
 pub const TICK: Duration = Duration::from_millis(16);
 /// Window bits of the readers, by their number.
 const WINDOWS: [Option<u8>; 4] = [None, Some(12), Some(9), None];
 
-/// Bells of feeds, rung into a list that the test empties.
+/// The feeds whose logs have moved, in a list that the test empties.
 #[derive(Clone, Default)]
-pub struct Bells(pub Arc<Mutex<Vec<FeedKey>>>);
+pub struct MovedFeeds(pub Arc<Mutex<Vec<FeedKey>>>);
 
-pub struct Bell(Bells, FeedKey);
+pub struct FeedNotifier(MovedFeeds, FeedKey);
 
-impl Notify for Bell {
+impl Notify for FeedNotifier {
     fn notify(&self) {
         self.0.0.lock().expect("no test panics here").push(self.1);
     }
@@ -78,11 +83,64 @@ impl Outbound for Sockets {
     }
 }
 
-pub struct World {
-    pub broker: Arc<MemoryBroker>,
+/// What the model asks of a broker beside being one.
+pub trait ModelBroker: Broker + Sized + 'static {
+    fn over(rules: Arc<Rules>) -> Self;
+
+    /// What happens where the logs are, when that is not here.
+    fn elsewhere(&self, _: &ChannelName, _: Elsewhere) {}
+
+    /// Everything arrives that is under way.
+    fn settle(&self) {}
+
+    /// Where the log of a channel ends, as the hub sees it.
+    fn top(&self, channel: &ChannelName) -> Position;
+
+    /// What was published by channel and epoch, beside what was confirmed at once.
+    fn histories(&self) -> Histories {
+        Histories::new()
+    }
+}
+
+pub type Histories = HashMap<(String, String), Vec<Value>>;
+
+impl ModelBroker for MemoryBroker {
+    fn over(rules: Arc<Rules>) -> Self {
+        Self::new(rules, 1 << 30)
+    }
+
+    fn top(&self, channel: &ChannelName) -> Position {
+        self.position(channel)
+    }
+}
+
+impl ModelBroker for LateBroker {
+    fn over(rules: Arc<Rules>) -> Self {
+        Self::new(rules)
+    }
+
+    fn elsewhere(&self, channel: &ChannelName, step: Elsewhere) {
+        self.act(channel, step);
+    }
+
+    fn settle(&self) {
+        Self::settle(self);
+    }
+
+    fn top(&self, channel: &ChannelName) -> Position {
+        Self::top(self, channel)
+    }
+
+    fn histories(&self) -> Histories {
+        Self::histories(self)
+    }
+}
+
+pub struct World<B = MemoryBroker> {
+    pub broker: Arc<B>,
     pub hub: Hub,
     pub counters: Arc<Counters>,
-    pub bells: Bells,
+    pub moved_feeds: MovedFeeds,
     pub sockets: Sockets,
     pub now: Moment,
 }
@@ -103,10 +161,22 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
 
 impl World {
     pub fn new(rules: &[Rule]) -> Self {
-        let broker = Arc::new(MemoryBroker::new(Arc::new(Rules::new(rules).expect("legal rules")), 1 << 30));
-        let (counters, bells) = (Arc::new(Counters::default()), Bells::default());
-        let rung = bells.clone();
-        let notifier = Box::new(move |feed| -> Arc<dyn Notify> { Arc::new(Bell(rung.clone(), feed)) });
+        Self::over(rules)
+    }
+
+    pub fn publish(&self, channel: &str, data: &str, key: Option<&str>) -> Position {
+        let receipt = self.append(channel, data, key);
+        receipt.position().expect("a log in memory confirms at once")
+    }
+}
+
+impl<B: ModelBroker> World<B> {
+    pub fn over(rules: &[Rule]) -> Self {
+        let broker = Arc::new(B::over(Arc::new(Rules::new(rules).expect("legal rules"))));
+        let (counters, moved_feeds) = (Arc::new(Counters::default()), MovedFeeds::default());
+        let list = moved_feeds.clone();
+        let notifier =
+            Box::new(move |feed| -> Arc<dyn Notify> { Arc::new(FeedNotifier(list.clone(), feed)) });
         let hub = Hub::new(
             Arc::clone(&broker) as _,
             Arc::clone(&counters),
@@ -114,12 +184,11 @@ impl World {
             TICK,
             notifier,
         );
-        Self { broker, hub, counters, bells, sockets: Sockets::default(), now: Moment::default() }
+        Self { broker, hub, counters, moved_feeds, sockets: Sockets::default(), now: Moment::default() }
     }
 
-    pub fn publish(&self, channel: &str, data: &str, key: Option<&str>) -> Position {
-        let receipt = self.broker.append(&name(channel), data.as_bytes(), key, self.now);
-        receipt.position().expect("a log in memory confirms at once")
+    pub fn append(&self, channel: &str, data: &str, key: Option<&str>) -> Receipt {
+        self.broker.append(&name(channel), data.as_bytes(), key, self.now)
     }
 
     pub fn join(&mut self, reader: ReaderKey) {
@@ -135,7 +204,7 @@ impl World {
 
     /// One turn of a shard.
     pub fn turn(&mut self) {
-        for feed in self.bells.0.lock().expect("no test panics here").drain(..) {
+        for feed in self.moved_feeds.0.lock().expect("no test panics here").drain(..) {
             self.hub.moved(feed);
         }
         if self.hub.due(self.now) == Due::Now {
@@ -154,7 +223,7 @@ impl World {
             match self.hub.due(self.now) {
                 Due::Now => {}
                 Due::At(moment) | Due::Rest(moment) => self.now = moment,
-                Due::Never if self.bells.0.lock().expect("no test panics here").is_empty() => break,
+                Due::Never if self.moved_feeds.0.lock().expect("no test panics here").is_empty() => break,
                 Due::Never => {}
             }
         }
@@ -183,7 +252,11 @@ pub fn name(channel: &str) -> ChannelName {
 #[derive(Default)]
 pub struct Client {
     pub positions: HashMap<String, u64>,
+    pub epochs: HashMap<String, String>,
+    /// The offset from which on it has everything: it loaded its state anew there.
+    pub complete_from: HashMap<String, u64>,
     pub seen: HashMap<String, BTreeMap<u64, Value>>,
+    pub gaps: u64,
     pub lost: u64,
     /// Key to newest value, per channel.
     pub state: HashMap<String, BTreeMap<String, Value>>,
@@ -197,9 +270,21 @@ impl Client {
                 let (from, to) =
                     (message["from"].as_u64().expect("from"), message["to"].as_u64().expect("to"));
                 assert_eq!(self.positions[channel], from, "a gap begins at the reader's position");
-                assert!(to > from, "a gap is not empty");
+                let epoch = message["epoch"].as_str().expect("an epoch");
+                let known = self.epochs.insert(channel.into(), epoch.into());
+                let is_new = known.is_some_and(|known| known != epoch);
+                match message["reason"].as_str() {
+                    Some("overrun") => assert!(to > from, "a gap is not empty"),
+                    Some("turn") => assert!(is_new && to == from, "the same position in a new epoch"),
+                    Some("reset") => assert!(is_new, "only a new epoch takes back what was there"),
+                    other => panic!("unexpected reason {other:?}"),
+                }
                 self.positions.insert(channel.into(), to);
-                self.lost += to - from;
+                if message["reason"] != "turn" {
+                    self.load_anew(channel, to);
+                    self.gaps += 1;
+                    self.lost += to.saturating_sub(from);
+                }
             }
             Some("batched_updates") => {
                 let updates = message["updates"].as_array().expect("updates");
@@ -208,6 +293,24 @@ impl Client {
             }
             other => panic!("unexpected message {other:?}"),
         }
+    }
+
+    pub fn subscribed(&mut self, channel: &str, Position { epoch, offset }: Position) {
+        self.positions.insert(channel.into(), offset);
+        self.epochs.insert(channel.into(), epoch.to_string());
+        self.load_anew(channel, offset);
+    }
+
+    fn load_anew(&mut self, channel: &str, offset: u64) {
+        self.complete_from.insert(channel.into(), offset);
+        self.seen.remove(channel);
+        self.state.remove(channel);
+    }
+
+    /// The position that it would come back with.
+    pub fn position(&self, channel: &str) -> Option<Position> {
+        let epoch = self.epochs.get(channel)?.parse().expect("an epoch");
+        Some(Position { epoch, offset: *self.positions.get(channel)? })
     }
 
     pub fn update(&mut self, update: &Value) {
@@ -239,6 +342,7 @@ pub enum Step {
     Reconnect { reader: ReaderKey },
     Turn,
     Wait(u64),
+    Elsewhere { channel: usize, step: Elsewhere },
 }
 
 pub const READERS: ReaderKey = 4;
@@ -247,42 +351,53 @@ pub const CHANNELS: [&str; 4] = ["all:a", "all:b", "latest:a", "latest:b"];
 /// The naive model: every publication of every channel, for ever.
 #[derive(Default)]
 pub struct Model {
-    pub published: HashMap<&'static str, Vec<Value>>,
+    pub published: Vec<(&'static str, Value, Receipt)>,
     pub clients: HashMap<ReaderKey, Client>,
+    pub gaps_before: u64,
     pub lost_before: u64,
 }
 
-pub fn drain_into(world: &mut World, model: &mut Model, reader: ReaderKey) {
+pub fn drain_into<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey) {
     let client = model.clients.get_mut(&reader).expect("joined");
     world.take(reader).iter().for_each(|message| client.apply(message));
 }
 
 /// What a shard does before a reader leaves a channel, or goes.
-fn catch_up(world: &mut World, model: &mut Model, reader: ReaderKey) {
+fn catch_up<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey) {
     let caught_up = world.catch_up(reader);
     assert!(!caught_up.unfinished, "the histories of all channels are less than a slice");
     drain_into(world, model, reader);
     if !world.sockets.of[&reader].stuck {
-        for (channel, &position) in &model.clients[&reader].positions {
-            let top = model.published[channel.as_str()].len() as u64;
-            assert_eq!(position, top, "{channel}: a reader that catches up arrives at the top");
+        let client = &model.clients[&reader];
+        for channel in client.positions.keys() {
+            let top = world.broker.top(&name(channel));
+            assert_eq!(client.position(channel), Some(top), "{channel}: a reader that catches up arrives");
         }
     }
 }
 
-pub fn run(steps: &[Step]) -> (World, Model) {
+fn publish<B: ModelBroker>(
+    world: &World<B>,
+    model: &mut Model,
+    channel: &'static str,
+    key: u8,
+    length: usize,
+) {
+    let (number, key) = (model.published.len(), key.to_string());
+    let data = serde_json::json!({"n": number, "key": key, "pad": "x".repeat(length)});
+    let receipt = world.append(channel, &data.to_string(), Some(&key));
+    model.published.push((channel, data, receipt));
+}
+
+pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
     let rules = [
         rule("all:{x}", 5, Mode::All, Overrun::Gap),
         Rule { compress: false, ..rule("latest:b", 3, Mode::Latest, Overrun::Gap) },
         rule("latest:{x}", 3, Mode::Latest, Overrun::Gap),
     ];
-    let (mut world, mut model) = (World::new(&rules), Model::default());
+    let (mut world, mut model) = (World::<B>::over(&rules), Model::default());
     // Keeps the logs, and their epochs, when the last reader goes.
-    CHANNELS.iter().for_each(|channel| {
-        let first = serde_json::json!({"n": 0, "key": "0"});
-        world.publish(channel, &first.to_string(), Some("0"));
-        model.published.entry(channel).or_default().push(first);
-    });
+    CHANNELS.iter().for_each(|channel| publish(&world, &mut model, channel, 0, 0));
     for reader in 0..READERS {
         world.join(reader);
         model.clients.insert(reader, Client::default());
@@ -290,11 +405,7 @@ pub fn run(steps: &[Step]) -> (World, Model) {
     for step in steps {
         match *step {
             Step::Publish { channel, key, length } => {
-                let published = model.published.entry(CHANNELS[channel]).or_default();
-                let data = serde_json::json!({"n": published.len(), "key": key.to_string(), "pad": "x".repeat(length)});
-                let position = world.publish(CHANNELS[channel], &data.to_string(), Some(&key.to_string()));
-                published.push(data);
-                assert_eq!(position.offset, published.len() as u64, "offsets count");
+                publish(&world, &mut model, CHANNELS[channel], key, length);
             }
             Step::Subscribe { reader, channel } => {
                 drain_into(&mut world, &mut model, reader);
@@ -302,12 +413,10 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                 match world.hub.subscribe(reader, &name(CHANNELS[channel]), None, 3) {
                     Subscribed::From { position, recovered } => {
                         assert!(!recovered);
-                        client.positions.insert(CHANNELS[channel].into(), position.offset);
-                        client.seen.remove(CHANNELS[channel]);
-                        client.state.remove(CHANNELS[channel]);
+                        client.subscribed(CHANNELS[channel], position);
                     }
                     Subscribed::Already { position } => {
-                        assert_eq!(client.positions[CHANNELS[channel]], position.offset);
+                        assert_eq!(client.position(CHANNELS[channel]), Some(position));
                     }
                     Subscribed::TooMany { .. } => assert_eq!(world.hub.subscriptions(reader), 3),
                 }
@@ -316,20 +425,17 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                 // Comes back to a channel with the position it had reached.
                 drain_into(&mut world, &mut model, reader);
                 let client = model.clients.get_mut(&reader).expect("joined");
-                let Some(&offset) = client.positions.get(CHANNELS[channel]) else { continue };
+                let Some(from) = client.position(CHANNELS[channel]) else { continue };
                 if !world.hub.unsubscribe(reader, CHANNELS[channel]) {
                     continue;
                 }
-                let (log, watcher) =
-                    world.broker.watch(&name(CHANNELS[channel]), Arc::new(Bell(Bells::default(), 0)));
-                let from = Position { epoch: log.epoch(), offset };
-                world.broker.unwatch(&name(CHANNELS[channel]), &watcher);
                 match world.hub.subscribe(reader, &name(CHANNELS[channel]), Some(from), 3) {
-                    Subscribed::From { position, recovered: true } => assert_eq!(position.offset, offset),
+                    Subscribed::From { position, recovered: true } => {
+                        assert_eq!(position.offset, from.offset);
+                        client.epochs.insert(CHANNELS[channel].into(), position.epoch.to_string());
+                    }
                     Subscribed::From { position, recovered: false } => {
-                        client.positions.insert(CHANNELS[channel].into(), position.offset);
-                        client.seen.remove(CHANNELS[channel]);
-                        client.state.remove(CHANNELS[channel]);
+                        client.subscribed(CHANNELS[channel], position);
                     }
                     other => panic!("{other:?}"),
                 }
@@ -350,12 +456,15 @@ pub fn run(steps: &[Step]) -> (World, Model) {
                 world.leave(reader);
                 world.join(reader);
                 let client = model.clients.insert(reader, Client::default()).expect("joined");
+                model.gaps_before += client.gaps;
                 model.lost_before += client.lost;
             }
             Step::Turn => world.turn(),
             Step::Wait(millis) => world.now = world.now + Duration::from_millis(millis),
+            Step::Elsewhere { channel, step } => world.broker.elsewhere(&name(CHANNELS[channel]), step),
         }
     }
+    world.broker.settle();
     for reader in 0..READERS {
         world.free(reader);
     }
@@ -367,19 +476,54 @@ pub fn run(steps: &[Step]) -> (World, Model) {
 }
 
 /// Carries the steps out, and checks what must hold whatever they were.
-pub fn check(steps: &[Step]) {
-    let (world, model) = run(steps);
+pub fn check<B: ModelBroker>(steps: &[Step]) {
+    let (world, model) = run::<B>(steps);
+    let histories = histories(&world, &model);
     for client in model.clients.values() {
         for (channel, &position) in &client.positions {
-            let published = &model.published[channel.as_str()];
+            let published = &histories[&(channel.clone(), client.epochs[channel].clone())];
             assert_eq!(position, published.len() as u64, "every reader arrives at the top");
+            let complete_from = client.complete_from[channel] as usize;
+            let mut state = BTreeMap::new();
+            for data in &published[complete_from..] {
+                state.insert(data["key"].as_str().expect("a key").to_owned(), data.clone());
+            }
+            assert_eq!(client.state.get(channel).cloned().unwrap_or_default(), state, "nothing is missing");
             for (offset, data) in client.seen.get(channel).into_iter().flatten() {
                 assert_eq!(data, &published[*offset as usize - 1], "what arrives is what was published");
             }
         }
     }
-    let announced: u64 = model.clients.values().map(|client| client.lost).sum();
-    assert_eq!(world.counters.lost.load(), announced + model.lost_before, "gaps add up to what was dropped");
+    let clients = model.clients.values();
+    let (gaps, lost) = clients.fold((0, 0), |(gaps, lost), client| (gaps + client.gaps, lost + client.lost));
+    assert_eq!(world.counters.gaps.load(), gaps + model.gaps_before, "every gap is counted");
+    assert_eq!(world.counters.lost.load(), lost + model.lost_before, "gaps add up to what was dropped");
+}
+
+/// What was published, by channel and epoch: every receipt told the truth.
+fn histories<B: ModelBroker>(world: &World<B>, model: &Model) -> Histories {
+    let mut histories = world.broker.histories();
+    let are_here = histories.is_empty();
+    for (channel, data, receipt) in &model.published {
+        match receipt.outcome().expect("every receipt becomes known") {
+            Ok(Position { epoch, offset }) => {
+                let history = histories.entry(((*channel).into(), epoch.to_string())).or_default();
+                if are_here {
+                    history.push(data.clone());
+                    assert_eq!(offset, history.len() as u64, "offsets count");
+                }
+                assert_eq!(&history[offset as usize - 1], data, "it is where its receipt says");
+            }
+            Err(PublishError::NotPublished(_)) => {
+                assert!(!histories.values().flatten().any(|other| other == data), "certain is certain");
+            }
+            Err(PublishError::MaybePublished(_)) => {}
+        }
+    }
+    for history in histories.values() {
+        assert!(history.is_sorted_by_key(|data| data["n"].as_u64()), "in the order of the calls");
+    }
+    histories
 }
 
 /// The JSON messages in a sequence of complete text frames, compressed or not.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
-use umbel::position::{Epoch, Position};
+use umbel::position::{Epoch, GapReason, Position};
 use umbel::protocol::message::{
     BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, ServerMessage, Timestamp, batch_suffix, parse,
 };
@@ -220,6 +220,15 @@ fn a_batch_is_made_of_updates() {
         json!({"type": "batched_updates", "count": 2, "timestamp": "1970-01-01T00:00:00.000Z", "updates": [
             {"channel": "x", "offset": 5, "data": {"a": 1}}, {"channel": "y", "from": 6, "offset": 9, "data": []}]})
     );
+}
+
+#[test]
+fn the_page_of_the_protocol_has_every_reason_of_a_gap() {
+    let page = include_str!("../../docs/protocol.md");
+    let (_, table) = page.split_once("| `reason` | `epoch` |").expect("a table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let names: Vec<_> = rows.map(|row| row.split('`').nth(1).expect("a reason")).collect();
+    assert_eq!(names, GapReason::ALL.map(GapReason::name));
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Channel {
         let held = Held { bytes: 0, oldest: None, is_watched: false };
         let state = State { held, queued: false, idle_since: None, last_use: 0 };
         account.charge(0, state.cost(name));
-        let log = Arc::new(Log::new(name, epoch, retention));
+        let log = Arc::new(Log::new(name, Position { epoch, offset: 0 }, retention));
         Self { name: name.clone(), log, account: Arc::clone(account), state: Mutex::new(state) }
     }
 

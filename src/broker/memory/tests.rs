@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::channel::LINGER;
 use super::*;
+use crate::broker::place::Place;
 use crate::rules::{Access, Mode, Overrun, Rule};
 
 struct Deaf;
@@ -88,7 +89,7 @@ fn a_channel_whose_publications_were_all_delivered_and_aged_out_keeps_its_epoch_
 }
 
 #[test]
-fn who_asked_for_a_position_finds_the_same_log_a_moment_later() {
+fn a_log_whose_position_was_asked_for_is_the_same_a_moment_later() {
     let broker = broker();
     let (_, watcher) = broker.watch(&name("a"), Arc::new(Deaf));
     broker.unwatch(&name("a"), &watcher);
@@ -100,7 +101,7 @@ fn who_asked_for_a_position_finds_the_same_log_a_moment_later() {
 }
 
 #[test]
-fn what_is_found_idle_and_used_before_it_is_dropped_stays() {
+fn a_channel_that_is_used_before_it_is_dropped_stays() {
     let broker = broker();
     broker.position(&name("a"));
     tidy(&broker, at(1));
@@ -167,13 +168,13 @@ fn channels_of(broker: &MemoryBroker) -> Vec<Arc<Channel>> {
 
 /// Publications that a log keeps. These and those in the gap of a reader from the start are all that there were.
 fn kept(log: &Log) -> u32 {
-    let read = log.read(0, log.top(), usize::MAX, &mut Vec::new());
-    assert_eq!(read.gap.map_or(0, |(_, to)| to) + u64::from(read.count), log.top());
+    let read = log.read(Place::default(), log.top(), usize::MAX, &mut Vec::new());
+    assert_eq!(read.gap.map_or(0, |gap| gap.to) + u64::from(read.count), log.top().offset());
     read.count
 }
 
 #[test]
-fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() {
+fn the_channels_used_least_recently_are_evicted_and_their_readers_are_told() {
     let broker = broker_of(100_000);
     let (first, _watcher) = broker.watch(&name("0"), Arc::new(Deaf));
     let text = "1".repeat(9_000);
@@ -188,8 +189,8 @@ fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() 
     assert_eq!((kept(&first), broker.totals().trimmed), (1, 1), "the oldest publication is enough");
     publish(9);
     publish(10);
-    let read = first.read(0, 2, usize::MAX, &mut Vec::new());
-    assert_eq!((read.gap, read.count), (Some((0, 2)), 0));
+    let read = first.read(Place::default(), first.top(), usize::MAX, &mut Vec::new());
+    assert_eq!((read.gap.map(|gap| (gap.from, gap.to)), read.count), (Some((0, 2)), 0));
     let gone =
         |number: usize| !broker.part(&name(&number.to_string())).read().contains_key(&*number.to_string());
     assert!(gone(2) || broker.totals().trimmed > 2);
@@ -198,7 +199,7 @@ fn the_logs_that_were_used_least_recently_give_way_and_their_readers_are_told() 
 }
 
 #[test]
-fn very_many_names_count_too_even_if_nothing_is_published() {
+fn names_count_although_nothing_is_published() {
     let broker = broker_of(100_000);
     for number in 0..10_000 {
         broker.position(&name(&number.to_string()));
@@ -222,7 +223,7 @@ fn the_newest_publication_stays_however_long_it_is() {
 }
 
 #[test]
-fn a_log_that_was_used_since_it_was_entered_does_not_give_way_before_others() {
+fn a_channel_used_since_it_was_queued_is_not_evicted_before_others() {
     let broker = broker_of(100_000);
     for number in 0..8 {
         append(&broker, &name(&number.to_string()), "1".repeat(9_000).as_bytes(), None, at(0));
@@ -288,7 +289,7 @@ const NAMES: [&str; 4] = ["short:a", "short:b", "long:a", "long:b"];
 
 proptest! {
     #[test]
-    fn what_is_used_stays_and_what_is_not_used_goes(steps in prop::collection::vec(step(), 1..100)) {
+    fn channels_in_use_stay_and_others_go(steps in prop::collection::vec(step(), 1..100)) {
         let broker = broker();
         let mut now = at(1);
         let mut watchers: [Vec<Arc<Watcher>>; 4] = Default::default();
@@ -339,7 +340,7 @@ proptest! {
     }
 
     #[test]
-    fn all_logs_together_fit_and_the_least_recently_used_give_way(steps in prop::collection::vec(step(), 1..200)) {
+    fn all_logs_together_fit_and_the_least_recently_used_are_evicted(steps in prop::collection::vec(step(), 1..200)) {
         const LIMIT: usize = 12_000;
         let broker = broker_of(LIMIT);
         let mut now = at(1);
@@ -376,7 +377,7 @@ proptest! {
             let outside = before.iter().filter(|(_, channel)| !after.iter().any(|other| Arc::ptr_eq(channel, other)));
             prop_assert_eq!(broker.account.bytes(), held + outside.map(|(_, channel)| channel.cost()).sum::<usize>());
             if held > LIMIT && used.is_some() {
-                prop_assert!(others.iter().all(|channel| kept(channel.log()) == 0), "what could give way did");
+                prop_assert!(others.iter().all(|channel| kept(channel.log()) == 0), "everything was evicted that could be");
                 prop_assert!(after.iter().all(|channel| kept(channel.log()) <= 1));
             }
             if used.is_some() {

@@ -10,6 +10,7 @@ pub mod session_model;
 
 use std::cell::RefCell;
 
+use umbel::broker::memory::MemoryBroker;
 use umbel::json;
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, Inflater, Parameters};
@@ -192,16 +193,24 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(text).is_ok()
 }
 
-/// Operations on the hub, two bytes each: whatever they are, what readers are told adds up to what was published.
+/// Operations on the hub, two bytes each: whatever they are, what readers are told adds up to what was published. An odd
+/// number of bytes stands for a broker whose logs are elsewhere.
 pub fn hub(data: &[u8]) {
+    use hub_model::late_broker::{Elsewhere, LateBroker};
     use hub_model::{CHANNELS, READERS, Step, check};
+    let is_late = !data.len().is_multiple_of(2);
     let steps: Vec<_> = data
         .chunks_exact(2)
         .take(400)
         .map(|pair| {
             let (reader, channel) =
                 (u32::from(pair[1]) % READERS, usize::from(pair[1] >> 4) % CHANNELS.len());
+            let elsewhere = |step| Step::Elsewhere { channel, step };
             match pair[0] % 16 {
+                3..=4 if is_late => elsewhere(Elsewhere::Arrive),
+                13 if is_late => elsewhere(Elsewhere::Hear { left: usize::from(pair[1] & 15) }),
+                14 if is_late && pair[0] > 127 => elsewhere(Elsewhere::Fail { certain: pair[1] & 1 == 0 }),
+                14 if is_late => elsewhere(Elsewhere::LoseTail { count: usize::from(pair[1] & 3) }),
                 0..=4 => Step::Publish { channel, key: pair[1] & 3, length: usize::from(pair[0]) * 2 },
                 5..=6 => Step::Subscribe { reader, channel },
                 7 => Step::Resubscribe { reader, channel },
@@ -214,7 +223,11 @@ pub fn hub(data: &[u8]) {
             }
         })
         .collect();
-    check(&steps);
+    if is_late {
+        check::<LateBroker>(&steps);
+    } else {
+        check::<MemoryBroker>(&steps);
+    }
 }
 
 /// Steps of a conversation, two bytes each: whatever they are, a session does what its model does.

@@ -1,0 +1,235 @@
+//! A broker for tests whose logs are elsewhere. Each log in this process is a copy, which the hub reads.
+//!
+//! Nothing happens by itself: steps say when a publication arrives there, when it fails, when the copy hears of it, what
+//! the other side has dropped by then, and when its tail is lost, so that it goes on in a new epoch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+
+use umbel::broker::{Broker, Confirmation, Log, Notify, PublishError, Receipt, Watcher};
+use umbel::channel::ChannelName;
+use umbel::moment::Moment;
+use umbel::position::{Epoch, Position};
+use umbel::rules::Rules;
+use umbel::stats::Totals;
+
+/// What happens elsewhere, in one channel.
+#[derive(Clone, Copy, Debug)]
+pub enum Elsewhere {
+    /// The publication that waits longest arrives, and is confirmed.
+    Arrive,
+    /// The publication that waits longest fails: certainly, or perhaps.
+    Fail { certain: bool },
+    /// The copy, if it was notified, takes what came since. Of that only the newest so many are left.
+    Hear { left: usize },
+    /// The newest so many publications are lost, and a new epoch begins.
+    LoseTail { count: usize },
+}
+
+pub struct LateBroker {
+    rules: Arc<Rules>,
+    channels: Mutex<HashMap<ChannelName, Channel>>,
+}
+
+struct Channel {
+    number: u64,
+    under_way: VecDeque<UnderWay>,
+    /// The epochs there, the present one last.
+    epochs: Vec<History>,
+    copy: Arc<Log>,
+    /// The epoch that the copy is in.
+    heard: usize,
+    readers: usize,
+    notified: bool,
+}
+
+struct UnderWay {
+    entry: Entry,
+    confirmation: Confirmation,
+}
+
+#[derive(Clone)]
+struct Entry {
+    data: Vec<u8>,
+    key: Option<String>,
+    at: Moment,
+}
+
+struct History {
+    epoch: Epoch,
+    /// Up to here it is the epoch before.
+    common: u64,
+    entries: Vec<Entry>,
+}
+
+impl LateBroker {
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, channels: Mutex::default() }
+    }
+
+    pub fn act(&self, name: &ChannelName, step: Elsewhere) {
+        self.with(name, |channel| match step {
+            Elsewhere::Arrive => channel.arrive(),
+            Elsewhere::Fail { certain } => channel.fail(certain),
+            Elsewhere::Hear { left } if channel.notified => channel.hear(left),
+            Elsewhere::Hear { .. } => {}
+            Elsewhere::LoseTail { count } => channel.lose_tail(count),
+        });
+    }
+
+    /// Everything arrives, and every copy that was notified hears of it.
+    pub fn settle(&self) {
+        for channel in self.lock().values_mut() {
+            while !channel.under_way.is_empty() {
+                channel.arrive();
+            }
+            if channel.notified {
+                channel.hear(usize::MAX);
+            }
+        }
+    }
+
+    /// Where the copy of a channel ends.
+    pub fn top(&self, name: &ChannelName) -> Position {
+        self.with(name, |channel| channel.copy.position())
+    }
+
+    /// Everything that was published, by channel and epoch. An epoch has what is common with the one before it, too.
+    pub fn histories(&self) -> HashMap<(String, String), Vec<Value>> {
+        let parse = |entry: &Entry| serde_json::from_slice(&entry.data).expect("JSON was published");
+        let channels = self.lock();
+        let histories = channels.iter().flat_map(|(name, channel)| {
+            let name = name.to_string();
+            channel.epochs.iter().map(move |history| {
+                let entries = history.entries.iter().map(parse).collect();
+                ((name.clone(), history.epoch.to_string()), entries)
+            })
+        });
+        histories.collect()
+    }
+
+    fn with<T>(&self, name: &ChannelName, act: impl FnOnce(&mut Channel) -> T) -> T {
+        let mut channels = self.lock();
+        let number = channels.len() as u64;
+        let make = || {
+            let epoch = Epoch::new(number << 32);
+            let log = Log::new(name, Position { epoch, offset: 0 }, self.rules.retention(name));
+            Channel {
+                number,
+                under_way: VecDeque::new(),
+                epochs: vec![History { epoch, common: 0, entries: Vec::new() }],
+                copy: Arc::new(log),
+                heard: 0,
+                readers: 0,
+                notified: false,
+            }
+        };
+        act(channels.entry(name.clone()).or_insert_with(make))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, Channel>> {
+        self.channels.lock().expect("no test panics here")
+    }
+}
+
+impl Channel {
+    fn present(&mut self) -> &mut History {
+        self.epochs.last_mut().expect("there is always an epoch")
+    }
+
+    fn store(&mut self, entry: Entry) -> Position {
+        self.notified |= self.readers > 0;
+        let present = self.present();
+        present.entries.push(entry);
+        Position { epoch: present.epoch, offset: present.entries.len() as u64 }
+    }
+
+    fn arrive(&mut self) {
+        let Some(UnderWay { entry, confirmation }) = self.under_way.pop_front() else { return };
+        confirmation.resolve(Ok(self.store(entry)));
+    }
+
+    fn fail(&mut self, certain: bool) {
+        let Some(UnderWay { entry, confirmation }) = self.under_way.pop_front() else { return };
+        if certain {
+            confirmation.resolve(Err(PublishError::NotPublished("refused".into())));
+        } else if entry.data.len().is_multiple_of(2) {
+            self.store(entry);
+        }
+    }
+
+    fn lose_tail(&mut self, count: usize) {
+        self.notified |= self.readers > 0;
+        let number = self.epochs.len() as u64;
+        let mut entries = self.present().entries.clone();
+        entries.truncate(entries.len().saturating_sub(count));
+        self.epochs.push(History {
+            epoch: Epoch::new(self.number << 32 | number),
+            common: entries.len() as u64,
+            entries,
+        });
+    }
+
+    fn hear(&mut self, left: usize) {
+        self.notified = false;
+        for histories in self.epochs[self.heard..].windows(2) {
+            self.copy.begin(Position { epoch: histories[1].epoch, offset: histories[1].common });
+            // An answer that was under way when the epoch changed: the copy does not take it.
+            self.copy_from(&histories[0], 0);
+        }
+        self.heard = self.epochs.len() - 1;
+        let present = &self.epochs[self.heard];
+        self.copy_from(present, present.entries.len().saturating_sub(left.max(1)));
+    }
+
+    fn copy_from(&self, History { epoch, entries, .. }: &History, first: usize) {
+        let first = first.max(self.copy.position().offset as usize);
+        for (index, entry) in entries.iter().enumerate().skip(first) {
+            let position = Position { epoch: *epoch, offset: index as u64 + 1 };
+            self.copy.extend(position, &entry.data, entry.key.as_deref(), entry.at);
+        }
+    }
+}
+
+impl Broker for LateBroker {
+    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt {
+        let (receipt, confirmation) = Receipt::pending();
+        let entry = Entry { data: data.into(), key: key.map(str::to_owned), at: now };
+        self.with(channel, |channel| channel.under_way.push_back(UnderWay { entry, confirmation }));
+        receipt
+    }
+
+    fn position(&self, channel: &ChannelName) -> Position {
+        self.with(channel, |channel| {
+            channel.hear(usize::MAX);
+            channel.copy.position()
+        })
+    }
+
+    fn watch(&self, channel: &ChannelName, notify: Arc<dyn Notify>) -> (Arc<Log>, Arc<Watcher>) {
+        self.with(channel, |channel| {
+            // First the interest is noted, then the copy is filled: what arrives between the two is notified.
+            channel.readers += 1;
+            channel.arrive();
+            channel.hear(usize::MAX);
+            (Arc::clone(&channel.copy), channel.copy.watch(notify).0)
+        })
+    }
+
+    fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>) {
+        self.with(channel, |channel| {
+            channel.readers -= 1;
+            channel.copy.unwatch(watcher);
+        });
+    }
+
+    fn tidy(&self, _: Moment) -> bool {
+        false
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { channels: self.lock().len() as u64, published: 0, trimmed: 0 }
+    }
+}
