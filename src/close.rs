@@ -95,7 +95,7 @@ close_codes! {
     NOT_ALLOWED = 4500, "not_allowed", No, "the application refused this client";
 }
 
-/// Who caused the end of a connection.
+/// The side that caused the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The client closed, or broke a rule.

@@ -2,37 +2,36 @@
 //!
 //! # The one idea
 //! Everything that is delivered is a publication in a channel, and a channel is an append-only log. A subscriber has no
-//! queue: it has a cursor, the offset up to which it has been served. A flush reads the log from the cursor to the
-//! head and writes one frame. Batching, slow readers, conflation and recovery are all that same read.
+//! queue. It has a cursor: the offset up to which it has been served. A flush reads the log from the cursor to the top, and
+//! writes one frame. Batching, slow readers, conflation and recovery are all this same read.
 //!
 //! # Layers
 //! ```text
-//! vocabulary ─┬─► protocol ──► connection ─┐
-//!             │                            ├─► hub ──► transport ──► server ──► bindings ──► python/umbel
-//!             └─► broker ──────────────────┘
+//! vocabulary ─┬─► protocol ──► session ─┐
+//!             └─► broker ───► hub ──────┴─► transport ──► server ──► bindings ──► python/umbel
 //! ```
-//! `A ─► B`: B may import A, and all that lies to the left of A on its way; never the other way round, never
-//! sideways. `tests/rust/layering.rs` reads every import and compares it with this picture.
+//! `A ─► B`: B may import A, and everything to the left of A on its way; the hub may also import the protocol. No layer imports
+//! to its right, and no file imports in a circle. `tests/rust/layering.rs` reads every import and compares it with this picture.
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
 //! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`json`] [`moment`] [`pattern`] [`position`] [`publication`] [`rules`] [`stats`] | words with one meaning each |
-//! | protocol | [`protocol`] | sans-IO codecs: bytes in; bytes and events out |
-//! | connection | [`connection`] | one client's deadlines and limits, whatever the transport |
+//! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
+//! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
-//! | hub | [`hub`] | who wants what, what is due, frames made once |
+//! | hub | [`hub`] | which reader wants which channel, what is due, frames made once |
 //! | transport | `transport` | moves bytes: listeners, shards, connections, TLS; the only clock |
 //! | server | `server` | puts the layers together, starts the threads, stops them |
 //! | bindings | `bindings` | the only place that knows Python |
 //!
-//! Without features the crate ends with the hub and needs neither sockets nor a clock nor Python; `net` adds transport
-//! and server, `python` the bindings.
+//! Without features the crate ends with the hub, and needs no sockets, no clock and no Python. The feature `net` adds transport and
+//! server, `python` adds the bindings.
 //!
 //! # Threads
-//! A shard is a thread with its own event loop, its connections and its part of the subscriptions; nothing of it is
-//! shared, so nothing of it is locked. What all threads share are the logs. `publish` appends to a log from whatever
-//! thread calls it, and rings each shard that watches it, once per tick at most. Python is woken once per batch of
-//! inbound events and never takes part in a delivery.
+//! A shard is a thread with its own event loop, its connections and its part of the subscriptions. Nothing of it is shared, so
+//! nothing of it is locked. All threads share the logs. `publish` appends to a log on the thread that calls it, and notifies each
+//! shard that watches the log, at most once for each tick. Python is woken once for each batch of events from clients. It takes no
+//! part in a delivery.
 //!
 //! `docs/architecture.md` follows a publication through the files, and says why.
 #![forbid(unsafe_code)]

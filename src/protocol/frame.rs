@@ -22,7 +22,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// Control frames may stand between the fragments of a message (RFC 6455 §5.4).
+    /// Whether it is a control frame. These may come between the fragments of a message (RFC 6455 §5.4).
     pub const fn is_control(self) -> bool {
         self as u8 >= 8
     }

@@ -235,6 +235,16 @@ fn defining<'a>(sources: &'a BTreeMap<Vec<String>, String>, path: &[String]) -> 
 }
 
 #[test]
+fn a_module_that_is_a_folder_begins_in_its_mod_rs() {
+    for path in files("src", "rs") {
+        let folder = path.with_extension("");
+        let inside = fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let parts: Vec<_> = inside.filter(|name| name != "tests.rs").collect();
+        assert!(parts.is_empty(), "{}: move it to mod.rs in {}", path.display(), folder.display());
+    }
+}
+
+#[test]
 fn files_are_small_and_their_names_say_something() {
     let places = [
         ("src", "rs"),

@@ -1,4 +1,4 @@
-//! Row C of the fault checklist.
+//! permessage-deflate: negotiation, whole messages, limits, segments.
 
 use proptest::prelude::*;
 use umbel::protocol::ProtocolError;

@@ -1,4 +1,4 @@
-//! Row A of the fault checklist: the WebSocket handshake.
+//! The WebSocket handshake: right and wrong requests.
 
 use umbel::protocol::deflate::DeflatePolicy;
 use umbel::protocol::handshake::{Origins, Policy, Upgrade, is_upgrade, upgrade};

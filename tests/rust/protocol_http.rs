@@ -1,4 +1,4 @@
-//! Row A of the fault checklist, as far as it needs no socket: request heads.
+//! Request heads: right and wrong ones.
 
 use proptest::prelude::*;
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Method, Request, response};

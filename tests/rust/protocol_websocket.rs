@@ -1,4 +1,4 @@
-//! Row B of the fault checklist, and what Autobahn's cases 1 to 7 ask for.
+//! Frames: right and wrong ones, and what Autobahn's cases 1 to 7 ask for.
 
 use umbel::close::CloseCode;
 use umbel::protocol::ProtocolError::{self, *};

@@ -9,7 +9,7 @@ use crate::protocol::error::ProtocolError;
 /// or not, so that idle connections hold nothing.
 ///
 /// A new one holds nothing: its engine is made when it is first needed. Between messages it keeps the engine and a buffer of at
-/// most [`KEPT`] bytes; see [`release`](Self::release).
+/// most 64 KiB; see [`release`](Self::release).
 #[derive(Debug, Default)]
 pub struct Inflater {
     engine: Option<Decompress>,

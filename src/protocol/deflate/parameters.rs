@@ -3,7 +3,7 @@
 /// What both sides agreed on (RFC 7692 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
-    /// The server starts every message with an empty window. Always set by [`negotiate`].
+    /// The server starts every message with an empty window. Always set by [`negotiate`](super::negotiate).
     pub server_no_context_takeover: bool,
     /// The client starts every message with an empty window.
     pub client_no_context_takeover: bool,
