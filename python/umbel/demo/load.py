@@ -70,6 +70,8 @@ class Load:
             for process in list(self._processes) if late else ():
                 with suppress(ProcessLookupError):
                     process.kill()
+            if late:
+                await asyncio.wait(late)
 
     async def _follow(self, process: asyncio.subprocess.Process) -> None:
         """Read the reports of one process until it ends. `remove` and the end of this program stop it."""
