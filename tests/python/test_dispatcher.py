@@ -1,4 +1,4 @@
-"""From events to functions: order, slots, time-outs, failures."""
+"""From events to functions: order, limits, time-outs, failures."""
 
 import asyncio
 import gc
@@ -484,8 +484,10 @@ async def denied(*arguments):
         (lambda: None, "None"),
     ],
 )
-@pytest.mark.parametrize("wish", ["subscribe", "publish"])
-def test_a_function_that_decides_lets_nobody_in_by_anything_but_true(app, bench, caplog, value, said, wish):
+@pytest.mark.parametrize("question", ["subscribe", "publish"])
+def test_a_function_that_decides_must_return_true_to_let_a_client_in(
+    app, bench, caplog, value, said, question
+):
     async def decide(client, x, data=None):
         return value()
 
@@ -495,7 +497,7 @@ def test_a_function_that_decides_lets_nobody_in_by_anything_but_true(app, bench,
     async def scenario():
         umbel = bench()
         umbel.core.open()
-        if wish == "subscribe":
+        if question == "subscribe":
             umbel.core.ask_subscribe(1, 0, "a:1", "1")
         else:
             umbel.core.ask_publish(1, 0, "a:1", "1")

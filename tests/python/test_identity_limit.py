@@ -1,4 +1,4 @@
-"""Places of identities, and how the dispatcher gives them."""
+"""The limit of connections of one identity, by itself and in the dispatcher."""
 
 import asyncio
 
@@ -9,33 +9,33 @@ from umbel._dispatching.identity_limit import IdentityLimit
 TURNED_AWAY = (4429, "this identity has as many connections as it may have")
 
 
-def test_an_identity_has_as_many_places_as_it_may_and_others_have_theirs():
-    places = IdentityLimit(2)
-    assert [places.take(key, "ann") for key in range(3)] == [True, True, False]
-    assert places.take(3, "ben")
-    places.leave(0)
-    places.leave(2)  # it never had one
-    assert [places.take(key, "ann") for key in (4, 5)] == [True, False]
+def test_an_identity_has_as_many_connections_as_it_may_and_others_have_theirs():
+    limit = IdentityLimit(2)
+    assert [limit.take(number, "ann") for number in range(3)] == [True, True, False]
+    assert limit.take(3, "ben")
+    limit.leave(0)
+    limit.leave(2)  # it was never counted
+    assert [limit.take(number, "ann") for number in (4, 5)] == [True, False]
 
 
 def test_nothing_is_kept_of_connections_that_ended():
-    places = IdentityLimit(2)
-    for key in range(2):
-        places.take(key, "ann")
-    for key in range(2):
-        places.leave(key)
-    assert (places._subjects, places._counts) == ({}, {})
+    limit = IdentityLimit(2)
+    for number in range(2):
+        limit.take(number, "ann")
+    for number in range(2):
+        limit.leave(number)
+    assert (limit._subjects, limit._counts) == ({}, {})
 
 
 def test_without_a_limit_or_a_subject_nothing_is_counted():
     unlimited, limited = IdentityLimit(0), IdentityLimit(1)
-    assert all(unlimited.take(key, "ann") for key in range(9))
-    assert all(limited.take(key, "") for key in range(9))
+    assert all(unlimited.take(number, "ann") for number in range(9))
+    assert all(limited.take(number, "") for number in range(9))
     assert (unlimited._counts, limited._counts) == ({}, {})
 
 
 @virtual
-async def test_clients_and_websockets_share_the_places_of_their_identity(app, bench):
+async def test_clients_and_websockets_of_one_identity_are_counted_together(app, bench):
     app.authenticate(lambda request: request.query.get("user"))
 
     @app.websocket("/x")
