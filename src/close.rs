@@ -139,7 +139,7 @@ macro_rules! close_reasons {
         }
 
         impl CloseReason {
-            /// The reasons that have no words of their own: `(code, cause, text)`.
+            /// The reasons with words of the server: code, cause, text.
             pub const OURS: &[(Option<CloseCode>, Cause, &str)] = &[$(($code, Cause::$cause, $text),)+];
 
             /// The code of the server's close frame; `None` where a connection ends without one.
@@ -156,15 +156,6 @@ macro_rules! close_reasons {
                 match self {
                     Self::Client { text, .. } | Self::Application { text, .. } | Self::Protocol { text, .. } => text,
                     $(Self::$variant => $text,)+
-                }
-            }
-
-            /// Who caused it.
-            pub fn cause(&self) -> Cause {
-                match self {
-                    Self::Client { .. } | Self::Protocol { .. } => Cause::Client,
-                    Self::Application { .. } => Cause::Application,
-                    $(Self::$variant => Cause::$cause,)+
                 }
             }
         }

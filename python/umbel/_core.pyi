@@ -23,6 +23,9 @@ SUBPROTOCOL: Final[str]
 CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 """Code, name, meaning, and whether to come back, of every close code that the core sends."""
 
+CLOSE_REASONS: Final[list[tuple[int | None, str, str]]]
+"""Code, if there is a close frame, text, and who causes it, of every reason for which the core ends a connection."""
+
 ERROR_CODES: Final[list[tuple[str, str, bool]]]
 """Name, meaning, and whether it is the client's fault, of every code of an ``error`` message."""
 

@@ -12,6 +12,7 @@ mod stats;
 
 use pyo3::prelude::*;
 
+use crate::close::{CloseCode, CloseReason};
 use crate::error_code::{ErrorCode, Fault};
 
 /// `umbel._core`.
@@ -54,6 +55,11 @@ mod module {
         let table: Vec<_> =
             codes.map(|code| (code.name(), code.meaning(), code.fault() == Fault::Client)).collect();
         module.add("ERROR_CODES", table)?;
+        let reasons = CloseReason::OURS.iter().filter(|(_, _, text)| !text.is_empty());
+        let table: Vec<_> = reasons
+            .map(|(code, cause, text)| (code.map(CloseCode::get), *text, format!("{cause:?}").to_lowercase()))
+            .collect();
+        module.add("CLOSE_REASONS", table)?;
         for (name, kind) in bridge::KINDS {
             module.add(*name, kind)?;
         }

@@ -171,6 +171,12 @@ def test_the_close_codes_are_those_of_the_core() -> None:
     assert SCHEMA["$defs"]["close_code"]["enum"] == [code for code, *_ in _core.CLOSE_CODES]
 
 
+def test_the_close_reasons_are_those_of_the_core() -> None:
+    table = rows(PROTOCOL, "| code | reason | caused by |")
+    documented = [(None if code == "none" else int(code), text, cause) for code, text, cause in table]
+    assert documented == _core.CLOSE_REASONS
+
+
 def test_the_error_codes_are_those_of_the_core() -> None:
     table = rows(PROTOCOL, "| code | meaning | whose fault |")
     assert [
