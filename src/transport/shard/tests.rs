@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
@@ -5,6 +6,7 @@ use crate::close::CloseCode;
 use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
 use crate::position::Subscribed;
 use crate::protocol::wire::Wire;
+use crate::session::Decision;
 use crate::transport::latecomers::Latecomers;
 use crate::transport::sockets::Sockets;
 use crate::transport::tests::{
@@ -175,6 +177,50 @@ fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
         assert_eq!(heard.matches("subscription_established").count(), 1);
         assert_eq!(heard.matches("limit_exceeded").count(), 29);
         assert!(shard.live(key).is_some());
+    });
+}
+
+#[test]
+fn a_client_that_is_not_let_in_is_told_only_why_it_is_closed() {
+    with_settings(&json!({"authenticate": true}), |cell| {
+        let (key, client) = connect(cell);
+        let id = cell.borrow_mut().get(key).expect("it waits").id;
+        let mut shard = Shard::new(Rc::clone(cell), None);
+        let channel = ChannelName::new("a").expect("legal");
+        let from = cell.borrow().shared.broker.position(&channel);
+        for command in [
+            Command::Reply(id, Bytes::from_static(b"{}")),
+            Command::ReplyError(id, Bytes::from_static(b"{}")),
+            Command::OpenPrivate(id),
+            Command::Subscribe(id, channel, from, None),
+            Command::Unsubscribe(id, "a".into(), "moved".into()),
+            Command::Decide(id, 1, Decision::Allow),
+            Command::SendRoute(id, true, Bytes::from_static(b"{}")),
+        ] {
+            shard.perform(command);
+            assert_eq!(arrived(&client), b"");
+        }
+        shard.perform(Command::Close(id, CloseCode::UNAUTHENTICATED, "no token".into()));
+        let heard = arrived(&client);
+        let close = [&[0x88, 10][..], &4401_u16.to_be_bytes(), b"no token"].concat();
+        let error = heard.strip_suffix(&*close).expect("the close frame comes last");
+        assert!(String::from_utf8_lossy(error).contains(r#""code":"unauthenticated""#));
+        assert_eq!(cell.borrow().counters.refused.load(), 1);
+        shard.perform(Command::Admit(id));
+        assert_eq!(arrived(&client), b"", "it is too late");
+    });
+}
+
+#[test]
+fn a_client_that_is_let_in_is_greeted_once() {
+    with_settings(&json!({"authenticate": true}), |cell| {
+        let (key, client) = connect(cell);
+        let id = cell.borrow_mut().get(key).expect("it waits").id;
+        let mut shard = Shard::new(Rc::clone(cell), None);
+        shard.perform(Command::Admit(id));
+        assert!(String::from_utf8_lossy(&arrived(&client)).contains("connection_established"));
+        shard.perform(Command::Admit(id));
+        assert_eq!(arrived(&client), b"");
     });
 }
 
