@@ -146,9 +146,10 @@ test-rust: .venv/.ready
 	cargo test --locked --quiet --features python --doc
 	cargo test --locked --quiet --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)
 
-# Types and the stub are checked by tests/python/test_typing.py.
+# Types and the stub are checked by tests/python/test_typing.py. Most tests wait for sockets and clocks, so more run at a time
+# than there are processors: a third of the time.
 test-python: build
-	@$(PY) -m pytest --quiet --benchmark-disable tests/python $(wildcard benches/test_*.py)
+	@$(PY) -m pytest --quiet --benchmark-disable --numprocesses 3 --dist worksteal tests/python $(wildcard benches/test_*.py)
 
 test-interop: build
 	@$(PY) -m pytest --quiet tests/interop
@@ -183,11 +184,13 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	[ -n '$(PYTHON)' ] || { echo 'Python 3.11 or later is missing: install it, or name it with PYTHON='; exit 1; }
 	# Installs the toolchain that rust-toolchain.toml names, with rustfmt and clippy.
 	! command -v rustup > /dev/null || rustup show active-toolchain > /dev/null || rustup toolchain install
+	echo 'Installing the tools into .venv'
 	[ -x $(PY) ] || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(PY) -m pip install --quiet --group dev
 	touch $@
 
 $(CORE): .venv/.ready $(CORE_SOURCES)
-	@VIRTUAL_ENV=$(abspath .venv) .venv/bin/maturin develop --release --locked --quiet
+	@echo 'Compiling the core, which takes some minutes the first time'
+	VIRTUAL_ENV=$(abspath .venv) PIP_QUIET=1 .venv/bin/maturin develop --release --locked --quiet
 	touch $@

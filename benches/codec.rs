@@ -12,7 +12,7 @@ use umbel::protocol::mask::unmask;
 use umbel::protocol::message::{Timestamp, batch_suffix, parse};
 use umbel::protocol::utf8::Validator;
 use umbel::protocol::websocket::{Incoming, WebSocket};
-use umbel::publication::{Publication, prefix};
+use umbel::publication::{Content, Publication, prefix};
 
 /// A batch as it goes over the wire: updates that resemble each other, with numbers that do not.
 fn batch(bytes: usize) -> Vec<u8> {
@@ -24,8 +24,13 @@ fn batch(bytes: usize) -> Vec<u8> {
             "{{\"type\":\"task_update\",\"id\":\"t-{state:08x}\",\"title\":\"Task {}\"}}",
             state % 997
         );
-        Publication::new(&prefix("task:board-17"), offset, None, data.as_bytes(), Moment::default())
-            .write(offset - 1, &mut out);
+        Publication::new(
+            &prefix("task:board-17"),
+            offset,
+            Content::new(data.as_bytes(), None),
+            Moment::default(),
+        )
+        .write(offset - 1, &mut out);
         if out.len() >= bytes {
             break;
         }

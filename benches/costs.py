@@ -211,29 +211,57 @@ def blocked_window(
     return run, newcomers
 
 
-def requests(bench: Bench, connections: int, in_flight: int, message_type: str) -> Result:
-    """Messages with an ``id`` to a handler; compared with an echo on a websocket path of the same server."""
+def requests(bench: Bench, in_flight: int, goal: int) -> Result:
+    """Messages with an ``id`` to a ``def`` handler, and an echo on a websocket path of the same server."""
     with bench.umbel(data_bytes=128, requests=True) as umbel:
-        run = request_run(bench, umbel, connections, in_flight, message_type=message_type)
-        echo = request_run(bench, umbel, connections, in_flight, path="/echo", until="upgrade", echo=True)
-    ratio = run["answers_per_second"] / echo["answers_per_second"]
-    note = (
-        f"p50 / p95 / p99 {milliseconds(run['answer_ms'])}; CPU per message: {thread_costs(run)}; "
-        f"echo: {thread_costs(echo)}; {loads(run, echo)}"
+        run = request_run(bench, umbel, in_flight, message_type="ask_now")
+        echo = request_run(bench, umbel, in_flight, path="/echo", until="upgrade", echo=True)
+    note = f"{quantiles(run)}; {thread_costs(run)}; echo: {thread_costs(echo)}; {loads(run, echo)}"
+    return compared(run, echo, "echo", judge(bench, run["answers_per_second"] >= goal), note)
+
+
+def async_requests(bench: Bench) -> Result:
+    """The same messages to an ``async`` handler that does not wait, and to a ``def`` handler."""
+    with bench.umbel(data_bytes=128, requests=True) as umbel:
+        run = request_run(bench, umbel, 32, message_type="ask")
+        plain = request_run(bench, umbel, 32, message_type="ask_now")
+    passed = judge(bench, run["answers_per_second"] >= 0.95 * plain["answers_per_second"])
+    note = f"{quantiles(run)}; {thread_costs(run)}; def: {thread_costs(plain)}; {loads(run, plain)}"
+    return compared(run, plain, "def", passed, note)
+
+
+def requests_to(bench: Bench, name: str, in_flight: int) -> Result:
+    """A ``def`` handler, and a peer that answers the same messages."""
+    with bench.umbel(data_bytes=128, requests=True) as umbel:
+        run = request_run(bench, umbel, in_flight, message_type="ask_now")
+    with bench.answering(name) as server:
+        peer = request_run(bench, server, in_flight, until="upgrade")
+    costs = f"CPU per message {process_cost(run)}, {name} {process_cost(peer)}"
+    return compared(
+        run, peer, name, None, f"{quantiles(run)}, {name} {quantiles(peer)}; {costs}; {loads(run, peer)}"
     )
+
+
+def compared(run: Answer, other: Answer, name: str, passed: bool | None, note: str) -> Result:
+    rate, other_rate = run["answers_per_second"], other["answers_per_second"]
     return Result(
-        f"{thousands(run['answers_per_second'])} answers/s",
-        f"{thousands(echo['answers_per_second'])} (echo)",
-        ratio,
-        None,
-        note,
+        f"{thousands(rate)} answers/s", f"{thousands(other_rate)} ({name})", rate / other_rate, passed, note
     )
 
 
-def request_run(bench: Bench, umbel: Server, connections: int, in_flight: int, **options: Any) -> Answer:
-    """Keeps requests unanswered on every connection; the load checks each answer."""
+def quantiles(run: Answer) -> str:
+    return f"p50 / p95 / p99 {milliseconds(run['answer_ms'])}"
+
+
+def process_cost(run: Answer) -> str:
+    return f"{sum(run['server_threads_seconds'].values()) / run['answers'] * 1e6:.1f} µs"
+
+
+def request_run(bench: Bench, server: Server, in_flight: int, **options: Any) -> Answer:
+    """Keeps requests unanswered on 50 connections; the load checks each answer."""
+    connections = 50
     load = bench.load(
-        "request", umbel, connections=connections, in_flight=in_flight, data_bytes=128, drain=5, **options
+        "request", server, connections=connections, in_flight=in_flight, data_bytes=128, drain=5, **options
     )
     run = load.result()
     bench.runs.append(run)
@@ -246,7 +274,43 @@ def thread_costs(run: Answer) -> str:
     """CPU per answer of the server's two threads that do the work."""
     threads = {"Python": "main", "shard": "umbel-shard-0"}
     costs = {who: run["server_threads_seconds"][name] / run["answers"] for who, name in threads.items()}
-    return ", ".join(f"{who} {seconds * 1e6:.1f} µs" for who, seconds in costs.items())
+    return "CPU per message " + ", ".join(f"{who} {seconds * 1e6:.1f} µs" for who, seconds in costs.items())
+
+
+def burst(bench: Bench, connections: int, count: int) -> Result:
+    """Twice more publications in one loop than the history holds: all arrive, and memory comes back."""
+    connections = bench.effort.connections(connections)
+    with bench.umbel(data_bytes=128) as umbel:
+        load = bench.load("fanout", umbel, connections=connections, wait=True, seconds=4, drain=0.5)
+        try:
+            load.wait_ready()
+            load.go()
+            # The first one also makes the buffers that are kept.
+            memory = []
+            for _ in range(2):
+                umbel.ask(f"burst {count}")
+                time.sleep(1.8)
+                memory.append(umbel.memory())
+            load.wait_window()
+            run = load.result()
+        finally:
+            load.end()
+    need(run["live"] == connections, "connections were lost")
+    total, expected = run["total"], 2 * count * connections
+    need(
+        total["messages"] + total["lost"] == expected,
+        "delivered and lost do not add up to what was published",
+    )
+    growth = memory[1] - memory[0]
+    note = f"{total['gaps']} gaps; the second one leaves {growth / 2**20:+.2f} MiB"
+    passed = total["gaps"] == 0 and growth < 2**19
+    return Result(
+        f"{total['messages']:,} messages",
+        f"{expected:,}",
+        total["messages"] / expected,
+        judge(bench, passed),
+        note,
+    )
 
 
 def never_reading(bench: Bench, connections: int, slow: int) -> Result:

@@ -116,7 +116,7 @@ def publish_cost(bench: Bench) -> float:
 
 def requests(bench: Bench) -> float:
     with bench.umbel(data_bytes=128, requests=True) as umbel:
-        run: Answer = costs.request_run(bench, umbel, connections=50, in_flight=32)
+        run: Answer = costs.request_run(bench, umbel, in_flight=32)
     return float(run["answers_per_second"])
 
 

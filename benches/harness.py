@@ -246,12 +246,24 @@ class Bench:
             raise BenchError(f"Umbel came from {server.package}, not from {self.package}")
         return server
 
+    def attacked(self) -> Server:
+        """Starts Umbel with small limits."""
+        return Server([sys.executable, str(HERE / "servers/attacked.py")], "attacked")
+
     def peer(self, name: str, **options: Any) -> Server:
-        if not self.peers_python.exists():
-            raise BenchError(f"peers are not installed: python {HERE.name}/run.py --setup")
+        self._need_peers()
         return Server(
             [str(self.peers_python), str(HERE / f"servers/{name}_fanout.py"), *_words(options)], name
         )
+
+    def answering(self, name: str) -> Server:
+        """Starts a peer that answers requests."""
+        self._need_peers()
+        return Server([str(self.peers_python), str(HERE / "servers/requests_peer.py"), name], name)
+
+    def _need_peers(self) -> None:
+        if not self.peers_python.exists():
+            raise BenchError(f"peers are not installed: python {HERE.name}/run.py --setup")
 
     def load(self, command: str, server: Server, **options: Any) -> Load:
         options.setdefault("warmup", self.effort.warmup)

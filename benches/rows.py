@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import attacks
 import costs
 import delivery
 from harness import Bench
@@ -129,17 +130,33 @@ def _rows() -> list[Row]:
             "p95 ≤ 1.1 ×, pongs and accepts go on",
             part(costs.blocked, connections=1000),
         ),
+        Row(
+            "requests-def",
+            "answers/s from a def handler, 50 × 32 in flight",
+            "≥ 150,000/s",
+            part(costs.requests, in_flight=32, goal=150_000),
+        ),
+        Row(
+            "requests-one",
+            "the same, 50 × 1 in flight",
+            "≥ 100,000/s",
+            part(costs.requests, in_flight=1, goal=100_000),
+        ),
+        Row(
+            "requests",
+            "answers/s from an async handler that does not wait",
+            "≥ 0.95 × def",
+            costs.async_requests,
+        ),
         *(
             Row(
-                name,
-                f"answers/s from {handler} handler, 50 × 32 in flight",
-                "none yet",
-                part(costs.requests, connections=50, in_flight=32, message_type=message_type),
+                f"requests-{name}{suffix}",
+                f"answers/s from a def handler, 50 × {in_flight} in flight, and from {name}",
+                "reported",
+                part(costs.requests_to, name=name, in_flight=in_flight),
             )
-            for name, handler, message_type in (
-                ("requests", "an async", "ask"),
-                ("requests-def", "a def", "ask_now"),
-            )
+            for name in ("picows", "socketify", "fastapi")
+            for suffix, in_flight in (("", 32), ("-one", 1))
         ),
         Row(
             "curve-connections",
@@ -154,10 +171,28 @@ def _rows() -> list[Row]:
             part(delivery.curve_channels, connections=10_000),
         ),
         Row(
+            "burst-1000",
+            "5,000 publications in one loop, twice, 1,000",
+            "no gap, < 0.5 MiB afterwards",
+            part(costs.burst, connections=1000, count=5000),
+        ),
+        Row(
             "never-reading",
             "100 never read, a minute at 1,000/s",
             "< 1 MiB, others' p95 ≤ 1.1 ×",
             part(costs.never_reading, connections=1000, slow=100),
+        ),
+        Row(
+            "attack-work",
+            "a bystander's p95 during attacks on the CPU",
+            "≤ max(3 × undisturbed, 50 ms)",
+            attacks.bystander,
+        ),
+        Row(
+            "attack-memory",
+            "growth during attacks on the memory",
+            "≤ 32 MiB",
+            attacks.memory,
         ),
     ]
     return every

@@ -3,11 +3,12 @@
 from umbel import Client, Umbel
 
 app = Umbel()
+ROOMS = ("lobby", "kitchen")
 
 
-@app.channel("room:{room}", history=100, publish=True)
+@app.channel("room:{room}", publish=lambda client, room, data: room in ROOMS)
 async def join(client: Client, room: str) -> bool:
-    return room in ("lobby", "kitchen")
+    return room in ROOMS
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ impl ChannelName {
     pub fn new(name: &str) -> Result<Self, NameError> {
         match name.as_bytes() {
             [] => Err(NameError::Empty),
-            [b'@', ..] => Err(NameError::Private),
+            [b'@', ..] => Err(NameError::Private), // see `PRIVATE`
             [b'$', ..] => Err(NameError::Reserved),
             bytes if bytes.len() > NAME_BYTES => Err(NameError::TooLong),
             _ if name.chars().any(char::is_control) => Err(NameError::Control),
@@ -50,12 +50,12 @@ impl ChannelName {
 
     /// The private channel of one client. Clients and applications can't name it, because [`ChannelName::new`] refuses it.
     pub fn private(client: &str) -> Self {
-        Self(format!("@{client}").into())
+        Self(format!("{PRIVATE}{client}").into())
     }
 
     /// Whether this is the private channel of a client.
     pub fn is_private(&self) -> bool {
-        self.0.starts_with('@')
+        self.0.starts_with(PRIVATE)
     }
 
     /// The name as text.
@@ -63,6 +63,9 @@ impl ChannelName {
         &self.0
     }
 }
+
+/// How the names of private channels begin.
+pub const PRIVATE: char = '@';
 
 impl Borrow<str> for ChannelName {
     fn borrow(&self) -> &str {

@@ -1,6 +1,6 @@
 //! Close codes: one table that says what each code means and whether the client should come back.
 //!
-//! The wire documentation, the Python package and the clients are tested against [`TABLE`].
+//! The wire documentation and the Python package are tested against [`TABLE`].
 
 use std::fmt;
 
@@ -78,7 +78,6 @@ macro_rules! close_codes {
 
 close_codes! {
     NORMAL = 1000, "normal", No, "the application ended the connection";
-    GOING_AWAY = 1001, "going_away", Yes, "the server stops and no restart is expected";
     PROTOCOL_ERROR = 1002, "protocol_error", No, "a frame broke RFC 6455 or RFC 7692";
     UNSUPPORTED = 1003, "unsupported", No, "binary message on a text protocol";
     INVALID_DATA = 1007, "invalid_data", No, "text that is not UTF-8";
@@ -86,13 +85,15 @@ close_codes! {
     TOO_BIG = 1009, "too_big", No, "a message longer than the limit, after inflation";
     INTERNAL = 1011, "internal", Yes, "a handler of the application or the server failed";
     RESTART = 1012, "restart", Yes, "the server restarts";
-    TRY_LATER = 1013, "try_later", Yes, "the server is out of a resource";
+    TRY_LATER = 1013, "try_later", Yes,
+        "the server is out of a resource, or the application took too long to let the client in";
     UNAUTHENTICATED = 4401, "unauthenticated", Yes, "credentials missing or expired: get new ones";
     NO_HEARTBEAT = 4408, "no_heartbeat", Yes, "no pong or message within the heartbeat time";
     TOO_FAR_BEHIND = 4413, "too_far_behind", Yes, "the log moved past this reader";
     TOO_MANY = 4429, "too_many", Yes,
         "too many messages in too short a time, or connections of one identity";
     NOT_ALLOWED = 4500, "not_allowed", No, "the application refused this client";
+    SUPERSEDED = 4502, "superseded", No, "another connection has this session";
 }
 
 /// The side that caused the end of a connection.
@@ -138,11 +139,34 @@ macro_rules! close_reasons {
             $($(#[doc = $doc])+ $variant,)+
         }
 
+        /// A [`CloseReason`] without what others have said, for counting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Kind {
+            Client,
+            Application,
+            Protocol,
+            $($variant,)+
+        }
+
         impl CloseReason {
             /// The reasons with words of the server: code, cause, text.
             pub const OURS: &[(Option<CloseCode>, Cause, &str)] = &[$(($code, Cause::$cause, $text),)+];
 
-            /// The code of the server's close frame; `None` where a connection ends without one.
+            /// The names of all reasons.
+            pub const NAMES: &[&str] = &["Client", "Application", "Protocol", $(stringify!($variant)),+];
+
+            /// The place of this reason in [`CloseReason::NAMES`].
+            pub fn index(&self) -> usize {
+                let kind = match self {
+                    Self::Client { .. } => Kind::Client,
+                    Self::Application { .. } => Kind::Application,
+                    Self::Protocol { .. } => Kind::Protocol,
+                    $(Self::$variant => Kind::$variant,)+
+                };
+                kind as usize
+            }
+
+            /// The code of the server's close frame, or the one that tells the application why there is none.
             pub fn code(&self) -> Option<CloseCode> {
                 match self {
                     Self::Client { code, .. } => *code,
@@ -177,25 +201,31 @@ close_reasons! {
     TooManyMessages = Some(CloseCode::TOO_MANY), Client, "too many messages in too short a time";
     /// A binary message where the protocol has text only.
     BinaryMessage = Some(CloseCode::UNSUPPORTED), Client, "this protocol has text messages only";
-    /// Nothing came within the heartbeat, ping or no ping.
+    /// Nothing came for the heartbeat time, and nothing for the same time after a ping.
     NoHeartbeat = Some(CloseCode::NO_HEARTBEAT), Client, "no answer to a ping";
-    /// The reader asked for a log that has moved on.
+    /// The log has dropped what this reader still wanted, in a channel that closes readers for it.
     TooFarBehind = Some(CloseCode::TOO_FAR_BEHIND), Client, "the log has moved past this reader";
     /// A client of a websocket path had closed, and the application did not close in time.
     ClosedInTurn = Some(CloseCode::NORMAL), Client, "";
+    /// The first message of a client that says who it is was not one that does.
+    NoFirst = Some(CloseCode::NOT_ALLOWED), Client, "the first message must be authenticate or resume";
+    /// The client did not say in time who it is.
+    NoFirstInTime = Some(CloseCode::POLICY), Client, "the client did not say in time who it is";
+    /// The client has come back on another connection.
+    Superseded = Some(CloseCode::SUPERSEDED), Client, "the session has another connection";
     /// The application did not say in time whether the client may come in.
     NotDecided = Some(CloseCode::TRY_LATER), Server, "the application did not answer in time";
     /// The budget for unfinished messages is used up, and this one is the oldest.
     HeldTooLong = Some(CloseCode::TRY_LATER), Server, "too much is held for unfinished messages";
     /// The graceful stop has reached this connection.
     Restart = Some(CloseCode::RESTART), Server, "the server restarts";
-    /// The time of the graceful stop is over.
+    /// The time of the graceful stop is over. The connection is dropped without a close frame.
     Stopped = Some(CloseCode::RESTART), Server, "the server stops";
     /// A bug of the server.
     Panic = Some(CloseCode::INTERNAL), Server, "internal error";
     /// The budget for unread answers is used up, and these are the oldest. A close frame would only wait as well.
     UnreadTooLong = None, Server, "too much waits to be read";
-    /// An HTTP response was all that the client wanted or gets.
+    /// The client got an HTTP response and no WebSocket.
     Response = None, Client, "";
     /// The client sent no request in time.
     Silent = None, Client, "silent";
@@ -210,6 +240,29 @@ close_reasons! {
 }
 
 impl CloseReason {
+    /// The names of all reasons as counters have them: `too_many_errors`.
+    pub fn labels() -> impl Iterator<Item = String> {
+        Self::NAMES.iter().map(|name| {
+            let words = name.char_indices().flat_map(|(index, letter)| {
+                let space = (index > 0 && letter.is_ascii_uppercase()).then_some('_');
+                space.into_iter().chain(std::iter::once(letter.to_ascii_lowercase()))
+            });
+            words.collect()
+        })
+    }
+
+    /// Whether the client's session ends with the connection.
+    pub fn ends_session(&self) -> bool {
+        match self {
+            Self::Client { code, .. } => *code == Some(CloseCode::NORMAL),
+            Self::Application { .. } => true,
+            _ => {
+                let row = |row: &&Meaning| Some(row.code) == self.code();
+                TABLE.iter().find(row).is_some_and(|row| row.come_back == Return::No)
+            }
+        }
+    }
+
     /// What the application is told: the code, or why there is none (RFC 6455 §7.4.1: neither is ever on the wire).
     pub fn number(&self) -> u16 {
         let without = if matches!(self, Self::Client { .. }) { NO_CODE } else { ABNORMAL };
@@ -248,6 +301,19 @@ mod tests {
             assert!(code.is_none_or(|code| TABLE.iter().any(|row| row.code == code)), "{text}");
             assert!(text.len() <= 123, "{text}");
         }
+    }
+
+    #[test]
+    fn each_reason_is_counted_in_its_own_place() {
+        let labels: Vec<_> = CloseReason::labels().collect();
+        for (reason, label) in [
+            (CloseReason::Client { code: None, text: String::new() }, "client"),
+            (CloseReason::TooManyErrors, "too_many_errors"),
+            (CloseReason::TlsFailed, "tls_failed"),
+        ] {
+            assert_eq!(labels[reason.index()], label);
+        }
+        assert_eq!(labels.len(), CloseReason::OURS.len() + 3);
     }
 
     #[test]

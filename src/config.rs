@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::pattern::PatternError;
 use crate::rules::{Retention, Rule, RuleError, seconds};
 
-/// What a server is told at its start: the settings, and the structure of the application. Sizes are in bytes. In the JSON
+/// What a server is told at its start: the settings, and the structure of the application, which may be empty. Sizes are in bytes. In the JSON
 /// form, durations are in seconds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +17,8 @@ pub struct Config {
     pub port: u16,
     /// Path of a Unix socket to listen on, instead of host and port.
     pub unix_socket: Option<String>,
+    /// Permission bits of that socket. `None`: what the umask leaves.
+    pub unix_socket_mode: Option<u32>,
     /// Threads that hold connections. 0: one for each core that this process may use.
     pub shards: usize,
     /// One listener for each shard, instead of one that chooses a shard: more connects per second, less even load.
@@ -29,32 +31,51 @@ pub struct Config {
     /// A peer that was silent for this long gets a ping. Then it has the same time again to answer.
     #[serde(deserialize_with = "seconds")]
     pub heartbeat: Duration,
+    /// Time within which clients are asked to come back, each at a random moment, when they lose their connections together.
+    #[serde(deserialize_with = "seconds")]
+    pub reconnect_window: Duration,
     /// Path of the Umbel protocol.
     pub websocket_path: String,
     /// Patterns of the paths where the application speaks a protocol of its own. The separator is `/`.
+    #[serde(default)]
     pub websocket_routes: Vec<String>,
     /// The application decides about each client before the client is let in.
+    #[serde(default)]
     pub authenticate: bool,
     /// The application is told of each client.
+    #[serde(default)]
     pub notify_connect: bool,
     /// A client that was let in is not read until the application says so: it may still refuse the client.
+    #[serde(default)]
     pub await_connect: bool,
     /// Which web pages may connect. `None`: those from the host that they connect to.
     pub origins: Option<OriginSetting>,
+    /// Names of this server, besides those that need not be allowed. For pages that connect while `origins` is `None`.
+    pub allowed_hosts: Vec<String>,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// 1 (fast) to 9 (small).
     pub deflate_level: u32,
     /// 9 to 15: the compressor looks back 2^window bytes.
     pub deflate_window: u8,
+    /// Clients may refer to their earlier messages in compressed ones. Then a client's window is kept.
+    pub client_context_takeover: bool,
     /// Path of a PEM file with the certificate chain. With it, the server speaks TLS only.
     pub tls_cert: Option<String>,
     /// Path of a PEM file with the private key.
     pub tls_key: Option<String>,
+    /// Address and port of the listener for operators: `127.0.0.1:8001`. `None`: there is none.
+    pub admin: Option<String>,
+    /// What requests to that listener have to know. Required where it can be reached from a network.
+    pub admin_token: Option<String>,
     /// Most connections at a time.
     pub max_connections: usize,
     /// Most connections at a time of one IPv4 address, or of one IPv6 network of 64 bits. 0: no limit.
     pub max_connections_per_address: usize,
+    /// Longest request head: request line and headers. Half of it is for path and query.
+    pub max_head_bytes: usize,
+    /// Most header lines of a request.
+    pub max_headers: usize,
     /// Longest message from a client, after inflation.
     pub max_message: usize,
     /// Most channels that one client may be subscribed to, its private channel not counted.
@@ -67,6 +88,16 @@ pub struct Config {
     /// Most bytes that the logs of all channels keep together. When they are used up, the logs that were used least recently
     /// lose their oldest publications.
     pub max_log_bytes: usize,
+    /// Most bytes of one channel when it keeps more than its history, for readers that keep up.
+    pub burst_bytes: usize,
+    /// Time for which a session waits for a client that has lost its connection. 0: sessions end with their connections.
+    #[serde(deserialize_with = "seconds")]
+    pub session_ttl: Duration,
+    /// Most sessions that may wait for their clients. `None`: as many as `max_connections`.
+    pub max_away: Option<usize>,
+    /// Longest life of a session. After it, its client can't come back.
+    #[serde(deserialize_with = "seconds")]
+    pub session_lifetime: Duration,
     /// From accept until the client is let in.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
@@ -81,9 +112,12 @@ pub struct Config {
     pub close_timeout: Duration,
     /// `SO_SNDBUF` of accepted sockets. `None`: 128 KiB.
     pub send_buffer: Option<usize>,
+    /// Functions that run for one client at a time. Twice as many messages of it may be under way.
+    pub max_running: usize,
     /// When so many events wait for Python, shards stop reading.
     pub event_queue: usize,
     /// How channels behave, in the order in which the rules are tried.
+    #[serde(default)]
     pub channels: Vec<Rule>,
 }
 
@@ -102,7 +136,7 @@ pub enum OriginSetting {
 #[non_exhaustive]
 pub enum ConfigError {
     /// A setting has a value that is not legal.
-    #[error("{setting}: {legal}")]
+    #[error("{setting} must be {legal}")]
     Range {
         /// Its name.
         setting: &'static str,
@@ -112,6 +146,9 @@ pub enum ConfigError {
     /// It is not the JSON of a [`Config`].
     #[error("not a configuration: {0}")]
     Syntax(#[from] serde_json::Error),
+    /// The listener for operators can be reached from a network, and nothing guards it.
+    #[error("admin_token must be set: {0} can be reached from a network; or listen on 127.0.0.1")]
+    NoToken(String),
     /// A rule for channels can't be used.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -121,6 +158,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Messages of one client that may be under way in Python: those that run, and as many that wait.
+    pub fn under_way(&self) -> usize {
+        self.max_running.saturating_mul(2)
+    }
+
     /// Reads and checks the JSON form.
     ///
     /// # Errors
@@ -129,6 +171,15 @@ impl Config {
         let config: Self = serde_json::from_slice(json)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Host and port of the listener for operators. A host that is an IPv6 address is in brackets.
+    pub fn admin_address(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.admin.as_deref()?.rsplit_once(':')?;
+        let is_host =
+            !host.is_empty() && !host.contains('/') && (!host.contains(':') || host.starts_with('['));
+        let port = port.parse().ok().filter(|_| !port.starts_with('+'))?;
+        is_host.then_some((host, port))
     }
 
     /// The most bytes that the log of one channel may keep.
@@ -141,11 +192,28 @@ impl Config {
         let bounds = [
             ("deflate_level", (1..=9).contains(&self.deflate_level), "1 to 9"),
             ("deflate_window", (9..=15).contains(&self.deflate_window), "9 to 15"),
+            (
+                "client_context_takeover",
+                self.deflate || !self.client_context_takeover,
+                "off without deflate: there is no context to take over",
+            ),
             ("tick", self.tick <= Duration::from_secs(10), "0 to 10 seconds"),
             ("heartbeat", self.heartbeat >= Duration::from_millis(50), "at least 0.05 seconds"),
             ("shards", self.shards <= 256, "at most 256; 0 is one per core"),
             ("backlog", self.backlog >= 1, "at least 1"),
             ("max_connections", self.max_connections >= 1, "at least 1"),
+            (
+                "unix_socket_mode",
+                self.unix_socket_mode.is_none_or(|mode| mode <= 0o777),
+                "0o0 to 0o777, written in octal, as in 0o660",
+            ),
+            (
+                "unix_socket_mode",
+                self.unix_socket_mode.is_none_or(|mode| mode & 0o222 != 0),
+                "a mode that lets somebody write, as 0o660 does: who may not write can't connect",
+            ),
+            ("max_head_bytes", (1024..=65_536).contains(&self.max_head_bytes), "1024 to 65536 bytes"),
+            ("max_headers", (16..=1024).contains(&self.max_headers), "16 to 1024"),
             ("max_message", self.max_message >= 125, "at least 125 bytes"),
             (
                 "max_held_bytes",
@@ -157,16 +225,45 @@ impl Config {
                 self.max_log_bytes >= self.longest_history(),
                 "at least the largest history_bytes of a channel, and 1 MiB: otherwise one channel alone could not keep its history",
             ),
+            ("max_away", self.max_away != Some(0), "at least 1: session_ttl=0 switches sessions off"),
+            (
+                "session_lifetime",
+                self.session_lifetime > self.session_ttl,
+                "more than session_ttl: otherwise no session could wait so long",
+            ),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
-            ("websocket_path", self.websocket_path.starts_with('/'), "starts with a slash"),
-            ("websocket_path", !is_reserved_path(&self.websocket_path), "not one of the server's own paths"),
+            ("max_running", self.max_running >= 1, "at least 1"),
+            ("handshake_timeout", !self.handshake_timeout.is_zero(), "more than 0 seconds"),
+            ("message_timeout", !self.message_timeout.is_zero(), "more than 0 seconds"),
+            ("write_timeout", !self.write_timeout.is_zero(), "more than 0 seconds"),
+            ("websocket_path", self.websocket_path.starts_with('/'), "a path that starts with a slash"),
+            ("websocket_path", !is_reserved_path(&self.websocket_path), "none of the server's own paths"),
             (
                 "origins",
                 !matches!(&self.origins, Some(OriginSetting::Any(text)) if text != "*"),
                 "null, \"*\" or a list such as [\"https://example.com\"]",
             ),
-            ("tls_key", self.tls_cert.is_some() == self.tls_key.is_some(), "certificate and key go together"),
+            (
+                "reuse_port",
+                !(self.reuse_port && self.unix_socket.is_some()),
+                "off with unix_socket: only a TCP port can be shared by several sockets",
+            ),
+            (
+                "admin",
+                self.admin.is_none() || self.admin_address().is_some(),
+                "an address and a port, such as \"127.0.0.1:8001\" or \"[::1]:8001\"",
+            ),
+            (
+                "admin_token",
+                self.admin_token.as_ref().is_none_or(|token| {
+                    self.admin.is_some()
+                        && !token.is_empty()
+                        && token.bytes().all(|byte| byte.is_ascii_graphic())
+                }),
+                "visible ASCII characters without spaces, and set together with admin",
+            ),
+            ("tls_key", self.tls_cert.is_some() == self.tls_key.is_some(), "set together with tls_cert"),
         ];
         let broken = bounds.into_iter().find(|(_, holds, _)| !holds);
         broken.map_or(Ok(()), |(setting, _, legal)| Err(ConfigError::Range { setting, legal }))

@@ -9,6 +9,8 @@ pub enum Fault {
     Client,
     /// The server or the application. The client may send the same message again later.
     Server,
+    /// Nobody: what was asked for is so already. A client that got no answer may ask again.
+    Nobody,
 }
 
 macro_rules! error_codes {
@@ -59,17 +61,21 @@ error_codes! {
     /// the application, or the declaration of the channel, says no
     NotAllowed = "not_allowed", Client;
     /// the client wants to leave a channel to which it is not subscribed
-    NotSubscribed = "not_subscribed", Client;
+    NotSubscribed = "not_subscribed", Nobody;
     /// the client has as many subscriptions or unfinished runs as it may have, or its identity has as many connections
     LimitExceeded = "limit_exceeded", Client;
     /// the application has no handler for messages of this type
     UnknownType = "unknown_type", Client;
+    /// another request of this session had the same `id`, and another text
+    IdReused = "id_reused", Client;
     /// credentials are missing or were not accepted
     Unauthenticated = "unauthenticated", Client;
     /// the application took too long
     Timeout = "timeout", Server;
     /// the application failed; the log has the details
     Internal = "internal", Server;
+    /// the request was done, and its answer is forgotten
+    AnswerLost = "answer_lost", Nobody;
     /// the publication is certainly not in the channel: send it again
     NotPublished = "not_published", Server;
     /// nobody knows whether the publication is in the channel

@@ -15,8 +15,12 @@ pub fn push_number(number: u64, out: &mut Vec<u8>) {
 /// Between two tokens they mean no more than a space, and inside a string they can't occur as they are (RFC 8259 §7). An
 /// event stream ends a line at each of them, so it could not carry them.
 pub fn push_line(text: &[u8], out: &mut Vec<u8>) {
-    // Without a branch for the compiler to keep: it makes vector instructions of it, about 20 GB/s.
-    out.extend(text.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+    // 10 ns less for 115 bytes than replacing while copying, which looks at the last ones one by one.
+    let start = out.len();
+    out.extend_from_slice(text);
+    for index in memchr::memchr2_iter(b'\n', b'\r', text) {
+        out[start + index] = b' ';
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ pub mod json;
 pub mod moment;
 pub mod pattern;
 pub mod position;
+pub mod printable;
 pub mod publication;
+pub mod refusal;
 pub mod rules;
 pub mod stats;
 

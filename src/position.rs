@@ -70,8 +70,12 @@ pub struct Gap {
 /// Why a reader gets a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// It was further behind than the log reaches back. What lies between the offsets is lost for it.
+    /// It was late, and further behind than the history of the channel reaches back.
     Overrun,
+    /// It kept up, but more was published at once than a burst may have.
+    Burst,
+    /// The logs of all channels together kept too much, and this one was used least recently.
+    Memory,
     /// The epoch has changed, and nothing up to the reader's offset with it. Nothing is lost.
     Turn,
     /// The epoch has changed, and with it something that the reader has had.
@@ -80,12 +84,14 @@ pub enum GapReason {
 
 impl GapReason {
     /// Every reason, in the order of the table in `docs/protocol.md`.
-    pub const ALL: [Self; 3] = [Self::Overrun, Self::Turn, Self::Reset];
+    pub const ALL: [Self; 5] = [Self::Overrun, Self::Burst, Self::Memory, Self::Turn, Self::Reset];
 
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Overrun => "overrun",
+            Self::Burst => "burst",
+            Self::Memory => "memory",
             Self::Turn => "turn",
             Self::Reset => "reset",
         }
@@ -97,6 +103,44 @@ impl GapReason {
     }
 }
 
+/// Where a reader begins in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Where every newcomer does.
+    Newcomer,
+    /// After a position that the client has reached. It is told whether that can be.
+    After(Position),
+    /// After a position that no log of this server ever had. The client is told so, and begins as a newcomer.
+    Foreign,
+    /// After a position that the server has promised. What the log has lost since is a gap.
+    Promised(Position),
+}
+
+/// Why a reader can't go on after the position that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrecovered {
+    /// The log has dropped what came next. The reader gets what is left.
+    Trimmed,
+    /// The epoch is another one, and what the reader has is not all in it.
+    Epoch,
+    /// The log has not come that far.
+    Ahead,
+}
+
+impl Unrecovered {
+    /// Every reason, in the order of the table in `docs/protocol.md`.
+    pub const ALL: [Self; 3] = [Self::Trimmed, Self::Epoch, Self::Ahead];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Epoch => "epoch",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
 /// What became of a request to subscribe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -105,13 +149,17 @@ pub enum Subscribed {
     From {
         /// The reader's position now.
         position: Position,
-        /// It is the position that the reader asked for.
-        recovered: bool,
+        /// The offset of the newest publication.
+        top: u64,
+        /// Whether it is the position that the client asked for, if it did ask for one.
+        recovered: Option<Result<(), Unrecovered>>,
     },
     /// The reader had this channel already, and nothing changed.
-    Already {
+    Existing {
         /// The reader was served up to here.
         position: Position,
+        /// The offset of the newest publication.
+        top: u64,
     },
     /// The reader has as many channels as it may have.
     TooMany {

@@ -4,9 +4,29 @@
 //! read, for each group of readers at the same position; this way a read is a copy, and the bytes that a log is charged
 //! for are the bytes that it sends.
 
+use std::sync::Arc;
+
 use crate::channel::NAME_BYTES;
 use crate::json::{push_line, push_number, push_string};
 use crate::moment::Moment;
+
+/// What a publication says.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// One JSON text.
+    pub data: &'a [u8],
+    /// See [`Publication::key`].
+    pub key: Option<&'a str>,
+    /// JSON text that says which client published it. `None` for the application.
+    pub sender: Option<&'a str>,
+}
+
+impl<'a> Content<'a> {
+    /// What the application publishes.
+    pub const fn new(data: &'a [u8], key: Option<&'a str>) -> Self {
+        Self { data, key, sender: None }
+    }
+}
 
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"data":…}`.
 #[derive(Debug)]
@@ -14,31 +34,48 @@ pub struct Publication {
     /// Its place in the log: 1 for the first of an epoch.
     pub offset: u64,
     /// In mode `Latest`, a newer publication of the same key replaces this one.
-    pub key: Option<Box<str>>,
+    pub key: Option<Arc<str>>,
     /// When it was appended. Its age and its lateness count from here.
     pub appended: Moment,
     text: Box<[u8]>,
     /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
     prefix: u32,
+    /// Where the data begin.
+    data: u32,
 }
 
 /// Longest key, in bytes of UTF-8: as long as a channel name.
 pub const KEY_BYTES: usize = NAME_BYTES;
 
 impl Publication {
-    /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. `data` is one JSON text; it is put on one
-    /// line.
-    pub fn new(prefix: &[u8], offset: u64, key: Option<&str>, data: &[u8], appended: Moment) -> Self {
+    /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
+    pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
+        let Content { data, key, sender } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
-        let start = [prefix, OFFSET, digits, DATA];
-        let length = start.map(<[u8]>::len).iter().sum::<usize>() + data.len() + END.len();
-        let mut text = Vec::with_capacity(length);
+        let (name, sender) = sender.map_or((&b""[..], &b""[..]), |sender| (SENDER, sender.as_bytes()));
+        let start = [prefix, OFFSET, digits, name, sender, DATA];
+        let before = start.map(<[u8]>::len).iter().sum::<usize>();
+        let mut text = Vec::with_capacity(before + data.len() + END.len());
         start.iter().for_each(|part| text.extend_from_slice(part));
         push_line(data, &mut text);
         text.extend_from_slice(END);
         let text = text.into_boxed_slice();
-        Self { offset, key: key.map(Box::from), appended, text, prefix: prefix.len() as u32 }
+        let (prefix, data) = (prefix.len() as u32, before as u32);
+        Self { offset, key: key.map(Arc::from), appended, text, prefix, data }
+    }
+
+    /// The data: one JSON text.
+    pub fn data(&self) -> &[u8] {
+        &self.text[self.data as usize..self.text.len() - END.len()]
+    }
+
+    /// The JSON text that says which client published it, if it does.
+    pub fn sender(&self) -> Option<&[u8]> {
+        let digits = itoa::Buffer::new().format(self.offset).len();
+        let fields =
+            &self.text[self.prefix as usize + OFFSET.len() + digits..self.data as usize - DATA.len()];
+        fields.strip_prefix(SENDER)
     }
 
     /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
@@ -58,7 +95,7 @@ impl Publication {
 
     /// Bytes of memory that this entry takes, itself included.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.text.len() + self.key.as_ref().map_or(0, |key| key.len())
+        size_of::<Self>() + self.text.len() + self.key.as_ref().map_or(0, |key| key.len() + ARC_COUNTS)
     }
 }
 
@@ -70,8 +107,12 @@ pub fn prefix(channel: &str) -> Box<[u8]> {
     text.into_boxed_slice()
 }
 
+/// Bytes of the two counts beside what an `Arc` holds.
+const ARC_COUNTS: usize = 2 * size_of::<usize>();
+
 const FROM: &[u8] = b"\"from\":";
 const OFFSET: &[u8] = b"\"offset\":";
+const SENDER: &[u8] = b",\"sender\":";
 const DATA: &[u8] = b",\"data\":";
 const END: &[u8] = b"}";
 
@@ -80,10 +121,31 @@ mod tests {
     use super::*;
 
     fn written(from: u64) -> String {
-        let publication = Publication::new(&prefix("a\"b"), 7, None, b"{\"x\":1}", Moment::default());
+        written_of(Content::new(b"{\"x\":1}", None), from)
+    }
+
+    fn written_of(content: Content<'_>, from: u64) -> String {
+        let publication = Publication::new(&prefix("a\"b"), 7, content, Moment::default());
         let mut out = Vec::new();
         publication.write(from, &mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn an_update_names_its_sender_beside_the_data() {
+        let content = Content { sender: Some(r#"{"subject":"ada"}"#), ..Content::new(b"1", None) };
+        let expected = r#"{"channel":"a\"b","offset":7,"sender":{"subject":"ada"},"data":1}"#;
+        assert_eq!(written_of(content, 6), expected);
+    }
+
+    #[test]
+    fn what_was_put_in_can_be_taken_out() {
+        for (offset, sender) in [(1, None), (1000, Some(r#"{"subject":",\"data\":1"}"#)), (u64::MAX, None)] {
+            let content = Content { sender, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k")) };
+            let publication = Publication::new(&prefix("a\"b"), offset, content, Moment::default());
+            assert_eq!(publication.data(), content.data);
+            assert_eq!(publication.sender(), sender.map(str::as_bytes));
+        }
     }
 
     #[test]
@@ -99,7 +161,7 @@ mod tests {
     #[test]
     fn data_on_several_lines_are_put_on_one() {
         let data = b"[\r\n  1,\r  \"\\n\"\n]";
-        let publication = Publication::new(&prefix("a"), 1, None, data, Moment::default());
+        let publication = Publication::new(&prefix("a"), 1, Content::new(data, None), Moment::default());
         let mut out = Vec::new();
         publication.write(0, &mut out);
         assert_eq!(out, br#"{"channel":"a","offset":1,"data":[    1,   "\n" ]}"#);

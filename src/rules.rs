@@ -29,6 +29,10 @@ pub struct Rule {
     pub overrun: Overrun,
     /// Whether publications may be compressed for connections that negotiated it.
     pub compress: bool,
+    /// Whether updates say which client published them.
+    pub sender: bool,
+    /// Where a subscriber without a position begins.
+    pub replay: Replay,
 }
 
 /// Who decides whether a client may do something.
@@ -63,6 +67,16 @@ pub enum Overrun {
     Close,
 }
 
+/// Where a subscriber without a position begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    /// With what comes next.
+    Head,
+    /// With the oldest publication that the log still has.
+    Start,
+}
+
 /// What the log of a channel keeps, and how its readers get it. See [`Rule`].
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
@@ -78,6 +92,12 @@ pub struct Retention {
     pub overrun: Overrun,
     /// Whether publications may be compressed.
     pub compress: bool,
+    /// Whether updates say which client published them.
+    pub sender: bool,
+    /// Where a subscriber without a position begins.
+    pub replay: Replay,
+    /// Most bytes of the log while readers that keep up were not offered all of it.
+    pub burst: usize,
 }
 
 impl Default for Retention {
@@ -90,21 +110,39 @@ impl Default for Retention {
             mode: Mode::All,
             overrun: Overrun::Gap,
             compress: true,
+            sender: false,
+            replay: Replay::Head,
+            burst: 16 << 20,
         }
     }
 }
 
 impl Rule {
     /// The part of the rule that its channels' logs need.
-    pub fn retention(&self) -> Retention {
-        let Self { history, history_bytes, history_seconds, mode, overrun, compress, .. } = *self;
-        Retention { count: history, bytes: history_bytes, age: history_seconds, mode, overrun, compress }
+    fn retention(&self, burst: usize) -> Retention {
+        let Self { history, history_bytes, history_seconds, mode, overrun, compress, sender, replay, .. } =
+            *self;
+        Retention {
+            count: history,
+            bytes: history_bytes,
+            age: history_seconds,
+            mode,
+            overrun,
+            compress,
+            sender,
+            replay,
+            burst,
+        }
     }
 }
 
 /// All rules of a server, with their patterns read.
 #[derive(Debug, Default)]
-pub struct Rules(Vec<(Pattern, Rule)>);
+pub struct Rules {
+    rules: Vec<(Pattern, Rule)>,
+    /// For channels that no rule matches, and for private ones. All channels have its [`Retention::burst`].
+    other: Retention,
+}
 
 impl Rules {
     /// Checks rules and reads their patterns.
@@ -124,7 +162,20 @@ impl Rules {
             }
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
-        rules.iter().map(ready).collect::<Result<_, _>>().map(Self)
+        let rules = rules.iter().map(ready).collect::<Result<_, _>>()?;
+        Ok(Self { rules, other: Retention::default() })
+    }
+
+    /// The same rules with another [`Retention::burst`].
+    #[must_use]
+    pub fn with_burst(mut self, bytes: usize) -> Self {
+        self.other.burst = bytes;
+        self
+    }
+
+    /// Whether updates of any channel say which client published them.
+    pub fn tell_senders(&self) -> bool {
+        self.rules.iter().any(|(_, rule)| rule.sender)
     }
 
     /// The first rule whose pattern matches: its index, the rule, and the values of the parameters.
@@ -138,12 +189,18 @@ impl Rules {
         let matching = |(index, (pattern, rule)): (usize, &'r (Pattern, Rule))| {
             pattern.matches(channel).map(|params| (index, rule, params))
         };
-        self.0.iter().enumerate().find_map(matching)
+        self.rules.iter().enumerate().find_map(matching)
+    }
+
+    /// Whether clients may know this channel: a rule matches it, or it is one of those that the server makes.
+    pub fn fits(&self, channel: &ChannelName) -> bool {
+        channel.as_str().starts_with(['@', '$']) || self.find(channel.as_str()).is_some()
     }
 
     /// What a channel's log keeps.
     pub fn retention(&self, channel: &ChannelName) -> Retention {
-        self.find(channel.as_str()).map_or_else(Retention::default, |(_, rule, _)| rule.retention())
+        let found = self.find(channel.as_str());
+        found.map_or(self.other, |(_, rule, _)| rule.retention(self.other.burst))
     }
 }
 
@@ -192,6 +249,8 @@ mod tests {
             mode: Mode::Latest,
             overrun: Overrun::Close,
             compress: false,
+            sender: false,
+            replay: Replay::Head,
         }
     }
 

@@ -1,84 +1,50 @@
 //! The composition root: puts the layers together, starts the threads, stops them.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
-use crate::broker::Receipt;
 use crate::broker::memory::MemoryBroker;
+use crate::broker::{Entry, History, Receipt, RoomFor};
 use crate::channel::{ChannelName, NameError};
-use crate::close::CloseCode;
-use crate::config::{Config, ConfigError, OriginSetting};
+use crate::config::{Config, ConfigError};
 use crate::pattern::Pattern;
-use crate::protocol::deflate::DeflatePolicy;
-use crate::protocol::handshake::{Origins, Policy, SUBPROTOCOL};
+use crate::position::Position;
+use crate::protocol::handshake::SUBPROTOCOLS;
+use crate::publication::Content;
 use crate::rules::Rules;
-use crate::session::Decision;
 use crate::stats::{Counters, Snapshot, Totals};
 use crate::transport::Page;
 use crate::transport::addresses::Addresses;
+use crate::transport::admin::Admin;
 use crate::transport::budget::Budget;
 use crate::transport::client_id::ClientId;
 use crate::transport::clock::Clock;
-use crate::transport::commands::Command;
-use crate::transport::connections::Connections;
+use crate::transport::commands::{ClientCommand, Command, CommandQueue};
 use crate::transport::deadlines::Timeouts;
-use crate::transport::events::{Event, Inbox, Level};
-use crate::transport::listener::{self, Listener};
-use crate::transport::shard::Shard;
+use crate::transport::events::Inbox;
+use crate::transport::listener::Listener;
+use crate::transport::policy::{check_admin, policy, terms};
+use crate::transport::repeated::RepeatedKinds;
+use crate::transport::running::Threads;
 use crate::transport::shared::Shared;
-use crate::transport::tls::{self, TlsError};
+pub use crate::transport::start_error::StartError;
+use crate::transport::strays;
+use crate::transport::thread::run_shard;
+use crate::transport::tls::Tls;
+use crate::transport::upkeep;
 
 /// A server: logs from its making, connections from its start. Every method may be called from any thread.
 pub struct Server {
     shared: Arc<Shared>,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Shards that run. The condition is signalled when it becomes zero.
-    running: Mutex<Running>,
-    ended: Condvar,
-}
-
-#[derive(Default)]
-struct Running {
-    started: bool,
-    shards: usize,
-}
-
-/// Why a server can't be made or started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting or a declaration of the application is not legal.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Certificate or key can't be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The address can't be bound.
-    #[error("can't listen on {address}: {source}")]
-    Bind {
-        /// As it is configured.
-        address: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The system has no thread or descriptor for a shard.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// A server can be started once.
-    #[error("this server was started before; make a new one")]
-    Twice,
+    threads: Arc<Threads>,
+    admin_url: OnceLock<String>,
 }
 
 impl Server {
@@ -95,20 +61,28 @@ impl Server {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let rules = Arc::new(Rules::new(&config.channels).map_err(ConfigError::from)?);
+        let rules = Rules::new(&config.channels).map_err(ConfigError::from)?;
+        let rules = Arc::new(rules.with_burst(config.burst_bytes.min(config.max_log_bytes)));
         let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
         let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
         let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::server_config(certificate, key)?),
+            (Some(certificate), Some(key)) => Some(Tls::new(certificate, key)?),
             _ => None,
         };
         let route_policy = policy(&config, Vec::new());
-        let policy = policy(&config, vec![SUBPROTOCOL.to_owned()]);
+        let policy = policy(&config, SUBPROTOCOLS.map(str::to_owned).into());
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let commands: Vec<Arc<CommandQueue>> = (0..shards).map(|_| Arc::default()).collect();
         let shared = Shared {
             timeouts: Timeouts::from(&config),
-            broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
+            hasher: Default::default(),
+            terms: terms(&config, &rules),
+            broker: Arc::new(
+                MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)
+                    .with_linger(config.session_ttl)
+                    .on_stray(strays::warn(Arc::clone(&inbox))),
+            ),
             rules,
             routes,
             pages,
@@ -117,17 +91,20 @@ impl Server {
             tls,
             clock: Clock::new(),
             inbox,
-            commands: (0..shards).map(|_| Arc::default()).collect(),
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             addresses: Addresses::new(config.max_connections_per_address),
             draining: AtomicBool::new(false),
+            ended: Notify::new(),
+            debug: AtomicBool::new(false),
+            refusals: RepeatedKinds::default(),
             salt: u64::from_ne_bytes(salt),
-            budget: Arc::new(Budget::new(config.max_held_bytes)),
+            budget: Arc::new(Budget::new(config.max_held_bytes, &commands)),
+            commands,
             clients: Mutex::default(),
             config,
         };
-        Ok(Self { shared: Arc::new(shared), state: Arc::default() })
+        Ok(Self { shared: Arc::new(shared), threads: Arc::default(), admin_url: OnceLock::new() })
     }
 
     /// Binds, starts a thread per shard, and returns the addresses when all of them serve.
@@ -136,11 +113,12 @@ impl Server {
     /// [`StartError::Bind`] when the address can't be bound, [`StartError::Io`] when the system has no thread or
     /// descriptor for a shard, [`StartError::Twice`] the second time. Then nothing is left running.
     pub fn start(&self) -> Result<Vec<String>, StartError> {
-        let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.threads.lock();
         if running.started {
             return Err(StartError::Twice);
         }
         let shards = self.shared.commands.len();
+        let admin = self.bind_admin()?;
         let listeners = Listener::bind(&self.shared.config, shards)
             .map_err(|source| StartError::Bind { address: self.address(), source })?;
         let secure = self.shared.tls.is_some();
@@ -155,11 +133,11 @@ impl Server {
         let mut listeners = listeners.into_iter();
         let (ready, started) = mpsc::channel();
         for index in 0..shards {
-            let (shared, state) = (Arc::clone(&self.shared), Arc::clone(&self.state));
+            let (shared, threads) = (Arc::clone(&self.shared), Arc::clone(&self.threads));
             let (listener, told) = (listeners.next(), ready.clone());
             let run = move || {
                 run_shard(index, Arc::clone(&shared), listener, told);
-                state.shard_ended(&*shared.inbox);
+                threads.shard_ended(&shared);
             };
             match thread::Builder::new().name(format!("umbel-shard-{index}")).spawn(run) {
                 Ok(_) => running.shards += 1,
@@ -170,12 +148,45 @@ impl Server {
         let mut serving = 0;
         let failed = started.iter().find_map(|told| told.map(|()| serving += 1).err());
         if serving < shards {
-            let error = failed.unwrap_or_else(|| io::Error::other("a shard panicked at its start"));
-            self.stop(Duration::ZERO);
-            self.join(GIVE_UP);
-            return Err(error.into());
+            return self.give_up(failed.unwrap_or_else(|| io::Error::other("a shard panicked at its start")));
         }
-        Ok(addresses)
+        match admin.and_then(|admin| self.start_admin(admin).err()) {
+            Some(error) => self.give_up(error),
+            None => Ok(addresses),
+        }
+    }
+
+    fn give_up<T>(&self, error: io::Error) -> Result<T, StartError> {
+        self.stop(Duration::ZERO);
+        self.join(GIVE_UP);
+        Err(error.into())
+    }
+
+    fn bind_admin(&self) -> Result<Option<Admin>, StartError> {
+        let config = &self.shared.config;
+        check_admin(config)?;
+        let failed = |source| StartError::Bind { address: config.admin.clone().unwrap_or_default(), source };
+        Admin::bind(config).map_err(failed)
+    }
+
+    /// Starts the thread that answers operators.
+    fn start_admin(&self, admin: Admin) -> io::Result<()> {
+        // It is set once, because a server starts once.
+        let _ = self.admin_url.set(admin.address()?);
+        let (shared, threads) = (Arc::clone(&self.shared), Arc::clone(&self.threads));
+        let run = move || {
+            admin.run(&shared);
+            threads.admin_ended();
+        };
+        let mut running = self.threads.lock();
+        thread::Builder::new().name("umbel-admin".to_owned()).spawn(run)?;
+        running.admin = true;
+        Ok(())
+    }
+
+    /// Where operators find the metrics, without their path; `None` before the start, and without such a listener.
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin_url.get().cloned()
     }
 
     fn address(&self) -> String {
@@ -191,19 +202,9 @@ impl Server {
         }
     }
 
-    /// Waits until every shard has ended; `false` when that takes longer than `timeout`.
+    /// Waits until every thread has ended; `false` when that takes longer than `timeout`.
     pub fn join(&self, timeout: Duration) -> bool {
-        let clock = self.shared.clock;
-        let end = clock.now() + timeout;
-        let mut running = self.state.running.lock().unwrap_or_else(PoisonError::into_inner);
-        while running.shards > 0 {
-            let left = end.since(clock.now());
-            if left.is_zero() {
-                return false;
-            }
-            running = self.state.ended.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        self.threads.join(timeout, self.shared.clock)
     }
 
     /// Appends one JSON text to a channel. The cost does not depend on the number of subscribers.
@@ -212,7 +213,7 @@ impl Server {
     /// [`NameError`] when the name is not one an application may publish to.
     pub fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> Result<Receipt, NameError> {
         let channel = ChannelName::new(channel)?;
-        Ok(self.shared.broker.append(&channel, data, key, self.shared.clock.now()))
+        Ok(self.shared.broker.append(&channel, Content::new(data, key), self.shared.clock.now()))
     }
 
     /// Appends one JSON text to the private channel of a client.
@@ -220,10 +221,17 @@ impl Server {
     pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Receipt> {
         let had_private = std::mem::replace(&mut self.shared.clients().get_mut(&client)?.has_private, true);
         let channel = ChannelName::private(&self.shared.public_id(client));
-        let receipt = self.shared.broker.append(&channel, data, key, self.shared.clock.now());
-        // The client reads from the beginning, so it does not matter when the append is confirmed.
+        let now = self.shared.clock.now();
+        // The client reads from the beginning, so it does not matter when an append is confirmed, or whose is the first.
         if !had_private {
-            self.post(client, Command::OpenPrivate(client));
+            let from = Position { offset: 0, ..self.shared.broker.promise(&channel, now) };
+            let channel = channel.clone();
+            self.tell(client, ClientCommand::Subscribe { channel, from, request: None, number: None });
+        }
+        let receipt = self.shared.broker.append(&channel, Content::new(data, key), now);
+        if !self.shared.clients().contains_key(&client) {
+            // It went meanwhile, and its end did not find this.
+            self.shared.forget_private(client);
         }
         Some(receipt)
     }
@@ -232,32 +240,15 @@ impl Server {
     pub fn send_route(&self, client: ClientId, is_text: bool, data: Bytes) -> Option<usize> {
         let backlog = self.shared.clients().get(&client)?.backlog.clone()?;
         let waiting = backlog.fetch_add(data.len(), Ordering::AcqRel) + data.len();
-        self.post(client, Command::SendRoute(client, is_text, data));
+        self.tell(client, ClientCommand::SendRoute(is_text, data));
         Some(waiting)
     }
 
-    /// Lets a client in. Like all that names a client: `false` when that client is gone.
-    pub fn admit(&self, client: ClientId) -> bool {
-        self.post(client, Command::Admit(client))
-    }
-
-    /// Sends one JSON text to a client, past the logs.
-    pub fn reply(&self, client: ClientId, message: Bytes) -> bool {
-        self.post(client, Command::Reply(client, message))
-    }
-
-    /// As [`Server::reply`], with an error that the client made: too many of them in a while close it (1008).
-    pub fn reply_error(&self, client: ClientId, message: Bytes) -> bool {
-        self.post(client, Command::ReplyError(client, message))
-    }
-
-    /// Closes a client's connection after everything that was sent to it before.
-    pub fn close(&self, client: ClientId, code: CloseCode, reason: String) -> bool {
-        self.post(client, Command::Close(client, code, reason))
-    }
-
-    /// Subscribes a client from this call on: what is published after it, is delivered. The letter finds the log of this
-    /// position, because the broker keeps a log that was used for a minute ([`crate::broker`], "Life").
+    /// Subscribes a client from this call on: what is published after it, is delivered. The command finds the log of this
+    /// position, because the broker keeps a log that was used for a minute, if memory allows ([`crate::broker`], "Life").
+    ///
+    /// With a number, the application is told whether it is subscribed
+    /// ([`Event::Subscribed`](crate::transport::events::Event::Subscribed)).
     ///
     /// # Errors
     /// [`NameError`] when there can be no such channel.
@@ -266,37 +257,109 @@ impl Server {
         client: ClientId,
         channel: &str,
         request: Option<String>,
+        number: Option<u64>,
     ) -> Result<bool, NameError> {
         let channel = ChannelName::new(channel)?;
-        let from = self.shared.broker.position(&channel);
-        Ok(self.post(client, Command::Subscribe(client, channel, from, request)))
+        if !self.shared.clients().contains_key(&client) {
+            return Ok(false); // without a promise, which would make the channel
+        }
+        let from = self.shared.broker.promise(&channel, self.shared.clock.now());
+        Ok(self.tell(client, ClientCommand::Subscribe { channel, from, request, number }))
     }
 
-    /// Ends a subscription, and tells the client why.
-    pub fn unsubscribe(&self, client: ClientId, channel: String, reason: String) -> bool {
-        self.post(client, Command::Unsubscribe(client, channel, reason))
+    /// Says that nothing more comes in a channel. Its readers are told, and unsubscribed, when they have all of it.
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn finish(&self, channel: &str) -> Result<(), NameError> {
+        self.shared.broker.finish(&ChannelName::new(channel)?);
+        Ok(())
     }
 
-    /// Answers a question of this number ([`Event::Question`]).
-    pub fn decide(&self, client: ClientId, number: u64, decision: Decision) -> bool {
-        self.post(client, Command::Decide(client, number, decision))
+    /// Drops a channel and all that it keeps.
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn forget(&self, channel: &str) -> Result<(), NameError> {
+        self.shared.broker.forget(&ChannelName::new(channel)?);
+        Ok(())
     }
 
-    /// Stops reading from a client.
-    pub fn pause_reading(&self, client: ClientId) -> bool {
-        self.post(client, Command::PauseReading(client))
+    /// What a channel still has ([`Broker::history`]), each with the milliseconds since 1970 at which it was published.
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn history(
+        &self,
+        channel: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<(bool, Vec<(Entry, u64)>), NameError> {
+        let History { gap, entries } = self.shared.broker.history(&ChannelName::new(channel)?, after, limit);
+        let (now, millis) = (self.shared.clock.now(), self.shared.clock.unix_millis());
+        let dated = |entry: Entry| {
+            let age = now.since(entry.appended).as_millis() as u64;
+            (entry, millis.saturating_sub(age))
+        };
+        Ok((gap, entries.into_iter().map(dated).collect()))
     }
 
-    /// Reads from a client again.
-    pub fn resume_reading(&self, client: ClientId) -> bool {
-        self.post(client, Command::ResumeReading(client))
+    /// Where the log of a channel stands. It is made if there is none, and kept for a minute, if memory allows.
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn position(&self, channel: &str) -> Result<Position, NameError> {
+        Ok(self.shared.broker.promise(&ChannelName::new(channel)?, self.shared.clock.now()))
+    }
+
+    /// How many clients are subscribed to a channel.
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn subscribers(&self, channel: &str) -> Result<u64, NameError> {
+        Ok(self.shared.broker.readers(&ChannelName::new(channel)?))
+    }
+
+    /// Whether there is room in a channel. If not, the application is told when there is, with this number
+    /// ([`Event::Room`](crate::transport::events::Event::Room)).
+    ///
+    /// # Errors
+    /// [`NameError`] when there can be no such channel.
+    pub fn when_room(&self, channel: &str, number: u64) -> Result<bool, NameError> {
+        Ok(self.shared.tell_room(&ChannelName::new(channel)?, RoomFor::KeepingUp, number))
+    }
+
+    /// As [`Server::when_room`], for the private channel of a client, which may be late. `true` when the client is gone.
+    pub fn when_client_room(&self, client: ClientId, number: u64) -> bool {
+        if !self.shared.clients().get(&client).is_some_and(|known| known.has_private) {
+            return true; // nothing was sent to it
+        }
+        let channel = ChannelName::private(&self.shared.public_id(client));
+        if self.shared.broker.readers(&channel) == 0 {
+            // Its shard is about to seat it, and asks after that: until then there is nobody to wait for.
+            return !self.tell(client, ClientCommand::WhenRoom(number));
+        }
+        self.shared.tell_room(&channel, RoomFor::Everybody, number)
     }
 
     /// The application has taken events: shards that had stopped reading go on.
     pub fn room(&self) {
-        for commands in &self.shared.commands {
-            commands.push(Command::RoomForEvents);
-        }
+        self.shared.commands.iter().for_each(|commands| commands.push(Command::RoomForEvents));
+    }
+
+    /// The application has finished with a batch of events: what it has said is carried out now.
+    pub fn batch_over(&self) {
+        self.shared.commands.iter().for_each(|commands| commands.batch_over());
+    }
+
+    /// Reads the certificate and its key again, for new connections; the log says whether they can be used. `false` without TLS.
+    pub fn reread_certificate(&self) -> bool {
+        upkeep::reread_certificate(&self.shared)
+    }
+
+    /// Says whether the log wants DEBUG lines.
+    pub fn set_debug(&self, wanted: bool) {
+        self.shared.debug.store(wanted, Ordering::Relaxed);
     }
 
     /// What was counted so far, by the shards and by the broker.
@@ -304,83 +367,13 @@ impl Server {
         (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), self.shared.broker.totals())
     }
 
-    /// `false` when the client is gone.
-    fn post(&self, client: ClientId, command: Command) -> bool {
+    /// Asks for something to be done for a client. `false` when that client is gone.
+    pub fn tell(&self, client: ClientId, command: ClientCommand) -> bool {
         let is_here = self.shared.clients().contains_key(&client);
         let commands = self.shared.commands_for(client).filter(|_| is_here);
-        commands.map(|commands| commands.push(command)).is_some()
+        commands.map(|commands| commands.push_for(client, command)).is_some()
     }
-}
-
-impl State {
-    fn shard_ended(&self, inbox: &dyn Inbox) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.shards -= 1;
-        if running.shards == 0 {
-            inbox.push(Event::Stopped);
-            self.ended.notify_all();
-        }
-    }
-}
-
-fn policy(config: &Config, subprotocols: Vec<String>) -> Policy {
-    let origins = match &config.origins {
-        None => Origins::SameHost,
-        Some(OriginSetting::Any(_)) => Origins::Any,
-        Some(OriginSetting::List(list)) => Origins::List(list.clone()),
-    };
-    Policy { subprotocols, deflate: config.deflate.then(DeflatePolicy::default), origins }
-}
-
-/// The life of one thread: it tells once whether it serves. Ends when its shard has drained.
-fn run_shard(
-    index: usize,
-    shared: Arc<Shared>,
-    listener: Option<Listener>,
-    told: mpsc::Sender<io::Result<()>>,
-) {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (runtime, started) = match built {
-        Ok(runtime) => (Some(runtime), Ok(())),
-        Err(error) => (None, Err(error)),
-    };
-    // Whoever started this waits for it, and for the end of all that could tell.
-    let _ = told.send(started);
-    drop(told);
-    let Some(runtime) = runtime else { return };
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
-        let spread = shared.config.reuse_port;
-        let (broker, clock) = (Arc::clone(&shared.broker), shared.clock);
-        let connections = Rc::new(RefCell::new(Connections::new(index, Arc::clone(&shared))));
-        let accepting = listener.map(|listener| {
-            let cell = Rc::clone(&connections);
-            let accepting = tokio::task::spawn_local(async move {
-                if let Err(error) = listener::serve(listener, cell, spread).await {
-                    shared.log(Level::Error, format!("shard {index} accepts no connections: {error}"));
-                }
-            });
-            accepting.abort_handle()
-        });
-        // One shard tidies for all, and lets others have their turn between two steps. Ended with the runtime.
-        if index == 0 {
-            tokio::task::spawn_local(async move {
-                loop {
-                    tokio::time::sleep(TIDY_INTERVAL).await;
-                    while broker.tidy(clock.now()) {
-                        tokio::task::yield_now().await;
-                    }
-                }
-            });
-        }
-        // A task like those of the connections: as the root future it would wait for 61 of them at every turn. It does not
-        // panic, because each of its turns is caught.
-        let _ = tokio::task::spawn_local(Shard::new(connections, accepting).run()).await;
-    });
 }
 
 /// What the shards that did start may take to end when another one did not.
 const GIVE_UP: Duration = Duration::from_secs(5);
-
-/// Publications outlive their age by at most this much when nothing is appended.
-const TIDY_INTERVAL: Duration = Duration::from_secs(5);

@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import random
+import socket
 import sys
 import threading
 import time
@@ -46,6 +47,13 @@ def say(answer: Stats) -> None:
 def listening(port: int, package: str = "") -> None:
     """Says where to connect, and which file of the measured package is running."""
     say({"event": "listening", "port": port, "pid": os.getpid(), "package": package})
+
+
+def free_port() -> int:
+    """For servers that can't be asked which port they got."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Payload:

@@ -10,17 +10,10 @@ import asyncio
 import collections
 import json
 import os
-import socket
 from typing import Any
 
 import control
 from socketify import App, AppListenOptions, CompressOptions, OpCode
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main(options: argparse.Namespace) -> None:
@@ -73,7 +66,7 @@ def main(options: argparse.Namespace) -> None:
             "message": message,
         },
     )
-    port = options.port or free_port()
+    port = options.port or control.free_port()
     app.listen(AppListenOptions(port=port, host="127.0.0.1"), lambda _: control.listening(port))
     app.loop.create_task(publish())
     app.loop.create_task(obey())

@@ -72,6 +72,11 @@ async def serve(options: argparse.Namespace) -> None:
     def timeit(text: str) -> control.Stats:
         return control.time_publish(app.publish, payload, int(text))
 
+    def burst(text: str) -> None:
+        items = [payload.make() for _ in range(int(text))]
+        for item in items:
+            app.publish("bench", item)
+
     def hold(text: str) -> None:
         loop.call_soon_threadsafe(block, float(text))
 
@@ -85,7 +90,8 @@ async def serve(options: argparse.Namespace) -> None:
     async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
         publisher.start()
         control.listening(urlsplit(server.url).port or 0, umbel.__file__)
-        await asyncio.to_thread(control.obey, {"rate": rate, "timeit": timeit, "block": hold}, stats)
+        commands = {"rate": rate, "timeit": timeit, "burst": burst, "block": hold}
+        await asyncio.to_thread(control.obey, commands, stats)
     # The drain is not what is measured; connections may still be open.
     os._exit(0)
 

@@ -11,6 +11,7 @@ Start with `Umbel`. The smallest server::
 
 from ._application import Umbel
 from ._clients.client import Client, Message
+from ._clients.history import History, Publication
 from ._clients.identity import Identity
 from ._clients.request import Request
 from ._clients.run import Run
@@ -24,6 +25,7 @@ from .exceptions import (
     MaybePublished,
     NotPublished,
     Refused,
+    Rejected,
     UmbelError,
 )
 
@@ -31,13 +33,16 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "ConnectionClosed",
+    "History",
     "Identity",
     "MaybePublished",
     "Message",
     "NotPublished",
     "Position",
+    "Publication",
     "Receipt",
     "Refused",
+    "Rejected",
     "Request",
     "Run",
     "Server",

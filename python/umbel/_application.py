@@ -1,17 +1,21 @@
 """The application: it declares, publishes, and is served."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Unpack, final
+from typing import Any, Final, NoReturn, Unpack, cast, final
 
-from orjson import Fragment, dumps, loads
+from orjson import Fragment, dumps
 
-from ._core import Core, Receipt
+from ._clients.client import Client
+from ._clients.history import History
+from ._core import Core, Position, Receipt, Stats
 from ._declaring.decorators import Decorators
-from ._declaring.settings import Options, Settings
-from ._serving import lifetime
+from ._declaring.settings import Options, Settings, check_names
+from ._dispatching.dispatcher import Dispatcher
+from ._json import encode
+from ._serving import lifetime, stderr
 from ._serving.process import Process
 from ._serving.server import Server
-from .exceptions import ConfigurationError
+from .exceptions import NOT_ALLOWED, ConfigurationError, Refused
 
 
 @final
@@ -22,8 +26,9 @@ class Umbel(Decorators):
     ``serve`` in a running event loop. An application has one server at a time. When that server has stopped,
     the application may be served again.
 
-    All functions are called on one event loop. They may be ``async`` or not. A function that is not ``async``
-    must not wait for anything, because the event loop waits with it.
+    All functions are called on one event loop, except those that are declared with ``thread=True``. They may
+    be ``async`` or not. A function that is not ``async`` must not wait for anything, because the event loop
+    waits with it: declare a function that blocks with ``thread=True``.
 
     Attributes:
         settings: the settings that were given, with defaults for the others.
@@ -47,9 +52,11 @@ class Umbel(Decorators):
             TypeError: if a setting does not exist or has the wrong type.
             ValueError: if a setting is out of range.
         """
+        check_names(settings)
         super().__init__(Settings(**settings))
         self._server: Server | None = None
         self._publish: Callable[[str, bytes, str | None], Receipt] = not_running
+        self._dispatcher: Dispatcher | None = None
 
     # Publishing
 
@@ -57,8 +64,9 @@ class Umbel(Decorators):
         """Append data to a channel. Every subscriber gets them with its next batch.
 
         May be called from any thread. Publications of one thread keep their order. The cost does not depend
-        on the number of subscribers. A subscriber that is further behind than the history of the channel does
-        not get the oldest publications, and is told which by a ``gap``.
+        on the number of subscribers. A subscriber that keeps up gets everything, up to the setting
+        ``burst_bytes`` at once. A subscriber that is more than a second behind gets what the history of the
+        channel still has. A ``gap`` tells it what it does not get.
 
         Args:
             channel: a name of 1 to 255 bytes. A channel need not be created.
@@ -75,15 +83,191 @@ class Umbel(Decorators):
 
         Raises:
             TypeError: if the data can't be encoded as JSON. Nothing is published.
-            ValueError: if the channel name is empty, too long, or begins with ``@`` or ``$``; if the data
-                have more than 16 MiB or the key more than 255 bytes; or if the data are a fragment that is
-                not JSON. Nothing is published.
+            ValueError: if the channel name is empty, too long, begins with ``@`` or ``$``, or has control
+                characters; if the data have more than 16 MiB or the key more than 255 bytes; if the data
+                have an integer beyond 64 bits, or are a fragment that is not JSON. Nothing is published.
             RuntimeError: if the application is not being served.
         """
-        text = dumps(data)
         if type(data) is Fragment:
-            loads(text)
+            text = encode(data)
+        else:
+            try:
+                text = dumps(data)  # the call of `encode` would be a sixth of the whole
+            except TypeError:
+                text = encode(data)  # raises it in other words
         return self._publish(channel, text, key)
+
+    async def wait_room(self, channel: str) -> None:
+        """Wait until the subscribers of a channel have taken most of what was published.
+
+        For a producer that is faster than any subscriber. Returns as soon as less than half of the setting
+        ``burst_bytes`` waits for subscribers that keep up. Those that are more than a second behind do not
+        count. Without subscribers it returns at once. A loop around it lets other functions run, too.
+
+        May be called on any event loop.
+
+        Raises:
+            ValueError: if there can be no such channel.
+            RuntimeError: if the application is not being served.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> @app.background
+            ... async def replay():
+            ...     for number in range(1_000_000):
+            ...         app.publish("numbers", number)
+            ...         await app.wait_room("numbers")
+        """
+        await self._running().wait_room(channel)
+
+    # Asking
+
+    async def history(self, channel: str, *, after: Position | None = None, limit: int = 100) -> History:
+        """Return the publications that a channel still has, the oldest first.
+
+        For a client that has just come, or for an application that goes on where it was. Without ``after``
+        you get the newest ones. With ``after`` you get those that follow that position: ask again with the
+        position of the last one until there are none.
+
+        A channel keeps what its declaration says (``history``, ``history_bytes``, ``history_seconds``). What
+        was published before the call is in the answer. A channel without a log has nothing, and asking does
+        not make one. The cost is linear in what is returned. May be called on any event loop.
+
+        Args:
+            channel: its name.
+            after: a position in this channel, from a receipt or from a publication.
+            limit: how many publications at most, 1 to 10,000.
+
+        Returns:
+            The publications, and whether there is a gap between ``after`` and the first of them.
+
+        Raises:
+            ValueError: if there can be no such channel, or the limit is out of range.
+            RuntimeError: if the application is not being served.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> @app.on("latest")
+            ... async def latest(client, message):
+            ...     history = await app.history("news", limit=10)
+            ...     return [[it.timestamp, it.data] for it in history.publications]
+        """
+        if not 1 <= limit <= LONGEST_HISTORY:
+            raise ValueError(f"limit must be 1 to {LONGEST_HISTORY}, not {limit}: ask again with after=")
+        return self._running().history(channel, after, limit)
+
+    async def position(self, channel: str) -> Position:
+        """Return where a channel stands: the position of its newest publication.
+
+        For a client that needs a state that the channel changes. Ask for the position first, then load the
+        state, and give the client both. It subscribes with this position, so that it misses nothing that was
+        published meanwhile. What was published between the two calls is in the state already and comes again
+        as an update: updates that are applied twice must do no harm. If the position was asked for after the
+        state, what was published in between would be lost.
+
+        Asking makes the channel's log, if there is none. A log without publications and subscribers lives for
+        a minute, if memory allows. May be called on any event loop.
+
+        Raises:
+            ValueError: if there can be no such channel.
+            RuntimeError: if the application is not being served.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> @app.on("open_board")
+            ... async def open_board(client, message):
+            ...     position = await app.position("board")
+            ...     state = {"cards": []}  # from your database
+            ...     return {"state": state, "epoch": position.epoch, "offset": position.offset}
+        """
+        return self._running().position(channel)
+
+    def subscribers(self, channel: str) -> int:
+        """Return how many clients are subscribed to a channel now.
+
+        A client counts from its ``subscription_established`` until its ``subscription_ended`` or the end of
+        its connection. Asking makes no channel. May be called from any thread. The cost does not depend on
+        the number.
+
+        Raises:
+            ValueError: if there can be no such channel.
+            RuntimeError: if the application is not being served.
+        """
+        return self._running().subscribers(channel)
+
+    def clients(self, subject: str | None = None) -> list[Client]:
+        """Return the clients that are connected now, in the order in which they came.
+
+        A client is there from the end of ``authenticate`` and ``on_connect`` until its connection has ended
+        or the application has closed it. Connections of websocket paths are not among them. May be called
+        from any thread; a client may leave while you look at the list. The cost is linear in the number of
+        all clients: ask once for many, not once for each.
+
+        Args:
+            subject: only the clients whose identity has this subject; ``""`` for anonymous ones.
+
+        Raises:
+            RuntimeError: if the application is not being served, or has no function that is about clients:
+                then the server does not know them.
+        """
+        return self._running().clients(subject)
+
+    def disconnect(self, subject: str, code: int = NOT_ALLOWED, reason: str = "") -> int:
+        """Close all connections of a subject, those of websocket paths, too.
+
+        As `Client.close` does: after what was sent before, and messages that wait for their turn are dropped.
+        A connection that ``authenticate`` is deciding about now is refused with the same code when it turns
+        out to be one of this subject, because what ``authenticate`` has read may be out of date. So change
+        what ``authenticate`` reads first, and disconnect then. Connections that come later are
+        ``authenticate``'s to refuse. Runs that the subject has started go on.
+
+        May be called from any thread. The cost is linear in the number of all clients.
+
+        Args:
+            subject: that of the `Identity`.
+            code: by default 4500, which tells the client not to come back. With 4401 it gets new credentials
+                and comes back.
+            reason: at most 123 bytes of UTF-8.
+
+        Returns:
+            How many connections are being closed, without those that ``authenticate`` is deciding about.
+
+        Raises:
+            ValueError: if the subject is empty, because anonymous clients have nothing in common; if the code
+                may not be sent, or the reason is too long.
+            RuntimeError: if the application is not being served.
+        """
+        if not subject:
+            raise ValueError("an empty subject is that of all anonymous clients: close each of app.clients()")
+        refusal = Refused(code, reason)
+        return self._running().disconnect(subject, refusal.code, refusal.reason)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counters of the server, however the application is served.
+
+        May be called from any thread. Costs some microseconds, whatever the number of clients and channels.
+
+        Raises:
+            RuntimeError: if the application is not being served. ``server.stats()`` returns the last snapshot
+                after the stop.
+
+        Example:
+            >>> import asyncio
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> @app.background
+            ... async def watch():
+            ...     while True:
+            ...         await asyncio.sleep(60)
+            ...         print(app.stats())
+        """
+        server = self._server  # another thread may stop it meanwhile
+        if server is None:
+            not_running("")
+        return server.stats()
 
     # Serving
 
@@ -99,6 +283,23 @@ class Umbel(Decorators):
         """
         return Server(self, self.settings.replace(**settings))
 
+    async def start(self, **settings: Unpack[Options]) -> Server:
+        """Serve in the running event loop until ``await server.stop()``. For a notebook or a REPL.
+
+        In a program use ``async with app.serve(…)``, which can't be left without stopping.
+
+        Args:
+            **settings: fields of `Settings` that replace those of the application.
+
+        Raises:
+            ConfigurationError: if a declaration of the application is incomplete.
+            OSError: if the address can't be bound.
+            RuntimeError: if the application is being served.
+            TypeError: if a setting does not exist or has the wrong type.
+            ValueError: if a setting is out of range, or the certificate or key can't be used.
+        """
+        return await self.serve(**settings).__aenter__()
+
     def run(self, *, uvloop: bool | None = None, **settings: Unpack[Options]) -> None:
         """Serve until SIGINT or SIGTERM, then stop gracefully. Blocks.
 
@@ -107,10 +308,13 @@ class Umbel(Decorators):
         that is ignored when ``run`` begins stays ignored; a shell ignores SIGINT for jobs that a script
         starts in the background.
 
+        In a module that the command ``umbel run`` imports, it does nothing but say so: the command serves.
+
         When logging is not configured, the log goes to stderr. A thread of its own writes it, so that the
         server never waits for it: when nobody reads stderr or the disk is full, lines are dropped and counted
         in ``stats().log_lines_dropped``. A logging handler of your own that blocks also blocks the event
-        loop. ``print`` does so, too.
+        loop. ``print`` does so, too. With level DEBUG the log shows the life of each connection: opened, let
+        in, subscribed, closed.
 
         Args:
             uvloop: whether to use the event loop of uvloop; by default if it is installed.
@@ -123,6 +327,9 @@ class Umbel(Decorators):
             TypeError: if a setting does not exist or has the wrong type.
             RuntimeError: if this thread runs an event loop, or the application is being served.
         """
+        if Process.importing:
+            stderr.handler().write(RUN_TWICE)
+            return
         Process(self.serve(**settings), uvloop=uvloop).run()
 
     # Called by the server
@@ -140,26 +347,44 @@ class Umbel(Decorators):
         self._server = server
         self._declared.served = True
 
-    def _attach(self, core: Core) -> None:
+    def _running(self) -> Dispatcher:
+        dispatcher = self._dispatcher  # another thread may stop the server meanwhile
+        if dispatcher is None:
+            not_running("")
+        return dispatcher
+
+    def _attach(self, core: Core, dispatcher: Dispatcher) -> None:
         # Bound once: publish() is the hot path, and a check there would cost a tenth of it.
         self._publish = core.publish
+        self._dispatcher = dispatcher
 
     def _release(self, server: Server) -> None:
         if self._server is server:
             self._server = None
             self._declared.served = False
             self._publish = not_running
+            self._dispatcher = None
 
     def _forked(self) -> None:
         self._publish = lifetime.forked_core
+        self._dispatcher = cast(Dispatcher, lifetime.ForkedCore())
 
 
-def not_running(channel: str, data: bytes, key: str | None) -> NoReturn:
+def not_running(channel: str, data: bytes = b"", key: str | None = None) -> NoReturn:
     """Takes the place of the core's ``publish`` while there is no core.
 
     Raises:
         RuntimeError: always.
     """
     raise RuntimeError(
-        "the application is not being served: publish after app.run() or app.serve() has started"
+        "the application is not being served: publish from its functions, from a background task "
+        "(@app.background), or inside `async with app.serve(…)`"
     )
+
+
+LONGEST_HISTORY: Final = 10_000
+
+RUN_TWICE: Final = (
+    "run() does nothing here, because the command `umbel run` serves this application. "
+    "Its settings are not used: give them to Umbel(), or as options of the command"
+)

@@ -5,9 +5,6 @@ from typing import Any, Final, final
 
 __version__: Final[str]
 
-ALLOWANCE: Final[int]
-"""Bytes of messages of one websocket path's client that may wait for the application before reading stops."""
-
 HIGH_WATER: Final[int]
 """Bytes on their way to a socket at which a sender on a websocket path waits for WRITABLE."""
 
@@ -17,8 +14,8 @@ LONGEST_REASON: Final[int]
 NAME_BYTES: Final[int]
 """Bytes of UTF-8 that a channel name may have."""
 
-SUBPROTOCOL: Final[str]
-"""Name of the WebSocket subprotocol that the server speaks."""
+SUBPROTOCOLS: Final[list[str]]
+"""Names of the WebSocket subprotocols that the server speaks, the preferred one first."""
 
 CLOSE_CODES: Final[list[tuple[int, str, str, bool]]]
 """Code, name, meaning, and whether to come back, of every close code that the core sends."""
@@ -29,20 +26,33 @@ CLOSE_REASONS: Final[list[tuple[int | None, str, str]]]
 ERROR_CODES: Final[list[tuple[str, str, bool]]]
 """Name, meaning, and whether it is the client's fault, of every code of an ``error`` message."""
 
+def check_config(config: bytes, /) -> None:
+    """Raise ValueError if a core could not be made of this configuration."""
+
+def check_json(text: bytes, /) -> None:
+    """Raise ValueError if a text is not JSON as the protocol reads it: strict, so that no two readers disagree about it."""
+
 def is_reserved_path(path: str, /) -> bool:
     """Whether a path is the server's own: no page and no WebSocket of an application is served there."""
 
 # Kinds of events, the first element of each tuple that Core.drain() returns.
 OPEN: Final[int]  # (OPEN, client, Handshake)
-MESSAGE: Final[int]  # (MESSAGE, client, type: str, id: bytes | None, text: bytes)
-SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, question: int, rule: int, channel: str, params: tuple[str, ...])
-PUBLISH: Final[int]  # (PUBLISH, client, question: int, rule: int, channel: str, params, data: bytes, key: str | None)
-TEXT: Final[int]  # (TEXT, client, text: str): a message of a websocket path
-BINARY: Final[int]  # (BINARY, client, data: bytes): a message of a websocket path
+# The Credit of each of these is given back when it is dropped.
+MESSAGE: Final[int]  # (MESSAGE, client, Credit, type: str, id: bytes | None, text: bytes)
+SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, Credit, question: int, rule: int, channel: str, params: tuple[str, ...])
+PUBLISH: Final[int]  # (PUBLISH, client, Credit, question, rule, channel, params, data: bytes, key: str | None)
+TEXT: Final[int]  # (TEXT, client, Credit, text: str): a message of a websocket path
+BINARY: Final[int]  # (BINARY, client, Credit, data: bytes): a message of a websocket path
 WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark
+BEGUN: Final[int]  # (BEGUN, client): a client with Handshake.other_credential, which was let in, is one of its own
+MERGED: Final[int]  # (MERGED, client, into: int): it is another one, which has come back; the last event of the former
+AWAY: Final[int]  # (AWAY, client, code: int, reason: str): the client has lost its connection, and may come back
+BACK: Final[int]  # (BACK, client, Handshake): the client has come back
 CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
 LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
 STOPPED: Final[int]  # (STOPPED,): every shard has ended
+SUBSCRIBED: Final[int]  # (SUBSCRIBED, number: int, subscribed: bool): what became of subscribe() with a number
+ROOM: Final[int]  # (ROOM, number: int): there is room where when_room() or when_client_room() said that there is none
 ENDED: Final[int]  # (ENDED, client, code: int, reason: str): no more messages on a websocket path; close() says goodbye
 
 @final
@@ -51,6 +61,14 @@ class Position:
 
     Immutable, hashable, comparable for equality; ordered within one epoch only, so it has no ``<``.
     """
+
+    def __new__(cls, epoch: str, offset: int) -> Position:
+        """Make a position from its parts: those that an application has stored, or a client has sent.
+
+        Raises:
+            OverflowError: if the offset is negative or beyond 64 bits.
+            ValueError: if the epoch is not 16 lower-case hexadecimal digits.
+        """
 
     @property
     def epoch(self) -> str:
@@ -135,6 +153,12 @@ class Handshake:
     def params(self) -> tuple[str, ...]:
         """Values of the parameters of that websocket path, in their order."""
     @property
+    def token(self) -> str | None:
+        """What the client names itself by in its first message; ``None`` when it does not."""
+    @property
+    def other_credential(self) -> bool:
+        """Whether this may be the client of a session that began with another token. BEGUN or MERGED follows."""
+    @property
     def client_id(self) -> str:
         """The public id of this client, as ``connection_established`` tells it."""
 
@@ -176,13 +200,33 @@ class Stats:
     def bytes_sent(self) -> int:
         """Bytes that sockets took since the start, TLS included."""
     @property
+    def bytes_received(self) -> int:
+        """Bytes that sockets gave since the start, TLS included."""
+    @property
+    def payload_sent(self) -> int:
+        """Bytes of the updates that were delivered since the start, as JSON text before compression."""
+    @property
+    def payload_received(self) -> int:
+        """Bytes of the messages that were received since the start, after decompression."""
+    @property
     def gaps(self) -> int:
         """Gaps that clients were told of since the start: each says that publications of one channel
         will not come.
         """
     @property
+    def gaps_overrun(self) -> int:
+        """Those of these gaps whose client was late: more than a second behind, and further than the
+        channel's history.
+        """
+    @property
+    def gaps_burst(self) -> int:
+        """Those of these gaps in which more was published at once than ``burst_bytes``."""
+    @property
+    def gaps_memory(self) -> int:
+        """Those of these gaps in which all channels together kept more than ``max_log_bytes``."""
+    @property
     def lost(self) -> int:
-        """Publications in those gaps. One that ten clients miss counts ten times."""
+        """Publications in all gaps. One that ten clients miss counts ten times."""
     @property
     def panics(self) -> int:
         """Bugs of the server since the start that ended one connection each."""
@@ -200,6 +244,11 @@ class Stats:
         ``max_log_bytes``.
         """
     @property
+    def log_bytes(self) -> int:
+        """Bytes that all channels keep now, their names and bookkeeping included. ``max_log_bytes`` bounds
+        them.
+        """
+    @property
     def log_lines_dropped(self) -> int:
         """Log lines that were dropped since the start, because the event loop was blocked, or because
         nobody read stderr or the disk was full.
@@ -210,11 +259,30 @@ class Stats:
         channel in each frame, for its oldest publication. Four buckets for each power of two of
         microseconds: bucket ``i`` ends before ``(5 + i % 4) << (i // 4)`` µs, the first begins at 0.
         """
+    @property
+    def refused_by(self) -> dict[str, int]:
+        """Those of ``refused`` by their reason, such as ``origin`` or ``full``."""
+    @property
+    def closed_by(self) -> dict[str, int]:
+        """Connections that were accepted and have ended since the start, by the reason, such as ``client``
+        or ``not_reading``.
+        """
     def lateness(self, quantile: float, /, since: Stats | None = None) -> float:
         """Seconds from publish to the write of the frame, at a quantile between 0 and 1, weighted by frames written.
 
         With ``since``, an earlier snapshot, only what came after it counts.
         """
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as a new dict that JSON can hold: the properties by their names."""
+    def __repr__(self) -> str:
+        """Return the numbers that are not 0, and the lateness at two quantiles, in milliseconds."""
+
+@final
+class Credit:
+    """What a message takes of the bytes and messages that its client may have under way. Given back when this is dropped."""
+
+    def give_place_back(self) -> None:
+        """Count no longer as a message: it goes on for long, and another limit bounds such messages. Its bytes still count."""
 
 @final
 class Core:
@@ -250,45 +318,124 @@ class Core:
         """Append ``data`` (one JSON text) to the channel's log. Cost does not depend on the number of subscribers.
 
         Raises:
-            ValueError: if the channel name is empty, too long (255 bytes), or private to a client (starts with "@"); if
-                the data have more than 16 MiB.
+            ValueError: if the channel name is empty, too long (255 bytes), or begins with "@" or "$"; if the data have
+                more than 16 MiB, or the key more than 255 bytes.
+        """
+    def history(
+        self, channel: str, after: Position | None, limit: int, /
+    ) -> tuple[bool, list[tuple[Position, str | None, bytes, int, bytes | None]]]:
+        """Return what a channel has after a position, or its newest publications, and first whether there is a gap.
+
+        A publication is its position, key, data, milliseconds since 1970, and sender; the oldest is first. Linear in what
+        is returned. Makes no channel.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+    def position(self, channel: str, /) -> Position:
+        """Return where a channel's log stands: the position of its newest publication. Makes the channel.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+    def subscribers(self, channel: str, /) -> int:
+        """Return how many clients are subscribed to a channel. Makes no channel.
+
+        Raises:
+            ValueError: if there can be no such channel.
         """
     def send(self, client: int, data: bytes, key: str | None = None, /) -> Receipt | None:
         """Append ``data`` (one JSON text) to the private channel of a client."""
-    def reply(self, client: int, message: bytes, /) -> bool:
-        """Send one control message (a JSON text) past the logs: a result or an error."""
-    def reply_error(self, client: int, message: bytes, /) -> bool:
-        """Send an error that the client caused; after 20 in ten seconds it is closed with 1008."""
+    def when_room(self, channel: str, number: int, /) -> bool:
+        """Whether less than half of ``burst_bytes`` waits for the readers that keep up. If not, a ROOM event with this
+        number comes when it is so.
+
+        Raises:
+            ValueError: as `publish`.
+        """
+    def when_client_room(self, client: int, number: int, /) -> bool:
+        """As `when_room`, when at most half of its history waits in the private channel. ``True`` when the client is
+        gone; when it goes later, ROOM comes.
+        """
+    def reply(self, client: int, message_type: str, message_id: bytes | None, data: bytes, /) -> bool:
+        """Answer a message past the logs with ``<message_type>_result``. ``data`` is one JSON text."""
+    def reply_error(
+        self,
+        client: int,
+        code: str,
+        message: str,
+        message_id: bytes | None = None,
+        details: bytes | None = None,
+        is_fault: bool = False,
+        /,
+    ) -> bool:
+        """Send an error past the logs. After 20 that are its fault in ten seconds the client is read more slowly."""
     def send_text(self, client: int, text: str, /) -> int | None:
         """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
     def send_binary(self, client: int, data: bytes, /) -> int | None:
         """Send a binary message on a websocket path; returns the bytes now waiting for the socket."""
-    def admit(self, client: int, /) -> bool:
-        """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts."""
+    def admit(self, client: int, subject: str, /) -> bool:
+        """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts. The subject is
+        for updates that name their sender, and for the log.
+        """
     def close(self, client: int, code: int, reason: str, /) -> bool:
         """Close with a code and a reason, after what was sent before.
 
         Raises:
             ValueError: if the code may not be sent, or the reason is longer than 123 bytes of UTF-8.
         """
-    def subscribe(self, client: int, channel: str, message_id: bytes | None = None, /) -> bool:
+    def subscribe(
+        self, client: int, channel: str, message_id: bytes | None = None, number: int | None = None, /
+    ) -> bool:
         """Subscribe a client without asking anyone. It gets ``subscription_established``, with the id of the message
-        that asked for it (a JSON text), if there is one.
+        that asked for it (a JSON text), if there is one. With a number, a SUBSCRIBED event tells what became of it.
         """
+    def finish(self, channel: str, /) -> None:
+        """Say that nothing more comes in a channel. Its readers get ``subscription_ended`` when they have all of it."""
+    def forget(self, channel: str, /) -> None:
+        """Drop a channel and all that it keeps."""
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
         """End a subscription; tells the client ``subscription_ended`` with the reason."""
-    def decide(self, client: int, question: int, allowed: bool, code: str, message: str, /) -> bool:
-        """Decide the question of a SUBSCRIBE or PUBLISH event.
+    def allow(self, client: int, question: int, data: bytes | None = None, /) -> bool:
+        """Decide the question of a SUBSCRIBE or PUBLISH event: yes.
 
-        When allowed, the client is subscribed, or its data are published as they came. When not, ``code`` and
-        ``message`` go into the ``error`` that the client gets.
+        The client is subscribed, or its data are published: as they came, or the JSON text that is given.
+
+        Raises:
+            ValueError: if the text has more than 16 MiB.
         """
-    def pause_reading(self, client: int, /) -> bool:
-        """Stop reading from a client."""
-    def resume_reading(self, client: int, /) -> bool:
-        """Read again from a paused client."""
+    def deny(
+        self, client: int, question: int, code: str, message: str, details: bytes | None = None, /
+    ) -> bool:
+        """Decide the question of a SUBSCRIBE or PUBLISH event: no.
+
+        ``code``, ``message`` and ``details`` (a JSON text) go into the ``error`` that the client gets. A code that is
+        not one of the protocol is the application's own, and counts as nobody's fault.
+        """
+    def begin_reading(self, client: int, /) -> bool:
+        """Read from a client that was let in, where the configuration says ``await_connect``."""
     def stats(self, log_lines_dropped: int, /) -> Stats:
         """Return a snapshot of counters and gauges. The log lines that Python dropped are added to those of the core."""
+    def reread_certificate(self) -> bool:
+        """Read certificate and key again, for new connections, and log the outcome; ``False`` without TLS. Blocks on files."""
+    def admin_url(self) -> str | None:
+        """Where the listener for operators is, without a path; ``None`` before the start, or without one."""
+    def note_load(
+        self, running: int, called: int, called_for: float, busy: float, log_lines_dropped: int, /
+    ) -> None:
+        """Say that a batch of events was handled, and what the metrics tell of Python, all since the start.
+
+        What was said to clients in the batch is carried out now, and not before unless the batch takes long.
+
+        Args:
+            running: functions that are being awaited now.
+            called: functions that have ended.
+            called_for: seconds from the calls of these to their ends.
+            busy: seconds in which events were handled.
+            log_lines_dropped: lines of the log that Python dropped.
+        """
+    def set_debug(self, wanted: bool, /) -> None:
+        """Say whether LOG events of level DEBUG are wanted: the life of each connection."""
     def stop(self, within: float, /) -> None:
         """Begin the graceful stop: stop accepting, tell everyone ``reconnect``, deliver what waits, close with 1012.
 

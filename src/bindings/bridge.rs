@@ -2,19 +2,25 @@
 //!
 //! Shards push events into a queue. The first push after the queue was empty writes one byte to a socket pair, which the loop
 //! watches. The threads of shards never touch the interpreter.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long events wait for Python is no matter of a shard's clock"
+)]
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bindings::handshake::Handshake;
 use crate::session::Question;
-use crate::transport::events::{Event, Inbox, Level};
+use crate::transport::credit;
+use crate::transport::events::{Event, Inbox, Level, Load};
 
 /// The queue of events for Python. It holds at most as many as the setting `event_queue` says, and [`MAX_BYTES`]; a shard that is
 /// refused room reads nothing more until there is room.
@@ -30,16 +36,38 @@ pub struct Bridge {
 struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
-    /// Log lines among the events.
-    lines: usize,
-    /// Log lines that were dropped after the last one among the events.
-    dropped: u64,
+    /// Log lines among the events: DEBUG, and all others. What happens often must not cost what is serious its place.
+    lines: [Lines; 2],
     /// Log lines that were dropped since the start.
     dropped_ever: u64,
     /// There is a byte in the socket pair.
     signalled: bool,
+    /// When it was put there, or events were taken last.
+    since: Option<Instant>,
     /// A shard was refused room, and waits until it is told that there is some.
     starved: bool,
+    /// Python is at work on a batch.
+    busy: bool,
+    /// What Python says of itself.
+    told: Load,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    waiting: usize,
+    /// Those that were dropped after the last one among the events.
+    dropped: u64,
+}
+
+impl Queue {
+    fn lines(&mut self, level: Level) -> &mut Lines {
+        &mut self.lines[usize::from(level != Level::Debug)]
+    }
+
+    /// Events that are no log lines.
+    fn others(&self) -> usize {
+        self.events.len() - self.lines.iter().map(|lines| lines.waiting).sum::<usize>()
+    }
 }
 
 macro_rules! kinds {
@@ -54,7 +82,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED }
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED }
 
 impl Bridge {
     /// A bridge with room for so many events.
@@ -82,16 +110,31 @@ impl Bridge {
             // There is exactly one byte to read.
             let _ = (&self.wake).read(&mut [0]);
         }
+        queue.since = (count < queue.events.len()).then(Instant::now);
+        queue.busy = count > 0;
         let mut events: Vec<_> = queue.events.drain(..count).collect();
         queue.bytes -= events.iter().map(Event::weight).sum::<usize>();
-        queue.lines -= events.iter().filter(|event| matches!(event, Event::Log { .. })).count();
-        if queue.lines == 0 && queue.dropped > 0 {
-            let dropped = std::mem::take(&mut queue.dropped);
-            let text = format!("{dropped} log lines were dropped here: Python did not take them");
-            events.push(Event::Log { level: Level::Warning, text });
+        for event in &events {
+            if let Event::Log { level, .. } = event {
+                queue.lines(*level).waiting -= 1;
+            }
+        }
+        for level in [Level::Debug, Level::Warning] {
+            let lines = queue.lines(level);
+            if lines.waiting == 0 && lines.dropped > 0 {
+                let dropped = std::mem::take(&mut lines.dropped);
+                let text = format!("{dropped} log lines were dropped here: Python did not take them");
+                events.push(Event::Log { level, text });
+            }
         }
         let room = self.has_half(&queue) && std::mem::take(&mut queue.starved);
         (events, room)
+    }
+
+    /// Notes what Python says of itself: it knows how many functions run, how many have ended, and their times.
+    pub fn note_load(&self, told: Load) {
+        let mut queue = self.lock();
+        (queue.told, queue.busy) = (told, false);
     }
 
     /// Log lines that were dropped since the start.
@@ -99,8 +142,16 @@ impl Bridge {
         self.lock().dropped_ever
     }
 
+    fn signal(&self, queue: &mut Queue) {
+        if !std::mem::replace(&mut queue.signalled, true) {
+            queue.since = Some(Instant::now());
+            // The socket pair holds at most this one byte, so it has room.
+            let _ = (&self.signal).write(&[0]);
+        }
+    }
+
     fn has_half(&self, queue: &Queue) -> bool {
-        queue.events.len() <= self.capacity / 2 && queue.bytes <= MAX_BYTES / 2
+        queue.others() <= self.capacity / 2 && queue.bytes <= MAX_BYTES / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -110,29 +161,68 @@ impl Bridge {
 
 impl Inbox for Bridge {
     fn push(&self, event: Event) {
+        self.push_of_many(event);
+        self.wake();
+    }
+
+    fn push_of_many(&self, event: Event) {
         let mut queue = self.lock();
-        if let Event::Log { .. } = event {
-            // After one line is dropped, all are, until Python has taken the lines before it. So lines keep their order.
-            if queue.dropped > 0 || queue.lines == MAX_LOG_LINES {
-                queue.dropped += 1;
+        if let Event::Log { level, .. } = event {
+            let lines = queue.lines(level);
+            // After one line is dropped, all of its kind are, until Python has taken the lines before it. So lines keep their order.
+            if lines.dropped > 0 || lines.waiting == MAX_LOG_LINES {
+                lines.dropped += 1;
                 queue.dropped_ever += 1;
                 return;
             }
-            queue.lines += 1;
+            lines.waiting += 1;
         }
         queue.bytes += event.weight();
         queue.events.push_back(event);
-        if !std::mem::replace(&mut queue.signalled, true) {
-            // The socket pair holds at most this one byte, so it has room.
-            let _ = (&self.signal).write(&[0]);
+        if queue.events.len() >= MANY {
+            self.signal(&mut queue);
         }
+    }
+
+    fn wake(&self) {
+        let mut queue = self.lock();
+        if !queue.events.is_empty() {
+            self.signal(&mut queue);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let queue = self.lock();
+        queue.busy || !queue.events.is_empty()
     }
 
     fn has_room(&self) -> bool {
         let mut queue = self.lock();
-        let room = queue.events.len() < self.capacity && queue.bytes < MAX_BYTES;
+        let room = queue.others() < self.capacity && queue.bytes < MAX_BYTES;
         queue.starved |= !room;
         room
+    }
+
+    fn load(&self) -> Load {
+        let queue = self.lock();
+        Load {
+            events: queue.events.len() as u64,
+            bytes: queue.bytes as u64,
+            age: queue.since.map_or(Duration::ZERO, |since| since.elapsed()),
+            log_lines_dropped: queue.told.log_lines_dropped + queue.dropped_ever,
+            ..queue.told
+        }
+    }
+}
+
+/// What a message takes of its client's allowance. It is given back when Python drops this.
+#[pyclass(frozen, module = "umbel._core")]
+pub struct Credit(credit::Credit);
+
+#[pymethods]
+impl Credit {
+    fn give_place_back(&self) {
+        self.0.give_place_back();
     }
 }
 
@@ -140,37 +230,56 @@ impl Inbox for Bridge {
 pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Open { client, opening } => (OPEN, client.0, Handshake(*opening)).into_pyobject(py),
-        Event::Question { client, question } => question_tuple(client.0, question, py),
-        Event::Text { client, text, .. } => (TEXT, client.0, text).into_pyobject(py),
-        Event::Binary { client, data, .. } => (BINARY, client.0, PyBytes::new(py, &data)).into_pyobject(py),
+        Event::Question { client, question, credit } => question_tuple(client.0, question, credit, py),
+        Event::Text { client, text, credit } => (TEXT, client.0, Credit(credit), text).into_pyobject(py),
+        Event::Binary { client, data, credit } => {
+            (BINARY, client.0, Credit(credit), PyBytes::new(py, &data)).into_pyobject(py)
+        }
         Event::Writable { client } => (WRITABLE, client.0).into_pyobject(py),
+        Event::Begun { client } => (BEGUN, client.0).into_pyobject(py),
+        Event::Merged { client, into } => (MERGED, client.0, into.0).into_pyobject(py),
+        Event::Away { client, code, reason } => (AWAY, client.0, code, reason).into_pyobject(py),
+        Event::Back { client, opening } => (BACK, client.0, Handshake(*opening)).into_pyobject(py),
         Event::Closed { client, code, reason } => (CLOSED, client.0, code, reason).into_pyobject(py),
         Event::Log { level, text } => (LOG, level as u8, text).into_pyobject(py),
+        Event::Subscribed { number, subscribed } => (SUBSCRIBED, number, subscribed).into_pyobject(py),
+        Event::Room { number } => (ROOM, number).into_pyobject(py),
         Event::Stopped => (STOPPED,).into_pyobject(py),
         Event::Ended { client, code, reason } => (ENDED, client.0, code, reason).into_pyobject(py),
     }
 }
 
-fn question_tuple<'py>(client: u64, question: Question, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+fn question_tuple<'py>(
+    client: u64,
+    question: Question,
+    credit: credit::Credit,
+    py: Python<'py>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let credit = Credit(credit);
     match question {
-        Question::Message { message_type, id, text } => {
+        Question::Message { message_type, id, text, .. } => {
             let id = id.map(|id| PyBytes::new(py, id.as_bytes()));
-            (MESSAGE, client, message_type, id, PyBytes::new(py, &text)).into_pyobject(py)
+            (MESSAGE, client, credit, message_type, id, PyBytes::new(py, &text)).into_pyobject(py)
         }
         Question::Subscribe { number, rule, channel, params } => {
-            (SUBSCRIBE, client, number, rule, channel, PyTuple::new(py, params)?).into_pyobject(py)
+            (SUBSCRIBE, client, credit, number, rule, channel.as_str(), PyTuple::new(py, params.into_vec())?)
+                .into_pyobject(py)
         }
-        Question::Publish { number, rule, channel, params, data, key } => {
-            let params = PyTuple::new(py, params)?;
-            (PUBLISH, client, number, rule, channel, params, PyBytes::new(py, &data), key).into_pyobject(py)
+        Question::Publish { number, rule, channel, params, data, key, .. } => {
+            let params = PyTuple::new(py, params.into_vec())?;
+            let (data, key) = (PyBytes::new(py, &data), key.as_deref());
+            (PUBLISH, client, credit, number, rule, channel.as_str(), params, data, key).into_pyobject(py)
         }
     }
 }
 
+/// Events for which Python is woken although more may come at once: it has enough to do.
+const MANY: usize = 64;
+
 /// Bytes of messages that wait for Python, of all clients together.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Log lines that wait for Python. More are dropped and counted, because nothing else limits them while Python is blocked.
+/// Log lines that wait for Python: so many of DEBUG, and so many others. More are dropped and counted, because nothing else limits them while Python is blocked.
 const MAX_LOG_LINES: usize = 1000;
 
 #[cfg(test)]
@@ -214,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_debug_cost_warnings_and_messages_no_place() {
+        let bridge = Bridge::new(2).unwrap();
+        for number in 0..MAX_LOG_LINES + 3 {
+            bridge.push(Event::Log { level: Level::Debug, text: format!("debug {number}") });
+        }
+        assert!(bridge.has_room(), "lines are no messages");
+        push_line(&bridge, 7);
+        let lines = taken(&bridge, usize::MAX);
+        assert_eq!(lines[MAX_LOG_LINES..], ["7", "3 log lines were dropped here: Python did not take them"]);
+        assert_eq!(bridge.log_lines_dropped(), 3);
+    }
+
+    #[test]
     fn only_log_lines_are_dropped() {
         let bridge = Bridge::new(10).unwrap();
         for number in 0..=MAX_LOG_LINES {
@@ -224,5 +346,22 @@ mod tests {
         let others = events.iter().filter(|event| matches!(event, Event::Writable { .. })).count();
         assert_eq!(others, MAX_LOG_LINES + 1);
         assert_eq!(events.len(), others + MAX_LOG_LINES + 1);
+    }
+
+    #[test]
+    fn python_is_woken_once_for_what_comes_at_once() {
+        let bridge = Bridge::new(1000).unwrap();
+        let is_readable = || (&bridge.wake).read(&mut [0]).is_ok();
+        let event = || Event::Writable { client: ClientId(1) };
+        bridge.wake();
+        bridge.push_of_many(event());
+        assert!(bridge.is_busy() && !is_readable());
+        bridge.wake();
+        bridge.push_of_many(event());
+        bridge.wake();
+        assert!(is_readable() && !is_readable());
+        let bridge = Bridge::new(1000).unwrap();
+        (0..MANY).for_each(|_| bridge.push_of_many(event()));
+        assert!((&bridge.wake).read(&mut [0]).is_ok(), "it has enough to do");
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::bindings::bridge::{Bridge, to_tuple};
+use crate::bindings::position::Position;
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
@@ -18,9 +19,14 @@ use crate::error_code::ErrorCode;
 use crate::protocol::frame::LONGEST_REASON;
 use crate::publication::KEY_BYTES;
 use crate::server::{Server, StartError};
-use crate::session::Decision;
+use crate::session::{Answer, Decision};
 use crate::transport::Page;
 use crate::transport::client_id::ClientId;
+use crate::transport::commands::ClientCommand;
+use crate::transport::events::Load;
+
+/// Position, key, data, milliseconds since 1970, sender.
+type Entry<'py> = (Position, Option<String>, Bound<'py, PyBytes>, u64, Option<Bound<'py, PyBytes>>);
 
 #[pyclass(frozen, module = "umbel._core")]
 pub struct Core {
@@ -75,14 +81,61 @@ impl Core {
         Ok(self.server.send(ClientId(client), data, key).map(Receipt))
     }
 
-    #[pyo3(signature = (client, message, /))]
-    fn reply_error(&self, client: u64, message: &[u8]) -> bool {
-        self.server.reply_error(ClientId(client), Bytes::copy_from_slice(message))
+    #[pyo3(signature = (channel, after, limit, /))]
+    fn history<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> PyResult<(bool, Vec<Entry<'py>>)> {
+        let (gap, entries) = py.detach(|| self.server.history(channel, after.map(|it| it.0), limit))?;
+        let entries = entries.into_iter().map(|(entry, millis)| {
+            let (key, position) = (entry.key.map(|key| key.to_string()), Position(entry.position));
+            let sender = entry.sender.map(|text| PyBytes::new(py, &text));
+            (position, key, PyBytes::new(py, &entry.data), millis, sender)
+        });
+        Ok((gap, entries.collect()))
     }
 
-    #[pyo3(signature = (client, message, /))]
-    fn reply(&self, client: u64, message: &[u8]) -> bool {
-        self.server.reply(ClientId(client), Bytes::copy_from_slice(message))
+    #[pyo3(signature = (channel, /))]
+    fn position(&self, channel: &str) -> PyResult<Position> {
+        Ok(Position(self.server.position(channel)?))
+    }
+
+    #[pyo3(signature = (channel, /))]
+    fn subscribers(&self, channel: &str) -> PyResult<u64> {
+        Ok(self.server.subscribers(channel)?)
+    }
+
+    #[pyo3(signature = (channel, number, /))]
+    fn when_room(&self, channel: &str, number: u64) -> PyResult<bool> {
+        Ok(self.server.when_room(channel, number)?)
+    }
+
+    #[pyo3(signature = (client, number, /))]
+    fn when_client_room(&self, client: u64, number: u64) -> bool {
+        self.server.when_client_room(ClientId(client), number)
+    }
+
+    #[pyo3(signature = (client, message_type, message_id, data, /))]
+    fn reply(&self, client: u64, message_type: String, message_id: Option<&[u8]>, data: &[u8]) -> bool {
+        let data = Bytes::copy_from_slice(data);
+        self.answer(client, Answer::Result { message_type, data }, message_id)
+    }
+
+    #[pyo3(signature = (client, code, message, message_id = None, details = None, is_fault = false, /))]
+    fn reply_error(
+        &self,
+        client: u64,
+        code: String,
+        message: String,
+        message_id: Option<&[u8]>,
+        details: Option<&[u8]>,
+        is_fault: bool,
+    ) -> bool {
+        let details = details.map(text);
+        self.answer(client, Answer::Error { code, message, details, is_fault }, message_id)
     }
 
     #[pyo3(signature = (client, text, /))]
@@ -95,16 +148,47 @@ impl Core {
         self.server.send_route(ClientId(client), false, Bytes::copy_from_slice(data))
     }
 
-    #[pyo3(signature = (client, /))]
-    fn admit(&self, client: u64) -> bool {
-        self.server.admit(ClientId(client))
+    #[pyo3(signature = (client, subject, /))]
+    fn admit(&self, client: u64, subject: &str) -> bool {
+        self.tell(client, ClientCommand::Admit(subject.into()))
+    }
+
+    #[pyo3(signature = (wanted, /))]
+    fn set_debug(&self, wanted: bool) {
+        self.server.set_debug(wanted);
+    }
+
+    fn admin_url(&self) -> Option<String> {
+        self.server.admin_url()
+    }
+
+    #[pyo3(signature = (running, called, called_for, busy, log_lines_dropped, /))]
+    fn note_load(
+        &self,
+        running: u64,
+        called: u64,
+        called_for: f64,
+        busy: f64,
+        log_lines_dropped: u64,
+    ) -> PyResult<()> {
+        let (called_for, busy) = (duration(called_for)?, duration(busy)?);
+        self.bridge.note_load(Load {
+            running,
+            called,
+            called_for,
+            busy,
+            log_lines_dropped,
+            ..Load::default()
+        });
+        self.server.batch_over();
+        Ok(())
     }
 
     #[pyo3(signature = (client, code, reason, /))]
     fn close(&self, client: u64, code: u16, reason: String) -> PyResult<bool> {
         let legal = CloseCode::new(code).ok_or_else(|| {
             let text = format!(
-                "{code} can't be sent as a close code: use 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999"
+                "{code} can't be sent as a close code: use 1000 to 1003, 1007 to 1014, or 3000 to 4999"
             );
             PyValueError::new_err(text)
         })?;
@@ -112,53 +196,75 @@ impl Core {
             let text = format!("the reason has {} bytes; a close frame holds {LONGEST_REASON}", reason.len());
             return Err(PyValueError::new_err(text));
         }
-        Ok(self.server.close(ClientId(client), legal, reason))
+        Ok(self.tell(client, ClientCommand::Close(legal, reason)))
     }
 
-    #[pyo3(signature = (client, channel, message_id = None, /))]
-    fn subscribe(&self, client: u64, channel: &str, message_id: Option<&[u8]>) -> PyResult<bool> {
-        let message_id = message_id.map(|id| String::from_utf8_lossy(id).into_owned());
-        Ok(self.server.subscribe(ClientId(client), channel, message_id)?)
+    #[pyo3(signature = (client, channel, message_id = None, number = None, /))]
+    fn subscribe(
+        &self,
+        client: u64,
+        channel: &str,
+        message_id: Option<&[u8]>,
+        number: Option<u64>,
+    ) -> PyResult<bool> {
+        let message_id = message_id.map(text);
+        Ok(self.server.subscribe(ClientId(client), channel, message_id, number)?)
+    }
+
+    #[pyo3(signature = (channel, /))]
+    fn finish(&self, channel: &str) -> PyResult<()> {
+        Ok(self.server.finish(channel)?)
+    }
+
+    #[pyo3(signature = (channel, /))]
+    fn forget(&self, channel: &str) -> PyResult<()> {
+        Ok(self.server.forget(channel)?)
     }
 
     #[pyo3(signature = (client, channel, reason, /))]
     fn unsubscribe(&self, client: u64, channel: String, reason: String) -> bool {
-        self.server.unsubscribe(ClientId(client), channel, reason)
+        self.tell(client, ClientCommand::Unsubscribe(channel, reason))
     }
 
-    #[pyo3(signature = (client, question, allowed, code, message, /))]
-    fn decide(
+    #[pyo3(signature = (client, question, data = None, /))]
+    fn allow(&self, client: u64, question: u64, data: Option<&[u8]>) -> PyResult<bool> {
+        check_size(data.unwrap_or_default(), None)?;
+        let decision = data.map_or(Decision::Allow, |data| Decision::Publish(Bytes::copy_from_slice(data)));
+        Ok(self.tell(client, ClientCommand::Decide(question, decision)))
+    }
+
+    #[pyo3(signature = (client, question, code, message, details = None, /))]
+    fn deny(
         &self,
         client: u64,
         question: u64,
-        allowed: bool,
         code: String,
         message: String,
-    ) -> PyResult<bool> {
-        let decision = if allowed {
-            Decision::Allow
-        } else {
-            let code = ErrorCode::from_name(&code)
-                .ok_or_else(|| PyValueError::new_err(format!("{code:?} is no error code of the protocol")))?;
-            Decision::Deny { code, message }
+        details: Option<&[u8]>,
+    ) -> bool {
+        let decision = match ErrorCode::from_name(&code) {
+            Some(code) => Decision::Deny { code, message },
+            None => {
+                let details = details.map(text);
+                Decision::Reject { code, message, details }
+            }
         };
-        Ok(self.server.decide(ClientId(client), question, decision))
+        self.tell(client, ClientCommand::Decide(question, decision))
     }
 
     #[pyo3(signature = (client, /))]
-    fn pause_reading(&self, client: u64) -> bool {
-        self.server.pause_reading(ClientId(client))
-    }
-
-    #[pyo3(signature = (client, /))]
-    fn resume_reading(&self, client: u64) -> bool {
-        self.server.resume_reading(ClientId(client))
+    fn begin_reading(&self, client: u64) -> bool {
+        self.tell(client, ClientCommand::BeginReading)
     }
 
     #[pyo3(signature = (log_lines_dropped, /))]
     fn stats(&self, log_lines_dropped: u64) -> Stats {
         let (snapshot, totals) = self.server.stats();
         Stats::new(&snapshot, totals, self.bridge.log_lines_dropped() + log_lines_dropped)
+    }
+
+    fn reread_certificate(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.server.reread_certificate())
     }
 
     #[pyo3(signature = (within, /))]
@@ -172,6 +278,21 @@ impl Core {
         let timeout = duration(timeout)?;
         Ok(py.detach(|| self.server.join(timeout)))
     }
+}
+
+impl Core {
+    fn tell(&self, client: u64, command: ClientCommand) -> bool {
+        self.server.tell(ClientId(client), command)
+    }
+
+    fn answer(&self, client: u64, answer: Answer, message_id: Option<&[u8]>) -> bool {
+        self.tell(client, ClientCommand::Answer(answer, message_id.map(text)))
+    }
+}
+
+/// JSON text of Python, which is UTF-8.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// In bytes. Every publication is copied to the socket of every subscriber. Larger data belong into a file, and its address into

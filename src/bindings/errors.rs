@@ -5,8 +5,9 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 
 use crate::broker::PublishError;
 use crate::channel::NameError;
+use crate::config::ConfigError;
 use crate::server::StartError;
-use exceptions::{MaybePublished, NotPublished};
+use exceptions::{ConfigurationError, MaybePublished, NotPublished};
 
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
@@ -18,6 +19,9 @@ impl From<StartError> for PyErr {
             },
             StartError::Io(error) => error.into(),
             StartError::Twice => PyRuntimeError::new_err(error.to_string()),
+            StartError::Config(error @ ConfigError::NoToken(_)) => {
+                ConfigurationError::new_err(error.to_string())
+            }
             StartError::Config(_) | StartError::Tls(_) => PyValueError::new_err(error.to_string()),
         }
     }
@@ -41,4 +45,5 @@ impl From<NameError> for PyErr {
 mod exceptions {
     pyo3::import_exception!(umbel, NotPublished);
     pyo3::import_exception!(umbel, MaybePublished);
+    pyo3::import_exception!(umbel, ConfigurationError);
 }

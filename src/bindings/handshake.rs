@@ -50,6 +50,16 @@ impl Handshake {
     }
 
     #[getter]
+    fn token(&self) -> Option<&str> {
+        self.0.token.as_deref()
+    }
+
+    #[getter]
+    fn other_credential(&self) -> bool {
+        self.0.other_credential
+    }
+
+    #[getter]
     fn client_id(&self) -> &str {
         &self.0.public_id
     }

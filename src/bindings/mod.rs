@@ -10,10 +10,15 @@ mod receipt;
 mod seconds;
 mod stats;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::close::{CloseCode, CloseReason};
+use crate::config::Config;
 use crate::error_code::{ErrorCode, Fault};
+use crate::protocol::message::validate;
+use crate::server::StartError;
+use crate::transport::policy::check_admin;
 
 /// `umbel._core`.
 #[pymodule]
@@ -21,6 +26,8 @@ use crate::error_code::{ErrorCode, Fault};
 mod module {
     use super::*;
 
+    #[pymodule_export]
+    use super::bridge::Credit;
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]
@@ -38,14 +45,29 @@ mod module {
         crate::config::is_reserved_path(path)
     }
 
+    #[pyfunction]
+    #[pyo3(signature = (config, /))]
+    fn check_config(config: &[u8]) -> PyResult<()> {
+        let checked = Config::from_json(config).and_then(|config| check_admin(&config));
+        Ok(checked.map_err(StartError::from)?)
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (text, /))]
+    fn check_json(text: &[u8]) -> PyResult<()> {
+        let wrong =
+            |error: &dyn std::fmt::Display| PyValueError::new_err(format!("not acceptable JSON: {error}"));
+        let text = std::str::from_utf8(text).map_err(|error| wrong(&error))?;
+        validate(text, 0).map(drop).map_err(|error| wrong(&error))
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("ALLOWANCE", crate::transport::credit::ALLOWANCE)?;
         module.add("HIGH_WATER", crate::transport::HIGH_WATER)?;
         module.add("LONGEST_REASON", crate::protocol::frame::LONGEST_REASON)?;
         module.add("NAME_BYTES", crate::channel::NAME_BYTES)?;
-        module.add("SUBPROTOCOL", crate::protocol::handshake::SUBPROTOCOL)?;
+        module.add("SUBPROTOCOLS", crate::protocol::handshake::SUBPROTOCOLS)?;
         let table: Vec<_> = crate::close::TABLE
             .iter()
             .map(|row| (row.code.get(), row.name, row.meaning, row.come_back == crate::close::Return::Yes))

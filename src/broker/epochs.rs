@@ -9,11 +9,13 @@ pub struct Epochs {
     current: Epoch,
     /// Oldest first, each with the offset up to which the next epoch is the same.
     earlier: Vec<(Epoch, u64)>,
+    /// The newest epoch that is not remembered any more.
+    forgotten: Option<Epoch>,
 }
 
 impl Epochs {
     pub fn new(first: Epoch) -> Self {
-        Self { current: first, earlier: Vec::new() }
+        Self { current: first, earlier: Vec::new(), forgotten: None }
     }
 
     pub fn current(&self) -> Epoch {
@@ -23,7 +25,7 @@ impl Epochs {
     /// Begins an epoch that is the same as the present one up to the offset `common`.
     pub fn begin(&mut self, epoch: Epoch, common: u64) {
         if self.earlier.len() == REMEMBERED_EPOCHS {
-            self.earlier.remove(0);
+            self.forgotten = Some(self.earlier.remove(0).0);
         }
         self.earlier.push((std::mem::replace(&mut self.current, epoch), common));
     }
@@ -37,14 +39,12 @@ impl Epochs {
         Some(self.earlier.len() - index)
     }
 
-    /// The epoch of this age, or the oldest one that is remembered. A reader that has only just been given the oldest one
-    /// gets a gap next, which puts that right.
+    /// The epoch of this age. For an older one it is one that is forgotten: a reader that comes back with it is not
+    /// recovered, and one that stays gets a gap next, which puts it right.
     pub fn of_age(&self, age: usize) -> Epoch {
-        if age == 0 {
-            return self.current;
-        }
-        let index = self.earlier.len().saturating_sub(age);
-        self.earlier.get(index).map_or(self.current, |(epoch, _)| *epoch)
+        let index = self.earlier.len().checked_sub(age);
+        let earlier = |index: usize| self.earlier.get(index).map(|(epoch, _)| *epoch);
+        index.map_or(self.forgotten, earlier).unwrap_or(self.current)
     }
 
     /// The offset up to which the log is the same as in the epoch of this age. 0 when that is forgotten.
@@ -81,6 +81,10 @@ mod tests {
         assert_eq!((epochs.age(Epoch::new(0)), epochs.age(Epoch::new(1))), (None, Some(REMEMBERED_EPOCHS)));
         assert_eq!(epochs.common_since(REMEMBERED_EPOCHS), 10);
         assert_eq!(epochs.common_since(REMEMBERED_EPOCHS + 1), 0);
-        assert_eq!(epochs.of_age(REMEMBERED_EPOCHS + 1), Epoch::new(1));
+        assert_eq!(epochs.of_age(REMEMBERED_EPOCHS), Epoch::new(1));
+        for older in 1..4 {
+            let told = epochs.of_age(REMEMBERED_EPOCHS + older);
+            assert_eq!(epochs.age(told), None, "a reader that comes back with it is not recovered");
+        }
     }
 }

@@ -2,25 +2,49 @@
 
 use std::sync::Arc;
 
+use crate::broker::history::History;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
+use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::Position;
+use crate::publication::Content;
 use crate::stats::Totals;
 
 /// Orders and keeps publications. Every method may be called from any thread, and none waits.
 pub trait Broker: Send + Sync {
-    /// Appends one JSON text to a channel. The receipt tells its position, at once or later.
-    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt;
+    /// Appends a publication to a channel. The receipt tells its position, at once or later.
+    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt;
 
-    /// The position of the newest publication of a channel. It counts as use of the channel: a reader that asks for
-    /// it and watches the log a moment later finds the same log.
-    fn position(&self, channel: &ChannelName) -> Position;
+    /// The position of the newest publication of a channel, for a reader that will watch the log in a moment. It finds the
+    /// same log then, and everything after the position: see [`Log::promise`].
+    fn promise(&self, channel: &ChannelName, now: Moment) -> Position;
 
     /// Opens a channel's log for a reader. `notify` is called when the log has moved (see [`Watcher`]).
     fn watch(&self, channel: &ChannelName, notify: Arc<dyn Notify>) -> (Arc<Log>, Arc<Watcher>);
+
+    /// Drops what the log of a channel kept for readers only, as far as they were offered it ([`Watcher::offered`]). Call it
+    /// while the log is crowded ([`Log::is_crowded`]).
+    fn trim(&self, channel: &ChannelName, now: Moment);
+
+    /// Whether there is room in a channel. If not, acts once there is, on another thread. The action must not block.
+    fn when_room(&self, channel: &ChannelName, who: RoomFor, act: Act) -> bool;
+
+    /// What a channel still has after a position, or its newest publications: at most `limit`, the oldest first. Nothing when
+    /// there is no log: it makes none.
+    fn history(&self, channel: &ChannelName, after: Option<Position>, limit: usize) -> History;
+
+    /// How many readers a channel has in this process. It makes no log.
+    fn readers(&self, channel: &ChannelName) -> u64;
+
+    /// Says that nothing more comes in a channel. A reader that has all of it leaves the channel by itself.
+    fn finish(&self, channel: &ChannelName);
+
+    /// Drops a channel that nobody can ask for any more, with all that it keeps. While it has readers, only what it keeps is
+    /// dropped, and they get a gap.
+    fn forget(&self, channel: &ChannelName);
 
     /// Ends what [`Broker::watch`] began.
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>);

@@ -1,55 +1,69 @@
 //! The log of one channel, as all shards of one process read it. A broker fills it.
 
-use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use crate::broker::epochs::Epochs;
+use crate::broker::entries::{Entries, Held};
+use crate::broker::history::History;
 use crate::broker::place::Place;
+use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Top, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
-use crate::position::{Epoch, Gap, GapReason, Position};
-use crate::publication::{Publication, prefix};
-use crate::rules::{Mode, Retention};
+use crate::position::{Epoch, Gap, GapReason, Position, Start, Unrecovered};
+use crate::publication::{Content, Publication};
+use crate::rules::Retention;
 
 /// An append-only log, bounded in count, bytes and age.
 ///
 /// Either it numbers its entries itself ([`Log::append`]), or it is a copy of a log elsewhere ([`Log::extend`],
 /// [`Log::begin`]).
+///
+/// Its bounds are for readers that are behind. What a reader that keeps up has not been offered yet stays, up to
+/// [`Retention::burst`]. See [`Log::trim`].
 #[derive(Debug)]
 pub struct Log {
     retention: Retention,
     /// Place of the newest entry. Written under the lock, read without it.
     top: Top,
+    /// It keeps more than its bounds, for readers that keep up. Written under the lock.
+    crowded: AtomicBool,
+    /// Nothing more comes.
+    finished: AtomicBool,
     /// Guards the entries. Held for one append, or for copying one batch: never while anything can wait.
     entries: Mutex<Entries>,
 }
 
-#[derive(Debug)]
-struct Entries {
-    update_prefix: Box<[u8]>,
-    epochs: Epochs,
-    /// Ascending offsets. Without holes, unless the mode is `Latest`: there a newer entry of a key removes the older.
-    kept: VecDeque<Publication>,
-    bytes: usize,
-    /// Everything up to here was dropped, or never came. A reader below it has a gap.
-    trimmed: u64,
-    /// Mode `Latest`: offset of the newest entry of each key.
-    newest: HashMap<Box<str>, u64>,
-    watchers: SmallVec<[Arc<Watcher>; 2]>,
+/// What a log held before it was changed, and holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As it was.
+    pub before: Held,
+    /// As it is.
+    pub after: Held,
 }
 
-/// What a log holds after a change.
+/// What [`Log::evict`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Bytes of the entries, and of the room that was made for more.
-    pub bytes: usize,
-    /// When the oldest entry was appended; `None` when there is none.
-    pub oldest: Option<Moment>,
-    /// Somebody watches it.
-    pub is_watched: bool,
+pub struct Evicted {
+    /// Publications that were dropped.
+    pub count: u64,
+    /// More was wanted, and stays for readers that were not offered it.
+    pub spared: bool,
+}
+
+/// Where [`Log::seat`] has put a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The reader's place.
+    pub place: Place,
+    /// The same, in words for the client.
+    pub position: Position,
+    /// The place of the newest publication.
+    pub top: Place,
+    /// Whether it is the position that the client asked for, if it did ask for one.
+    pub recovered: Option<Result<(), Unrecovered>>,
 }
 
 /// What [`Log::read`] found.
@@ -60,6 +74,8 @@ pub struct LogRead {
     pub to: Place,
     /// Updates that were written.
     pub count: u32,
+    /// Bytes of them, with the commas between.
+    pub bytes: usize,
     /// More updates were asked for than the bytes allowed.
     pub cut: bool,
     /// What the reader has to be told before everything that was written.
@@ -74,26 +90,24 @@ impl LogRead {
         self.count == 0 && self.gap.is_none()
     }
 
-    /// The reader has lost something.
-    pub fn is_loss(&self) -> bool {
-        self.gap.is_some_and(|gap| gap.reason.is_loss())
+    /// What the reader has lost, if it has.
+    pub fn loss(&self) -> Option<Gap> {
+        self.gap.filter(|gap| gap.reason.is_loss())
     }
 }
 
 impl Log {
     /// A log that has nothing up to a position, and goes on from there.
     pub fn new(channel: &ChannelName, start: Position, retention: Retention) -> Self {
-        let entries = Entries {
-            update_prefix: prefix(channel.as_str()),
-            epochs: Epochs::new(start.epoch),
-            kept: VecDeque::new(),
-            bytes: 0,
-            trimmed: start.offset,
-            newest: HashMap::new(),
-            watchers: SmallVec::new(),
-        };
+        let entries = Entries::new(channel, start);
         let top = Top::new(Place::default().with_offset(start.offset));
-        Self { retention, top, entries: Mutex::new(entries) }
+        Self {
+            retention,
+            top,
+            crowded: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            entries: Mutex::new(entries),
+        }
     }
 
     /// The id of this life of the log.
@@ -128,57 +142,97 @@ impl Log {
         Position { epoch: entries.epochs.of_age(age), offset: place.offset() }
     }
 
-    /// The place of a position, when a reader there can be given everything after it.
-    pub fn find(&self, position: Position) -> Option<Place> {
-        let entries = self.lock();
-        let top = self.top();
-        let common = entries.epochs.common_since(entries.epochs.age(position.epoch)?);
-        let is_here = (entries.trimmed..=top.offset().min(common)).contains(&position.offset);
-        is_here.then(|| top.with_offset(position.offset))
+    /// Whether it keeps more than its bounds, for readers that keep up. Their hub says how far they are
+    /// ([`Watcher::offered`]), then calls [`Broker::trim`](crate::broker::Broker::trim).
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
-    /// Appends one JSON text at the next offset, and notifies the watchers.
-    pub fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, Held) {
-        let mut entries = self.lock();
+    /// Says that nothing more comes, and notifies the watchers.
+    pub fn finish(&self) {
+        let entries = self.lock();
+        self.finished.store(true, Ordering::Release);
+        for watcher in &entries.watchers {
+            watcher.moved();
+        }
+    }
+
+    /// Whether nothing more comes.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Seats a reader. What comes after its place stays until the watcher says that it was offered. A reader that is seated
+    /// before something that is gone gets a gap with its next read.
+    pub fn seat(&self, watcher: &Watcher, start: Start) -> Seat {
+        let entries = self.lock();
         let top = self.top();
-        let place = top.with_offset(top.offset() + 1);
-        self.push(&mut entries, place, data, key, now);
-        (Position { epoch: entries.epochs.current(), offset: place.offset() }, entries.held())
+        let (place, recovered) = entries.begin(start, self.retention.replay, top);
+        watcher.hold(place);
+        let position = Position { epoch: entries.epochs.current(), offset: place.offset() };
+        Seat { place, position, top, recovered }
+    }
+
+    /// The position of the newest publication, for a reader that will be seated there in a moment. What comes after it stays
+    /// for [`PATIENCE`](crate::broker::PATIENCE).
+    pub fn promise(&self, now: Moment) -> Position {
+        self.lock().promises.add(self.top(), now);
+        self.position()
+    }
+
+    /// The newest publication that is older than this. `None` when there is none.
+    pub fn older_than(&self, age: Duration, now: Moment) -> Option<Place> {
+        let entries = self.lock();
+        let young = entries.kept.partition_point(|entry| now.since(entry.appended) > age);
+        Some(self.top().with_offset(entries.kept.get(young.checked_sub(1)?)?.offset))
+    }
+
+    /// Appends a publication at the next offset, and notifies the watchers.
+    pub fn append(&self, content: Content<'_>, now: Moment) -> (Position, Change) {
+        self.change(|entries| {
+            let top = self.top();
+            let place = top.with_offset(top.offset() + 1);
+            self.push(entries, place, content, now);
+            Position { epoch: entries.epochs.current(), offset: place.offset() }
+        })
     }
 
     /// Adds an entry that was numbered elsewhere, and notifies the watchers. When it does not follow the newest one, the
     /// entries between will never come: everything before it becomes a gap. What is not of the present epoch, or not
     /// newer than the newest entry, is ignored.
-    pub fn extend(&self, position: Position, data: &[u8], key: Option<&str>, now: Moment) -> Held {
-        let mut entries = self.lock();
-        let top = self.top();
-        if position.epoch == entries.epochs.current() && position.offset > top.offset() {
-            if position.offset > top.offset() + 1 {
-                entries.clear(position.offset - 1);
+    pub fn extend(&self, position: Position, content: Content<'_>, now: Moment) -> Change {
+        let extend = |entries: &mut Entries| {
+            let top = self.top();
+            if position.epoch == entries.epochs.current() && position.offset > top.offset() {
+                if position.offset > top.offset() + 1 {
+                    entries.clear(position.offset - 1);
+                }
+                self.push(entries, top.with_offset(position.offset), content, now);
             }
-            self.push(&mut entries, top.with_offset(position.offset), data, key, now);
-        }
-        entries.held()
+        };
+        self.change(extend).1
     }
 
     /// Goes on in another epoch, and notifies the watchers. Up to the offset of `start` the log is the same as before; what it
     /// has after that is gone. Every reader is told with its next read.
-    pub fn begin(&self, start: Position) -> Held {
-        let mut entries = self.lock();
-        let top = self.top();
-        let offset = top.offset().min(start.offset);
-        if offset < top.offset() {
-            entries.cut_off(offset, self.retention.mode);
-        }
-        entries.epochs.begin(start.epoch, start.offset);
-        self.top.advance(top.in_next_turn(offset), &entries.watchers);
-        entries.held()
+    pub fn begin(&self, start: Position) -> Change {
+        let begin = |entries: &mut Entries| {
+            let top = self.top();
+            let offset = top.offset().min(start.offset);
+            if offset < top.offset() {
+                entries.cut_off(offset, self.retention.mode);
+            }
+            entries.epochs.begin(start.epoch, start.offset);
+            self.top.advance(top.in_next_turn(offset), &entries.watchers);
+        };
+        self.change(begin).1
     }
 
-    fn push(&self, entries: &mut Entries, place: Place, data: &[u8], key: Option<&str>, now: Moment) {
-        let publication = Publication::new(&entries.update_prefix, place.offset(), key, data, now);
+    fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
+        let content = Content { sender: content.sender.filter(|_| self.retention.sender), ..content };
+        let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
         entries.push(publication, self.retention.mode);
-        entries.trim(&self.retention, now);
+        self.drop_old(entries, place, now);
         self.top.advance(place, &entries.watchers);
     }
 
@@ -189,7 +243,7 @@ impl Log {
         let top = self.top();
         let gap = entries.gap(cursor, top);
         let to = gap.map_or(cursor, |gap| top.with_offset(gap.to));
-        let mut read = LogRead { to, count: 0, cut: false, gap, oldest: None };
+        let mut read = LogRead { to, count: 0, bytes: 0, cut: false, gap, oldest: None };
         let first = entries.index_after(to.offset(), top.offset());
         let start = out.len();
         for entry in entries.kept.range(first..) {
@@ -209,160 +263,118 @@ impl Log {
             read.count += 1;
             read.oldest = read.oldest.or(Some(entry.appended));
         }
+        read.bytes = out.len() - start;
         read
     }
 
-    /// Drops what is too old, and gives back the room that it took.
-    pub fn trim(&self, now: Moment) -> Held {
-        let mut entries = self.lock();
-        entries.trim(&self.retention, now);
-        entries.give_back();
-        entries.held()
+    /// A copy of what it has after a position, or of its newest publications: see [`History`].
+    pub fn history(&self, after: Option<Position>, limit: usize) -> History {
+        History::of(&self.lock(), self.top(), after, limit)
     }
 
-    /// Drops the oldest publications until `excess` bytes are free, but keeps the newest `keep` of them. Returns also how
-    /// many it dropped.
-    pub fn evict(&self, excess: usize, keep: usize) -> (u64, Held) {
+    /// Readers of all its watchers.
+    pub fn readers(&self) -> u64 {
+        self.lock().watchers.iter().map(|watcher| watcher.readers()).sum()
+    }
+
+    fn drop_old(&self, entries: &mut Entries, top: Place, now: Moment) {
+        entries.trim(&self.retention, top, now);
+        self.crowded.store(entries.is_crowded || !entries.waiters.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Drops what its bounds do not allow, and gives back the room that it took. What a reader that keeps up was not offered
+    /// stays.
+    pub fn trim(&self, now: Moment) -> Change {
+        let trim = |entries: &mut Entries| {
+            self.drop_old(entries, self.top(), now);
+            entries.give_back();
+        };
+        let change = self.change(trim).1;
+        self.release_waiters();
+        change
+    }
+
+    /// Whether little enough waits for readers. If not, acts once it is so, on the thread that finds it.
+    pub fn when_room(&self, who: RoomFor, act: Act) -> bool {
         let mut entries = self.lock();
-        let enough = entries.held().bytes.saturating_sub(excess);
-        let mut dropped = 0;
-        while entries.kept.len() > keep && entries.held().bytes > enough {
-            entries.drop_oldest();
-            dropped += 1;
+        if entries.has_room(who, &self.retention, self.top()) {
+            return true;
         }
-        entries.give_back();
-        (dropped, entries.held())
+        entries.waiters.add(who, act);
+        // The hubs look at their readers while it is crowded.
+        self.crowded.store(true, Ordering::Relaxed);
+        for watcher in &entries.watchers {
+            watcher.moved();
+        }
+        false
+    }
+
+    fn release_waiters(&self) {
+        let mut entries = self.lock();
+        if entries.waiters.is_empty() {
+            return;
+        }
+        let mut waiters = std::mem::take(&mut entries.waiters);
+        let ready = waiters.take(|who| entries.has_room(who, &self.retention, self.top()));
+        entries.waiters = waiters;
+        drop(entries);
+        for act in ready {
+            act();
+        }
+    }
+
+    /// Drops the oldest publications until `excess` bytes are free, but keeps the newest `keep` of them. If it is to `spare`
+    /// readers at this moment, a log beyond its bounds also keeps what those that keep up were not offered. (Within its bounds a
+    /// log is not told how far they are: they are there in a moment.) Returns what it dropped.
+    pub fn evict(&self, excess: usize, keep: usize, spare: Option<Moment>) -> (Evicted, Change) {
+        self.change(|entries| {
+            let enough = entries.held().bytes.saturating_sub(excess);
+            let spare = spare.filter(|_| entries.is_crowded);
+            let offered = spare.map_or(Place::MAX, |now| entries.offered(now));
+            let mut evicted = Evicted { count: 0, spared: false };
+            while entries.kept.len() > keep && entries.held().bytes > enough {
+                if entries.kept.front().is_some_and(|oldest| self.top().with_offset(oldest.offset) > offered)
+                {
+                    evicted.spared = true;
+                    break;
+                }
+                entries.drop_oldest(GapReason::Memory);
+                evicted.count += 1;
+            }
+            entries.give_back();
+            evicted
+        })
     }
 
     /// Begins to notify a reader when the log moves.
-    pub fn watch(&self, notify: Arc<dyn Notify>) -> (Arc<Watcher>, Held) {
+    pub fn watch(&self, notify: Arc<dyn Notify>) -> (Arc<Watcher>, Change) {
         let watcher = Arc::new(Watcher::new(notify));
-        let mut entries = self.lock();
-        entries.watchers.push(Arc::clone(&watcher));
-        (watcher, entries.held())
+        let ((), change) = self.change(|entries| entries.watchers.push(Arc::clone(&watcher)));
+        (watcher, change)
     }
 
     /// Ends what [`Log::watch`] began.
-    pub fn unwatch(&self, watcher: &Arc<Watcher>) -> Held {
+    pub fn unwatch(&self, watcher: &Arc<Watcher>) -> Change {
+        let change = self.change(|entries| entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher))).1;
+        self.release_waiters();
+        change
+    }
+
+    /// What it holds now.
+    pub fn held(&self) -> Held {
+        self.lock().held()
+    }
+
+    fn change<T>(&self, act: impl FnOnce(&mut Entries) -> T) -> (T, Change) {
         let mut entries = self.lock();
-        entries.watchers.retain(|other| !Arc::ptr_eq(other, watcher));
-        entries.held()
+        let before = entries.held();
+        let outcome = act(&mut entries);
+        (outcome, Change { before, after: entries.held() })
     }
 
     /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entries {
-    fn held(&self) -> Held {
-        let unused = (self.kept.capacity() - self.kept.len()) * size_of::<Publication>();
-        let oldest = self.kept.front().map(|entry| entry.appended);
-        Held { bytes: self.bytes + unused, oldest, is_watched: !self.watchers.is_empty() }
-    }
-
-    fn push(&mut self, publication: Publication, mode: Mode) {
-        if mode == Mode::Latest
-            && let Some(key) = &publication.key
-        {
-            self.supersede(key, publication.offset);
-        }
-        self.bytes += publication.size();
-        self.kept.push_back(publication);
-    }
-
-    /// What a reader at `cursor` has to be told first.
-    fn gap(&self, cursor: Place, top: Place) -> Option<Gap> {
-        let (from, age) = (cursor.offset(), top.turn() - cursor.turn());
-        if age == 0 && from >= self.trimmed {
-            return None;
-        }
-        let common = self.epochs.common_since(age);
-        let (to, reason) = if from > common {
-            (common.max(self.trimmed), GapReason::Reset)
-        } else if from < self.trimmed {
-            (self.trimmed, GapReason::Overrun)
-        } else {
-            (from, GapReason::Turn)
-        };
-        Some(Gap { from, to, epoch: self.epochs.current(), reason })
-    }
-
-    /// Drops everything. Up to here nothing will come.
-    fn clear(&mut self, trimmed: u64) {
-        self.kept.clear();
-        self.newest.clear();
-        (self.bytes, self.trimmed) = (0, trimmed);
-    }
-
-    /// Drops what is newer than this offset.
-    fn cut_off(&mut self, offset: u64, mode: Mode) {
-        if mode == Mode::Latest {
-            // Entries that what is dropped had replaced are gone too, so nothing before can be given completely.
-            return self.clear(offset);
-        }
-        self.trimmed = self.trimmed.min(offset);
-        while let Some(newest) = self.kept.pop_back_if(|newest| newest.offset > offset) {
-            self.bytes -= newest.size();
-        }
-    }
-
-    /// Index of the first entry after an offset. Counted where there are no holes: a search through a log that was not read
-    /// for a while is a dozen cache misses, 0.6 µs, as much as the rest of reading it.
-    fn index_after(&self, offset: u64, top: u64) -> usize {
-        if self.kept.len() as u64 == top - self.trimmed {
-            self.kept.len().min((offset - self.trimmed) as usize)
-        } else {
-            self.kept.partition_point(|entry| entry.offset <= offset)
-        }
-    }
-
-    /// Mode `Latest`: drops the older entry of a key. It is not lost: the newer one replaces it.
-    fn supersede(&mut self, key: &str, offset: u64) {
-        let Some(newest) = self.newest.get_mut(key) else {
-            self.newest.insert(key.into(), offset);
-            return;
-        };
-        let older = std::mem::replace(newest, offset);
-        if let Ok(index) = self.kept.binary_search_by_key(&older, |entry| entry.offset)
-            && let Some(entry) = self.kept.remove(index)
-        {
-            self.bytes -= entry.size();
-        }
-    }
-
-    /// Gives back room that is mostly empty. It comes in halves, so that a log of steady length does not move to and fro.
-    fn give_back(&mut self) {
-        if self.kept.len() <= self.kept.capacity() / 4 {
-            self.kept.shrink_to(self.kept.len() * 2);
-        }
-        if self.newest.len() <= self.newest.capacity() / 4 {
-            self.newest.shrink_to(self.newest.len() * 2);
-        }
-    }
-
-    /// The newest publication always stays, whatever the bounds: a log that could not hold it would lose every one.
-    fn trim(&mut self, retention: &Retention, now: Moment) {
-        while let Some(oldest) = self.kept.front() {
-            let aged = now.since(oldest.appended) > retention.age;
-            let over = self.kept.len() > retention.count || self.bytes > retention.bytes;
-            if !aged && (!over || self.kept.len() == 1) {
-                break;
-            }
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        let Some(oldest) = self.kept.pop_front() else { return };
-        self.trimmed = oldest.offset;
-        self.bytes -= oldest.size();
-        if let Some(key) = &oldest.key
-            && self.newest.get(key) == Some(&oldest.offset)
-        {
-            self.newest.remove(key);
-        }
     }
 }
 

@@ -8,33 +8,46 @@
 //!   back, the log goes on in a new epoch ([`Log::begin`]), and each reader is told before it gets anything else
 //!   ([`LogRead::gap`]). Up to some offset the new epoch is the same log as before: positions of that part stay good.
 //! - **No silence.** What is appended after [`Broker::watch`] reaches the reader, or is in a gap that it is told.
-//! - **Bounds.** A log keeps at most so many publications, so many bytes, for so much time. It counts what it drops, and
-//!   a reader that still wanted it is told the exact range. All logs together keep at most so many bytes. Beyond that
-//!   the least recently used channels lose publications, the oldest first.
-//! - **No waiting.** Appending never waits for a reader. It waits for another append only in the same channel.
-//! - **Life.** A log that holds nothing and has no readers stays for a minute. So a client that reconnects
-//!   finds the same epoch, and knows that it lost nothing.
+//! - **Bounds.** The log of a channel is bounded in number, bytes and age ([`Retention`](crate::rules::Retention)): the oldest
+//!   publications are dropped, and a reader that still wanted them is told the exact range. The bytes of all logs together are
+//!   bounded, too: beyond that the least recently used channels lose their oldest publications.
+//! - **Bursts.** A reader that keeps up loses nothing by the bounds of its channel. What it has not been offered stays, until the
+//!   log has more than [`Retention::burst`](crate::rules::Retention::burst) bytes. A reader keeps up while everything that it was
+//!   not offered is younger than [`PATIENCE`]. A reader that is late counts again when it has been level for as long. So a reader
+//!   that has stalled keeps nothing, and overload ends in gaps instead of a queue.
+//! - **No waiting.** Appending never waits for a reader. It waits for another append only in the same channel. A producer that
+//!   wants to wait for readers asks for it ([`Broker::when_room`]).
+//! - **Life.** A log that holds nothing and has no readers stays for a minute, unless its memory is needed. So a client that
+//!   reconnects within that time finds the same epoch, and knows that it lost nothing.
 //!
 //! # What a receipt promises
 //! [`Broker::append`] returns a [`Receipt`] at once. Its outcome becomes known once, and then does not change:
 //! - **Confirmed**, with the position. The publication is in the log.
 //! - **Not published.** No reader has got it, and none ever will.
-//! - **Maybe published.** The broker can't find out. Readers may have it, get it later, or never get it.
+//! - **Maybe published.** The broker can't find out. Readers may have got it, may get it later, or may never get it.
 //!
 //! The receipts of one thread's appends to one channel become known in the order of the calls. None stays pending for ever:
 //! a broker has a time limit, and a receipt that it drops is a *maybe*. The broker in memory confirms before `append` returns.
 
+mod entries;
 mod epochs;
+mod history;
 mod interface;
 mod log;
 pub mod memory;
 mod place;
+mod promises;
 mod receipt;
+mod room;
 mod sync;
 mod watcher;
 
+pub use entries::Held;
+pub use history::{Entry, History};
 pub use interface::Broker;
-pub use log::{Held, Log, LogRead};
+pub use log::{Change, Evicted, Log, LogRead, Seat};
 pub use place::Place;
+pub use promises::PATIENCE;
 pub use receipt::{Confirmation, Outcome, PublishError, Receipt};
+pub use room::{Act, RoomFor};
 pub use watcher::{Notify, Watcher};

@@ -8,6 +8,9 @@ use std::fmt;
 pub struct Place(u64);
 
 impl Place {
+    /// After everything that a log can have.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The offset in its epoch.
     pub const fn offset(self) -> u64 {
         self.0 & MAX_OFFSET

@@ -17,19 +17,63 @@ pub trait Notify: Send + Sync {
     fn notify(&self);
 }
 
-/// One reader's interest in a log. It notifies once, and then not again until it is armed.
+/// The interest of a hub in a log. It notifies once, and then not again until it is armed. And it says how far the hub's
+/// readers were offered what the log has.
 pub struct Watcher {
     notified: AtomicBool,
+    /// The bits of a place. Raised without the lock of the log: a log that sees an older value keeps more. Lowered under it where a place is
+    /// found, so that nothing is dropped between finding the place and keeping it.
+    offered: AtomicU64,
+    /// As `offered`, for the readers that are late, too.
+    slowest: AtomicU64,
+    /// Readers of the hub.
+    readers: AtomicU64,
     notify: Arc<dyn Notify>,
 }
 
 impl Watcher {
     /// A watcher that is armed.
     pub fn new(notify: Arc<dyn Notify>) -> Self {
-        Self { notified: AtomicBool::new(false), notify }
+        let [offered, slowest] = [Place::MAX.to_bits(); 2].map(AtomicU64::new);
+        let (notified, readers) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { notified, offered, slowest, readers, notify }
     }
 
-    fn moved(&self) {
+    /// Up to here, all readers of this hub that keep up were offered what the log has.
+    pub fn is_offered(&self) -> Place {
+        Place::from_bits(self.offered.load(Ordering::Relaxed))
+    }
+
+    /// As [`Watcher::is_offered`], for the readers that are late, too.
+    pub fn slowest(&self) -> Place {
+        Place::from_bits(self.slowest.load(Ordering::Relaxed))
+    }
+
+    /// Says up to where the readers that keep up were offered everything, and up to where all were. Only the watcher's hub
+    /// calls it.
+    pub fn offered(&self, place: Place, slowest: Place) {
+        self.offered.store(place.to_bits(), Ordering::Relaxed);
+        self.slowest.store(slowest.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Keeps what comes after this place for a reader, as far as it is still there.
+    pub fn hold(&self, place: Place) {
+        self.offered.fetch_min(place.to_bits(), Ordering::Relaxed);
+        self.slowest.fetch_min(place.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Says how many readers the hub has. Only the watcher's hub calls it.
+    pub fn count_readers(&self, count: usize) {
+        self.readers.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many readers the hub has.
+    pub fn readers(&self) -> u64 {
+        self.readers.load(Ordering::Relaxed)
+    }
+
+    /// Notifies, unless it has since it was armed.
+    pub fn moved(&self) {
         if !self.notified.swap(true, Ordering::AcqRel) {
             self.notify.notify();
         }

@@ -36,6 +36,8 @@ pub(super) struct Feed {
     pub active: bool,
     /// It is in the hub's list of warm feeds.
     pub warm: bool,
+    /// It is in the hub's list of crowded and finished feeds.
+    pub crowded: bool,
     pub frames: FrameCache,
 }
 
@@ -52,6 +54,7 @@ impl Feed {
             marked: top,
             active: false,
             warm: false,
+            crowded: false,
             frames: FrameCache::default(),
         }
     }

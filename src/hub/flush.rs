@@ -5,14 +5,17 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::broker::LogRead;
-use crate::hub::feed::FrameCache;
+use crate::hub::feed::{Feed, FrameCache};
+use crate::hub::keeping_up::{KeepingUp, Readership};
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::outbound::{Delivery, Outbound, Outgoing};
 use crate::hub::read_plan::ReadPlan;
-use crate::hub::subscriptions::Hub;
+use crate::hub::subscriptions::{Hub, MAX_BATCH};
 use crate::moment::Moment;
+use crate::position::{Gap, GapReason};
 use crate::protocol::message::Timestamp;
 use crate::rules::Overrun;
+use crate::stats::Counters;
 
 /// What [`Hub::catch_up`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,53 +26,21 @@ pub struct CaughtUp {
     pub unfinished: bool,
 }
 
-/// When [`Hub::flush`] is to be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// At once.
-    Now,
-    /// At the tick. Nothing that is published before is sent earlier.
-    At(Moment),
-    /// To drop frames that nobody needs any more. What is published before need not wait for it.
-    Rest(Moment),
-    /// There is nothing to do.
-    Never,
-}
-
 impl Hub {
-    /// The log of a feed has moved. Call [`Hub::due`] afterwards.
-    pub fn moved(&mut self, feed: FeedKey) {
-        // The notification may come after its feed was dropped.
-        if let Some(state) = self.feeds.get_mut(feed as usize)
-            && !std::mem::replace(&mut state.active, true)
-        {
-            self.active.push(feed);
-        }
-    }
-
-    /// When [`Hub::flush`] has something to do.
-    ///
-    /// The tick is leading-edge: the first publication after a quiet window is due at once. Those that follow are due
-    /// together when the window is over.
-    pub fn due(&self, now: Moment) -> Due {
-        if !self.queue.is_empty() {
-            Due::Now
-        } else if !self.active.is_empty() {
-            if now >= self.next_tick { Due::Now } else { Due::At(self.next_tick) }
-        } else if !self.warm.is_empty() {
-            if now >= self.cool { Due::Now } else { Due::Rest(self.cool) }
-        } else {
-            Due::Never
-        }
-    }
-
     /// Begins a tick if one is due, and serves one slice of the queue. Call it again while [`Hub::due`] says
     /// [`Due::Now`], and read sockets in between.
     pub fn flush(&mut self, now: Moment, time: Timestamp, out: &mut impl Outbound) {
+        self.keeping_up.note_turn(!self.queue.is_empty(), now);
+        let (keeping_up, mut hub) = self.readership();
+        keeping_up.look(&mut hub, now, out);
         self.drop_frames(now);
         if now >= self.next_tick && !self.active.is_empty() {
             let window = std::mem::replace(&mut self.next_tick, now + self.tick);
-            if !self.begin_tick() {
+            if self.begin_tick(now) {
+                if let Some(began) = self.ticking.replace(now) {
+                    self.counters.tick_duration.record(now.since(began));
+                }
+            } else {
                 // Nothing is sent: a new window would only delay the next publication.
                 self.next_tick = window;
             }
@@ -149,11 +120,11 @@ impl Hub {
 
     /// Puts the readers of every feed that has moved into the queue. A feed that has not moved since the last tick is
     /// armed again, so that its next publication notifies the hub. Returns `false` when no feed has moved.
-    fn begin_tick(&mut self) -> bool {
+    fn begin_tick(&mut self, now: Moment) -> bool {
         // The list is not taken out meanwhile: a feed that a panic removed from it would never be served again.
         let mut index = 0;
         while let Some(&key) = self.active.get(index) {
-            if self.begin_feed(key) {
+            if self.begin_feed(key, now) {
                 index += 1;
             } else {
                 self.active.swap_remove(index);
@@ -162,14 +133,26 @@ impl Hub {
         index > 0
     }
 
+    pub(super) fn readership(&mut self) -> (&mut KeepingUp, Readership<'_>) {
+        let Self { feeds, readers, broker, keeping_up, .. } = self;
+        (keeping_up, Readership { feeds, readers, broker: &**broker })
+    }
+
     /// Returns `false` when nothing new came since the last tick.
-    fn begin_feed(&mut self, key: FeedKey) -> bool {
+    fn begin_feed(&mut self, key: FeedKey, now: Moment) -> bool {
+        let (keeping_up, mut hub) = self.readership();
+        keeping_up.tell_offered(key, &mut hub, now);
         let Some(feed) = self.feeds.get_mut(key as usize) else { return false };
         let mut top = feed.log.top();
         if top == feed.marked {
             top = feed.log.arm(&feed.watcher);
             if top == feed.marked {
                 feed.rest();
+                // Asked after the watcher was armed: whoever begins to wait for room after that notifies it.
+                if feed.log.is_crowded() || feed.log.is_finished() {
+                    let (keeping_up, mut hub) = self.readership();
+                    keeping_up.look_again(key, &mut hub, now);
+                }
                 return false;
             }
         }
@@ -196,7 +179,7 @@ impl Hub {
         let mut lags = self.lags(reader, ends, now);
         let served = match lags[..] {
             [] => Served::default(),
-            [lag] => self.serve_one(reader, lag, now, time, out),
+            [lag] => self.serve_one(reader, lag, false, now, time, out),
             _ => {
                 // Not everything may fit into one frame: another channel comes first each time.
                 let first = self.slice as usize % lags.len();
@@ -205,10 +188,11 @@ impl Hub {
             }
         };
         self.serving = None;
-        if let Some(state) = self.readers.get_mut(reader as usize)
-            && !served.unfinished
-        {
-            state.returning = false;
+        if let Some(state) = self.readers.get_mut(reader as usize) {
+            state.returning &= served.unfinished;
+            if served.unfinished && state.late {
+                state.judged = now;
+            }
         }
         served
     }
@@ -241,10 +225,12 @@ impl Hub {
         lags
     }
 
+    /// Serves one channel, with the frame that all its readers share. `more`: there are other channels in which it is behind.
     fn serve_one(
         &mut self,
         reader: ReaderKey,
         Lag { index, plan }: Lag,
+        more: bool,
         now: Moment,
         time: Timestamp,
         out: &mut impl Outbound,
@@ -253,13 +239,13 @@ impl Hub {
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
         let wire = feed.wire(state.wire);
-        let prepared = feed.frames.next(&feed.log, plan, self.max_batch, &mut self.encoder);
-        if prepared.read.is_loss() && feed.log.retention().overrun == Overrun::Close {
+        let prepared = feed.frames.next(&feed.log, plan, MAX_BATCH, &mut self.encoder);
+        if prepared.read.loss().is_some() && feed.log.retention().overrun == Overrun::Close {
             out.overrun(reader);
             return Served::default();
         }
         let read = prepared.read;
-        let unfinished = read.cut || prepared.end < plan.end;
+        let unfinished = more || read.cut || prepared.end < plan.end;
         if read.is_empty() {
             return Served::default();
         }
@@ -268,7 +254,7 @@ impl Hub {
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
             cursor.place = read.to;
-            self.count(&read, now);
+            count(&self.counters, feed, &read, now, out);
         }
         self.delivered(reader, delivery, bytes, unfinished)
     }
@@ -285,25 +271,37 @@ impl Hub {
     ) -> Served {
         let state = &mut self.readers[reader as usize];
         let mut reads = SmallVec::<[(usize, LogRead); 8]>::new();
-        let mut unfinished = false;
+        let (mut unfinished, mut large) = (false, None);
         self.multi_channel_frame.begin();
-        for &Lag { index, plan } in lags {
+        for &lag in lags {
+            let Lag { index, plan } = lag;
             let cursor = &state.cursors[index];
             let feed = &mut self.feeds[cursor.feed as usize];
-            if self.multi_channel_frame.size() >= self.max_batch {
+            if self.multi_channel_frame.size() >= MAX_BATCH {
                 unfinished = true;
                 break;
             }
             let wire = feed.wire(state.wire);
-            let prepared = feed.frames.next(&feed.log, plan, self.max_batch, &mut self.encoder);
-            if prepared.read.is_loss() && feed.log.retention().overrun == Overrun::Close {
+            let prepared = feed.frames.next(&feed.log, plan, MAX_BATCH, &mut self.encoder);
+            if prepared.read.loss().is_some() && feed.log.retention().overrun == Overrun::Close {
                 out.overrun(reader);
                 return Served::default();
+            }
+            if prepared.updates.len() > LARGE {
+                // Its frame is shared. A frame of several channels is this reader's own, and would be kept as a copy.
+                (unfinished, large) = (true, Some(lag));
+                if reads.is_empty() {
+                    break;
+                }
+                continue;
             }
             let channel = feed.name.as_str();
             self.multi_channel_frame.add(&mut self.encoder, prepared, channel, wire);
             unfinished |= prepared.read.cut || prepared.end < plan.end;
             reads.push((index, prepared.read));
+        }
+        if let Some(large) = large.filter(|_| reads.is_empty()) {
+            return self.serve_one(reader, large, lags.len() > 1, now, time, out);
         }
         let frame = self.multi_channel_frame.finish(state.wire, time);
         let bytes = frame.len();
@@ -313,10 +311,9 @@ impl Hub {
         let delivery = out.deliver(reader, Outgoing::Own(frame));
         if delivery.is_taken() {
             for (index, read) in &reads {
-                state.cursors[*index].place = read.to;
-            }
-            for (_, read) in &reads {
-                self.count(read, now);
+                let cursor = &mut state.cursors[*index];
+                cursor.place = read.to;
+                count(&self.counters, &self.feeds[cursor.feed as usize], read, now, out);
             }
         }
         self.delivered(reader, delivery, bytes, unfinished)
@@ -331,17 +328,25 @@ impl Hub {
         }
         Served { bytes, unfinished: unfinished && delivery.is_taken() }
     }
+}
 
-    fn count(&self, read: &LogRead, now: Moment) {
-        let counters = &self.counters;
-        counters.delivered.add(u64::from(read.count));
-        if let Some(gap) = read.gap.filter(|gap| gap.reason.is_loss()) {
-            counters.gaps.add(1);
-            counters.lost.add(gap.to.saturating_sub(gap.from));
+/// Counts what a reader was given of a channel.
+fn count(counters: &Counters, feed: &Feed, read: &LogRead, now: Moment, out: &mut impl Outbound) {
+    counters.delivered.add(u64::from(read.count));
+    counters.payload_sent.add(read.bytes as u64);
+    if let Some(Gap { from, to, reason, .. }) = read.loss() {
+        counters.gaps.add(1);
+        counters.lost.add(to.saturating_sub(from));
+        match reason {
+            GapReason::Overrun => counters.gaps_overrun.add(1),
+            GapReason::Burst => counters.gaps_burst.add(1),
+            GapReason::Memory => counters.gaps_memory.add(1),
+            GapReason::Turn | GapReason::Reset => {}
         }
-        if let Some(oldest) = read.oldest {
-            counters.lateness.record(now.since(oldest));
-        }
+        out.lost(&feed.name, reason);
+    }
+    if let Some(oldest) = read.oldest {
+        counters.lateness.record(now.since(oldest));
     }
 }
 
@@ -378,9 +383,12 @@ const SLICE_READERS: usize = 256;
 /// everything is compressed.
 pub const SLICE_BYTES: u64 = 4 << 20;
 
-/// How long frames of a feed at rest are kept. Readers that lost their connections together come back within seconds,
-/// and share them.
-const WARM: Duration = Duration::from_secs(1);
+/// Bytes of updates of one channel that do not go into a frame with others.
+const LARGE: usize = 16 * 1024;
 
 /// Bytes of all frames, segments and updates that are kept for sharing.
 const CACHED_BYTES: u64 = 64 << 20;
+
+/// How long frames of a feed at rest are kept. Readers that lost their connections together come back within seconds,
+/// and share them.
+const WARM: Duration = Duration::from_secs(1);

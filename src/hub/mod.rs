@@ -16,7 +16,9 @@
 //! | file | what |
 //! |---|---|
 //! | `subscriptions` | the hub, and which reader has which channels |
+//! | `due` | when there is something to do |
 //! | `flush` | the tick, the queue, and serving a reader |
+//! | `keeping_up` | which readers keep up, and what logs keep for them |
 //! | `outbound` | what the hub asks of the sockets |
 //! | `reader`, `keys` | a connection as the hub sees it |
 //! | `feed` | a channel as one shard sees it, and the frames that were made for its readers |
@@ -24,9 +26,11 @@
 //! | `read_plan` | how far a reader reads |
 //! | `multi_channel_frame` | one frame with updates of several channels |
 
+mod due;
 mod encoder;
 mod feed;
 mod flush;
+mod keeping_up;
 mod keys;
 mod multi_channel_frame;
 mod outbound;
@@ -34,8 +38,9 @@ mod read_plan;
 mod reader;
 mod subscriptions;
 
+pub use due::Due;
 pub use encoder::FrameEncoder;
-pub use flush::{CaughtUp, Due, SLICE_BYTES};
+pub use flush::{CaughtUp, SLICE_BYTES};
 pub use keys::{FeedKey, ReaderKey};
 pub use outbound::{Delivery, Outbound, Outgoing};
 pub use subscriptions::Hub;

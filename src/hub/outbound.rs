@@ -2,12 +2,20 @@
 
 use bytes::Bytes;
 
+use crate::channel::ChannelName;
 use crate::hub::keys::ReaderKey;
+use crate::position::GapReason;
 
 /// Where frames go: the connections of the shard.
 pub trait Outbound {
     /// Writes bytes for a reader without waiting.
     fn deliver(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery;
+
+    /// A reader was told that publications of a channel will not come.
+    fn lost(&mut self, channel: &ChannelName, reason: GapReason);
+
+    /// A reader has all of a channel in which nothing more comes. Its owner unsubscribes it after this flush.
+    fn finished(&mut self, reader: ReaderKey, channel: &ChannelName);
 
     /// Ends a reader that is too far behind in a channel with `overrun="close"` (close code 4413).
     fn overrun(&mut self, reader: ReaderKey);

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::broker::Place;
 use crate::hub::keys::FeedKey;
+use crate::moment::Moment;
 use crate::protocol::wire::Wire;
 
 /// A connection that reads channels.
@@ -16,12 +17,24 @@ pub(super) struct Reader {
     pub queued: bool,
     /// It came back with a position of its own, and has not yet reached the position of the others.
     pub returning: bool,
+    /// It does not keep up: the logs keep nothing for it beyond their bounds.
+    pub late: bool,
+    /// When it was last seated; while it is late, when it was last found behind.
+    pub judged: Moment,
     pub cursors: SmallVec<[Cursor; 1]>,
 }
 
 impl Reader {
     pub fn new(wire: Wire) -> Self {
-        Self { wire, blocked: false, queued: false, returning: false, cursors: SmallVec::new() }
+        Self {
+            wire,
+            blocked: false,
+            queued: false,
+            returning: false,
+            late: false,
+            judged: Moment::default(),
+            cursors: SmallVec::new(),
+        }
     }
 }
 

@@ -6,26 +6,27 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::broker::{Broker, Notify};
+use crate::broker::{Broker, Notify, Place, Seat};
 use crate::channel::ChannelName;
+use crate::hub::due::Due;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::Feed;
+use crate::hub::keeping_up::KeepingUp;
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::multi_channel_frame::MultiChannelFrame;
 use crate::hub::reader::{Cursor, Reader};
 use crate::moment::Moment;
-use crate::position::{Position, Subscribed};
+use crate::position::{Start, Subscribed};
 use crate::protocol::wire::Wire;
 use crate::stats::Counters;
 
 /// The subscriptions of one shard.
 pub struct Hub {
-    broker: Arc<dyn Broker>,
+    pub(super) broker: Arc<dyn Broker>,
     pub(super) counters: Arc<Counters>,
     /// Makes what a log notifies when it moves; [`Hub::moved`] is to be called then.
     notifier: Box<dyn Fn(FeedKey) -> Arc<dyn Notify> + Send>,
     pub(super) tick: Duration,
-    pub(super) max_batch: usize,
     pub(super) feeds: Slab<Feed>,
     names: HashMap<ChannelName, FeedKey>,
     /// Indexed by [`ReaderKey`].
@@ -41,8 +42,11 @@ pub struct Hub {
     pub(super) cool: Moment,
     /// `made` of the encoder when all frames were last dropped.
     pub(super) emptied: u64,
+    /// When the tick began whose readers are being served.
+    pub(super) ticking: Option<Moment>,
     /// Counts slices. A feed with an older number reads the top of its log again.
     pub(super) slice: u64,
+    pub(super) keeping_up: KeepingUp,
     /// The reader that is being served: see [`Hub::interrupted`].
     pub(super) serving: Option<ReaderKey>,
     pub(super) encoder: FrameEncoder,
@@ -63,7 +67,6 @@ impl Hub {
             counters,
             notifier,
             tick,
-            max_batch: MAX_BATCH,
             feeds: Slab::new(),
             names: HashMap::new(),
             readers: Vec::new(),
@@ -73,7 +76,9 @@ impl Hub {
             warm: Vec::new(),
             cool: Moment::default(),
             emptied: 0,
+            ticking: None,
             slice: 0,
+            keeping_up: KeepingUp::new(tick),
             serving: None,
             encoder,
             multi_channel_frame: MultiChannelFrame::default(),
@@ -83,6 +88,45 @@ impl Hub {
     /// For frames that do not come from a log: the hub's compressors are the shard's.
     pub fn encoder(&mut self) -> &mut FrameEncoder {
         &mut self.encoder
+    }
+
+    /// The log of a feed has moved. Call [`Hub::due`] afterwards.
+    pub fn moved(&mut self, feed: FeedKey) {
+        // The notification may come after its feed was dropped.
+        if let Some(state) = self.feeds.get_mut(feed as usize)
+            && !std::mem::replace(&mut state.active, true)
+        {
+            self.active.push(feed);
+        }
+    }
+
+    /// When [`Hub::flush`] has something to do.
+    ///
+    /// The tick is leading-edge: the first publication after a quiet window is due at once. Those that follow are due
+    /// together when the window is over.
+    pub fn due(&self, now: Moment) -> Due {
+        if !self.queue.is_empty() {
+            Due::Now
+        } else if !self.active.is_empty() {
+            if now >= self.next_tick { Due::Now } else { Due::At(self.next_tick) }
+        } else {
+            let cool = (!self.warm.is_empty()).then_some(self.cool);
+            match cool.into_iter().chain(self.keeping_up.due()).min() {
+                Some(moment) if now >= moment => Due::Now,
+                Some(moment) => Due::Rest(moment),
+                None => Due::Never,
+            }
+        }
+    }
+
+    /// Counts the tick that began last, if its readers were served since. Under overload they never are all at once: then it ends
+    /// when the next one begins. Ask with a clock that is newer than that of [`Hub::flush`].
+    pub fn end_tick(&mut self, now: impl FnOnce() -> Moment) {
+        if self.queue.is_empty()
+            && let Some(began) = self.ticking.take()
+        {
+            self.counters.tick_duration.record(now().since(began));
+        }
     }
 
     /// Adds a connection. No other connection may have its key now.
@@ -108,74 +152,69 @@ impl Hub {
         }
     }
 
-    /// Subscribes a reader to a channel: from `from` when the log still reaches back to it, otherwise from the top.
+    /// Lets a reader read a channel, from `start` on.
     ///
-    /// A reader that has `max_subscriptions` channels gets [`Subscribed::TooMany`]. Its private channel does not count.
+    /// From the position that it returns, the reader gets everything once and in order, or is told in a gap what it does not
+    /// get. What comes after that position is kept for it as for a reader that keeps up, so that it has time to get there.
+    ///
+    /// A reader that has the channel keeps its cursor, wherever it wants to begin: that is [`Subscribed::Existing`], and
+    /// [`Hub::restart`] moves it. A reader that has `max_subscriptions` channels gets [`Subscribed::TooMany`]. Its private channel
+    /// does not count.
     pub fn subscribe(
         &mut self,
         reader: ReaderKey,
         channel: &ChannelName,
-        from: Option<Position>,
+        start: Start,
         max_subscriptions: usize,
+        now: Moment,
     ) -> Subscribed {
-        let feed_key = self.names.get(channel).copied();
-        let state = &self.readers[reader as usize];
-        if let Some(cursor) = state.cursors.iter().find(|cursor| Some(cursor.feed) == feed_key) {
-            let position = self.feeds[cursor.feed as usize].log.position_of(cursor.place);
-            return Subscribed::Already { position };
+        if let Some(index) = self.cursor(reader, channel.as_str()) {
+            let Cursor { feed, place, .. } = self.readers[reader as usize].cursors[index];
+            let log = &self.feeds[feed as usize].log;
+            return Subscribed::Existing { position: log.position_of(place), top: log.top().offset() };
         }
+        let cursors = &self.readers[reader as usize].cursors;
         let is_counted = |cursor: &&Cursor| !self.feeds[cursor.feed as usize].name.is_private();
-        if state.cursors.len() >= max_subscriptions
-            && state.cursors.iter().filter(is_counted).count() >= max_subscriptions
+        if cursors.len() >= max_subscriptions
+            && !channel.is_private()
+            && cursors.iter().filter(is_counted).count() >= max_subscriptions
         {
             return Subscribed::TooMany { most: max_subscriptions };
         }
-        let feed_key = feed_key.unwrap_or_else(|| self.open(channel));
-        let feed = &mut self.feeds[feed_key as usize];
-        let found = from.and_then(|from| feed.log.find(from));
-        let place = found.unwrap_or_else(|| feed.log.top());
-        let position = feed.log.position_of(place);
+        let key = self.names.get(channel).copied();
+        let key = key.unwrap_or_else(|| self.open(channel));
+        let feed = &mut self.feeds[key as usize];
         feed.readers.push(reader);
+        feed.watcher.count_readers(feed.readers.len());
         let seat = feed.readers.len() as u32 - 1;
-        self.readers[reader as usize].cursors.push(Cursor { feed: feed_key, seat, place });
+        let cursors = &mut self.readers[reader as usize].cursors;
+        cursors.push(Cursor { feed: key, seat, place: Place::MAX });
+        let index = cursors.len() - 1;
         self.counters.subscriptions.add(1);
-        if found.is_some() {
-            self.readers[reader as usize].returning = true;
-            self.enqueue(reader);
-        }
-        Subscribed::From { position, recovered: found.is_some() }
+        self.begin(reader, index, start, now)
     }
 
-    /// Subscribes a reader to everything that its private channel still holds. No limit applies.
-    pub fn subscribe_from_start(&mut self, reader: ReaderKey, channel: &ChannelName) -> Position {
-        let subscribed = self.subscribe(reader, channel, None, usize::MAX);
-        let position = match subscribed {
-            Subscribed::From { position, .. } => Position { offset: 0, ..position },
-            Subscribed::Already { position } => return position,
-            Subscribed::TooMany { .. } => unreachable!("no reader has usize::MAX subscriptions"),
-        };
-        if let Some(cursor) = self.readers[reader as usize].cursors.last_mut() {
-            cursor.place = cursor.place.with_offset(0);
-        }
-        self.enqueue(reader);
-        position
+    /// Begins a subscription anew, as [`Hub::subscribe`] would begin it. What the reader was not given yet from its old place it
+    /// does not get, unless it is after the new one. Returns `None` when there is no such subscription.
+    pub fn restart(
+        &mut self,
+        reader: ReaderKey,
+        channel: &str,
+        start: Start,
+        now: Moment,
+    ) -> Option<Subscribed> {
+        let index = self.cursor(reader, channel)?;
+        Some(self.begin(reader, index, start, now))
     }
 
     /// Ends one subscription. Returns `false` when there was none.
     ///
     /// What was published before is lost for this reader, except for what [`Hub::catch_up`] delivers before this call.
     pub fn unsubscribe(&mut self, reader: ReaderKey, channel: &str) -> bool {
-        let Some(&feed) = self.names.get(channel) else { return false };
-        let Some(Reader { cursors, .. }) = self.readers.get_mut(reader as usize) else { return false };
-        let Some(index) = cursors.iter().position(|cursor| cursor.feed == feed) else { return false };
-        let cursor = cursors.swap_remove(index);
+        let Some(index) = self.cursor(reader, channel) else { return false };
+        let cursor = self.readers[reader as usize].cursors.swap_remove(index);
         self.unseat(cursor);
         true
-    }
-
-    /// How many channels a reader has.
-    pub fn subscriptions(&self, reader: ReaderKey) -> usize {
-        self.readers.get(reader as usize).map_or(0, |state| state.cursors.len())
     }
 
     /// The socket of a reader takes bytes again.
@@ -197,6 +236,35 @@ impl Hub {
         }
     }
 
+    /// Where a reader has its cursor in a channel.
+    fn cursor(&self, reader: ReaderKey, channel: &str) -> Option<usize> {
+        let feed = *self.names.get(channel)?;
+        self.readers.get(reader as usize)?.cursors.iter().position(|cursor| cursor.feed == feed)
+    }
+
+    /// Puts a cursor to where its reader begins.
+    fn begin(&mut self, reader: ReaderKey, cursor: usize, start: Start, now: Moment) -> Subscribed {
+        let state = &mut self.readers[reader as usize];
+        let cursor = &mut state.cursors[cursor];
+        let (key, feed) = (cursor.feed, &self.feeds[cursor.feed as usize]);
+        let Seat { place, position, top, recovered } = feed.log.seat(&feed.watcher, start);
+        cursor.place = place;
+        if !state.blocked && !state.late {
+            // It gets time to reach the others. One that takes nothing gets none.
+            state.judged = now;
+        }
+        let is_finished = feed.log.is_finished();
+        if place < top {
+            state.returning = true;
+            self.enqueue(reader);
+        }
+        if is_finished {
+            let (keeping_up, mut hub) = self.readership();
+            keeping_up.look_again(key, &mut hub, now);
+        }
+        Subscribed::From { position, top: top.offset(), recovered }
+    }
+
     fn open(&mut self, channel: &ChannelName) -> FeedKey {
         let entry = self.feeds.vacant_entry();
         let key = entry.key() as FeedKey;
@@ -211,6 +279,7 @@ impl Hub {
         self.counters.subscriptions.sub(1);
         let feed = &mut self.feeds[cursor.feed as usize];
         feed.readers.swap_remove(cursor.seat as usize);
+        feed.watcher.count_readers(feed.readers.len());
         if let Some(&moved) = feed.readers.get(cursor.seat as usize) {
             let cursors = &mut self.readers[moved as usize].cursors;
             if let Some(other) = cursors.iter_mut().find(|other| other.feed == cursor.feed) {
@@ -236,4 +305,4 @@ impl Hub {
 ///
 /// A slow reader keeps the rest of one frame in user space: 640 MB at most for 10,000 of them, and less where they share
 /// frames.
-const MAX_BATCH: usize = 64 * 1024;
+pub(super) const MAX_BATCH: usize = 64 * 1024;

@@ -99,6 +99,11 @@ impl HeaderReader {
         self.length == 0
     }
 
+    /// The part of a header that has arrived.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes[..usize::from(self.length)].to_vec()
+    }
+
     /// Reads a header from what arrived before and the front of `input`. Returns it, and how many bytes of `input` belong to
     /// it; `Ok(None)` when all of `input` was taken and more is needed.
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, ProtocolError> {

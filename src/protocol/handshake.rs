@@ -5,11 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 use super::deflate::{self, DeflatePolicy, Parameters};
+use super::hosts::Hosts;
 use super::http::syntax::{is_token_byte, trim};
 use super::http::{HttpError, Method, Request};
 
-/// The subprotocol of `docs/protocol.md`.
-pub const SUBPROTOCOL: &str = "umbel.v1";
+/// The subprotocols of `docs/protocol.md`, in the order of preference. With the first one, the client speaks first.
+pub const SUBPROTOCOLS: [&str; 2] = [FIRST, "umbel.v1"];
+
+const FIRST: &str = "umbel.v1.first";
 
 /// What the server accepts.
 #[derive(Clone, Debug, Default)]
@@ -27,15 +30,20 @@ pub struct Policy {
 ///
 /// This protects the users of browsers. It is no authentication: other clients send any `Origin`, or none, which is always
 /// allowed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
     /// All pages.
     Any,
-    /// Pages from the host and port that `Host` names.
-    #[default]
-    SameHost,
+    /// Pages from the host and port that `Host` names, when it is one of these.
+    SameHost(Hosts),
     /// Pages of exactly these origins, such as `https://app.example` or `https://app.example:8443`. There are no patterns.
     List(Vec<String>),
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self::SameHost(Hosts::default())
+    }
 }
 
 /// An accepted handshake.
@@ -43,6 +51,8 @@ pub enum Origins {
 pub struct Upgrade {
     /// How messages may be compressed; `None` when they may not.
     pub deflate: Option<Parameters>,
+    /// The client says who it is in its first message.
+    pub client_is_first: bool,
     /// The whole head of the 101 response. Frames come after it.
     pub response: Vec<u8>,
 }
@@ -79,7 +89,8 @@ pub fn upgrade(request: &Request, policy: &Policy) -> Result<Upgrade, HttpError>
         }
     }
     response.push_str("\r\n");
-    Ok(Upgrade { deflate: parameters, response: response.into_bytes() })
+    let client_is_first = subprotocol == Some(FIRST);
+    Ok(Upgrade { deflate: parameters, client_is_first, response: response.into_bytes() })
 }
 
 /// RFC 6455 §4.2.1, items 1 to 4 and 6.
@@ -122,16 +133,20 @@ fn accept_key(request: &Request) -> Result<String, HttpError> {
 
 fn check_origin(request: &Request, origins: &Origins) -> Result<(), HttpError> {
     let mut values = request.headers("origin");
-    let allowed = match (values.next(), values.next()) {
-        (None, _) => true,
-        (Some(origin), None) => match origins {
-            Origins::Any => true,
-            Origins::SameHost => request.host().is_some_and(|host| is_same_host(origin, host)),
-            Origins::List(list) => {
-                origin.is_ascii() && list.iter().any(|other| other.eq_ignore_ascii_case(origin))
-            }
+    let origin = match (values.next(), values.next()) {
+        (None, _) => return Ok(()),
+        (Some(origin), None) => origin,
+        (Some(_), Some(_)) => return Err(FORBIDDEN_ORIGIN),
+    };
+    let allowed = match origins {
+        Origins::Any => true,
+        Origins::SameHost(hosts) => match request.host().filter(|host| is_same_host(origin, host)) {
+            Some(host) if !hosts.knows(host) => return Err(UNKNOWN_HOST),
+            same_host => same_host.is_some(),
         },
-        (Some(_), Some(_)) => false,
+        Origins::List(list) => {
+            origin.is_ascii() && list.iter().any(|other| other.eq_ignore_ascii_case(origin))
+        }
     };
     if allowed { Ok(()) } else { Err(FORBIDDEN_ORIGIN) }
 }
@@ -182,4 +197,7 @@ const BAD_EXTENSIONS: HttpError = HttpError::new(400, "malformed Sec-WebSocket-E
 const BAD_SUBPROTOCOL: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Protocol");
 const UNKNOWN_SUBPROTOCOL: HttpError =
     HttpError::new(400, "this server speaks none of the offered subprotocols");
-const FORBIDDEN_ORIGIN: HttpError = HttpError::new(403, "pages of this origin may not connect");
+const FORBIDDEN_ORIGIN: HttpError =
+    HttpError::new(403, "pages of this origin may not connect").with_setting("origins");
+const UNKNOWN_HOST: HttpError =
+    HttpError::new(403, "pages may not connect by this host name").with_setting("allowed_hosts");

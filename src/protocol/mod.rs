@@ -5,9 +5,9 @@
 //! | module | what it turns into what |
 //! |---|---|
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
-//! | [`handshake`] | a request and a policy into the `101` response or a refusal |
+//! | [`handshake`], [`hosts`] | a request and a policy into the `101` response or a refusal |
 //! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the receiving state of one connection |
-//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`] | the parts of it, one idea each |
+//! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`], [`read_ahead`](ReadAhead) | the parts of it, one idea each |
 //! | [`message`] | the JSON text of a client into a [`message::ClientMessage`]; a [`message::ServerMessage`] into JSON text |
 //! | [`wire`] | a message to a peer into the bytes of that peer's format |
 //!
@@ -23,12 +23,15 @@ pub mod deflate;
 pub mod error;
 pub mod frame;
 pub mod handshake;
+pub mod hosts;
 pub mod http;
 pub mod mask;
 pub mod message;
+mod read_ahead;
 mod unfinished;
 pub mod utf8;
 pub mod websocket;
 pub mod wire;
 
 pub use error::ProtocolError;
+pub use read_ahead::ReadAhead;

@@ -27,6 +27,7 @@ use super::deflate::{Inflater, Parameters};
 use super::error::ProtocolError;
 use super::frame::{Header, HeaderReader, Opcode};
 use super::mask::unmask;
+use super::read_ahead::ReadAhead;
 use super::unfinished::{Unfinished, check_text};
 use super::utf8::Validator;
 use crate::close::CloseCode;
@@ -73,7 +74,7 @@ impl Incoming<'_> {
 pub struct WebSocket {
     /// The unfinished frame and message, if any.
     active: Option<Box<Active>>,
-    /// The window of a client that takes its context over. The server's policy grants that to no client today.
+    /// The window of a client that takes its context over.
     history: Option<Box<History>>,
     /// In bytes of one message, after inflation.
     message_limit: usize,
@@ -113,6 +114,11 @@ impl WebSocket {
         }
     }
 
+    /// Sets another limit for messages that begin after this.
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.message_limit = bytes;
+    }
+
     /// Takes bytes from the front of `input`, and unmasks them in place. Returns how many it took, and at most one message or
     /// control frame.
     ///
@@ -145,16 +151,32 @@ impl WebSocket {
 
     /// Bytes that are held on the heap.
     pub fn held_bytes(&self) -> usize {
-        let active = self.active.as_ref().map_or(0, |active| {
+        self.unfinished_bytes() + self.window_bytes()
+    }
+
+    /// Those that are held until a message is finished.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| {
             let message = active.message.as_ref().map_or(0, Unfinished::held_bytes);
             size_of::<Active>() + active.control.capacity() + message
-        });
-        active + self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
+        })
+    }
+
+    /// Those that are held from one message to the next, for a client that takes its context over: at most its window.
+    pub fn window_bytes(&self) -> usize {
+        self.history.as_ref().map_or(0, |history| size_of::<History>() + history.held_bytes())
     }
 
     /// The number of frames that have begun since the last call. It counts empty fragments too, of which nothing else is seen.
     pub fn take_frames(&mut self) -> u32 {
         std::mem::take(&mut self.frames)
+    }
+
+    /// Begins to keep input that can't be worked on yet. Give it to [`receive`](Self::receive) before anything that comes later.
+    pub fn read_ahead(&mut self) -> ReadAhead {
+        let frame = self.active.as_ref().and_then(|active| active.frame);
+        let missing = frame.map_or(0, |frame| frame.header.length - frame.arrived);
+        ReadAhead::new(missing, std::mem::take(&mut self.header))
     }
 
     /// What is needed after the server's close frame. All that is held for an unfinished message is given back.
@@ -298,8 +320,7 @@ impl WebSocket {
         plain(header.opcode, payload)
     }
 
-    /// Keeps the window of a client that takes its context over. The server's policy does not grant that today
-    /// ([`DeflatePolicy::client_context_takeover`](super::deflate::DeflatePolicy::client_context_takeover)).
+    /// Keeps the window of a client that takes its context over.
     fn remember(&mut self, message: &[u8]) {
         if let Some(parameters) = self.deflate.filter(|parameters| !parameters.client_no_context_takeover) {
             let bits = parameters.client_max_window_bits;

@@ -50,11 +50,6 @@ impl Wire {
         self.message(MessageKind::Text, text, out);
     }
 
-    /// Appends a binary message without compression.
-    pub fn binary(self, data: &[u8], out: &mut Vec<u8>) {
-        self.message(MessageKind::Binary, data, out);
-    }
-
     /// Appends a message without compression.
     pub fn message(self, kind: MessageKind, data: &[u8], out: &mut Vec<u8>) {
         self.append(kind, false, data, out);
@@ -119,7 +114,7 @@ mod tests {
     #[test]
     fn messages_are_whole_frames_and_only_compressed_ones_are_marked() {
         assert_eq!(written(|out| DEFLATED.text(b"hi", out)), b"\x81\x02hi");
-        assert_eq!(written(|out| DEFLATED.binary(b"hi", out)), b"\x82\x02hi");
+        assert_eq!(written(|out| DEFLATED.message(MessageKind::Binary, b"hi", out)), b"\x82\x02hi");
         assert_eq!(written(|out| DEFLATED.compressed(MessageKind::Text, b"hi", out)), b"\xc1\x02hi");
         assert_eq!(written(|out| DEFLATED.compressed(MessageKind::Binary, b"hi", out)), b"\xc2\x02hi");
     }

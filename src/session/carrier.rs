@@ -6,8 +6,9 @@ use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::moment::Moment;
-use crate::position::{Position, Subscribed};
+use crate::position::{Start, Subscribed};
 use crate::protocol::message::Timestamp;
+use crate::publication::Content;
 
 /// Acts for one session. What it is told goes to this session's client, or is done for that client.
 ///
@@ -29,22 +30,21 @@ pub trait Carrier {
     /// replies.
     fn catch_up(&mut self);
 
-    /// Subscribes the client: after the position `from` if the log still reaches back to it, otherwise from now on.
-    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed;
+    /// Subscribes the client from `start` on. A subscription that it has stays as it is.
+    fn subscribe(&mut self, channel: &ChannelName, start: Start) -> Subscribed;
 
-    /// Subscribes the client to all that its private channel still holds, and returns where that begins.
-    fn subscribe_private(&mut self, channel: &ChannelName) -> Position;
+    /// Begins a subscription anew. Returns `None` when there is none.
+    fn restart(&mut self, channel: &str, start: Start) -> Option<Subscribed>;
 
     /// Ends a subscription. Returns `false` when there was none.
     fn unsubscribe(&mut self, channel: &str) -> bool;
 
-    /// Publishes one JSON text. Returns the offset, or why there is none. `None` means that this is not known yet:
+    /// Publishes something. Returns the offset, or why there is none. `None` means that this is not known yet:
     /// [`Session::published`](super::Session::published) is called later, with the same `number`.
     fn publish(
         &mut self,
         channel: &ChannelName,
-        data: &[u8],
-        key: Option<&str>,
+        content: Content<'_>,
         number: u64,
     ) -> Option<Result<u64, ErrorCode>>;
 
@@ -66,6 +66,8 @@ pub enum Question {
         id: Option<String>,
         /// The whole message.
         text: Bytes,
+        /// Values and keys in it.
+        elements: u32,
     },
     /// May this client subscribe? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
     Subscribe {
@@ -74,9 +76,9 @@ pub enum Question {
         /// Index of the rule that matched.
         rule: usize,
         /// The name of the channel.
-        channel: String,
+        channel: ChannelName,
         /// The values of the parameters of the rule's pattern.
-        params: Vec<String>,
+        params: Box<[String]>,
     },
     /// May this client publish? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
     Publish {
@@ -85,13 +87,15 @@ pub enum Question {
         /// Index of the rule that matched.
         rule: usize,
         /// The name of the channel.
-        channel: String,
+        channel: ChannelName,
         /// The values of the parameters of the rule's pattern.
-        params: Vec<String>,
+        params: Box<[String]>,
         /// JSON text.
         data: Bytes,
         /// The key of the publication.
-        key: Option<String>,
+        key: Option<Box<str>>,
+        /// Values and keys in the message that it came with.
+        elements: u32,
     },
 }
 
@@ -101,9 +105,32 @@ impl Question {
         match self {
             Self::Message { text, .. } => text.len(),
             Self::Subscribe { .. } => 0,
-            Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, String::len),
+            Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, |key| key.len()),
         }
     }
+}
+
+/// What the application says to a client past the logs, mostly in answer to a [`Question::Message`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A message of the type `<message_type>_result`.
+    Result {
+        /// The type of the message that it answers.
+        message_type: String,
+        /// One JSON text.
+        data: Bytes,
+    },
+    /// An `error`.
+    Error {
+        /// For programs: the name of an [`ErrorCode`], or the application's own word.
+        code: String,
+        /// For people.
+        message: String,
+        /// JSON text.
+        details: Option<String>,
+        /// Too many of these in a while, and the client is heard more slowly.
+        is_fault: bool,
+    },
 }
 
 /// What the application decides about a [`Question`].
@@ -111,11 +138,22 @@ impl Question {
 pub enum Decision {
     /// It is done as it was asked.
     Allow,
+    /// This is published instead of what the client sent: one JSON text.
+    Publish(Bytes),
     /// The client gets an `error` with this code and text.
     Deny {
         /// For programs. It says also whose fault it is.
         code: ErrorCode,
         /// For people.
         message: String,
+    },
+    /// The client gets an `error` in the application's own words. It is nobody's fault.
+    Reject {
+        /// For programs. It is none of [`ErrorCode`].
+        code: String,
+        /// For people.
+        message: String,
+        /// JSON text.
+        details: Option<String>,
     },
 }

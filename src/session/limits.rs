@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Counts a client's errors in a window. An honest client with a bug is told its errors. One that floods is closed.
+/// Counts a client's errors. An honest client with a bug is told its errors. One that makes many is heard more slowly: two
+/// errors a second, after [`ERRORS_BURST`] with more at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorLimit {
-    window: Moment,
-    errors: u8,
+    /// The moment up to which its errors are paid for.
+    paid: Moment,
 }
 
 impl ErrorLimit {
-    /// Counts an error. Returns `false` when it was one too many.
-    pub fn allows(&mut self, now: Moment) -> bool {
-        if now.since(self.window) > WINDOW {
-            *self = Self { window: now, errors: 0 };
-        }
-        self.errors = self.errors.saturating_add(1);
-        self.errors <= ERRORS
+    /// Counts an error.
+    pub fn count(&mut self, now: Moment) {
+        self.paid = (self.paid.max(now) + ERROR_COST).min(now + ERRORS_BURST + LONGEST_QUIET);
+    }
+
+    /// Until when the client is not heard. That may be over.
+    pub fn quiet_until(&self) -> Moment {
+        self.paid - ERRORS_BURST
     }
 }
 
@@ -38,10 +40,15 @@ impl RateLimit {
     }
 }
 
-/// More than this many errors within [`WINDOW`] end the connection with 1008.
-const ERRORS: u8 = 20;
+/// A client that is not heard for longer is taken for gone, by itself too. It matters where many errors come at once: they are
+/// answered by the application, after more was read.
+const LONGEST_QUIET: Duration = Duration::from_secs(5);
 
-const WINDOW: Duration = Duration::from_secs(10);
+/// What an error costs: two of them are allowed per second.
+const ERROR_COST: Duration = Duration::from_millis(500);
+
+/// Errors that cost so much may be made at once: 20.
+pub const ERRORS_BURST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -51,12 +58,25 @@ mod tests {
     const BURST: Duration = Duration::from_secs(5);
 
     #[test]
-    fn twenty_errors_are_allowed_in_ten_seconds_and_again_in_the_next() {
+    fn twenty_errors_are_allowed_at_once_and_then_two_per_second() {
         let mut limit = ErrorLimit::default();
-        let later = Moment::default() + Duration::from_secs(100);
-        assert!((0..20).all(|_| limit.allows(later)));
-        assert!(!limit.allows(later));
-        assert!(limit.allows(later + Duration::from_secs(11)));
+        let mut now = Moment::default() + NOON;
+        (0..20).for_each(|_| limit.count(now));
+        assert!(limit.quiet_until() <= now);
+        for _ in 0..10 {
+            limit.count(now);
+            assert_eq!(limit.quiet_until(), now + Duration::from_millis(500));
+            now = limit.quiet_until();
+        }
+        (0..20).for_each(|_| limit.count(now + Duration::from_secs(10)));
+        assert!(limit.quiet_until() <= now + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_client_is_heard_again_soon_however_many_errors_it_made() {
+        let (mut limit, now) = (ErrorLimit::default(), Moment::default() + NOON);
+        (0..300).for_each(|_| limit.count(now));
+        assert_eq!(limit.quiet_until(), now + LONGEST_QUIET);
     }
 
     #[test]

@@ -1,25 +1,37 @@
 //! One client's conversation, independent of what carries it.
 //!
 //! A [`Session`] is told what the client says ([`Session::receive`]) and what the application decides
-//! ([`Session::decide`]). It answers, asks, subscribes and publishes through a [`Carrier`], which is a connection. Nothing here has a socket, a clock or a thread, and nothing names a connection.
+//! ([`Session::decide`]). It answers, asks, subscribes and publishes through a [`Carrier`], which a connection implements. Nothing
+//! here has a socket, a clock or a thread, and nothing names a connection.
 //!
 //! # What a session guarantees
 //! - **Order.** Requests about one channel are carried out in the order in which the client made them. A request that comes
 //!   while the application decides about an earlier one of the same channel waits for that decision. Requests about different
 //!   channels do not wait for each other.
-//! - **Once.** A `publish` with the `id` of an earlier one in the same channel is not published again: it gets the same answer,
-//!   even while the broker has not confirmed the earlier one. The last [`REMEMBERED_PUBLISHES`] that succeeded are remembered.
-//!   One that failed is forgotten, so the client may try again.
-//! - **Bounds.** While [`MAX_PENDING`] requests or more wait for the application or the broker, the session does not want to
-//!   hear more ([`Session::listens`]). Only the last message that it heard can bring more, one request for each channel in it.
-//! - **Errors.** Each error that is the client's fault is counted. Too many of them end the conversation.
+//! - **Once.** A `publish` or a message for the application with the `id` of an earlier one is not done again: it gets the answer of
+//!   that one, now or when there is one. A session remembers the requests that run, the [`REMEMBERED_IDS`] that were answered
+//!   last, and as many answers as may be missed, up to [`ANSWER_BYTES`]. Each request that was accepted is answered once: a second
+//!   answer is not said.
+//! - **Bounds.** While [`MAX_PENDING`] requests or more wait for the application or the broker, or [`UNANSWERED`] with an `id`
+//!   (more where more may be under way) are unanswered, the session does not want to hear more ([`Session::listens`]). Only the
+//!   last message that it heard can bring more, one request for each channel in it.
+//! - **Errors.** Each message that leads to an error by the client's fault is counted, once. After 20 the session wants to hear
+//!   two per second. Only messages that can't be read end the conversation.
 
+mod answers;
 mod carrier;
 mod conversation;
 mod limits;
+mod memory;
+mod replies;
 mod requests;
+mod resumable;
+mod subscriptions;
 
-pub use carrier::{Carrier, Decision, Question};
-pub use conversation::{Greeting, Session};
-pub use limits::{ErrorLimit, RateLimit};
-pub use requests::{MAX_PENDING, REMEMBERED_PUBLISHES};
+pub use carrier::{Answer, Carrier, Decision, Question};
+pub use conversation::Session;
+pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};
+pub use memory::{ANSWER_BYTES, REMEMBERED_IDS, UNANSWERED};
+pub use replies::{Newcomer, Terms};
+pub use requests::{MAX_PENDING, REMEMBERED_ERRORS};
+pub use resumable::{Claim, Proof, Secret, Verdict, Wanted};

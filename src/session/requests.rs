@@ -1,26 +1,43 @@
-//! The requests of one client that are not done yet, and the publishes that are remembered.
+//! The requests of one client that are not done yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::memory::Memory;
+use super::replies::ReplyTo;
+use super::resumable::Resumable;
 use crate::channel::ChannelName;
-use crate::error_code::ErrorCode;
-use crate::position::Position;
+use crate::position::Start;
 use crate::protocol::message::Id;
 
 /// What a client wants of one channel.
 #[derive(Debug)]
 pub(super) enum Action {
-    Subscribe { from: Option<Position> },
+    Subscribe { start: Start, restart: bool },
     Unsubscribe,
-    Publish { data: Bytes, key: Option<Box<str>> },
+    Publish { data: Bytes, key: Option<Box<str>>, elements: u32 },
+}
+
+impl Action {
+    /// Where what is said about it belongs. A publish is done once.
+    pub fn reply_to<'a>(&self, id: Option<Id<'a>>) -> ReplyTo<'a> {
+        if let Self::Publish { .. } = self { ReplyTo::request(id) } else { ReplyTo::message(id) }
+    }
+
+    /// Bytes that it keeps.
+    fn size(&self) -> usize {
+        if let Self::Publish { data, .. } = self { data.len() } else { 0 }
+    }
 }
 
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Request {
     waits_for: WaitsFor,
+    /// The number of the message that it came with.
+    pub message: u32,
     pub id: Option<Box<str>>,
     pub channel: ChannelName,
     pub action: Action,
@@ -47,22 +64,24 @@ pub(super) struct Unconfirmed {
 pub(super) struct Requests {
     last_number: u64,
     waiting: Vec<Request>,
+    /// That these keep.
+    waiting_bytes: usize,
     unconfirmed: Vec<Unconfirmed>,
-    remembered: VecDeque<Remembered>,
-}
-
-/// A publish that had an `id` and is in the log. A repetition is answered, not published.
-#[derive(Debug)]
-struct Remembered {
-    id: Box<str>,
-    channel: ChannelName,
-    offset: u64,
+    /// Made when the first request with an `id` comes.
+    pub memory: Option<Box<Memory>>,
+    /// The client, as updates name it: JSON text. `None` when no channel does that.
+    pub sender: Option<Arc<str>>,
+    /// Of a client that may come back.
+    pub resumable: Option<Resumable>,
+    /// Numbers of the last messages that counted as errors.
+    blamed: VecDeque<u32>,
 }
 
 impl Requests {
     /// Whether the session has as many requests under way as it may have.
     pub fn is_full(&self) -> bool {
         self.waiting.len() + self.unconfirmed.len() >= MAX_PENDING
+            || self.memory.as_ref().is_some_and(|memory| memory.is_full())
     }
 
     /// A number that no other question or publish of this session has.
@@ -83,43 +102,101 @@ impl Requests {
         channel: ChannelName,
         action: Action,
         id: Option<Id<'_>>,
+        message: u32,
     ) {
-        self.push(WaitsFor::Decision(number), channel, action, id);
+        self.push(WaitsFor::Decision(number), channel, action, id, message);
     }
 
     /// Keeps a request until those before it are done.
-    pub fn wait_for_earlier(&mut self, channel: ChannelName, action: Action, id: Option<Id<'_>>) {
-        self.push(WaitsFor::EarlierRequest, channel, action, id);
+    pub fn wait_for_earlier(
+        &mut self,
+        channel: ChannelName,
+        action: Action,
+        id: Option<Id<'_>>,
+        message: u32,
+    ) {
+        self.push(WaitsFor::EarlierRequest, channel, action, id, message);
     }
 
-    fn push(&mut self, waits_for: WaitsFor, channel: ChannelName, action: Action, id: Option<Id<'_>>) {
-        self.waiting.push(Request { waits_for, id: id.map(|id| id.as_json().into()), channel, action });
+    fn push(
+        &mut self,
+        waits_for: WaitsFor,
+        channel: ChannelName,
+        action: Action,
+        id: Option<Id<'_>>,
+        message: u32,
+    ) {
+        let id = id.map(|id| id.as_json().into());
+        self.waiting_bytes += action.size();
+        self.waiting.push(Request { waits_for, message, id, channel, action });
+    }
+
+    /// Notes that a message counts as an error. Returns `false` when it did before.
+    pub fn note_blamed(&mut self, message: u32) -> bool {
+        if self.blamed.contains(&message) {
+            return false;
+        }
+        if self.blamed.len() >= REMEMBERED_ERRORS {
+            self.blamed.pop_front();
+        }
+        self.blamed.push_back(message);
+        true
     }
 
     /// Takes out the request whose question has this number.
     pub fn take_decided(&mut self, number: u64) -> Option<Request> {
         let is_it = |request: &Request| request.waits_for == WaitsFor::Decision(number);
         let index = self.waiting.iter().position(is_it)?;
-        Some(self.waiting.remove(index))
+        let request = self.waiting.remove(index);
+        self.waiting_bytes -= request.action.size();
+        Some(request)
+    }
+
+    /// Bytes that requests keep that wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Takes out, in their order, all requests about a channel.
     pub fn take_channel(&mut self, channel: &ChannelName) -> Vec<Request> {
-        self.waiting.extract_if(.., |request| request.channel == *channel).collect()
+        let taken: Vec<_> = self.waiting.extract_if(.., |request| request.channel == *channel).collect();
+        self.waiting_bytes -= taken.iter().map(|request| request.action.size()).sum::<usize>();
+        taken
     }
 
-    /// The offset of an earlier publish with this `id` in this channel.
-    pub fn recall(&self, id: Id<'_>, channel: &ChannelName) -> Option<u64> {
-        let is_it = |other: &&Remembered| *other.id == *id.as_json() && other.channel == *channel;
-        self.remembered.iter().find(is_it).map(|remembered| remembered.offset)
+    /// Drops the requests that are about being subscribed, except for questions about these channels: when they are decided, the
+    /// client begins here. Returns the channels in which others wait for nothing any more.
+    pub fn drop_subscribing(&mut self, kept: &HashMap<&str, Option<Start>>) -> Vec<ChannelName> {
+        let is_over = |request: &mut Request| match (&request.action, request.waits_for) {
+            (Action::Publish { .. }, _) => false,
+            (Action::Subscribe { .. }, WaitsFor::Decision(_)) => {
+                let wanted = kept.get(request.channel.as_str());
+                if let Some(start) = wanted {
+                    let start = start.unwrap_or(Start::Newcomer);
+                    (request.action, request.id) = (Action::Subscribe { start, restart: false }, None);
+                }
+                wanted.is_none()
+            }
+            _ => true,
+        };
+        // They keep no bytes.
+        let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
+        let mut channels: Vec<_> = dropped.into_iter().map(|request| request.channel).collect();
+        channels.retain(|channel| {
+            let first = self.waiting.iter().find(|request| request.channel == *channel);
+            first.is_some_and(|request| request.waits_for == WaitsFor::EarlierRequest)
+        });
+        channels
     }
 
-    /// Remembers a publish. The oldest one is forgotten for it.
-    pub fn remember(&mut self, id: &str, channel: &ChannelName, offset: u64) {
-        if self.remembered.len() >= REMEMBERED_PUBLISHES {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back(Remembered { id: id.into(), channel: channel.clone(), offset });
+    /// Whether the application is being asked whether the client may subscribe to this channel.
+    pub fn asks_to_subscribe(&self, channel: &str) -> bool {
+        self.waiting.iter().any(|request| {
+            let is_question = matches!(request.waits_for, WaitsFor::Decision(_));
+            is_question
+                && matches!(request.action, Action::Subscribe { .. })
+                && request.channel.as_str() == channel
+        })
     }
 
     /// Keeps a publish until the broker has confirmed it.
@@ -128,28 +205,15 @@ impl Requests {
         self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone() });
     }
 
-    /// Lets a publish have the outcome of an unconfirmed one with this `id` in this channel. Returns `false` when there is
-    /// none.
-    pub fn wait_for_same(&mut self, id: Id<'_>, channel: &ChannelName) -> bool {
-        let is_it =
-            |other: &&Unconfirmed| other.id.as_deref() == Some(id.as_json()) && other.channel == *channel;
-        let number = self.unconfirmed.iter().find(is_it).map(|publish| publish.number);
-        number.map(|number| self.wait_for_broker(number, channel, Some(id))).is_some()
-    }
-
-    /// Takes out the publish of this number, whose outcome is known now, and its repetitions. One that succeeded is
-    /// remembered. One that failed may be tried again.
-    pub fn take_published(&mut self, number: u64, outcome: Result<u64, ErrorCode>) -> Vec<Unconfirmed> {
-        let taken: Vec<_> = self.unconfirmed.extract_if(.., |publish| publish.number == number).collect();
-        if let (Some(Unconfirmed { id: Some(id), channel, .. }), Ok(offset)) = (taken.first(), outcome) {
-            self.remember(id, channel, offset);
-        }
-        taken
+    /// Takes out the publish of this number, whose outcome is known now.
+    pub fn take_published(&mut self, number: u64) -> Option<Unconfirmed> {
+        let index = self.unconfirmed.iter().position(|publish| publish.number == number)?;
+        Some(self.unconfirmed.remove(index))
     }
 }
 
 /// Requests of one session that wait for the application or the broker. With so many, nothing more is read from the client.
 pub const MAX_PENDING: usize = 16;
 
-/// Publishes of one session whose `id` is remembered.
-pub const REMEMBERED_PUBLISHES: usize = 32;
+/// Messages that are remembered to count once. Requests that wait belong to fewer.
+pub const REMEMBERED_ERRORS: usize = 32;

@@ -54,7 +54,7 @@ impl Drop for Counted {
 }
 
 /// What counts as one address. For IPv6 it is the network of 64 bits: all its addresses belong to one subscriber (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

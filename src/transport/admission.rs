@@ -1,136 +1,255 @@
 //! From the request to an open connection: upgrade, the application's decision, the greeting.
 
+use std::sync::Arc;
+
 use crate::close::{CloseCode, CloseReason};
 use crate::config::is_reserved_path;
 use crate::error_code::ErrorCode;
-use crate::protocol::handshake::{is_upgrade, upgrade};
-use crate::protocol::http::{HeadLimits, HttpError, Request};
+use crate::printable::Printable;
+use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
+use crate::protocol::http::{HttpError, INNER_SLASH, Request};
 use crate::protocol::websocket::WebSocket;
-use crate::session::{Greeting, Session};
-use crate::transport::connection::{Endpoint, Phase, Upgraded};
+use crate::session::{Newcomer, Session, Wanted};
+use crate::transport::client_id::ClientId;
+use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::{DRAINING, respond};
+use crate::transport::opener::{Opener, first_message_limit};
 use crate::transport::peer::Peer;
+use crate::transport::policy::head_limits;
 use crate::transport::shared::{KnownClient, Shared};
 
 /// Works on a part of a request head.
 pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
+    let has_room = has_room(&peer.connections.shared);
+    let limits = head_limits(&peer.connections.shared.config);
     let Some(connection) = peer.connection() else { return };
     let Phase::Head(head) = &mut connection.phase else { return };
     head.buffer.extend_from_slice(chunk);
-    let answered = match head.reader.read(&head.buffer, &HeadLimits::default()) {
-        Ok(None) => return,
+    match head.reader.read(&head.buffer, &limits) {
+        Ok(None) => {}
         Ok(Some((request, size))) => {
-            connection.unread = head.buffer[size..].to_vec();
-            answer(peer, request)
+            head.buffer.drain(..size);
+            if is_upgrade(&request) && !has_room {
+                head.request = Some(Box::new(request));
+            } else {
+                answer(peer, request);
+            }
         }
-        Err(error) => Err(error),
+        Err(error) => peer.refuse(&error, None),
+    }
+}
+
+/// Goes on with a request that waited until the application has room. Returns `false` while it has none.
+pub(crate) fn go_on_with_head(peer: &mut Peer<'_>) -> bool {
+    if !has_room(&peer.connections.shared) {
+        peer.connections.wait_for_room(peer.key);
+        return false;
+    }
+    if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase)
+        && let Some(request) = head.request.take()
+    {
+        answer(peer, *request);
+    }
+    true
+}
+
+/// Whether the application can be told of one more client. Where it is told of none, it always can.
+pub(crate) fn has_room(shared: &Shared) -> bool {
+    let config = &shared.config;
+    let is_told = config.authenticate || config.notify_connect || !config.websocket_routes.is_empty();
+    !is_told || shared.inbox.has_room()
+}
+
+fn answer(peer: &mut Peer<'_>, request: Request) {
+    let shared = &peer.connections.shared;
+    let refused = if is_upgrade(&request) {
+        match judge(shared, &request) {
+            Ok(handshake) => return open(peer, request, handshake),
+            Err(error) => error,
+        }
+    } else {
+        match respond(shared, &request) {
+            Ok(bytes) => return peer.say_last(&bytes, &CloseReason::Response),
+            Err(error) => error,
+        }
     };
-    if let Err(error) = answered {
-        peer.connections.counters.refused.add(1);
-        peer.say_last(&error.to_response(), &CloseReason::Response);
-    }
+    peer.refuse(&refused, Some(&request));
 }
 
-fn answer(peer: &mut Peer<'_>, request: Request) -> Result<(), HttpError> {
-    if is_upgrade(&request) {
-        return open(peer, request);
-    }
-    let bytes = respond(&peer.connections.shared, &request)?;
-    peer.say_last(&bytes, &CloseReason::Response);
-    Ok(())
+/// An accepted handshake, and what it is for.
+struct Handshake {
+    accepted: Upgrade,
+    /// Index of the websocket path, and its parameters.
+    route: Option<usize>,
+    params: Vec<String>,
 }
 
-/// Upgrades a connection, and asks the application whether it may come in.
-fn open(peer: &mut Peer<'_>, request: Request) -> Result<(), HttpError> {
-    let shared = std::sync::Arc::clone(&peer.connections.shared);
+fn judge(shared: &Shared, request: &Request) -> Result<Handshake, HttpError> {
     if shared.is_draining() {
         return Err(DRAINING);
     }
-    let (route, params) = find_route(&shared, request.path())?;
+    let (route, params) = find_route(shared, request)?;
     let policy = if route.is_some() { &shared.route_policy } else { &shared.policy };
-    let accepted = upgrade(&request, policy)?;
+    Ok(Handshake { accepted: upgrade(request, policy)?, route, params })
+}
+
+/// Upgrades a connection, and asks the application whether it may come in.
+fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Handshake { accepted, route, params } = handshake;
     let window = accepted.deflate.map(|parameters| parameters.server_max_window_bits);
     let wire = peer.connections.hub.encoder().wire(window);
-    let websocket = WebSocket::new(shared.config.max_message, accepted.deflate);
-    let endpoint = match route {
-        Some(_) => Endpoint::Route(Box::default()),
-        None => Endpoint::Umbel(Session::default()),
-    };
+    let mut websocket = WebSocket::new(shared.config.max_message, accepted.deflate);
     peer.replies.extend_from_slice(&accepted.response);
-    let Some(connection) = peer.connection() else { return Ok(()) };
-    let client = connection.id;
-    let backlog = match &endpoint {
-        Endpoint::Route(route) => Some(std::sync::Arc::clone(&route.backlog)),
-        Endpoint::Umbel(_) => None,
+    let Some(connection) = peer.connection() else { return };
+    shared.trace_client(connection.id, || {
+        format!("opened from {} for {}", connection.io.peer(), Printable(request.path()))
+    });
+    let introduction = Introduction { request, route, params, token: None, other_credential: false };
+    let (endpoint, introduction) = match route {
+        Some(_) => (Endpoint::Route(Box::default()), Some(introduction)),
+        None if accepted.client_is_first => {
+            websocket.limit_messages(first_message_limit(&shared.config));
+            (Endpoint::First(Box::new(Opener::new(introduction.request))), None)
+        }
+        None => (Endpoint::Umbel(Session::default()), Some(introduction)),
     };
-    connection.phase = Phase::Deciding(Upgraded { websocket, wire, endpoint });
-    connection.known = route.is_some() || shared.config.authenticate || shared.config.notify_connect;
-    shared.clients().insert(client, KnownClient { backlog, has_private: false });
-    if connection.known {
-        let (peer, secure) = (connection.io.peer(), connection.io.is_secure());
-        let public_id = shared.public_id(client);
-        let opening = Box::new(Opening { peer, secure, route, params, public_id, request });
-        shared.inbox.push(Event::Open { client, opening });
+    let deciding = Phase::Deciding(Upgraded { websocket, wire, endpoint });
+    if let Phase::Head(head) = std::mem::replace(&mut connection.phase, deciding)
+        && !head.buffer.is_empty()
+    {
+        connection.keep(&head.buffer, &shared.budget);
     }
-    if !shared.config.authenticate {
-        admit(peer);
+    if let Some(introduction) = introduction {
+        introduce(peer, introduction);
+        if !shared.config.authenticate {
+            admit(peer, "");
+        }
     }
     // Sent before more is read, so that a client that has ended its side gets it, too.
     peer.flush_replies();
-    Ok(())
+}
+
+/// What the application is told of a client.
+pub(crate) struct Introduction {
+    pub request: Request,
+    /// Index of the websocket path, and its parameters.
+    pub route: Option<usize>,
+    pub params: Vec<String>,
+    /// What the client calls itself in its first message.
+    pub token: Option<String>,
+    /// It may be the client of a session that began with another token. Whether it is, follows.
+    pub other_credential: bool,
+}
+
+impl Introduction {
+    pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
+        let Self { request, route, params, token, other_credential } = self;
+        let (peer, secure) = (connection.io.peer(), connection.io.is_secure());
+        Box::new(Opening { request, peer, secure, route, params, token, other_credential, public_id })
+    }
+}
+
+/// Asks the application whether a client may come in.
+pub(crate) fn introduce(peer: &mut Peer<'_>, introduction: Introduction) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(connection) = peer.connection() else { return };
+    let client = connection.id;
+    let backlog = connection.route().map(|route| Arc::clone(&route.backlog));
+    let is_route = backlog.is_some();
+    connection.known = is_route || shared.config.authenticate || shared.config.notify_connect;
+    shared.clients().insert(client, KnownClient { backlog, has_private: false });
+    if connection.known {
+        let opening = introduction.opening(connection, shared.public_id(client));
+        shared.inbox.push(Event::Open { client, opening });
+    }
 }
 
 /// The websocket path that a request is for, with its parameters. `None` for the Umbel protocol.
-fn find_route(shared: &Shared, path: &str) -> Result<(Option<usize>, Vec<String>), HttpError> {
+fn find_route(shared: &Shared, request: &Request) -> Result<(Option<usize>, Vec<String>), HttpError> {
+    let path = request.segments();
     if path == shared.config.websocket_path {
         return Ok((None, Vec::new()));
     }
-    let mut routes = shared.routes.iter().enumerate().filter(|_| !is_reserved_path(path));
+    let mut routes = shared.routes.iter().enumerate().filter(|_| !is_reserved_path(request.path()));
     let found = routes.find_map(|(index, route)| Some((index, route.matches(path)?)));
     let (index, params) = found.ok_or(HttpError::NOT_FOUND)?;
-    Ok((Some(index), params.into_iter().map(str::to_owned).collect()))
+    Ok((Some(index), params.into_iter().map(|value| value.replace(INNER_SLASH, "/")).collect()))
 }
 
-/// Lets a client in.
-pub(crate) fn admit(peer: &mut Peer<'_>) {
-    let now = peer.now();
-    let await_connect = peer.connections.shared.config.await_connect;
+/// Lets a client in that has not spoken first. Its subject is empty when it is anonymous.
+pub(crate) fn admit(peer: &mut Peer<'_>, subject: &str) {
+    let shared = Arc::clone(&peer.connections.shared);
     let Some(connection) = peer.connection() else { return };
-    if !matches!(connection.phase, Phase::Deciding(_)) {
-        return;
+    let client = connection.id;
+    let is_session = match &connection.phase {
+        Phase::Deciding(upgraded) => matches!(upgraded.endpoint, Endpoint::Umbel(_)),
+        Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return,
+    };
+    if is_session {
+        return greet(peer, subject, None);
     }
+    let_in(peer, false);
+    trace_let_in(&shared, client, subject);
+    peer.connections.schedule(peer.key);
+}
+
+fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
+    shared.trace_client(client, || match subject {
+        "" => "let in".to_owned(),
+        subject => format!("let in as {}", Printable(subject)),
+    });
+}
+
+/// Lets a client in, and begins its session. What it has `lost` is another one, and why.
+pub(crate) fn greet(peer: &mut Peer<'_>, subject: &str, lost: Option<(&str, Box<Wanted>)>) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let_in(peer, shared.config.await_connect);
+    let Some(client) = peer.connection().map(|connection| connection.id) else { return };
+    trace_let_in(&shared, client, subject);
+    let client_id = shared.public_id(client);
+    let network = peer.connection().and_then(|connection| connection.io.network());
+    peer.converse(|session, peer| {
+        let newcomer = Newcomer { client_id: &client_id, subject, address: &network.unwrap_or_default() };
+        session.greet(&newcomer, lost, &shared.terms, &shared.rules, peer);
+    });
+    peer.connections.schedule(peer.key);
+}
+
+/// Opens the way between a client and its session. The session speaks next.
+pub(crate) fn let_in(peer: &mut Peer<'_>, paused: bool) {
+    let (now, most) = (peer.now(), peer.connections.shared.config.max_message);
+    let Some(connection) = peer.connection() else { return };
     let closing = Phase::Closing { ended: true, reply: None };
-    let Phase::Deciding(upgraded) = std::mem::replace(&mut connection.phase, closing) else { return };
-    let is_session = matches!(upgraded.endpoint, Endpoint::Umbel(_));
+    let Phase::Deciding(mut upgraded) = std::mem::replace(&mut connection.phase, closing) else { return };
+    upgraded.websocket.limit_messages(most);
     let wire = upgraded.wire;
     connection.phase = Phase::Open(upgraded);
-    connection.paused = await_connect && is_session;
+    connection.share = None;
+    connection.paused = paused;
     connection.deadlines.opened(now);
     connection.wake();
-    let (client, is_blocked) = (connection.id, connection.outbox.is_some());
+    let is_blocked = connection.outbox.is_some();
     peer.connections.hub.join(peer.key, wire);
     if is_blocked {
         peer.connections.hub.blocked(peer.key);
     }
-    let shared = std::sync::Arc::clone(&peer.connections.shared);
-    let (client_id, config) = (shared.public_id(client), &shared.config);
-    let greeting = Greeting { client_id: &client_id, heartbeat: config.heartbeat, tick: config.tick };
-    peer.converse(|session, peer| session.greet(&greeting, peer));
-    peer.connections.schedule(peer.key);
 }
 
 /// Closes a client in the name of the application. One that was not let in hears why before the close frame.
 pub(crate) fn close_for_application(peer: &mut Peer<'_>, code: CloseCode, text: String) {
     if peer.live().is_some_and(|connection| matches!(connection.phase, Phase::Deciding(_))) {
-        peer.connections.counters.refused.add(1);
         let error = match code {
             CloseCode::UNAUTHENTICATED => ErrorCode::Unauthenticated,
             CloseCode::INTERNAL => ErrorCode::Internal,
             CloseCode::TOO_MANY => ErrorCode::LimitExceeded,
+            CloseCode::TRY_LATER => ErrorCode::Timeout,
             _ => ErrorCode::NotAllowed,
         };
-        peer.converse(|session, peer| session.reply_error(error, &text, None, None, peer));
+        if peer.live().is_some_and(|connection| connection.route().is_none()) {
+            Session::default().refuse(error, &text, None, peer);
+        }
     }
     peer.close(CloseReason::Application { code, text });
 }

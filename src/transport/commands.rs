@@ -1,5 +1,6 @@
 //! What other threads ask a shard for. Commands are carried out in the order in which they came.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::error_code::ErrorCode;
 use crate::hub::FeedKey;
 use crate::moment::Moment;
 use crate::position::Position;
-use crate::session::Decision;
+use crate::session::{Answer, Decision};
 use crate::transport::addresses::Counted;
 use crate::transport::client_id::ClientId;
 use crate::transport::io::Socket;
@@ -24,36 +25,57 @@ use crate::transport::io::Socket;
 pub(crate) enum Command {
     /// Take over a socket.
     Accepted(Accepted),
+    /// Take over a connection whose session is here: a `Parcel`. It is not named here, because it has all that a connection has, and
+    /// parts of that name commands.
+    HandedOver(Box<dyn Any + Send>),
     /// The log of a feed has moved.
     Moved(FeedKey),
     /// The application has room for events again.
     RoomForEvents,
-    /// The application has taken enough of a client's messages to hear more of it.
-    ReadAgain(ClientId),
-    /// Let a client in.
-    Admit(ClientId),
-    /// Let a client read its private channel, which gets its first publication.
-    OpenPrivate(ClientId),
-    /// Tell a client one message.
-    Reply(ClientId, Bytes),
-    /// The same with an error that is the client's own fault, and counts.
-    ReplyError(ClientId, Bytes),
-    /// Send a message on a websocket path; `true` for text.
-    SendRoute(ClientId, bool, Bytes),
-    Close(ClientId, CloseCode, String),
-    /// Close a client for the sake of others, unless what it holds by the share of this number was given back.
-    Evict(ClientId, u64),
-    /// Subscribe a client from this position on; with the `id` of the message that asked for it.
-    Subscribe(ClientId, ChannelName, Position, Option<String>),
-    Unsubscribe(ClientId, String, String),
-    /// The application has decided about the question of this number.
-    Decide(ClientId, u64, Decision),
-    /// The outcome of the publish of this number is known.
-    Published(ClientId, u64, Result<u64, ErrorCode>),
-    PauseReading(ClientId),
-    ResumeReading(ClientId),
     /// Stop gracefully, within this time.
     Drain(Duration),
+    /// Do something for one client, unless it is gone.
+    Client(ClientId, ClientCommand),
+}
+
+/// What is done for one client. Before the client is let in, nothing is said to it but why it is closed.
+#[derive(Debug)]
+pub enum ClientCommand {
+    /// Let it in: this is its subject.
+    Admit(Box<str>),
+    /// Tell it something past the logs, with the `id` of the message that asked for it.
+    Answer(Answer, Option<String>),
+    /// Send a message on a websocket path; `true` for text.
+    SendRoute(bool, Bytes),
+    /// Close its connection after all that it was sent before.
+    Close(CloseCode, String),
+    /// Close it for the sake of others, unless what it holds by the share of this number was given back.
+    Evict(u64),
+    /// Forget the answers that it was given, for the sake of others, unless the share of this number was given back.
+    ForgetAnswers(u64),
+    /// Subscribe it.
+    Subscribe {
+        /// To this channel.
+        channel: ChannelName,
+        /// From this position on.
+        from: Position,
+        /// The `id` of the message that asked for it.
+        request: Option<String>,
+        /// Under this number the application is told whether it is subscribed.
+        number: Option<u64>,
+    },
+    /// End the subscription to a channel, and tell why.
+    Unsubscribe(String, String),
+    /// Tell the application under this number when there is room in its private channel.
+    WhenRoom(u64),
+    /// The application has decided about the question of this number.
+    Decide(u64, Decision),
+    /// The outcome of the publish of this number is known.
+    Published(u64, Result<u64, ErrorCode>),
+    /// Read from it: the application is ready to hear it.
+    BeginReading,
+    /// Read from it again if nothing else hinders: the application has taken enough of its messages.
+    ReadAgain,
 }
 
 /// A socket on its way to its shard.
@@ -80,13 +102,19 @@ struct Waiting {
     woken: bool,
     /// The shard looks at the queue by itself when its tick is over. It can't flush before.
     deferred: bool,
+    /// The shard looks at the queue by itself in a moment, because the application is at work on a batch.
+    patient: bool,
 }
 
 impl CommandQueue {
     /// Adds a command. Wakes the shard if nobody did, unless the command can wait for the end of the tick.
     pub(crate) fn push(&self, command: Command) {
         let mut waiting = self.lock();
-        let can_wait = waiting.deferred && matches!(command, Command::Moved(_));
+        let can_wait = match command {
+            Command::Moved(_) => waiting.deferred || waiting.patient,
+            Command::Client(..) => waiting.patient,
+            _ => false,
+        };
         waiting.commands.push_back(command);
         let wake = !can_wait && !std::mem::replace(&mut waiting.woken, true);
         drop(waiting);
@@ -95,10 +123,15 @@ impl CommandQueue {
         }
     }
 
+    /// Adds a command for one client.
+    pub(crate) fn push_for(&self, client: ClientId, command: ClientCommand) {
+        self.push(Command::Client(client, command));
+    }
+
     /// Moves all commands to the end of `into`.
     pub(crate) fn take(&self, into: &mut VecDeque<Command>) {
         let mut waiting = self.lock();
-        (waiting.woken, waiting.deferred) = (false, false);
+        (waiting.woken, waiting.deferred, waiting.patient) = (false, false, false);
         if into.is_empty() {
             std::mem::swap(&mut waiting.commands, into);
         } else {
@@ -110,6 +143,25 @@ impl CommandQueue {
     /// this, a server with many channels is woken for nearly every publication.
     pub(crate) fn defer_notifications(&self) {
         self.lock().deferred = true;
+    }
+
+    /// Lets commands for clients wait for [`batch_over`](Self::batch_over). The caller takes what there is within [`MOMENT`] by
+    /// itself: a function of the application may block. To be woken for the answer of each function would cost as much as
+    /// to send it.
+    pub(crate) fn wait_for_batch(&self) {
+        self.lock().patient = true;
+    }
+
+    /// The application has finished with a batch. Wakes the shard if commands wait and nobody did.
+    pub(crate) fn batch_over(&self) {
+        let mut waiting = self.lock();
+        let wake = std::mem::take(&mut waiting.patient)
+            && !waiting.commands.is_empty()
+            && !std::mem::replace(&mut waiting.woken, true);
+        drop(waiting);
+        if wake {
+            self.wake.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -125,6 +177,9 @@ impl CommandQueue {
         self.wake.notified().await;
     }
 }
+
+/// How long an answer may wait for others of the same batch.
+pub(crate) const MOMENT: Duration = Duration::from_millis(1);
 
 /// Tells the shard of a feed that its log has moved.
 pub(crate) struct FeedNotifier {
@@ -173,5 +228,28 @@ mod tests {
         assert_eq!(commands.len(), 2);
         queue.push(Command::Moved(1));
         assert!(woken(&queue), "the tick is over");
+    }
+
+    #[test]
+    fn commands_for_clients_wait_for_the_end_of_a_batch() {
+        let (queue, mut commands) = (CommandQueue::default(), VecDeque::new());
+        let client = ClientId(1);
+        queue.wait_for_batch();
+        queue.batch_over();
+        assert!(!woken(&queue), "there is nothing to do");
+        queue.wait_for_batch();
+        queue.push_for(client, ClientCommand::ReadAgain);
+        queue.push_for(client, ClientCommand::ReadAgain);
+        assert!(!woken(&queue));
+        queue.batch_over();
+        assert!(woken(&queue));
+        queue.take(&mut commands);
+        assert_eq!(commands.len(), 2);
+        queue.push_for(client, ClientCommand::ReadAgain);
+        assert!(woken(&queue), "it did not say that it looks by itself");
+        queue.take(&mut commands);
+        queue.wait_for_batch();
+        queue.push(Command::RoomForEvents);
+        assert!(woken(&queue));
     }
 }

@@ -1,21 +1,29 @@
 //! One connection: a byte stream, how far its protocol has come, and what waits for the socket.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::close::CloseReason;
 use crate::moment::Moment;
+use crate::protocol::ReadAhead;
 use crate::protocol::close_wait::CloseWait;
-use crate::protocol::http::{HeadLimits, HeadReader};
+use crate::protocol::http::{HeadReader, Request};
 use crate::protocol::websocket::WebSocket;
 use crate::protocol::wire::Wire;
 use crate::session::{RateLimit, Session};
 use crate::transport::addresses::Counted;
-use crate::transport::budget::Share;
+use crate::transport::budget::{Account, Budget, Hold, Share};
 use crate::transport::client_id::ClientId;
+use crate::transport::commands::CommandQueue;
+use crate::transport::credit::Credit;
 use crate::transport::deadlines::Deadlines;
 use crate::transport::io::Io;
+use crate::transport::opener::Opener;
 use crate::transport::outbox::Outbox;
+use crate::transport::pending::Pending;
 use crate::transport::route::Route;
+use crate::transport::shared::Shared;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
 ///
@@ -36,14 +44,22 @@ pub(crate) struct Connection {
     /// When the wheel comes to it. An earlier entry of the wheel is an old one.
     pub timer: Moment,
     /// Input that could not be worked on yet, because an answer had to wait or the application had no room.
-    pub unread: Vec<u8>,
+    pub ahead: Option<Box<Ahead>>,
+    /// What its messages take. Made with the first one that the application gets.
+    pub pending: Option<Box<Pending>>,
     frames: RateLimit,
+    /// Tells apart the connections that have had this slot. A client keeps its id on its next connection, so the id does not.
+    pub serial: u32,
     /// The application was told of it, so it has to be told of its end.
     pub known: bool,
-    /// The application does not want to hear more of it for now.
+    /// The application does not want to hear it yet.
     pub paused: bool,
+    /// It is among those that are woken when there is room again.
+    pub waits_for_room: bool,
+    /// It is not read before its next turn.
+    pub waits_for_turn: bool,
     /// Held for its Drop: however the connection ends, it is counted out.
-    _counted: Counted,
+    pub counted: Counted,
 }
 
 #[derive(Debug)]
@@ -68,6 +84,8 @@ pub(crate) enum Phase {
 pub(crate) struct Head {
     pub buffer: Vec<u8>,
     pub reader: HeadReader,
+    /// The whole request, which waits until the application has room for it.
+    pub request: Option<Box<Request>>,
 }
 
 /// What is spoken after the upgrade.
@@ -80,9 +98,25 @@ pub(crate) struct Upgraded {
     pub endpoint: Endpoint,
 }
 
+impl Upgraded {
+    /// Why the client has ended, while the application may still say something.
+    pub fn ending(&self) -> Option<&CloseReason> {
+        match &self.endpoint {
+            Endpoint::First(_) | Endpoint::Umbel(_) => None,
+            Endpoint::Route(route) => route.ending.as_ref(),
+        }
+    }
+
+    fn client_has_ended(&self) -> bool {
+        self.ending().is_some()
+    }
+}
+
 /// Who the client speaks with.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
+    /// The Umbel protocol, before the client has said who it is.
+    First(Box<Opener>),
     /// The Umbel protocol.
     Umbel(Session),
     /// A websocket path of the application.
@@ -90,9 +124,10 @@ pub(crate) enum Endpoint {
 }
 
 impl Connection {
-    pub fn new(id: ClientId, io: Io, counted: Counted, accepted: Moment) -> Self {
+    pub fn new(id: ClientId, serial: u32, io: Io, counted: Counted, accepted: Moment) -> Self {
         Self {
             id,
+            serial,
             io,
             phase: Phase::Head(Box::default()),
             outbox: None,
@@ -100,11 +135,14 @@ impl Connection {
             deadlines: Deadlines::new(accepted),
             share: None,
             timer: Moment::default(),
-            unread: Vec::new(),
+            ahead: None,
+            pending: None,
+            waits_for_room: false,
+            waits_for_turn: false,
             frames: RateLimit::default(),
             known: false,
             paused: false,
-            _counted: counted,
+            counted,
         }
     }
 
@@ -145,14 +183,22 @@ impl Connection {
     pub fn session(&mut self) -> Option<&mut Session> {
         match &mut self.upgraded_mut()?.endpoint {
             Endpoint::Umbel(session) => Some(session),
-            Endpoint::Route(_) => None,
+            Endpoint::First(_) | Endpoint::Route(_) => None,
         }
     }
 
     pub fn route(&mut self) -> Option<&mut Route> {
         match &mut self.upgraded_mut()?.endpoint {
-            Endpoint::Umbel(_) => None,
+            Endpoint::First(_) | Endpoint::Umbel(_) => None,
             Endpoint::Route(route) => Some(route),
+        }
+    }
+
+    /// What is known of a client that has not said who it is, or has just done so.
+    pub fn opener(&mut self) -> Option<&mut Opener> {
+        match &mut self.phase {
+            Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => Some(opener),
+            _ => None,
         }
     }
 
@@ -166,23 +212,124 @@ impl Connection {
     }
 
     /// Whether this connection wants bytes of its peer. The application may have no room for them all the same.
-    pub fn listens(&self) -> bool {
+    pub fn listens(&self, now: Moment) -> bool {
         match &self.phase {
             Phase::Head(_) | Phase::Closing { .. } => true,
+            Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => opener.listens(),
             Phase::Deciding(_) => false,
-            Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) => {
-                !self.paused && session.listens()
+            Phase::Open(Upgraded { endpoint, .. }) => {
+                let may_say_more = match endpoint {
+                    Endpoint::Umbel(session) => session.listens(now),
+                    Endpoint::First(opener) => opener.listens(),
+                    Endpoint::Route(route) => route.listens(),
+                };
+                may_say_more && !self.paused && self.pending.as_ref().is_none_or(|pending| pending.has_room())
             }
-            Phase::Open(Upgraded { endpoint: Endpoint::Route(route), .. }) => !self.paused && route.listens(),
         }
     }
 
-    /// Bytes that may be read at once. What comes after a request is kept until the application lets the client in. Both
-    /// together get no more room than a request may have. The rest waits in the kernel.
-    pub fn most_of_a_read(&self) -> usize {
-        let Phase::Head(head) = &self.phase else { return READ_BYTES };
-        // One more, which makes a request too long.
-        (HeadLimits::default().head_bytes + 1).saturating_sub(head.buffer.len())
+    /// Takes a message that the application gets off what the client may say.
+    pub fn credit(&mut self, bytes: usize, shared: &Shared, commands: &Arc<CommandQueue>) -> Credit {
+        self.pending(shared, commands).credit(bytes)
+    }
+
+    /// Notes what requests of the client keep that wait for others.
+    pub fn hold_requests(&mut self, bytes: usize, shared: &Shared, commands: &Arc<CommandQueue>) {
+        if bytes > 0 || self.pending.is_some() {
+            self.pending(shared, commands).hold_requests(bytes, &shared.budget);
+        }
+    }
+
+    /// Notes what the session remembers of its answers. Returns `true` when it is more than before.
+    pub fn hold_answers(&mut self, bytes: usize, shared: &Shared, commands: &Arc<CommandQueue>) -> bool {
+        let client = self.id;
+        (bytes > 0 || self.pending.is_some())
+            && self.pending(shared, commands).hold_answers(bytes, client, &shared.budget)
+    }
+
+    /// Whether the share of this number holds what the session remembers.
+    pub fn remembers_by(&self, share: u64) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.remembers_by(share))
+    }
+
+    fn pending(&mut self, shared: &Shared, commands: &Arc<CommandQueue>) -> &mut Pending {
+        let (id, is_route) = (self.id, self.route().is_some());
+        self.pending.get_or_insert_with(|| {
+            if is_route {
+                Pending::of_route(id, shared, commands)
+            } else {
+                Pending::of_session(id, shared, commands)
+            }
+        })
+    }
+
+    /// What its messages count in.
+    pub fn account<'a>(&self, budget: &'a Budget) -> &'a Arc<Account> {
+        match self.upgraded().map(|upgraded| &upgraded.endpoint) {
+            Some(Endpoint::Route(_)) => &budget.of_routes,
+            Some(Endpoint::First(_) | Endpoint::Umbel(_)) | None => &budget.messages,
+        }
+    }
+
+    /// Whether the application has room for a message of this client. After `false`,
+    /// [`Command::RoomForEvents`](crate::transport::commands::Command::RoomForEvents) follows when it has.
+    pub fn has_room(&self, shared: &Shared) -> bool {
+        shared.inbox.has_room() && self.account(&shared.budget).has_room()
+    }
+
+    /// Keeps input until it can be worked on, behind what is kept already. Nothing counts after a close.
+    pub fn keep(&mut self, input: &[u8], budget: &Budget) {
+        let (Phase::Deciding(upgraded) | Phase::Open(upgraded)) = &mut self.phase else { return };
+        if upgraded.client_has_ended() {
+            return;
+        }
+        let ahead = self.ahead.get_or_insert_with(|| {
+            Box::new(Ahead { input: upgraded.websocket.read_ahead(), hold: Hold::new(&budget.ahead, 0) })
+        });
+        ahead.input.push(input);
+        ahead.hold = Hold::new(&budget.ahead, ahead.input.len());
+    }
+
+    /// Bytes that may be read although they have to wait. Pings among them are answered.
+    pub fn room_ahead(&self, budget: &Budget) -> usize {
+        let most = match &self.phase {
+            // Anybody can come so far.
+            Phase::Deciding(_) => LITTLE,
+            Phase::Open(upgraded) if !upgraded.client_has_ended() => MOST_AHEAD,
+            Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return 0,
+        };
+        if self.outbox.is_some() || !budget.ahead.has_room() {
+            return 0;
+        }
+        most.saturating_sub(self.ahead.as_ref().map_or(0, |ahead| ahead.input.len()))
+    }
+
+    /// Until when its session does not want to hear more, or last did not. `None`: it always did.
+    pub fn quiet_until(&self) -> Option<Moment> {
+        match &self.phase {
+            Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) => Some(session.quiet_until()),
+            _ => None,
+        }
+        .filter(|until| *until > Moment::default())
+    }
+
+    /// Whether its messages are not read because of us, so that its end would not be noticed. A client that has closed may end
+    /// its side: it still gets the rest, within the close time.
+    pub fn is_paused(&self, now: Moment, shared: &Shared) -> bool {
+        let is_read = self.listens(now) && (!self.waits_for_room || self.has_room(shared));
+        let is_awaited = self.upgraded().is_some_and(|upgraded| !upgraded.client_has_ended());
+        is_awaited && self.outbox.is_none() && !is_read
+    }
+
+    /// Bytes that may be read at once. Of a client that is not heard, [`Connection::room_ahead`] says it.
+    pub fn most_of_a_read(&self, shared: &Shared) -> usize {
+        match &self.phase {
+            // One more, which makes a request too long.
+            Phase::Head(head) => (shared.config.max_head_bytes + 1).saturating_sub(head.buffer.len()),
+            _ if shared.budget.ahead.has_room() => READ_BYTES,
+            // What can't be worked on now has to be kept.
+            _ => LITTLE,
+        }
     }
 
     /// Counts frames. Returns `false` when the peer begins more than [`FRAMES_PER_SECOND`] for long.
@@ -190,6 +337,19 @@ impl Connection {
         self.frames.allows(count, FRAMES_PER_SECOND, FRAMES_BURST, now)
     }
 }
+
+/// Input that waits, and its part of the budget.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub input: ReadAhead,
+    pub hold: Hold,
+}
+
+/// Bytes of a read while much waits already, or the client may not come in.
+const LITTLE: usize = 4096;
+
+/// Bytes that are read of a client while its messages have to wait.
+const MOST_AHEAD: usize = 64 * 1024;
 
 /// Size of the buffer for reading. There is one per shard, lent to the connection that is being read.
 pub const READ_BYTES: usize = 64 * 1024;

@@ -1,20 +1,25 @@
 //! The connections of one shard, with the hub that serves them and the wheel that keeps their deadlines.
 
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::hub::{Due, FrameEncoder, Hub, ReaderKey};
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::message::Timestamp;
+use crate::refusal::Refusal;
 use crate::stats::Counters;
 use crate::transport::addresses::Counted;
+use crate::transport::away::Away;
 use crate::transport::client_id::ClientId;
-use crate::transport::commands::{Command, CommandQueue, FeedNotifier};
-use crate::transport::connection::{Connection, Phase};
-use crate::transport::events::Event;
+use crate::transport::commands::{ClientCommand, CommandQueue, FeedNotifier};
+use crate::transport::connection::Connection;
+use crate::transport::events::{Event, Level};
 use crate::transport::io::Io;
+use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
 use crate::transport::sockets::Sockets;
 use crate::transport::wheel::Wheel;
@@ -28,11 +33,19 @@ pub(crate) struct Connections {
     pub hub: Hub,
     pub sockets: Sockets,
     generation: u32,
+    /// Sessions without a connection.
+    pub away: Away,
     /// Connections that would read if the application had room.
     waiting_for_room: Vec<ReaderKey>,
+    /// How often one was added to these because messages take too much, for the log.
+    full: Repeated,
+    /// Connections that have had their turn, and have more to say.
+    turns: VecDeque<ReaderKey>,
     wheel: Wheel,
     /// When the shard's own task looks at the wheel again, unless it is woken. `None` is never.
     pub asleep_until: Option<Moment>,
+    /// When the next tick is to begin, while there is something for it.
+    pub tick_due: Option<Moment>,
     /// Connections whose deadline may be over.
     pub due: Vec<ReaderKey>,
     /// What the connection that is being read has cost in this turn.
@@ -47,6 +60,13 @@ pub(crate) struct Buffers {
     pub text: Vec<u8>,
     pub read: Vec<u8>,
     pub inflater: Option<Box<Inflater>>,
+}
+
+impl Buffers {
+    /// What is kept of a buffer that was lent for messages. A long one is not: messages of the application have no bound.
+    pub fn kept(lent: Vec<u8>) -> Vec<u8> {
+        if lent.capacity() <= LONGEST_KEPT { lent } else { Vec::new() }
+    }
 }
 
 impl Connections {
@@ -68,9 +88,13 @@ impl Connections {
             hub,
             sockets: Sockets { now, ..Sockets::default() },
             generation: 0,
+            away: Away::default(),
             waiting_for_room: Vec::new(),
+            full: Repeated::default(),
+            turns: VecDeque::new(),
             wheel: Wheel::new(now),
             asleep_until: None,
+            tick_due: None,
             due: Vec::new(),
             work: 0,
             buffers: Buffers::default(),
@@ -89,22 +113,39 @@ impl Connections {
     }
 
     /// Takes in a connection that was accepted.
-    pub fn insert(&mut self, io: Io, counted: Counted, accepted: Moment) -> (ReaderKey, ClientId) {
-        self.generation = self.generation.wrapping_add(1);
+    pub fn insert(&mut self, io: Io, counted: Counted, accepted: Moment) -> (ReaderKey, u32) {
+        let serial = self.next_serial();
         let slot = self.sockets.slots.vacant_entry();
         let key = slot.key() as ReaderKey;
-        let client = ClientId::new(self.index, key, self.generation);
-        slot.insert(Connection::new(client, io, counted, accepted));
-        self.counters.accepted.add(1);
+        let client = ClientId::new(self.index, key, serial);
+        slot.insert(Connection::new(client, serial, io, counted, accepted));
         self.counters.connections.add(1);
         self.schedule(key);
-        (key, client)
+        (key, serial)
     }
 
-    /// Notes that a socket on its way here can't be used.
-    pub fn refuse_socket(&self) {
+    /// A number that no other connection of this shard has.
+    pub fn next_serial(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    /// Gives a connection away that another shard takes in.
+    pub fn release(&mut self, key: ReaderKey) -> Option<Connection> {
+        let connection = self.sockets.slots.try_remove(key as usize)?;
+        self.counters.connections.sub(1);
         self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
-        self.counters.refused.add(1);
+        Some(connection)
+    }
+
+    /// Notes that a socket on its way to a shard can't be used.
+    pub fn refuse_socket(&self, shard: usize, why: &dyn Display) {
+        self.shared.loads[shard].fetch_sub(1, Ordering::Relaxed);
+        self.refuse(
+            Refusal::NoDescriptor,
+            || "an address that is not known".to_owned(),
+            format_args!(": {why}"),
+        );
     }
 
     pub fn get(&mut self, key: ReaderKey) -> Option<&mut Connection> {
@@ -118,7 +159,8 @@ impl Connections {
 
     /// The connection of this client, and its key.
     pub fn find(&mut self, client: ClientId) -> Option<(ReaderKey, &mut Connection)> {
-        let key = client.slot();
+        let is_at = |key: ReaderKey| self.sockets.slots.get(key as usize).is_some_and(|it| it.id == client);
+        let key = Some(client.slot()).filter(|key| is_at(*key)).or_else(|| self.away.slot_of(client))?;
         self.get(key).filter(|connection| connection.id == client).map(|connection| (key, connection))
     }
 
@@ -134,33 +176,26 @@ impl Connections {
         self.sockets.slots.is_empty()
     }
 
-    /// Drops a connection.
-    pub fn finish(&mut self, key: ReaderKey, reason: &CloseReason) {
-        let Some(connection) = self.sockets.slots.try_remove(key as usize) else { return };
-        self.hub.leave(key);
-        connection.wake();
-        self.counters.connections.sub(1);
-        if matches!(connection.phase, Phase::Head(_)) {
-            self.counters.refused.add(1);
-        }
-        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
-        self.tell_closed(connection.id, connection.known, reason);
-    }
-
-    /// Forgets a client, and tells the application where it knew it.
-    pub fn tell_closed(&self, client: ClientId, known: bool, reason: &CloseReason) {
-        self.shared.clients().remove(&client);
-        if known {
-            let (code, reason) = (reason.number(), reason.text().to_owned());
-            self.shared.inbox.push(Event::Closed { client, code, reason });
-        }
-    }
-
     // ---- the hub ----
 
     /// Counts the bytes that sockets took.
     pub fn count_sent(&mut self) {
         self.counters.bytes_sent.add(std::mem::take(&mut self.sockets.sent));
+    }
+
+    /// Logs what readers have lost.
+    pub fn log_losses(&mut self) {
+        let now = self.now();
+        for line in self.sockets.losses.lines(now) {
+            self.shared.log(Level::Warning, line);
+        }
+    }
+
+    /// Counts how late a tick begins, if one does.
+    pub fn note_tick(&mut self) {
+        if let Some(due) = self.tick_due.take_if(|due| self.sockets.now >= *due) {
+            self.counters.tick_lag.record(self.sockets.now.since(due));
+        }
     }
 
     /// Whether the hub has something to write now.
@@ -178,6 +213,12 @@ impl Connections {
         }
     }
 
+    /// Tells the application something that a client has said. It is woken in the next turn, for all that was read until then.
+    pub fn tell(&mut self, event: Event) {
+        self.shared.inbox.push_of_many(event);
+        self.commands.wake();
+    }
+
     // ---- time ----
 
     pub fn timestamp(&self) -> Timestamp {
@@ -188,7 +229,10 @@ impl Connections {
     pub fn schedule(&mut self, key: ReaderKey) {
         let now = self.now();
         let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
-        let next = connection.deadlines.next(&self.shared.timeouts);
+        let deadline = connection.deadlines.next(&self.shared.timeouts);
+        let quiet = connection.quiet_until().filter(|until| *until > now);
+        let look = connection.is_paused(now, &self.shared).then(|| now + PAUSED_LOOK);
+        let next = quiet.into_iter().chain(look).fold(deadline, Moment::min);
         if connection.timer <= now || next < connection.timer {
             connection.timer = next;
             self.wheel.enter(key, next);
@@ -202,10 +246,14 @@ impl Connections {
     }
 
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.wheel.due()
+        self.wheel
+            .due()
+            .into_iter()
+            .chain(self.away.oldest().map(|(since, _)| since + self.shared.config.session_ttl))
+            .min()
     }
 
-    fn wake_at(&mut self, moment: Moment) {
+    pub(super) fn wake_at(&mut self, moment: Moment) {
         if self.asleep_until.is_none_or(|until| moment < until) {
             self.asleep_until = Some(moment);
             self.commands.wake();
@@ -214,15 +262,66 @@ impl Connections {
 
     // ---- bounds ----
 
+    /// Reads a connection again after all others that wait for this, and not before the sockets were looked at. However many clients
+    /// ask for much, the others wait for one of them.
+    pub fn wait_for_turn(&mut self, key: ReaderKey) {
+        let Some(connection) = self.get(key) else { return };
+        connection.waits_for_turn = true;
+        self.turns.push_back(key);
+        if self.turns.len() == 1 {
+            self.commands.wake();
+        }
+    }
+
+    /// Lets the one go on that has waited longest.
+    pub fn begin_turn(&mut self) {
+        if let Some(key) = self.turns.pop_front()
+            && let Some(connection) = self.get(key)
+        {
+            connection.waits_for_turn = false;
+            connection.wake();
+        }
+    }
+
+    /// Whether a connection waits for its turn.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// Lets a connection wait until the application has room for its messages.
     pub fn wait_for_room(&mut self, key: ReaderKey) {
-        self.waiting_for_room.push(key);
+        if let Some(connection) = self.get(key)
+            && !std::mem::replace(&mut connection.waits_for_room, true)
+        {
+            self.waiting_for_room.push(key);
+            self.log_full();
+        }
+    }
+
+    /// Logs which setting keeps clients waiting: somebody should learn that functions do not end.
+    fn log_full(&mut self) {
+        let budget = &self.shared.budget;
+        let what = [
+            (&budget.messages, "whose functions have not ended take max_held_bytes"),
+            (
+                &budget.of_routes,
+                "that functions of websocket paths have not received take half of max_held_bytes",
+            ),
+        ];
+        let Some((_, what)) = what.into_iter().find(|(account, _)| !account.has_room()) else { return };
+        self.full.note();
+        if let Some(count) = self.full.due(self.now()) {
+            self.shared
+                .log(Level::Warning, format!("clients that are not heard: {count}, because messages {what}"));
+        }
     }
 
     /// The application has room again.
     pub fn wake_waiting(&mut self) {
-        while let Some(key) = self.waiting_for_room.pop() {
+        // In their order, so that each has its turn.
+        for key in std::mem::take(&mut self.waiting_for_room) {
             if let Some(connection) = self.get(key) {
+                connection.waits_for_room = false;
                 connection.wake();
             }
         }
@@ -231,31 +330,47 @@ impl Connections {
     /// Notes what a connection holds for an unfinished message.
     pub fn hold_input(&mut self, key: ReaderKey, bytes: usize) {
         let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
-        let (budget, client) = (&self.shared.budget, connection.id);
-        connection.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
+        let (shares, client) = (&self.shared.budget.unfinished, connection.id);
+        connection.share.get_or_insert_with(|| shares.share(client)).hold(bytes);
         self.keep_to_budget();
     }
 
     /// Notes what waits for a socket, when it is more than a little.
     pub fn hold_output(&mut self, key: ReaderKey) {
         let Some(connection) = self.sockets.slots.get_mut(key as usize) else { return };
-        let (budget, client) = (&self.shared.budget, connection.id);
+        let (shares, client) = (&self.shared.budget.unfinished, connection.id);
         if let Some(outbox) = connection.outbox.as_mut().filter(|outbox| outbox.own_bytes() > UNCOUNTED) {
             let bytes = outbox.own_bytes();
-            outbox.share.get_or_insert_with(|| budget.share(client)).hold(bytes);
+            outbox.share.get_or_insert_with(|| shares.share(client)).hold(bytes);
             self.keep_to_budget();
+        }
+    }
+
+    /// While sessions remember too much, lets those forget their answers that began first to remember them.
+    pub fn forget_oldest_answers(&self) {
+        let shared = &self.shared;
+        while let Some((client, number)) = shared.budget.remembered.excess() {
+            if let Some(commands) = shared.commands_for(client) {
+                commands.push_for(client, ClientCommand::ForgetAnswers(number));
+            }
         }
     }
 
     /// While too much is held, evicts the server's oldest shares, with their connections.
     fn keep_to_budget(&self) {
-        while let Some((client, number)) = self.shared.budget.excess() {
+        while let Some((client, number)) = self.shared.budget.unfinished.excess() {
             if let Some(commands) = self.shared.commands_for(client) {
-                commands.push(Command::Evict(client, number));
+                commands.push_for(client, ClientCommand::Evict(number));
             }
         }
     }
 }
+
+/// Between two looks whether a client that is not read has ended. A look is a system call.
+const PAUSED_LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of a buffer for messages that a shard keeps: those of a message of the default limit.
+const LONGEST_KEPT: usize = 1 << 20;
 
 /// Bytes that may wait for a socket without being counted.
 const UNCOUNTED: usize = 64 * 1024;

@@ -37,7 +37,16 @@ pub struct Deadlines {
     since: Moment,
     pinged: bool,
     message: Option<Moment>,
-    stalled: Option<Moment>,
+    output: Output,
+}
+
+/// What the socket does with our bytes.
+#[derive(Clone, Copy, Debug)]
+enum Output {
+    /// It took them, and last at this moment.
+    Taken(Moment),
+    /// They have waited for it since this moment.
+    Waiting(Moment),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +74,13 @@ pub enum Verdict {
 
 impl Deadlines {
     pub fn new(accepted: Moment) -> Self {
-        Self { stage: Stage::Handshake, since: accepted, pinged: false, message: None, stalled: None }
+        Self {
+            stage: Stage::Handshake,
+            since: accepted,
+            pinged: false,
+            message: None,
+            output: Output::Taken(accepted),
+        }
     }
 
     /// When it was accepted, while it is in the handshake.
@@ -75,13 +90,8 @@ impl Deadlines {
 
     /// The handshake, authentication included, has ended well.
     pub fn opened(&mut self, now: Moment) {
-        *self = Self {
-            stage: Stage::Open,
-            since: now,
-            pinged: false,
-            message: self.message,
-            stalled: self.stalled,
-        };
+        (self.stage, self.since, self.pinged) = (Stage::Open, now, false);
+        self.said(now);
     }
 
     /// Bytes came from the peer.
@@ -89,6 +99,13 @@ impl Deadlines {
         if self.stage == Stage::Open {
             self.since = now;
             self.pinged = false;
+        }
+    }
+
+    /// The socket took bytes. Whatever they were, a proxy has seen them pass.
+    pub fn said(&mut self, now: Moment) {
+        if let Output::Taken(last) = &mut self.output {
+            *last = now;
         }
     }
 
@@ -100,7 +117,11 @@ impl Deadlines {
 
     /// Tells whether bytes wait for the socket. When some but not all were taken, call it with `false`, then with `true`.
     pub fn stalled(&mut self, waiting: bool, now: Moment) {
-        self.stalled = waiting.then(|| self.stalled.unwrap_or(now));
+        self.output = match self.output {
+            Output::Waiting(since) if waiting => Output::Waiting(since),
+            Output::Taken(_) if waiting => Output::Waiting(now),
+            _ => Output::Taken(now),
+        };
         if !waiting && self.stage == Stage::Closing {
             // The peer is still reading our last bytes.
             self.since = now;
@@ -124,10 +145,9 @@ impl Deadlines {
         let stage = match self.stage {
             Stage::Handshake => self.since + limits.handshake,
             Stage::Closing => return self.since + limits.close,
-            Stage::Open if self.pinged => self.since + limits.heartbeat * 2,
-            Stage::Open => self.since + limits.heartbeat,
+            Stage::Open => self.next_beat(limits.heartbeat),
         };
-        let stalled = self.stalled.map(|since| since + limits.write);
+        let stalled = self.stalled_since().map(|since| since + limits.write);
         let message = self.message.map(|since| since + limits.message);
         [stalled, message].into_iter().flatten().fold(stage, Moment::min)
     }
@@ -142,10 +162,10 @@ impl Deadlines {
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
             Stage::Handshake | Stage::Open | Stage::Closing => {}
         }
-        if self.stage != Stage::Closing && over(self.stalled, limits.write) {
+        if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
         }
-        let listening = listening && self.stalled.is_none();
+        let listening = listening && self.stalled_since().is_none();
         if !listening {
             // What is not read can't be finished either.
             self.message = self.message.map(|_| now);
@@ -165,18 +185,38 @@ impl Deadlines {
             // Its answers are not read, because nothing can be written to it or the application asked for a pause. A new
             // interval begins.
             (self.since, self.pinged) = (now, false);
-            return Verdict::Wait(now + interval);
         }
-        let (ping, end) = (self.since + interval, self.since + interval * 2);
-        if self.pinged && now >= end {
+        let next = self.next_beat(interval);
+        if now < next {
+            return Verdict::Wait(next);
+        }
+        if self.pinged && now >= self.since + interval * 2 {
             return Verdict::Close(CloseReason::NoHeartbeat);
         }
-        if !self.pinged && now >= ping {
+        if !self.pinged {
             // The wheel may be late. The peer still has a whole interval to answer.
-            (self.since, self.pinged) = (now - interval, true);
-            return Verdict::Ping;
+            self.since = self.since.max(now - interval);
         }
-        Verdict::Wait(if self.pinged { end } else { ping })
+        self.pinged = listening;
+        self.said(now);
+        Verdict::Ping
+    }
+
+    /// When a ping is due, or its answer is. A proxy between the two ends counts what comes from each of them: so nothing that goes to
+    /// the peer is silence, too. While bytes wait for the socket, a ping would only wait behind them.
+    fn next_beat(&self, interval: Duration) -> Moment {
+        let heard = self.since + if self.pinged { interval * 2 } else { interval };
+        match self.output {
+            Output::Taken(last) => heard.min(last + interval),
+            Output::Waiting(_) => heard,
+        }
+    }
+
+    fn stalled_since(&self) -> Option<Moment> {
+        match self.output {
+            Output::Taken(_) => None,
+            Output::Waiting(since) => Some(since),
+        }
     }
 }
 
@@ -224,7 +264,52 @@ mod tests {
         let mut deadlines = open();
         assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
         deadlines.heard(at(26));
-        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Wait(at(51)));
+        assert_eq!(deadlines.check(at(49), true, &LIMITS), Verdict::Wait(at(50)));
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Ping);
+        deadlines.heard(at(51));
+        assert_eq!(deadlines.check(at(51), true, &LIMITS), Verdict::Wait(at(75)), "one ping for both sides");
+    }
+
+    #[test]
+    fn a_peer_that_only_sends_is_pinged_and_stays() {
+        let mut deadlines = open();
+        let mut pings = 0;
+        for second in 1..=100 {
+            deadlines.heard(at(second));
+            pings += u32::from(deadlines.check(at(second), true, &LIMITS) == Verdict::Ping);
+        }
+        assert_eq!(pings, 4);
+    }
+
+    #[test]
+    fn a_peer_that_only_gets_something_is_pinged_and_has_a_whole_interval_to_answer() {
+        let mut deadlines = open();
+        for second in 1..50 {
+            deadlines.said(at(second));
+            let expected = second == 25;
+            assert_eq!(deadlines.check(at(second), true, &LIMITS) == Verdict::Ping, expected, "{second}");
+        }
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
+    }
+
+    #[test]
+    fn a_peer_that_falls_silent_before_a_ping_has_as_long_as_ever() {
+        let mut deadlines = open();
+        deadlines.heard(at(20));
+        assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping, "nothing went to it");
+        assert_eq!(deadlines.check(at(49), true, &LIMITS), Verdict::Wait(at(50)));
+        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Ping);
+        assert_eq!(deadlines.check(at(69), true, &LIMITS), Verdict::Wait(at(70)));
+        assert_eq!(deadlines.check(at(70), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
+    }
+
+    #[test]
+    fn a_peer_whose_socket_takes_nothing_is_not_pinged() {
+        let mut deadlines = open();
+        deadlines.stalled(true, at(20));
+        assert_eq!(deadlines.check(at(26), true, &LIMITS), Verdict::Wait(at(51)));
+        deadlines.stalled(false, at(30));
+        assert_eq!(deadlines.check(at(30), true, &LIMITS), Verdict::Wait(at(51)));
     }
 
     #[test]
@@ -240,6 +325,7 @@ mod tests {
         deadlines.message(true, false, at(1));
         for second in (2..61).step_by(10) {
             deadlines.heard(at(second));
+            deadlines.said(at(second));
             deadlines.message(true, false, at(second));
             assert!(matches!(deadlines.check(at(second), true, &LIMITS), Verdict::Wait(_)));
         }
@@ -251,6 +337,7 @@ mod tests {
         let mut deadlines = open();
         for second in (1..200).step_by(10) {
             deadlines.heard(at(second));
+            deadlines.said(at(second));
             deadlines.message(true, true, at(second));
             assert!(matches!(deadlines.check(at(second), true, &LIMITS), Verdict::Wait(_)));
         }
@@ -260,6 +347,7 @@ mod tests {
     fn a_message_that_is_not_read_on_is_not_late() {
         let mut deadlines = open();
         deadlines.message(true, false, at(1));
+        deadlines.said(at(60));
         assert!(matches!(deadlines.check(at(61), false, &LIMITS), Verdict::Wait(_)));
         deadlines.heard(at(62));
         deadlines.message(true, false, at(62));
@@ -272,8 +360,11 @@ mod tests {
     fn a_peer_that_is_not_listened_to_is_not_silent() {
         let mut deadlines = open();
         assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
-        assert_eq!(deadlines.check(at(49), false, &LIMITS), Verdict::Wait(at(74)));
-        assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Wait(at(74)));
+        assert_eq!(deadlines.check(at(49), false, &LIMITS), Verdict::Wait(at(50)));
+        assert_eq!(deadlines.check(at(50), false, &LIMITS), Verdict::Ping, "a proxy counts all the same");
+        deadlines.said(at(60));
+        assert_eq!(deadlines.check(at(74), false, &LIMITS), Verdict::Wait(at(85)));
+        assert_eq!(deadlines.check(at(75), true, &LIMITS), Verdict::Wait(at(85)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::session::Carrier as _;
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::connections::Connections;
 use crate::transport::peer::Peer;
+use crate::transport::sessions::end_away;
 
 /// A graceful stop that has begun.
 pub(crate) struct Drain {
@@ -21,12 +22,13 @@ pub(crate) struct Drain {
 impl Drain {
     /// Begins. `within` is the time that all of it may take.
     pub fn begin(connections: &mut Connections, within: Duration) -> Self {
+        end_away(connections);
         let keys = connections.keys();
         // The first half of the time is for closing, the rest for what still has to be written.
         let steps = (within.as_millis() / 2 / STEP.as_millis()).max(1) as usize;
         let portion = keys.len().div_ceil(steps).max(1);
         for key in keys {
-            Peer::act(connections, key, |peer| announce(peer, within));
+            Peer::act(connections, key, announce);
         }
         Self { end: connections.now() + within, next: connections.now(), portion }
     }
@@ -63,13 +65,14 @@ impl Drain {
     }
 }
 
-fn announce(peer: &mut Peer<'_>, within: Duration) {
+fn announce(peer: &mut Peer<'_>) {
     let Some(connection) = peer.live() else { return };
     if matches!(connection.phase, Phase::Head(_)) {
         return peer.finish(&CloseReason::Stopped);
     }
     if connection.is_open() {
-        let message = ServerMessage::Reconnect { within: within.as_millis() as u64 };
+        let within = peer.connections.shared.config.reconnect_window.as_millis() as u64;
+        let message = ServerMessage::Reconnect { within };
         peer.converse(|_, peer| peer.reply(|out| message.write(out)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,29 +13,53 @@ use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
 use crate::transport::addresses::Counted;
-use crate::transport::admission::receive_head;
-use crate::transport::client_id::ClientId;
-use crate::transport::connection::{Phase, READ_BYTES};
+use crate::transport::admission::{go_on_with_head, receive_head};
+use crate::transport::budget::Hold;
+use crate::transport::connection::{Connection, Phase, READ_BYTES};
 use crate::transport::connections::Connections;
+use crate::transport::first;
 use crate::transport::io::{Io, Stream};
+use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
 use crate::transport::websocket::{self, WORK_AT_A_TURN};
 
 /// Takes a socket over: makes a connection of it, and the task that drives it.
 pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, counted: Counted, at: Moment) {
     let mut connections = cell.borrow_mut();
-    let tls = connections.shared.tls.as_ref().map(|config| ServerConnection::new(Arc::clone(config)));
-    let Ok(tls) = tls.transpose() else { return connections.refuse_socket() };
-    let (key, client) = connections.insert(Io::new(stream, tls.map(Box::new)), counted, at);
+    let tls = connections.shared.tls.as_ref().map(|tls| ServerConnection::new(Arc::clone(&tls.config)));
+    let tls = match tls.transpose() {
+        Ok(tls) => tls,
+        Err(error) => return connections.refuse_socket(connections.index, &error),
+    };
+    let (key, serial) = connections.insert(Io::new(stream, tls.map(Box::new)), counted, at);
+    connections.counters.accepted.add(1);
     let connections = Rc::clone(cell);
-    drop(tokio::task::spawn_local(ConnectionTask { connections, key, client }));
+    drop(tokio::task::spawn_local(ConnectionTask { connections, key, serial }));
+}
+
+/// Takes over a connection that another shard has accepted.
+pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
+    let mut connections = cell.borrow_mut();
+    let Parcel { io, phase, ahead, counted, accepted } = parcel;
+    let io = match Io::attach(io) {
+        Ok(io) => io,
+        Err(error) => return connections.refuse_socket(connections.index, &error),
+    };
+    let (key, serial) = connections.insert(io, counted, accepted);
+    if let Some(connection) = connections.get(key) {
+        (connection.phase, connection.ahead) = (phase, ahead);
+    }
+    let held = connections.get(key).and_then(Connection::opener).map_or(0, |opener| opener.held());
+    connections.hold_input(key, held);
+    let connections = Rc::clone(cell);
+    drop(tokio::task::spawn_local(ConnectionTask { connections, key, serial }));
 }
 
 /// Waits for one socket. Ends with its connection.
 struct ConnectionTask {
     connections: Rc<RefCell<Connections>>,
     key: ReaderKey,
-    client: ClientId,
+    serial: u32,
 }
 
 impl Future for ConnectionTask {
@@ -45,7 +69,7 @@ impl Future for ConnectionTask {
         let mut connections = self.connections.borrow_mut();
         connections.update_now();
         connections.work = 0;
-        let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.client, cx));
+        let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.serial, cx));
         driven.unwrap_or_else(|| {
             // It panicked and was closed. There is something left to write, or a close frame to read.
             cx.waker().wake_by_ref();
@@ -56,9 +80,10 @@ impl Future for ConnectionTask {
 
 /// Writes what waits, then reads what came. Stops when the socket or the application takes no more, or when this client has
 /// had its turn.
-fn drive(peer: &mut Peer<'_>, client: ClientId, cx: &mut Context<'_>) -> Poll<()> {
+fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
+    let now = peer.now();
     while peer.connections.work < WORK_AT_A_TURN {
-        let Some(connection) = peer.connection().filter(|connection| connection.id == client) else {
+        let Some(connection) = peer.connection().filter(|connection| connection.serial == serial) else {
             return Poll::Ready(());
         };
         if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -74,46 +99,107 @@ fn drive(peer: &mut Peer<'_>, client: ClientId, cx: &mut Context<'_>) -> Poll<()
                 }
             }
         }
+        if connection.waits_for_turn {
+            return Poll::Pending;
+        }
         if let Phase::Closing { ended, reply: None } = &mut connection.phase
             && !std::mem::replace(ended, true)
         {
             connection.io.shutdown();
         }
-        if !connection.listens() {
+        if matches!(&connection.phase, Phase::Head(head) if head.request.is_some()) {
+            if go_on_with_head(peer) {
+                continue;
+            }
             return Poll::Pending;
         }
-        if connection.is_open() && !peer.connections.shared.inbox.has_room() {
+        if connection.opener().is_some_and(|opener| opener.goes_on()) {
+            if first::go_on(peer) {
+                continue;
+            }
+            return Poll::Pending;
+        }
+        let listens = connection.listens(now);
+        let (is_open, goes_on) = (connection.is_open(), connection.ahead.is_some());
+        // A client that closes does not wait for what the application has to finish.
+        let closes = is_open && connection.ahead.as_ref().is_some_and(|ahead| ahead.input.is_closing());
+        if is_open && !closes && !peer.has_room() {
             peer.connections.wait_for_room(peer.key);
-            return Poll::Pending;
+        } else if listens || closes {
+            let worked = if goes_on { go_on(peer) } else { read(peer, cx, false) };
+            if worked.is_pending() {
+                return Poll::Pending;
+            }
+            continue;
         }
-        if read(peer, cx).is_pending() {
+        if read_ahead(peer, cx).is_pending() {
+            if !peer.connections.shared.budget.ahead.has_room() {
+                peer.connections.wait_for_room(peer.key);
+            }
+            peer.connections.schedule(peer.key);
             return Poll::Pending;
         }
     }
     // A peer that sends without end gets its next turn after all others, also after those whose sockets the runtime has not
-    // looked at yet. Waking the task is not enough: the runtime works on up to 61 woken tasks before it looks.
-    let _ = pin!(tokio::task::yield_now()).poll(cx);
+    // looked at yet.
+    peer.connections.wait_for_turn(peer.key);
     Poll::Pending
 }
 
-/// Reads once, from what was left over or from the socket, and works on it.
-fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> Poll<()> {
+/// Works on what was left over.
+fn go_on(peer: &mut Peer<'_>) -> Poll<()> {
+    let ahead = peer.connection().and_then(|connection| connection.ahead.as_mut());
+    let Some((mut bytes, start)) = ahead.map(|ahead| ahead.input.lend()) else { return Poll::Ready(()) };
+    let taken = start + receive(peer, &mut bytes[start..]);
+    peer.connections.work += taken - start;
+    let budget = Arc::clone(&peer.connections.shared.budget);
+    let Some(connection) = peer.connection() else { return Poll::Ready(()) };
+    if taken == bytes.len() {
+        connection.ahead = None;
+    } else if let Some(ahead) = &mut connection.ahead {
+        ahead.input.give_back(bytes, taken);
+        ahead.hold = Hold::new(&budget.ahead, ahead.input.len());
+    }
+    Poll::Ready(())
+}
+
+/// Answers the pings of a client whose messages have to wait, and reads a little more of it for that and for its close.
+fn read_ahead(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> Poll<()> {
+    let next_ping = |peer: &mut Peer<'_>| peer.live()?.ahead.as_mut()?.input.next_ping();
+    while let Some(payload) = next_ping(peer) {
+        peer.pong(&payload);
+    }
+    peer.flush_replies();
+    match peer.live().filter(|connection| connection.is_open()).and_then(|it| it.ahead.as_ref()) {
+        Some(ahead) if ahead.input.is_closing() => Poll::Ready(()),
+        _ => read(peer, cx, true),
+    }
+}
+
+/// Reads once, and works on it unless it has to wait.
+fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>, waits: bool) -> Poll<()> {
+    let (now, shared) = (peer.now(), Arc::clone(&peer.connections.shared));
     let mut buffer = std::mem::take(&mut peer.connections.buffers.read);
     // Empty the first time, and after a panic, which keeps it.
     buffer.resize(READ_BYTES, 0);
     let Some(connection) = peer.connection() else { return Poll::Pending };
-    let unread = std::mem::take(&mut connection.unread);
-    let read = if unread.is_empty() {
-        let most = connection.most_of_a_read();
-        connection.io.poll_read(cx, &mut buffer[..most])
+    let most = if waits { connection.room_ahead(&shared.budget) } else { connection.most_of_a_read(&shared) };
+    let read = if most == 0 {
+        Poll::Pending
     } else {
-        buffer[..unread.len()].copy_from_slice(&unread);
-        Poll::Ready(Ok(unread.len()))
+        connection.io.poll_read(cx, &mut buffer[..most.min(READ_BYTES)])
     };
     let done = read.map(|read| match read {
         Ok(count @ 1..) => {
             peer.connections.work += count;
-            receive(peer, &mut buffer[..count]);
+            peer.connections.counters.bytes_received.add(count as u64);
+            let taken = if waits { 0 } else { receive(peer, &mut buffer[..count]) };
+            if taken < count
+                && let Some(connection) = peer.connection()
+            {
+                connection.deadlines.heard(now);
+                connection.keep(&buffer[taken..count], &shared.budget);
+            }
         }
         Ok(0) => peer.finish(&CloseReason::Ended),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => peer.finish(&CloseReason::TlsFailed),
@@ -123,15 +209,19 @@ fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> Poll<()> {
     done
 }
 
-/// Works on bytes that came from a connection.
-pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) {
+/// Works on bytes that came from a connection. Returns how many it took: the others have to wait.
+pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
+    let mut taken = chunk.len();
+    let is_first = peer.connection().and_then(Connection::opener).is_some();
     match peer.connection().map(|connection| &mut connection.phase) {
         Some(Phase::Head(_)) => receive_head(peer, chunk),
-        Some(Phase::Open(_)) => websocket::receive(peer, chunk),
+        Some(Phase::Deciding(_)) if is_first => taken = websocket::receive(peer, chunk),
+        Some(Phase::Open(_)) => taken = websocket::receive(peer, chunk),
         Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|reply| reply.receive(chunk))),
         Some(Phase::Deciding(_)) | None => {}
     }
     peer.connections.wake_for_hub();
+    taken
 }
 
 /// Writes the outbox. Returns `true` when it is empty.

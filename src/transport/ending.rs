@@ -6,11 +6,12 @@ use std::thread;
 
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
-use crate::protocol::http::HttpError;
+use crate::protocol::http::{HttpError, Request};
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::connections::Connections;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
+use crate::transport::sessions::{Leaving, ended, finish};
 
 impl Peer<'_> {
     /// As [`Peer::catch_up`], for a connection that is closed next. Being too far behind is not another reason.
@@ -37,7 +38,7 @@ impl Peer<'_> {
         if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {
             return self.say_farewell(&reason);
         }
-        let unread = mem::take(&mut connection.unread);
+        let ahead = connection.ahead.take();
         let Some(wire) = self.wire() else { return };
         let mut bytes = Vec::new();
         wire.close(reason.code(), reason.text(), &mut bytes);
@@ -46,7 +47,11 @@ impl Peer<'_> {
         };
         if let Some(connection) = self.connection() {
             let mut reply = upgraded.websocket.into_close_wait();
-            let reply = (!reply.receive(&unread)).then_some(reply);
+            let is_over = ahead.is_some_and(|mut ahead| {
+                let (bytes, start) = ahead.input.lend();
+                reply.receive(&bytes[start..])
+            });
+            let reply = (!is_over).then_some(reply);
             connection.phase = Phase::Closing { ended: false, reply };
         }
     }
@@ -60,6 +65,7 @@ impl Peer<'_> {
         let Some(route) = connection.route() else { return self.say_farewell(&reason) };
         let (code, text) = (reason.number(), reason.text().to_owned());
         route.ending = Some(reason);
+        connection.ahead = None;
         connection.deadlines.closing(now);
         self.connections.shared.inbox.push(Event::Ended { client, code, reason: text });
         self.connections.schedule(self.key);
@@ -80,22 +86,27 @@ impl Peer<'_> {
         drop(self.part(bytes, reason));
     }
 
+    /// Answers a request with the reason why it is not served.
+    pub fn refuse(&mut self, error: &HttpError, request: Option<&Request>) {
+        self.connections.refuse_request(|| self.connections.peer_of(self.key), error, request);
+        self.say_last(&error.to_response(), &CloseReason::Response);
+    }
+
     /// Says our last word, once. Returns what the connection was before.
     fn part(&mut self, bytes: &[u8], reason: &CloseReason) -> Option<Phase> {
         self.flush_replies();
         let (now, key) = (self.now(), self.key);
         let connection = self.live()?;
-        let client = connection.id;
         connection.share = None;
-        let phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
-        connection.unread = Vec::new();
+        let mut phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
+        connection.ahead = None;
+        let leaving = Leaving::of(connection, &phase);
         connection.deadlines.last_said(now);
         connection.wake();
-        let known = mem::take(&mut connection.known);
         // A socket that is gone shows itself to the task, which drops the connection.
         let _ = self.write(bytes);
         self.connections.hub.leave(key);
-        self.connections.tell_closed(client, known, reason);
+        ended(self.connections, leaving, &mut phase, reason);
         self.connections.hold_output(key);
         self.connections.schedule(key);
         Some(phase)
@@ -103,7 +114,7 @@ impl Peer<'_> {
 
     /// Drops the connection.
     pub fn finish(&mut self, reason: &CloseReason) {
-        self.connections.finish(self.key, reason);
+        finish(self.connections, self.key, reason);
     }
 
     /// Ends the connections that broke, fell too far behind, or made the hub panic while it wrote. Other panics go on.
@@ -112,12 +123,20 @@ impl Peer<'_> {
         while let Some(key) = connections.sockets.overrun.pop() {
             Self::act(connections, key, |peer| peer.close(CloseReason::TooFarBehind));
         }
+        while let Some((key, channel)) = connections.sockets.finished.pop() {
+            Self::act(connections, key, |peer| {
+                peer.converse(|session, peer| {
+                    session.unsubscribe_for_application(channel.as_str(), "finished", peer);
+                });
+            });
+        }
         written.unwrap_or_else(|panic| resume_unwind(panic));
     }
 
     /// Gives back a panic that belongs to no connection.
     fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
         connections.count_sent();
+        connections.log_losses();
         let interrupted = connections.hub.interrupted();
         if let Some(key) = interrupted {
             Self::panicked(connections, key);
@@ -141,18 +160,17 @@ impl Peer<'_> {
             let close = AssertUnwindSafe(|| {
                 // It does not catch up before: serving it may be what panicked.
                 connections.hub.leave(key);
-                let mut peer = Peer { connections: &mut *connections, key, replies: Vec::new() };
+                let mut peer = Peer { connections: &mut *connections, key, replies: Vec::new(), routed: 0 };
                 if upgraded {
                     peer.close(CloseReason::Panic);
                 } else {
-                    peer.connections.counters.refused.add(1);
-                    peer.say_last(&HttpError::INTERNAL.to_response(), &CloseReason::Response);
+                    peer.refuse(&HttpError::INTERNAL, None);
                 }
             });
             catch_unwind(close).is_ok()
         });
         if !closed {
-            connections.finish(key, &CloseReason::Panic);
+            finish(connections, key, &CloseReason::Panic);
         }
         connections.commands.wake();
     }

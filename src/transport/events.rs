@@ -1,5 +1,7 @@
 //! What the application is told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::protocol::http::Request;
@@ -23,6 +25,8 @@ pub enum Event {
         client: ClientId,
         /// What it wants.
         question: Question,
+        /// Given back when the application has finished with it.
+        credit: Credit,
     },
     /// A text message on a websocket path.
     Text {
@@ -30,7 +34,7 @@ pub enum Event {
         client: ClientId,
         /// The message.
         text: String,
-        /// Given back when the application has taken the message.
+        /// As for a question.
         credit: Credit,
     },
     /// A binary message on a websocket path.
@@ -39,7 +43,7 @@ pub enum Event {
         client: ClientId,
         /// The message.
         data: Bytes,
-        /// Given back when the application has taken the message.
+        /// As for a question.
         credit: Credit,
     },
     /// The client of a websocket path sends nothing more: it closed, or broke the protocol. The application may still send. The
@@ -57,7 +61,35 @@ pub enum Event {
         /// Whose socket.
         client: ClientId,
     },
-    /// A connection has ended. It is the last event of this client.
+    /// A client that was let in is one of its own.
+    Begun {
+        /// The client.
+        client: ClientId,
+    },
+    /// A client that was let in is another one, which has come back. It is the last event of the former.
+    Merged {
+        /// The one that was let in.
+        client: ClientId,
+        /// The one that has come back.
+        into: ClientId,
+    },
+    /// A client has lost its connection, and may come back.
+    Away {
+        /// Whose connection.
+        client: ClientId,
+        /// The close code.
+        code: u16,
+        /// The close reason.
+        reason: String,
+    },
+    /// A client has come back.
+    Back {
+        /// Which one.
+        client: ClientId,
+        /// Its new request.
+        opening: Box<Opening>,
+    },
+    /// A client is gone. It is the last event of this client.
     Closed {
         /// Whose connection.
         client: ClientId,
@@ -65,6 +97,18 @@ pub enum Event {
         code: u16,
         /// The close reason.
         reason: String,
+    },
+    /// What became of a subscription that the application made under this number.
+    Subscribed {
+        /// It was given by the application.
+        number: u64,
+        /// `false` when the client has too many subscriptions, or is gone.
+        subscribed: bool,
+    },
+    /// There is room in the channel for which somebody waits under this number.
+    Room {
+        /// It was given by the application.
+        number: u64,
     },
     /// A line for the log.
     Log {
@@ -90,6 +134,10 @@ pub struct Opening {
     pub route: Option<usize>,
     /// The values of the parameters of that path.
     pub params: Vec<String>,
+    /// What the client names itself by in its first message.
+    pub token: Option<String>,
+    /// Whether it is a client of its own comes in another event: [`Event::Begun`] or [`Event::Merged`].
+    pub other_credential: bool,
     /// The id that clients and applications see.
     pub public_id: String,
 }
@@ -97,6 +145,10 @@ pub struct Opening {
 /// How serious a log line is. The numbers are those of Python's `logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// For whoever looks for a fault. See [`Shared::trace`](crate::transport::shared::Shared::trace).
+    Debug = 10,
+    /// What happens in normal operation.
+    Info = 20,
     /// Something to look at.
     Warning = 30,
     /// Something does not work.
@@ -108,7 +160,9 @@ impl Event {
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Open { opening, .. } => opening.request.size(),
+                Self::Open { opening, .. } | Self::Back { opening, .. } => {
+                    opening.request.size() + opening.token.as_ref().map_or(0, String::len)
+                }
                 Self::Question { question, .. } => question.size(),
                 Self::Text { text, .. } => text.len(),
                 Self::Binary { data, .. } => data.len(),
@@ -120,12 +174,52 @@ impl Event {
 /// The place that [`Credit`] counts for a message.
 const _: () = assert!(size_of::<Event>() <= PLACE);
 
+/// How busy the application is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Events that wait.
+    pub events: u64,
+    /// Bytes of these events.
+    pub bytes: u64,
+    /// Since when they wait and none was taken.
+    pub age: Duration,
+    /// Functions that run.
+    pub running: u64,
+    /// Functions that have ended since the start.
+    pub called: u64,
+    /// From the calls of those to their ends.
+    pub called_for: Duration,
+    /// Time in which events were handled, and functions called, since the start.
+    pub busy: Duration,
+    /// Log lines that were dropped since the start.
+    pub log_lines_dropped: u64,
+}
+
 /// Where events go. Shards ask for room before they read from a socket; they never drop an event.
 pub trait Inbox: Send + Sync {
     /// Takes an event, always; a log line it may drop and count. Must not block.
     fn push(&self, event: Event);
 
+    /// The same for one of several events that come at once. Whoever calls it calls [`Inbox::wake`] in a moment.
+    fn push_of_many(&self, event: Event) {
+        self.push(event);
+    }
+
+    /// Wakes the application if it does not know yet that events wait.
+    fn wake(&self) {}
+
     /// Whether shards may go on reading. After `false`,
     /// [`Command::RoomForEvents`](crate::transport::commands::Command::RoomForEvents) follows when they may.
     fn has_room(&self) -> bool;
+
+    /// Whether the application is at work on a batch of events, or one waits for it. At its end it says
+    /// [`CommandQueue::batch_over`](crate::transport::commands::CommandQueue::batch_over).
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// How busy the application is.
+    fn load(&self) -> Load {
+        Load::default()
+    }
 }

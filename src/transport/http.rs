@@ -9,7 +9,7 @@ use crate::transport::shared::Shared;
 /// # Errors
 /// The refusal: there is nothing at this path, or not for this kind of request.
 pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, HttpError> {
-    let (status, content_type, body) = find(shared, request.path())?;
+    let (status, content_type, body) = find(shared, request)?;
     if request.has_body() {
         return Err(HttpError::BODY_TOO_LONG);
     }
@@ -27,14 +27,15 @@ pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, Htt
 }
 
 /// Status, content type and body.
-fn find<'a>(shared: &'a Shared, path: &str) -> Result<(u16, &'a str, &'a [u8]), HttpError> {
-    match path {
+fn find<'a>(shared: &'a Shared, request: &Request) -> Result<(u16, &'a str, &'a [u8]), HttpError> {
+    match request.path() {
         "/healthz" => return Ok((200, PLAIN, b"ok\n")),
         "/readyz" if shared.is_draining() => return Ok((503, PLAIN, b"draining\n")),
         "/readyz" => return Ok((200, PLAIN, b"ready\n")),
         path if is_reserved_path(path) => return Err(HttpError::NOT_FOUND),
         _ => {}
     }
+    let path = request.segments();
     if let Some(page) = shared.pages.get(path) {
         return Ok((200, &page.content_type, &page.body));
     }
@@ -46,12 +47,14 @@ fn find<'a>(shared: &'a Shared, path: &str) -> Result<(u16, &'a str, &'a [u8]), 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// The server has as many connections as it may.
-pub(crate) const FULL: HttpError =
-    HttpError::new(503, "too many connections now").with_headers(&[("Retry-After", "1")]);
+pub(crate) const FULL: HttpError = HttpError::new(503, "too many connections now")
+    .with_headers(&[("Retry-After", "1")])
+    .with_setting("max_connections");
 
 /// The address has as many connections as it may: one of them has to end first.
-pub(crate) const CROWDED: HttpError =
-    HttpError::new(429, "too many connections from this address").with_headers(&[("Retry-After", "10")]);
+pub(crate) const CROWDED: HttpError = HttpError::new(429, "too many connections from this address")
+    .with_headers(&[("Retry-After", "10")])
+    .with_setting("max_connections_per_address");
 
 pub(crate) const DRAINING: HttpError =
     HttpError::new(503, "the server is stopping").with_headers(&[("Retry-After", "1")]);

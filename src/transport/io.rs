@@ -5,11 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::transport::addresses::network;
 
 /// A non-blocking socket that belongs to no runtime yet.
 #[derive(Debug)]
@@ -34,6 +37,14 @@ pub(crate) struct Io {
     undeciphered: usize,
 }
 
+/// An [`Io`] that belongs to no runtime.
+#[derive(Debug)]
+pub(crate) struct Detached {
+    socket: Socket,
+    tls: Option<Box<ServerConnection>>,
+    undeciphered: usize,
+}
+
 impl Io {
     pub fn new(stream: Stream, tls: Option<Box<ServerConnection>>) -> Self {
         Self { stream, tls, undeciphered: 0 }
@@ -48,6 +59,26 @@ impl Io {
         }
     }
 
+    /// Takes it away from the runtime of this thread.
+    pub fn detach(self) -> io::Result<Detached> {
+        let Self { stream, tls, undeciphered } = self;
+        Ok(Detached { socket: stream.into_socket()?, tls, undeciphered })
+    }
+
+    /// Gives it to the runtime of this thread.
+    pub fn attach(detached: Detached) -> io::Result<Self> {
+        let Detached { socket, tls, undeciphered } = detached;
+        Ok(Self { stream: Stream::new(socket)?, tls, undeciphered })
+    }
+
+    /// The address of the other end, as the limits see it. `None` for a Unix socket.
+    pub fn network(&self) -> Option<String> {
+        match &self.stream {
+            Stream::Tcp(stream) => Some(network(stream.peer_addr().ok()?.ip()).to_string()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
     }
@@ -55,6 +86,14 @@ impl Io {
     /// TLS is being negotiated. Nothing can be sent yet.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether the other side has ended, whatever waits to be read before that end.
+    pub fn is_ended(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stream, ENDED)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&now)).is_ok()
+            && polled[0].revents().intersects(ENDED | PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Reads what is there. `Ok(0)` is the end. After `Pending`, the task is woken when there is more.
@@ -208,6 +247,12 @@ impl Stream {
 /// Room for the longest record (18 KiB in TLS 1.2) with the read that ends it, and for any handshake. Without this bound,
 /// rustls would hold a handshake message of 64 KiB for an unknown peer.
 const MOST_UNDECIPHERED: usize = 24 * 1024;
+
+/// The other side has ended. Other systems tell that only when both sides have, or when what came before was read.
+#[cfg(target_os = "linux")]
+const ENDED: PollFlags = PollFlags::RDHUP;
+#[cfg(not(target_os = "linux"))]
+const ENDED: PollFlags = PollFlags::HUP;
 
 /// A peer that is gone is an error, not a signal to the process.
 #[cfg(target_os = "linux")]

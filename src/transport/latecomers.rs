@@ -28,8 +28,7 @@ impl Latecomers {
             let Some((key, connection)) = connections.find(client) else { continue };
             if matches!(connection.phase, Phase::Head(_)) {
                 Peer::act(connections, key, |peer| {
-                    peer.connections.counters.refused.add(1);
-                    peer.say_last(&FULL.to_response(), &CloseReason::Response);
+                    peer.refuse(&FULL, None);
                     // Its descriptor is needed, so its end is not waited for.
                     peer.finish(&CloseReason::Response);
                 });

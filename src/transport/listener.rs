@@ -1,10 +1,11 @@
 //! Listening sockets, and how accepted ones reach their shard.
 
 use std::cell::RefCell;
+use std::fs::Permissions;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, TcpKeepalive, Type};
 
 use crate::config::Config;
-use crate::moment::Moment;
 use crate::protocol::http::HttpError;
+use crate::refusal::Refusal;
 use crate::transport::commands::{Accepted, Command};
 use crate::transport::connections::Connections;
 use crate::transport::drive;
@@ -25,13 +26,15 @@ use crate::transport::events::Level;
 use crate::transport::http::{CROWDED, FULL};
 use crate::transport::io::Stream;
 use crate::transport::latecomers::Latecomers;
+use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
 
 /// A bound, listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, String),
+    /// Dropped in this order: the name goes first. Otherwise a successor could take the name over, and we would remove it.
+    Unix(SocketFile, UnixListener),
 }
 
 impl Listener {
@@ -41,36 +44,42 @@ impl Listener {
     /// What the system says: the address is in use, needs privileges, or does not exist here.
     pub fn bind(config: &Config, shards: usize) -> io::Result<Vec<Self>> {
         if let Some(path) = &config.unix_socket {
-            return Ok(vec![Self::bind_unix(path, config.backlog)?]);
+            return Ok(vec![Self::bind_unix(path, config)?]);
         }
-        let mut address = resolve(&config.host, config.port)?;
-        let count = if config.reuse_port { shards } else { 1 };
-        let mut listeners = Vec::with_capacity(count);
-        for _ in 0..count {
-            let listener = Self::bind_tcp(address, config)?;
-            // Port 0: the others take the port that the first one was given.
-            address = listener.local_addr()?;
-            listeners.push(Self::Tcp(listener));
+        // The first one shares the port only after it listens. So it fails when another server has the port, even if that
+        // one shares it: each of the two would get a part of the connections, and no client would notice.
+        let first = Self::bind_tcp(resolve(&config.host, config.port)?, config, false)?;
+        // Port 0: the others take the port that the first one was given.
+        let address = first.local_addr()?;
+        let mut listeners = vec![Self::Tcp(first)];
+        if config.reuse_port {
+            for _ in 1..shards {
+                listeners.push(Self::Tcp(Self::bind_tcp(address, config, true)?));
+            }
         }
         Ok(listeners)
     }
 
-    fn bind_tcp(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    fn bind_tcp(address: SocketAddr, config: &Config, shares_port: bool) -> io::Result<TcpListener> {
         let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        if config.reuse_port {
+        if shares_port {
             socket.set_reuse_port(true)?;
         }
         // Accepted sockets inherit these on Linux, which saves a system call each per connection.
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
         socket.set_send_buffer_size(config.send_buffer.unwrap_or(SEND_BUFFER))?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(config.backlog)?;
+        if config.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
         Ok(socket.into())
     }
 
-    fn bind_unix(path: &str, backlog: i32) -> io::Result<Self> {
+    fn bind_unix(path: &str, config: &Config) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         if is_left_over(path, &address)? {
             std::fs::remove_file(path)?;
@@ -78,8 +87,13 @@ impl Listener {
         let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address)?;
-        socket.listen(backlog)?;
-        Ok(Self::Unix(socket.into(), path.to_owned()))
+        let file = SocketFile(path.to_owned());
+        // Nobody can connect before `listen`. The umask is of the whole process, so it is left alone.
+        if let Some(mode) = config.unix_socket_mode {
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        socket.listen(config.backlog)?;
+        Ok(Self::Unix(file, socket.into()))
     }
 
     /// Where clients reach it: `http://127.0.0.1:8000`, `https://[::1]:8443` or `unix:/run/umbel.sock`.
@@ -87,7 +101,7 @@ impl Listener {
         let scheme = if secure { "https" } else { "http" };
         Ok(match self {
             Self::Tcp(listener) => format!("{scheme}://{}", listener.local_addr()?),
-            Self::Unix(_, path) => format!("unix:{path}"),
+            Self::Unix(SocketFile(path), _) => format!("unix:{path}"),
         })
     }
 
@@ -95,8 +109,8 @@ impl Listener {
     fn accepting(self) -> io::Result<Accepting> {
         Ok(match self {
             Self::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?),
-            Self::Unix(listener, path) => {
-                Accepting::Unix(SocketFile(path), tokio::net::UnixListener::from_std(listener)?)
+            Self::Unix(file, listener) => {
+                Accepting::Unix(file, tokio::net::UnixListener::from_std(listener)?)
             }
         })
     }
@@ -105,7 +119,7 @@ impl Listener {
 /// A listener that belongs to a runtime.
 enum Accepting {
     Tcp(tokio::net::TcpListener),
-    /// Dropped in this order: the name goes first. Otherwise a successor could take the name over, and we would remove it.
+    /// Dropped in this order, as in [`Listener`].
     Unix(#[expect(dead_code, reason = "held for its Drop")] SocketFile, tokio::net::UnixListener),
 }
 
@@ -139,7 +153,8 @@ struct Newcomer {
 }
 
 /// The name of a Unix socket. Removed when nobody listens there any more.
-struct SocketFile(String);
+#[derive(Debug)]
+pub(crate) struct SocketFile(String);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -184,7 +199,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let shared = Arc::clone(&connections.borrow().shared);
     let mut reserve = Reserve::new();
-    let mut complaint = Complaint::default();
+    let mut failed = Repeated::default();
     let mut failures = 0;
     let listener = listener.accepting()?;
     let mut entrance = Entrance { connections, spread, latecomers: Latecomers::default() };
@@ -192,7 +207,7 @@ pub(crate) async fn serve(
         // Bounded, so that a storm of connects does not keep the flush waiting.
         for _ in 0..ACCEPTS_PER_TURN {
             let accepted = match poll_fn(|cx| listener.poll_accept(cx)).await {
-                Err(error) if is_exhaustion(&error) => reserve.accept(&listener, &shared, error).await,
+                Err(error) if is_exhaustion(&error) => reserve.accept(&listener, &entrance, error).await,
                 accepted => accepted.map(Some),
             };
             if shared.is_draining() {
@@ -206,7 +221,7 @@ pub(crate) async fn serve(
                     }
                 }
                 Err(error) if is_exhaustion(&error) => {
-                    complaint.log(&shared, &error);
+                    complain(&mut failed, &shared, &error);
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
                 Err(error) => {
@@ -214,7 +229,7 @@ pub(crate) async fn serve(
                     // itself come in a row.
                     failures += 1;
                     if failures > 1 {
-                        complaint.log(&shared, &error);
+                        complain(&mut failed, &shared, &error);
                     }
                     tokio::time::sleep(FAILED_PAUSE * (1 << failures.min(LONGEST_FAILED_PAUSE))).await;
                 }
@@ -239,7 +254,8 @@ impl Entrance {
         let Newcomer { stream, peer } = newcomer;
         let at = shared.clock.now();
         let turn_away = |reason| {
-            self.connections.borrow().counters.refused.add(1);
+            let from = || peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+            self.connections.borrow().refuse_request(from, &reason, None);
             refuse(&stream, shared, reason);
         };
         let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
@@ -263,7 +279,7 @@ impl Entrance {
             Ok(socket) => {
                 shared.commands[target].push(Command::Accepted(Accepted { socket, counted, at }));
             }
-            Err(_) => drop(shared.loads[target].fetch_sub(1, Ordering::Relaxed)),
+            Err(error) => self.connections.borrow().refuse_socket(target, &error),
         }
     }
 }
@@ -298,7 +314,7 @@ impl Reserve {
     async fn accept(
         &mut self,
         listener: &Accepting,
-        shared: &Shared,
+        entrance: &Entrance,
         error: io::Error,
     ) -> io::Result<Option<Newcomer>> {
         self.0 = None;
@@ -307,7 +323,10 @@ impl Reserve {
         if let Ok(Some(newcomer)) = &accepted
             && self.0.is_none()
         {
-            refuse(&newcomer.stream, shared, FULL);
+            let connections = entrance.connections.borrow();
+            // The line about it is that of `complain`.
+            connections.counters.refuse(Refusal::NoDescriptor);
+            refuse(&newcomer.stream, &connections.shared, FULL);
             drop(accepted);
             *self = Self::new();
             return Err(error);
@@ -317,19 +336,12 @@ impl Reserve {
 }
 
 /// Logs what is wrong, but not too often.
-#[derive(Default)]
-struct Complaint(Option<Moment>);
-
-impl Complaint {
-    fn log(&mut self, shared: &Shared, error: &io::Error) {
-        let now = shared.clock.now();
-        if self.0.is_none_or(|last| now.since(last) >= COMPLAINT_INTERVAL) {
-            self.0 = Some(now);
-            let advice = if is_exhaustion(error) { EXHAUSTED_ADVICE } else { "" };
-            let open = shared.connections();
-            let text = format!("can't accept connections: {error}; {open} are open{advice}");
-            shared.log(Level::Error, text);
-        }
+fn complain(failed: &mut Repeated, shared: &Shared, error: &io::Error) {
+    failed.note();
+    if failed.due(shared.clock.now()).is_some() {
+        let advice = if is_exhaustion(error) { EXHAUSTED_ADVICE } else { "" };
+        let open = shared.connections();
+        shared.log(Level::Error, format!("can't accept connections: {error}; {open} are open{advice}"));
     }
 }
 
@@ -337,6 +349,10 @@ impl Complaint {
 /// for its bookkeeping). The kernel's own choice goes up to 4 MiB: a slow reader would be that far behind before anybody
 /// notices, and 560 of them would use up the buffers of the whole machine.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// While a client is not read, its end waits behind what it has sent, and no heartbeat finds out that it is gone.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
 
 const ACCEPTS_PER_TURN: usize = 64;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -346,7 +362,6 @@ const EXHAUSTED_ADVICE: &str =
 /// Doubled with every failure in a row, at most ten times: about a second.
 const FAILED_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_FAILED_PAUSE: u32 = 10;
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A fatal `internal_error` (RFC 8446 §6.2): all that a client can be told before the handshake.
 const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];

@@ -4,12 +4,15 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `tls`, `wheel`, `deadlines` | parts that know nothing of a shard |
-//! | `commands`, `credit`, `events` | what other threads ask a shard for, and what the application is told |
+//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `tls`, `wheel`, `deadlines` | parts that know nothing of a shard |
+//! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
 //! | `route`, `connection`, `sockets`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard |
-//! | `peer`, `ending` | acting on one connection: what it is told, how it carries a session, how it ends |
+//! | `refusals`, `peer`, `ending` | who is not let in; acting on one connection: what it is told, how it carries a session, how it ends |
 //! | `http`, `admission`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
-//! | `shard`, `listener` | the loop of a shard, and the way in |
+//! | `carry_out` | what other threads ask for one client |
+//! | `running` | the threads, as long as they run |
+//! | `metrics`, `admin` | what operators read, and their listener |
+//! | `shard`, `listener`, `thread` | the loop of a shard, the way in, and the thread that both run on |
 
 pub mod client_id;
 pub mod clock;
@@ -18,25 +21,42 @@ pub mod credit;
 pub mod events;
 
 pub(crate) mod addresses;
+pub(crate) mod admin;
 pub(crate) mod budget;
 pub(crate) mod connections;
 pub(crate) mod deadlines;
 pub(crate) mod listener;
-pub(crate) mod shard;
+pub(crate) mod policy;
+pub(crate) mod repeated;
+pub(crate) mod running;
 pub(crate) mod shared;
+pub(crate) mod start_error;
+pub(crate) mod strays;
+pub(crate) mod thread;
 pub(crate) mod tls;
+pub(crate) mod upkeep;
 
 mod admission;
+mod away;
+mod carry_out;
 mod connection;
 mod drain;
 mod drive;
 mod ending;
+mod first;
 mod http;
 mod io;
 mod latecomers;
+mod metrics;
+mod opener;
 mod outbox;
+mod parcel;
 mod peer;
+mod pending;
+mod refusals;
 mod route;
+mod sessions;
+mod shard;
 mod sockets;
 mod websocket;
 mod wheel;

@@ -12,13 +12,17 @@ use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::hub::{CaughtUp, Delivery, Outgoing, ReaderKey};
 use crate::moment::Moment;
-use crate::position::{Position, Subscribed};
+use crate::position::{Start, Subscribed};
+use crate::printable::Printable;
 use crate::protocol::message::Timestamp;
 use crate::protocol::wire::Wire;
+use crate::publication::Content;
 use crate::session::{Carrier, Question, Session};
-use crate::transport::commands::Command;
+use crate::transport::client_id::ClientId;
+use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
-use crate::transport::connections::Connections;
+use crate::transport::connections::{Buffers, Connections};
+use crate::transport::credit::{Credit, json_bytes};
 use crate::transport::events::Event;
 
 /// One connection, and the shard around it. Its replies are gathered here. They go to this connection or nowhere: nothing else
@@ -27,6 +31,8 @@ pub(crate) struct Peer<'a> {
     pub connections: &'a mut Connections,
     pub key: ReaderKey,
     pub replies: Vec<u8>,
+    /// Bytes of messages on a websocket path among them.
+    pub routed: usize,
 }
 
 impl Peer<'_> {
@@ -39,10 +45,10 @@ impl Peer<'_> {
     ) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| {
             let replies = mem::take(&mut connections.buffers.replies);
-            let mut peer = Peer { connections: &mut *connections, key, replies };
+            let mut peer = Peer { connections: &mut *connections, key, replies, routed: 0 };
             let outcome = act(&mut peer);
             peer.flush_replies();
-            connections.buffers.replies = peer.replies;
+            connections.buffers.replies = Buffers::kept(peer.replies);
             outcome
         }));
         if done.is_err() {
@@ -68,12 +74,37 @@ impl Peer<'_> {
 
     /// Lets the session of this connection act. It is taken out for that time, because it acts on everything around it.
     pub fn converse(&mut self, act: impl FnOnce(&mut Session, &mut Self)) {
-        let Some(session) = self.live().and_then(Connection::session) else { return };
-        let mut session = mem::take(session);
+        let Some(connection) = self.live() else { return };
+        let client = connection.id;
+        let Some(mut session) = connection.session().map(Session::lend) else { return };
         act(&mut session, self);
-        if let Some(place) = self.live().and_then(Connection::session) {
+        let (waiting, remembered) = (session.waiting_bytes(), session.remembered_bytes());
+        let Connections { shared, commands, sockets, .. } = &mut *self.connections;
+        let connection = sockets.slots.get_mut(self.key as usize).filter(|connection| connection.is_live());
+        let Some(connection) = connection else {
+            return self.connections.away.give_back(client, session);
+        };
+        if let Some(place) = connection.session() {
             *place = session;
+            connection.hold_requests(waiting, shared, commands);
+            if connection.hold_answers(remembered, shared, commands) {
+                self.connections.forget_oldest_answers();
+            }
         }
+    }
+
+    /// Takes a message that the application gets off what the client may say. `None` where the client is gone.
+    pub fn credit(&mut self, bytes: usize) -> Option<(ClientId, Credit)> {
+        let Connections { shared, commands, sockets, .. } = &mut *self.connections;
+        let connection =
+            sockets.slots.get_mut(self.key as usize).filter(|connection| connection.is_live())?;
+        Some((connection.id, connection.credit(bytes, shared, commands)))
+    }
+
+    /// Whether the application has room for a message of this client.
+    pub fn has_room(&self) -> bool {
+        let Connections { shared, sockets, .. } = &*self.connections;
+        sockets.slots.get(self.key as usize).is_some_and(|connection| connection.has_room(shared))
     }
 
     // ---- writing ----
@@ -115,9 +146,32 @@ impl Peer<'_> {
     pub fn flush_replies(&mut self) {
         if !self.replies.is_empty() {
             let mut replies = mem::take(&mut self.replies);
+            let routed = mem::take(&mut self.routed);
             self.send(&replies);
             replies.clear();
             self.replies = replies;
+            if routed > 0 {
+                self.sent_route(routed);
+            }
+        }
+    }
+
+    /// So many bytes of messages on a websocket path are with the socket, or in the outbox.
+    fn sent_route(&mut self, bytes: usize) {
+        let Some(connection) = self.live() else { return };
+        let waits = connection.outbox.is_some();
+        let Some(route) = connection.route() else { return };
+        if waits {
+            route.wait(bytes);
+        } else if route.delivered(bytes) {
+            self.tell_writable();
+        }
+    }
+
+    /// Tells the application that a sender on a websocket path may go on.
+    pub fn tell_writable(&mut self) {
+        if let Some(client) = self.live().map(|connection| connection.id) {
+            self.connections.shared.inbox.push(Event::Writable { client });
         }
     }
 
@@ -183,20 +237,27 @@ impl Carrier for Peer<'_> {
         text.clear();
         write(&mut text);
         self.reply_text(&text);
-        self.connections.buffers.text = text;
+        self.connections.buffers.text = Buffers::kept(text);
     }
 
     fn catch_up(&mut self) {
         Peer::catch_up(self);
     }
 
-    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed {
+    fn subscribe(&mut self, channel: &ChannelName, start: Start) -> Subscribed {
         let most = self.connections.shared.config.max_subscriptions;
-        self.connections.hub.subscribe(self.key, channel, from, most)
+        let subscribed =
+            self.connections.hub.subscribe(self.key, channel, start, most, self.connections.now());
+        if let (Subscribed::From { .. }, Some(connection)) = (&subscribed, self.connections.get(self.key)) {
+            let client = connection.id;
+            let shared = &self.connections.shared;
+            shared.trace_client(client, || format!("subscribed to {}", Printable(channel.as_str())));
+        }
+        subscribed
     }
 
-    fn subscribe_private(&mut self, channel: &ChannelName) -> Position {
-        self.connections.hub.subscribe_from_start(self.key, channel)
+    fn restart(&mut self, channel: &str, start: Start) -> Option<Subscribed> {
+        self.connections.hub.restart(self.key, channel, start, self.connections.now())
     }
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
@@ -206,30 +267,51 @@ impl Carrier for Peer<'_> {
     fn publish(
         &mut self,
         channel: &ChannelName,
-        data: &[u8],
-        key: Option<&str>,
+        content: Content<'_>,
         number: u64,
     ) -> Option<Result<u64, ErrorCode>> {
-        let receipt = self.connections.shared.broker.append(channel, data, key, self.connections.now());
-        if let Some(outcome) = receipt.outcome() {
-            return Some(offset_or_code(outcome));
-        }
-        let (client, commands) = (self.connection()?.id, Arc::clone(&self.connections.commands));
-        receipt.when_known(move |outcome| {
-            commands.push(Command::Published(client, number, offset_or_code(outcome)));
-        });
-        None
+        let client = self.connection()?.id;
+        append(self.connections, client, channel, content, number)
     }
 
     fn ask(&mut self, question: Question) {
-        let Some(connection) = self.live() else { return };
-        connection.known = true;
-        let client = connection.id;
-        self.connections.shared.inbox.push(Event::Question { client, question });
+        let Some((client, credit)) = self.credit(held_by(&question)) else { return };
+        if let Some(connection) = self.connection() {
+            connection.known = true;
+        }
+        self.connections.tell(Event::Question { client, question, credit });
     }
 
     fn close(&mut self, reason: CloseReason) {
         Peer::close(self, reason);
+    }
+}
+
+/// Publishes something for a client. `None`: it is told later what became of it.
+pub(super) fn append(
+    connections: &Connections,
+    client: ClientId,
+    channel: &ChannelName,
+    content: Content<'_>,
+    number: u64,
+) -> Option<Result<u64, ErrorCode>> {
+    let receipt = connections.shared.broker.append(channel, content, connections.now());
+    if let Some(outcome) = receipt.outcome() {
+        return Some(offset_or_code(outcome));
+    }
+    let commands = Arc::clone(&connections.commands);
+    receipt.when_known(move |outcome| {
+        commands.push_for(client, ClientCommand::Published(number, offset_or_code(outcome)));
+    });
+    None
+}
+
+/// Bytes that a question takes in Python.
+pub(super) fn held_by(question: &Question) -> usize {
+    match question {
+        Question::Message { text, elements, .. } => json_bytes(text, *elements as usize),
+        Question::Subscribe { channel, .. } => channel.as_str().len(),
+        Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
     }
 }
 

@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::close::CloseReason;
-use crate::transport::client_id::ClientId;
-use crate::transport::commands::CommandQueue;
-use crate::transport::credit::{ALLOWANCE, Credit};
 
 /// What is under way in both directions.
 #[derive(Debug, Default)]
@@ -15,21 +12,14 @@ pub(crate) struct Route {
     pub backlog: Arc<AtomicUsize>,
     /// How many of those wait in the outbox.
     waiting: usize,
-    /// Bytes of messages that the application has not taken.
-    untaken: Arc<AtomicUsize>,
     /// Why the client has ended, while the application may still say something.
     pub ending: Option<CloseReason>,
 }
 
 impl Route {
-    /// Takes a message of so many bytes off the client's allowance.
-    pub fn credit(&self, client: ClientId, bytes: usize, commands: &Arc<CommandQueue>) -> Credit {
-        Credit::new(client, bytes, &self.untaken, commands)
-    }
-
     /// Whether the route wants to hear more of its client.
     pub fn listens(&self) -> bool {
-        self.ending.is_none() && self.untaken.load(Ordering::Acquire) < ALLOWANCE
+        self.ending.is_none()
     }
 
     /// Notes bytes that the socket did not take at once.
@@ -56,12 +46,7 @@ pub const HIGH_WATER: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use super::*;
-    use crate::transport::commands::Command;
-
-    const CLIENT: ClientId = ClientId(1);
 
     #[test]
     fn a_sender_that_waits_goes_on_when_little_enough_is_on_its_way() {
@@ -74,39 +59,6 @@ mod tests {
         assert!(!route.delivered(10), "nobody waits");
         assert_eq!(route.backlog.load(Ordering::Acquire), HIGH_WATER - 20);
         assert!(!route.delivered_all());
-    }
-
-    #[test]
-    fn a_client_is_heard_again_when_the_application_has_taken_its_messages() {
-        let (route, queue) = (Route::default(), Arc::default());
-        let mut credits = Vec::new();
-        while route.listens() {
-            credits.push(route.credit(CLIENT, 10_000, &queue));
-        }
-        assert_eq!(credits.len(), 13, "128 KiB, and a place for each message");
-        credits.push(route.credit(CLIENT, 10_000, &queue));
-        credits.pop();
-        let commands = |queue: &CommandQueue| {
-            let mut commands = VecDeque::new();
-            queue.take(&mut commands);
-            commands
-        };
-        assert!(commands(&queue).is_empty());
-        credits.pop();
-        assert!(matches!(commands(&queue).make_contiguous(), [Command::ReadAgain(CLIENT)]));
-        assert!(route.listens());
-        credits.clear();
-        assert!(commands(&queue).is_empty(), "it is told once");
-    }
-
-    #[test]
-    fn empty_messages_take_a_place_too() {
-        let (route, queue) = (Route::default(), Arc::default());
-        let mut credits = Vec::new();
-        while route.listens() {
-            credits.push(route.credit(CLIENT, 0, &queue));
-        }
-        assert_eq!(credits.len(), 1024);
     }
 
     #[test]

@@ -12,26 +12,21 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::hub::Due;
-use crate::json::push_line;
 use crate::moment::Moment;
 use crate::protocol::http::HttpError;
-use crate::protocol::message::Id;
-use crate::session::{Carrier as _, Session};
-use crate::transport::admission::{admit, close_for_application};
-use crate::transport::client_id::ClientId;
-use crate::transport::commands::{Accepted, Command};
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::carry_out::carry_out;
+use crate::transport::commands::{Accepted, Command, MOMENT};
+use crate::transport::connection::Phase;
 use crate::transport::connections::Connections;
 use crate::transport::deadlines::Verdict;
 use crate::transport::drain::Drain;
-use crate::transport::drive::accept;
+use crate::transport::drive::{accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
-use crate::transport::websocket::send_route;
+use crate::transport::sessions::end_forgotten;
 
 /// The loop of one shard.
 pub(crate) struct Shard {
@@ -98,8 +93,10 @@ impl Shard {
             self.perform(command);
         }
         let connections = &mut *self.connections.borrow_mut();
+        connections.shared.inbox.wake();
         look_at_deadlines(connections);
         flush(connections);
+        connections.begin_turn();
         if self.drain.as_mut().is_some_and(|drain| drain.advance(connections)) {
             return Next::End;
         }
@@ -113,48 +110,21 @@ impl Shard {
         match command {
             Command::Accepted(Accepted { socket, counted, at }) => match Stream::new(socket) {
                 Ok(stream) => accept(&self.connections, stream, counted, at),
-                Err(_) => self.connections.borrow().refuse_socket(),
+                Err(error) => {
+                    let connections = self.connections.borrow();
+                    connections.refuse_socket(connections.index, &error);
+                }
             },
+            Command::HandedOver(parcel) => {
+                if let Ok(parcel) = parcel.downcast() {
+                    unpack(&self.connections, *parcel);
+                }
+            }
             Command::Moved(feed) => self.connections.borrow_mut().hub.moved(feed),
             Command::RoomForEvents => self.connections.borrow_mut().wake_waiting(),
             Command::Drain(within) => self.begin_drain(within),
-            Command::ReadAgain(client) => self.change(client, |_| {}),
-            Command::PauseReading(client) => self.change(client, |connection| connection.paused = true),
-            Command::ResumeReading(client) => self.change(client, |connection| connection.paused = false),
-            Command::Admit(client) => self.for_client(client, admit),
-            Command::SendRoute(client, is_text, data) => {
-                self.for_client(client, |peer| send_route(peer, is_text, &data));
-            }
-            Command::Close(client, code, text) => {
-                self.for_client(client, |peer| close_for_application(peer, code, text));
-            }
-            Command::Evict(client, share) => self.for_connection(client, |peer| evict(peer, share)),
-            Command::OpenPrivate(client) => self.for_session(client, |session, peer| {
-                let channel = ChannelName::private(&peer.connections.shared.public_id(client));
-                session.open_private(&channel, peer);
-            }),
-            Command::Reply(client, text) => self.for_session(client, |_, peer| pass_on(peer, &text)),
-            Command::ReplyError(client, text) => self.for_session(client, |session, peer| {
-                pass_on(peer, &text);
-                session.count_error(peer);
-            }),
-            Command::Subscribe(client, channel, from, id) => self.for_session(client, |session, peer| {
-                let id = id.as_deref().and_then(Id::from_json);
-                session.subscribe_for_application(&channel, from, id, peer);
-            }),
-            Command::Unsubscribe(client, channel, reason) => self.for_session(client, |session, peer| {
-                session.unsubscribe_for_application(&channel, &reason, peer);
-            }),
-            Command::Decide(client, number, decision) => {
-                self.for_session(client, |session, peer| {
-                    let rules = Arc::clone(&peer.connections.shared.rules);
-                    session.decide(number, decision, &rules, peer);
-                });
-                self.change(client, |_| {});
-            }
-            Command::Published(client, number, outcome) => {
-                self.for_session(client, |session, peer| session.published(number, outcome, peer));
-                self.change(client, |_| {});
+            Command::Client(client, command) => {
+                carry_out(&mut self.connections.borrow_mut(), client, command, &mut self.commands);
             }
         }
     }
@@ -169,71 +139,43 @@ impl Shard {
         }
         self.drain = Some(Drain::begin(connections, within));
     }
-
-    /// Changes what a connection wants to hear, and lets it look at its socket again.
-    fn change(&self, client: ClientId, change: impl FnOnce(&mut Connection)) {
-        if let Some((_, connection)) = self.connections.borrow_mut().find(client) {
-            change(connection);
-            connection.wake();
-        }
-    }
-
-    fn for_connection(&self, client: ClientId, act: impl FnOnce(&mut Peer<'_>)) {
-        let connections = &mut *self.connections.borrow_mut();
-        if let Some((key, _)) = connections.find(client) {
-            Peer::act(connections, key, act);
-        }
-    }
-
-    /// Acts for a client that was upgraded and is not closed.
-    fn for_client(&self, client: ClientId, act: impl FnOnce(&mut Peer<'_>)) {
-        self.for_connection(client, |peer| {
-            if peer.connection().is_some_and(|connection| connection.upgraded().is_some()) {
-                act(peer);
-            }
-        });
-    }
-
-    /// Acts in the conversation of a client that was let in.
-    fn for_session(&self, client: ClientId, act: impl FnOnce(&mut Session, &mut Peer<'_>)) {
-        self.for_client(client, |peer| {
-            if peer.connection().is_some_and(|connection| connection.is_open()) {
-                peer.converse(act);
-            }
-        });
-    }
 }
 
 /// What there is to do, and when, after a turn.
-fn next(connections: &Connections, drain: Option<Moment>) -> Next {
+fn next(connections: &mut Connections, drain: Option<Moment>) -> Next {
     let flush = match connections.hub.due(connections.now()) {
+        _ if connections.has_turns() => return Next::Again,
         Due::Now => return Next::Again,
         Due::At(moment) => {
+            connections.tick_due = Some(moment);
             connections.commands.defer_notifications();
             Some(moment)
         }
         Due::Rest(moment) => Some(moment),
         Due::Never => None,
     };
-    let soonest = [flush, connections.next_deadline(), drain].into_iter().flatten().min();
+    let batch = connections.shared.inbox.is_busy().then(|| {
+        connections.commands.wait_for_batch();
+        connections.now() + MOMENT
+    });
+    let soonest = [flush, connections.next_deadline(), drain, batch].into_iter().flatten().min();
     soonest.map_or(Next::Wait, Next::WaitUntil)
-}
-
-/// Tells a client what the application has written. Line breaks become spaces: between the tokens of JSON they mean nothing.
-fn pass_on(peer: &mut Peer<'_>, text: &[u8]) {
-    peer.reply(|out| push_line(text, out));
 }
 
 fn flush(connections: &mut Connections) {
     if connections.is_due() {
+        connections.note_tick();
         let (now, time) = (connections.now(), connections.timestamp());
         let Connections { hub, sockets, .. } = &mut *connections;
         let written = catch_unwind(AssertUnwindSafe(|| hub.flush(now, time, sockets)));
         Peer::end_unserved(connections, written);
+        let clock = connections.shared.clock;
+        connections.hub.end_tick(|| clock.now());
     }
 }
 
 fn look_at_deadlines(connections: &mut Connections) {
+    end_forgotten(connections);
     connections.advance_wheel();
     while let Some(key) = connections.due.pop() {
         Peer::act(connections, key, look_at_deadline);
@@ -247,7 +189,16 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
     if connection.timer > now {
         return;
     }
-    let listening = connection.listens() && shared.inbox.has_room();
+    if connection.quiet_until().is_some() {
+        connection.wake();
+    }
+    if connection.is_paused(now, &shared) {
+        if connection.io.is_ended() {
+            return peer.finish(&CloseReason::Ended);
+        }
+        connection.wake(); // there may be room to read ahead
+    }
+    let listening = connection.listens(now) && connection.has_room(&shared);
     match connection.deadlines.check(now, listening, &shared.timeouts) {
         Verdict::Wait(_) => {}
         Verdict::Ping => peer.ping(),
@@ -263,24 +214,15 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
 
 fn late(peer: &mut Peer<'_>) {
     let Some(connection) = peer.live() else { return };
+    if connection.opener().is_some_and(|opener| opener.listens()) {
+        return peer.close(CloseReason::NoFirstInTime);
+    }
     match &connection.phase {
         Phase::Head(head) if !head.buffer.is_empty() => {
-            peer.connections.counters.refused.add(1);
-            peer.say_last(&HttpError::TIMEOUT.to_response(), &CloseReason::Response);
+            peer.refuse(&HttpError::TIMEOUT, None);
         }
         Phase::Deciding(_) => peer.close(CloseReason::NotDecided),
         Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => peer.finish(&CloseReason::Silent),
-    }
-}
-
-/// Ends a connection for the sake of others, unless it no longer holds the share of this number.
-fn evict(peer: &mut Peer<'_>, number: u64) {
-    let Some(connection) = peer.connection() else { return };
-    let unread = connection.outbox.as_ref().and_then(|outbox| outbox.share.as_ref());
-    if unread.is_some_and(|share| share.number() == number) {
-        peer.finish(&CloseReason::UnreadTooLong);
-    } else if connection.share.as_ref().is_some_and(|share| share.number() == number) {
-        peer.close(CloseReason::HeldTooLong);
     }
 }
 

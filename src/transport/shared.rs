@@ -1,14 +1,20 @@
 //! What all shards of a server share.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::broker::Broker;
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, RoomFor};
+use crate::channel::ChannelName;
 use crate::config::Config;
 use crate::pattern::Pattern;
 use crate::protocol::handshake::Policy;
+use crate::refusal::Refusal;
 use crate::rules::Rules;
+use crate::session::{Secret, Terms};
 use crate::stats::Counters;
 use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
@@ -17,6 +23,8 @@ use crate::transport::clock::Clock;
 use crate::transport::commands::CommandQueue;
 use crate::transport::deadlines::Timeouts;
 use crate::transport::events::{Event, Inbox, Level};
+use crate::transport::repeated::RepeatedKinds;
+use crate::transport::tls::Tls;
 
 /// The state of a server that does not belong to one shard.
 pub(crate) struct Shared {
@@ -27,7 +35,7 @@ pub(crate) struct Shared {
     pub pages: HashMap<String, Page>,
     pub policy: Policy,
     pub route_policy: Policy,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Tls>,
     pub clock: Clock,
     pub broker: Arc<dyn Broker>,
     pub inbox: Arc<dyn Inbox>,
@@ -38,8 +46,18 @@ pub(crate) struct Shared {
     pub loads: Vec<AtomicUsize>,
     pub addresses: Arc<Addresses>,
     pub draining: AtomicBool,
+    /// Told when all shards have ended.
+    pub ended: Notify,
+    /// The log wants DEBUG lines.
+    pub debug: AtomicBool,
+    /// The lines about refusals.
+    pub refusals: RepeatedKinds<{ Refusal::LABELS.len() }>,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
+    /// For hashes that nobody can foresee.
+    pub hasher: RandomState,
+    /// What all clients are told first.
+    pub terms: Terms,
     pub budget: Arc<Budget>,
     /// Clients that are upgraded and not closed. Locked for one look-up, change, insertion or removal.
     pub clients: Mutex<HashMap<ClientId, KnownClient>>,
@@ -73,6 +91,36 @@ impl Shared {
         format!("{:016x}", mixed ^ (mixed >> 31))
     }
 
+    /// The client that a token of a session names, and what that client has to know. `None`: there can be no such session here.
+    pub fn session_of(&self, token: &str) -> Option<(ClientId, Secret)> {
+        let (public_id, secret) = token.split_once('.')?;
+        let is_plain = public_id.len() == 16 && public_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut id = u64::from_str_radix(public_id, 16).ok().filter(|_| is_plain)?;
+        // The way of `public_id` back.
+        id = (id ^ (id >> 31) ^ (id >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+        id = (id ^ (id >> 27) ^ (id >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+        let client = ClientId(id ^ (id >> 30) ^ (id >> 60) ^ self.salt);
+        Some((client, Secret::from_hex(secret)?)).filter(|_| client.shard() < self.commands.len())
+    }
+
+    /// What a new client has to know to come back. `None`: it can't come back.
+    pub fn new_secret(&self) -> Option<Secret> {
+        let mut random = [0; 16];
+        let has_sessions = !self.config.session_ttl.is_zero();
+        (has_sessions && getrandom::fill(&mut random).is_ok()).then(|| Secret::new(random))
+    }
+
+    /// Drops the private channel of a client that is gone: nobody can read it any more.
+    pub fn forget_private(&self, client: ClientId) {
+        self.broker.forget(&ChannelName::private(&self.public_id(client)));
+    }
+
+    /// Whether there is room in a channel. If not, the application is told when there is.
+    pub fn tell_room(&self, channel: &ChannelName, who: RoomFor, number: u64) -> bool {
+        let inbox = Arc::clone(&self.inbox);
+        self.broker.when_room(channel, who, Box::new(move || inbox.push(Event::Room { number })))
+    }
+
     /// The commands of the shard that has this client's connection.
     pub fn commands_for(&self, client: ClientId) -> Option<&Arc<CommandQueue>> {
         self.commands.get(client.shard())
@@ -89,6 +137,18 @@ impl Shared {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Logs a DEBUG line about something that happens often. The line is made only when the log wants it.
+    pub fn trace(&self, line: impl FnOnce() -> String) {
+        if self.debug.load(Ordering::Relaxed) {
+            self.log(Level::Debug, line());
+        }
+    }
+
+    /// Logs a DEBUG line about a client.
+    pub fn trace_client(&self, client: ClientId, what: impl FnOnce() -> String) {
+        self.trace(|| format!("client {}: {}", self.public_id(client), what()));
     }
 
     pub fn log(&self, level: Level, text: impl Into<String>) {

@@ -5,10 +5,13 @@ use std::io::ErrorKind;
 use bytes::Bytes;
 use slab::Slab;
 
+use crate::channel::ChannelName;
 use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
 use crate::moment::Moment;
+use crate::position::GapReason;
 use crate::transport::connection::Connection;
 use crate::transport::outbox::Outbox;
+use crate::transport::repeated::Repeated;
 
 /// All connections of a shard, and what became of writes to them.
 #[derive(Default)]
@@ -21,7 +24,52 @@ pub(crate) struct Sockets {
     pub broken: Vec<ReaderKey>,
     /// Readers past whom a log has moved, in a channel that closes them for it.
     pub overrun: Vec<ReaderKey>,
+    /// Readers that have all of a channel in which nothing more comes.
+    pub finished: Vec<(ReaderKey, ChannelName)>,
+    pub losses: Losses,
 }
+
+/// Gaps that readers were told of, by their reason, for the log.
+#[derive(Default)]
+pub(crate) struct Losses([Loss; 3]);
+
+#[derive(Default)]
+struct Loss {
+    gaps: Repeated,
+    /// The channel of the newest one.
+    channel: Option<ChannelName>,
+}
+
+impl Losses {
+    fn note(&mut self, channel: &ChannelName, reason: GapReason) {
+        let Some(index) = LOSSES.iter().position(|(other, _)| *other == reason) else { return };
+        let loss = &mut self.0[index];
+        loss.gaps.note();
+        loss.channel = Some(channel.clone());
+    }
+
+    /// The lines that are due.
+    pub fn lines(&mut self, now: Moment) -> impl Iterator<Item = String> {
+        self.0.iter_mut().zip(LOSSES).filter_map(move |(loss, (_, cause))| {
+            let count = loss.gaps.due(now)?;
+            let channel = loss.channel.take()?;
+            Some(format!(
+                "gaps that clients were told of: {count}, the last one in channel {:?}: {cause}",
+                channel.as_str()
+            ))
+        })
+    }
+}
+
+/// What causes the gaps, and which setting bounds it.
+const LOSSES: [(GapReason, &str); 3] = [
+    (
+        GapReason::Overrun,
+        "a client was more than a second behind, and the history of the channel (history, history_bytes, history_seconds) no longer had what it wanted",
+    ),
+    (GapReason::Burst, "more was published at once than burst_bytes"),
+    (GapReason::Memory, "all channels together kept more than max_log_bytes"),
+];
 
 impl Sockets {
     /// Writes without waiting. What the socket does not take of the bytes is kept, if it took any.
@@ -35,6 +83,7 @@ impl Sockets {
         match connection.io.send(whole) {
             Ok(count) => {
                 self.sent += count as u64;
+                connection.deadlines.said(self.now);
                 if count == whole.len() && !connection.io.holds_output() {
                     return Delivery::Sent;
                 }
@@ -57,6 +106,14 @@ impl Outbound for Sockets {
             self.broken.push(reader);
         }
         delivery
+    }
+
+    fn lost(&mut self, channel: &ChannelName, reason: GapReason) {
+        self.losses.note(channel, reason);
+    }
+
+    fn finished(&mut self, reader: ReaderKey, channel: &ChannelName) {
+        self.finished.push((reader, channel.clone()));
     }
 
     fn overrun(&mut self, reader: ReaderKey) {

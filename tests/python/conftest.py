@@ -63,11 +63,8 @@ class Bench:
 
     @property
     def replies(self) -> list[Any]:
-        """Bodies of the replies, without their timestamps."""
-        return [
-            {name: value for name, value in body.items() if name != "timestamp"}
-            for _, body in self.core.replies
-        ]
+        """Bodies of the replies."""
+        return [body for _, body in self.core.replies]
 
 
 @pytest.fixture

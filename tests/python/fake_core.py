@@ -32,6 +32,8 @@ class FakeHandshake:
     secure: bool = False
     route: int | None = None
     params: tuple[str, ...] = ()
+    token: str | None = None
+    other_credential: bool = False
     client_id: str = "c1"
 
 
@@ -50,8 +52,11 @@ class FakeCore:
         self.sent: list[tuple[int, Any]] = []
         self.events: deque[tuple[Any, ...]] = deque()
         self.gone: set[int] = set()
+        self.debug: bool | None = None
         self.waiting = 0
         self.stops = True
+        self.has_room = True
+        self.subscribes = True
         self._reader, self._writer = os.pipe()
         self._questions = 0
 
@@ -67,18 +72,20 @@ class FakeCore:
 
     def message(self, number: int, type: str, id: Any = None, **fields: Any) -> None:
         text = orjson.dumps({"type": type, **({} if id is None else {"id": id}), **fields})
-        self.put(_core.MESSAGE, number, type, None if id is None else orjson.dumps(id), text)
+        self.put(_core.MESSAGE, number, None, type, None if id is None else orjson.dumps(id), text)
 
     def ask_subscribe(self, number: int, rule: int, channel: str, *params: str) -> int:
         """Ask whether a client may subscribe; returns the number of the question."""
         self._questions += 1
-        self.put(_core.SUBSCRIBE, number, self._questions, rule, channel, params)
+        self.put(_core.SUBSCRIBE, number, None, self._questions, rule, channel, params)
         return self._questions
 
     def ask_publish(self, number: int, rule: int, channel: str, *params: str, data: Any = None) -> int:
         """Ask whether a client may publish; returns the number of the question."""
         self._questions += 1
-        self.put(_core.PUBLISH, number, self._questions, rule, channel, params, orjson.dumps(data), None)
+        self.put(
+            _core.PUBLISH, number, None, self._questions, rule, channel, params, orjson.dumps(data), None
+        )
         return self._questions
 
     def closed(self, number: int, code: int = 1001, reason: str = "") -> None:
@@ -94,6 +101,14 @@ class FakeCore:
         return [data for _, data, _ in self.published if data["type"] == type]
 
     # What Python does
+
+    def when_room(self, channel: str, number: int, /) -> bool:
+        self.calls.append(("when_room", channel, number))
+        return self.has_room
+
+    def when_client_room(self, client: int, number: int, /) -> bool:
+        self.calls.append(("when_client_room", client, number))
+        return self.has_room
 
     def start(self) -> list[str]:
         self.calls.append(("start",))
@@ -114,18 +129,44 @@ class FakeCore:
         self.published.append((channel, orjson.loads(data), key))
         return FakeReceipt(FakePosition("e", len(self.published)))
 
+    def history(
+        self, channel: str, after: Any, limit: int, /
+    ) -> tuple[bool, list[tuple[Any, str | None, bytes, int, bytes | None]]]:
+        return False, []
+
+    def position(self, channel: str, /) -> FakePosition:
+        return FakePosition("e", len(self.published))
+
+    def subscribers(self, channel: str, /) -> int:
+        return 0
+
     def send(self, client: int, data: bytes, key: str | None = None, /) -> FakeReceipt | None:
         if client in self.gone:
             return None
         self.sent.append((client, orjson.loads(data)))
         return FakeReceipt(FakePosition("p", len(self.sent)))
 
-    def reply(self, client: int, message: bytes, /) -> bool:
-        self.replies.append((client, orjson.loads(message)))
-        return client not in self.gone
+    def reply(self, client: int, message_type: str, message_id: bytes | None, data: bytes, /) -> bool:
+        return self._reply(client, {"type": f"{message_type}_result"}, message_id, data=orjson.loads(data))
 
-    def reply_error(self, client: int, message: bytes, /) -> bool:
-        return self.reply(client, message)
+    def reply_error(
+        self,
+        client: int,
+        code: str,
+        message: str,
+        message_id: bytes | None = None,
+        details: bytes | None = None,
+        is_fault: bool = False,
+        /,
+    ) -> bool:
+        error = {"type": "error", "code": code, "message": message}
+        fields = {} if details is None else {"details": orjson.loads(details)}
+        return self._reply(client, error, message_id, **fields)
+
+    def _reply(self, client: int, body: dict[str, Any], message_id: bytes | None, **fields: Any) -> bool:
+        identified = {} if message_id is None else {"id": orjson.loads(message_id)}
+        self.replies.append((client, body | identified | fields))
+        return client not in self.gone
 
     def send_text(self, client: int, text: str, /) -> int | None:
         self.calls.append(("send_text", client, text))
@@ -135,29 +176,57 @@ class FakeCore:
         self.calls.append(("send_binary", client, data))
         return None if client in self.gone else self.waiting
 
-    def admit(self, client: int, /) -> bool:
-        return self._called("admit", client)
+    def admit(self, client: int, subject: str, /) -> bool:
+        return self._called("admit", client, subject)
+
+    def admin_url(self) -> str | None:
+        return None
+
+    def note_load(
+        self, running: int, called: int, called_for: float, busy: float, log_lines_dropped: int, /
+    ) -> None:
+        self.load = (running, called, called_for, busy, log_lines_dropped)
+
+    def set_debug(self, wanted: bool, /) -> None:
+        self.debug = wanted
 
     def close(self, client: int, code: int, reason: str, /) -> bool:
         return self._called("close", client, code, reason)
 
-    def subscribe(self, client: int, channel: str, message_id: bytes | None = None, /) -> bool:
-        return self._called("subscribe", client, channel, *((message_id,) if message_id is not None else ()))
+    def subscribe(
+        self, client: int, channel: str, message_id: bytes | None = None, number: int | None = None, /
+    ) -> bool:
+        done = self._called("subscribe", client, channel, *((message_id,) if message_id is not None else ()))
+        if done and number is not None:
+            self.put(_core.SUBSCRIBED, number, self.subscribes)
+        return done
+
+    def finish(self, channel: str, /) -> None:
+        self.calls.append(("finish", channel))
+
+    def forget(self, channel: str, /) -> None:
+        self.calls.append(("forget", channel))
 
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
         return self._called("unsubscribe", client, channel, reason)
 
-    def decide(self, client: int, question: int, allowed: bool, code: str, message: str, /) -> bool:
-        return self._called("decide", client, question, allowed, code, message)
+    def allow(self, client: int, question: int, data: bytes | None = None, /) -> bool:
+        return self._called("decide", client, question, True, "", "", *((data,) if data is not None else ()))
 
-    def pause_reading(self, client: int, /) -> bool:
-        return self._called("pause_reading", client)
+    def deny(
+        self, client: int, question: int, code: str, message: str, details: bytes | None = None, /
+    ) -> bool:
+        extra = (details,) if details is not None else ()
+        return self._called("decide", client, question, False, code, message, *extra)
 
-    def resume_reading(self, client: int, /) -> bool:
-        return self._called("resume_reading", client)
+    def begin_reading(self, client: int, /) -> bool:
+        return self._called("begin_reading", client)
 
     def stats(self, log_lines_dropped: int, /) -> str:
         return "stats"
+
+    def reread_certificate(self) -> bool:
+        return False
 
     def stop(self, within: float, /) -> None:
         self.calls.append(("stop", within))

@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import inspect
 import selectors
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -80,3 +81,14 @@ if importlib.util.find_spec("uvloop"):
     import uvloop
 
     FACTORIES.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """A loop of an application that starts its tasks eagerly."""
+    loop = asyncio.SelectorEventLoop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+if sys.version_info >= (3, 12):
+    FACTORIES.append(pytest.param(eager_loop, id="eager"))

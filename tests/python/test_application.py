@@ -174,6 +174,7 @@ def test_a_channel_is_open_or_asks(app):
         ("a:{client}", {}, "can't be called"),
         ("a", {"mode": "some"}, "mode"),
         ("a", {"overrun": "drop"}, "overrun"),
+        ("a", {"replay": "tail"}, "replay"),
         ("a", {"history": 0}, "history"),
         ("a", {"history_bytes": 0}, "history_bytes"),
         ("a", {"history_seconds": float("inf")}, "history_seconds"),
@@ -212,6 +213,8 @@ def test_the_structure_that_the_core_gets(app):
         "mode": "latest",
         "overrun": "close",
         "compress": False,
+        "sender": False,
+        "replay": "head",
     }
     assert (second["subscribe"], second["publish"]) == ("ask", "ask")
     assert config["websocket_routes"] == ["/own/{x}"]
@@ -225,12 +228,19 @@ def test_a_server_that_only_broadcasts_is_not_told_of_its_clients(app):
     assert app._declared.config()["notify_connect"]
 
 
-def test_runs_come_before_a_catch_all_unless_the_application_declares_them(app):
+def test_runs_come_before_a_catch_all(app):
     app.channel("{name:path}", open=True)
     app.stream("ask")(generator)
     assert [rule["pattern"] for rule in app._declared.config()["channels"]] == ["run:{run_id}", "{name:path}"]
+    with pytest.raises(ConfigurationError, match="can never be reached"):
+        app.channel("run:{id}", open=True)
+
+
+def test_an_application_that_declares_runs_itself_decides_about_them(app):
     app.channel("run:{id}", open=True)
-    assert [rule["pattern"] for rule in app._declared.config()["channels"]] == ["{name:path}", "run:{id}"]
+    app.channel("{name:path}", open=True)
+    app.stream("ask")(generator)
+    assert [rule["pattern"] for rule in app._declared.config()["channels"]] == ["run:{id}", "{name:path}"]
 
 
 @pytest.mark.parametrize("own", ["run:stats", "run:{a}:{b}", "run:a{x}"])
@@ -239,13 +249,13 @@ def test_only_a_pattern_for_all_runs_says_who_may_read_them(app, own):
     async def answer(run, message):
         yield "x"
 
-    app.channel("{name:path}", open=True)
     app.channel(own, open=True)
+    app.channel("{name:path}", open=True)
     order = [rule["pattern"] for rule in app._declared.config()["channels"]]
-    if own == "run:stats":  # else the rule for runs would hide it
+    if own == "run:stats":  # otherwise the rule for runs would hide it
         assert order == [own, "run:{run_id}", "{name:path}"]
     else:
-        assert order == ["run:{run_id}", "{name:path}", own]
+        assert order == ["run:{run_id}", own, "{name:path}"]
 
 
 def test_paths_are_taken_once(app):
@@ -347,7 +357,7 @@ def cycle():
 async def test_data_that_are_not_json_raise_in_the_caller_and_publish_nothing(app):
     app.channel("a", open=True)
     async with app.serve(port=0) as server:
-        for bad in (object(), Hostile(), {Hostile(): 1}, cycle(), "\ud800", {1: 2}, b"x", 1 << 70):
+        for bad in (object(), Hostile(), {Hostile(): 1}, cycle(), "\ud800", {1: 2}, b"x"):
             with pytest.raises(TypeError):
                 app.publish("a", bad)
         with pytest.raises(ValueError, match="at most 16777216 bytes"):

@@ -4,6 +4,7 @@ import weakref
 import orjson
 import pytest
 from looping import virtual
+from umbel import Identity
 from umbel._clients.client import Message
 
 
@@ -74,6 +75,11 @@ async def test_a_client_whose_identity_is_odd_still_has_a_name_in_the_log(app, b
     await umbel.run()
     assert "<Client c1 42>" in caplog.text
     assert "important" in caplog.text
+
+
+def test_a_subject_that_is_no_text_is_refused_where_it_is_made():
+    with pytest.raises(ValueError, match="surrogate"):
+        Identity("\ud800")
 
 
 @virtual

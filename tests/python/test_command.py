@@ -47,11 +47,22 @@ def test_without_a_command_help_is_shown(capsys):
     assert "run" in text
 
 
-def test_help_lists_every_setting(capsys):
+def test_help_lists_every_setting_with_its_default_in_plain_words(capsys):
     code, text = said(capsys, "run", "--help")
     assert code == 0
     for name in KINDS:
         assert "--" + name.replace("_", "-") in text
+    text = " ".join(text.split())
+    assert "functions that run for one client at the same time (default: 16)" in text
+    assert "for one message; none for no limit (default: 30.0)" in text
+    assert "offer compression (permessage-deflate) (default: on)" in text
+    assert "PEM file with the private key of the certificate --websocket-path" in text
+    assert "``" not in text
+
+
+def test_a_file_instead_of_a_module_gets_a_command_that_works(here, capsys):
+    assert "try `umbel run shop:app`" in said(capsys, "run", "shop.py")[1]
+    assert f"try `cd {here} && umbel run shop:app`" in said(capsys, "run", str(here / "shop.py"))[1]
 
 
 def test_an_unknown_option_is_a_usage_error(capsys):
@@ -174,7 +185,8 @@ def test_a_value_that_can_not_be_is_explained(here, capsys, option, value, says)
     assert says in text
 
 
-SETTINGS = [name for name in KINDS if name not in ("tls_cert", "tls_key", "unix_socket", "host")]
+ALONE = ("tls_cert", "tls_key", "admin_token", "unix_socket", "unix_socket_mode", "host")
+SETTINGS = [name for name in KINDS if name not in ALONE]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -215,6 +227,18 @@ def test_options_before_the_application_leave_it_alone():
     assert (parsed.app, parsed.origins) == ("shop:app", ["https://a.example", "https://b.example"])
 
 
+@pytest.mark.parametrize(("text", "mode"), [("660", 0o660), ("0o660", 0o660), ("none", None)])
+def test_permissions_are_octal(text, mode):
+    words = ["run", "shop:app", "--unix-socket-mode", text]
+    assert options.parser().parse_args(words).unix_socket_mode == mode
+
+
+def test_permissions_that_are_not_octal_are_refused(here, capsys):
+    code, text = said(capsys, "run", "--unix-socket-mode", "890", "shop:app")
+    assert code == 2
+    assert "invalid octal number value: '890'" in text
+
+
 def test_a_limit_can_be_taken_away():
     parsed = options.parser().parse_args(["run", "shop:app", "--handler-timeout", "none"])
     assert parsed.handler_timeout is None
@@ -246,7 +270,7 @@ def test_run_serves_until_a_signal(here):
 
 
 def test_the_address_is_printed_also_when_logging_is_off(here):
-    quiet = "import logging\nlogging.getLogger('umbel').disabled = True\n"
+    quiet = "import logging\nlogging.getLogger('umbel').setLevel('CRITICAL')\n"
     (here / "quiet.py").write_text(quiet + APP)
     with started("-m", "umbel", "run", "quiet:app", "--port", "0", cwd=here) as program:
         assert program.url

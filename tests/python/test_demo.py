@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serving
+from hostile import Peer, handshake
 from umbel.demo import ai, load, load_process, server, sources
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -347,7 +350,11 @@ class TestDemo:
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
-        [(["--port", "x"], "invalid int"), (["--host", "192.0.2.1"], "not an address of this machine")],
+        [
+            (["--port", "x"], "invalid int"),
+            (["--host", "192.0.2.1"], "not an address of this machine"),
+            (["--allowed-hosts", "demo.example:80"], "write 'demo.example'"),
+        ],
     )
     def test_a_wrong_command_is_explained(self, arguments: list[str], says: str) -> None:
         done = subprocess.run(
@@ -355,6 +362,13 @@ class TestDemo:
         )
         assert done.returncode in (1, 2)
         assert says in done.stderr
+
+    @pytest.mark.parametrize(("host", "status"), [("demo.example", 101), ("evil.example", 403)])
+    def test_browsers_on_other_machines_may_reach_it_by_a_name(self, host: str, status: int) -> None:
+        command = ("-m", "umbel", "demo", "--port", "0", "--allowed-hosts", "demo.example")
+        with serving.running(serving.Server(sys.executable, *command)) as demo, Peer(demo.address) as peer:
+            peer.send(handshake(add=[f"Host: {host}", f"Origin: http://{host}"]))
+            assert peer.response().status == status
 
     def test_a_welcome_that_nobody_can_read_ends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Closed(io.StringIO):
@@ -380,6 +394,7 @@ class Page:
         self._connection = connection
         self._positions: dict[str, int] = {}
         self._answers: dict[Any, Any] = {}
+        self._numbers = itertools.count()
         self.updates: list[dict[str, Any]] = []
         self.gaps = self.folded = self.violations = 0
 
@@ -392,11 +407,11 @@ class Page:
             await self.step()
 
     async def ask(self, kind: str, data: Any = None) -> Any:
-        await self.say(type=kind, id=kind, data=data)
-        self._answers.pop(kind, None)
-        while kind not in self._answers:
+        number = next(self._numbers)
+        await self.say(type=kind, id=number, data=data)
+        while number not in self._answers:
             await self.step()
-        return self._answers[kind]
+        return self._answers.pop(number)
 
     async def until(self, enough: Any) -> list[dict[str, Any]]:
         self.updates.clear()

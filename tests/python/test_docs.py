@@ -7,6 +7,7 @@ import inspect
 import json
 import pathlib
 import re
+import subprocess
 import sys
 from dataclasses import fields
 from typing import Any
@@ -14,24 +15,15 @@ from typing import Any
 import jsonschema
 import pytest
 import websockets
+from pages import PAGES, blocks, examples
 from serving import ROOT, Server, running
 from umbel import Settings, _core
 from umbel._declaring.declarations import RESERVED
 from umbel._declaring.settings import PYTHON_ONLY
 from umbel.exceptions import RESERVED_CODES
 
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "protocol.schema.json").read_text())
-
-
-def examples(page: pathlib.Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def rows(text: str, header: str) -> list[list[str]]:
@@ -85,7 +77,9 @@ async def test_the_longer_example_does_what_it_says() -> None:
             assert (await receive(stranger, "error"))["code"] == "unauthenticated"
             await stranger.wait_closed()
             assert stranger.close_code == 4401
-        async with websockets.connect(url + "?token=s3cret") as ada:
+        subprotocols: Any = ["umbel.v1.first", "umbel.v1"]
+        async with websockets.connect(url, subprotocols=subprotocols) as ada:
+            await ada.send('{"type": "authenticate", "token": "s3cret"}')
             await ada.send('{"type": "subscribe_updates", "channel": "sensor:kitchen"}')
             await receive(ada, "subscription_established")
             await ada.send('{"type": "measure", "id": 7, "data": 21.5}')
@@ -104,6 +98,17 @@ async def test_the_longer_example_does_what_it_says() -> None:
 def test_examples_of_the_other_pages_run(page: pathlib.Path) -> None:
     for code in examples(page):
         exec(code, {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shell_commands_can_be_parsed_and_name_what_is_there(page: pathlib.Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", source("Makefile"), re.MULTILINE))
+    for code in blocks(page, "sh"):
+        done = subprocess.run(["bash", "-n"], input=code, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert set(re.findall(r"^make ([a-z-]+)", code, re.MULTILINE)) <= targets
+        for path in re.findall(r"^python (\S+\.py)", code, re.MULTILINE):
+            assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -193,19 +198,19 @@ def test_every_error_code_is_sent_and_no_other() -> None:
         for name in re.findall(r"ErrorCode::([A-Z][a-z]\w+)", text)
     }
     for module in (ROOT / "python" / "umbel").rglob("*.py"):
-        pattern = r'(?:Rejected|fail|replies\.error)\(\s*"(\w+)"'
+        pattern = r'(?:ClientError|fail|reply_error)\((?:\s*|number, )"(\w+)"'
         sent |= set(re.findall(pattern, module.read_text()))
     assert sent == names
 
 
 def test_names_of_later_versions_are_reserved() -> None:
     later = PROTOCOL[PROTOCOL.index("## Not in this version") :]
-    for name in ("authenticate", "authenticated", "resume", "token_expiring"):
+    for name in ("authenticated", "snapshot", "token_expiring"):
         assert f"`{name}`" in later
         assert name in RESERVED
-    assert f"{RESERVED_CODES[0]} to {RESERVED_CODES[-1]}" in later
     known = {code for code, *_ in _core.CLOSE_CODES}
-    assert not known & set(RESERVED_CODES)
+    left = [str(code) for code in RESERVED_CODES if code not in known]
+    assert f"| close codes | {', '.join(left)} |" in later
 
 
 # Settings and constants
@@ -233,18 +238,30 @@ def test_the_core_knows_the_settings_that_it_is_given() -> None:
     assert known == {field.name for field in fields(Settings)} - PYTHON_ONLY | structure
 
 
+def test_every_close_code_of_the_table_is_sent() -> None:
+    table = source("src/close.rs")
+    names = re.findall(r"^    ([A-Z_]+) = \d{4}, ", table, re.MULTILINE)
+    assert len(names) == len(_core.CLOSE_CODES)
+    used = "".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
+    python = {"NOT_ALLOWED"}  # the application chooses it
+    assert [name for name in names if f"CloseCode::{name}" not in used and name not in python] == []
+
+
 def test_the_subprotocol_has_one_name() -> None:
     places = [*PAGES, *(ROOT / "docs").glob("*.json"), *(ROOT / "python" / "umbel" / "demo").glob("*")]
     named = {
-        name for place in places if place.is_file() for name in re.findall(r"umbel\.v\d+", place.read_text())
+        name
+        for place in places
+        if place.is_file()
+        for name in re.findall(r"umbel\.v\d+(?:\.first)?", place.read_text())
     }
-    assert named == {_core.SUBPROTOCOL}
+    assert named == set(_core.SUBPROTOCOLS)
 
 
 def test_the_bounds_are_those_of_the_sources() -> None:
     for what, value, where, _ in rows(source("docs/architecture.md"), "| bound | value |"):
         path, name = words(where)
-        found = re.search(rf"const {name}: \w+ = ([^;]+);", source(path))
+        found = re.search(rf"^.*\b{name}: \w+ = ([^;\n]+);?$", source(path), re.MULTILINE)
         assert found, f"{name} is not in {path}"
         assert [found[1]] == words(value), what
 

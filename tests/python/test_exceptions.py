@@ -43,3 +43,8 @@ def test_connection_closed():
 def test_the_defaults_are_codes_of_the_core():
     names = {code: name for code, name, _, _ in _core.CLOSE_CODES}
     assert (names[4401], names[4500], names[1011]) == ("unauthenticated", "not_allowed", "internal")
+
+
+def test_a_reason_without_a_code_gets_the_cure():
+    with pytest.raises(TypeError, match=r"write Refused\(4500, 'no way'\)"):
+        Refused("no way")  # type: ignore[arg-type]

@@ -40,6 +40,8 @@ KIB = 1 << 10
 MIB = 1 << 20
 
 NOISE = 1 * MIB
+LATE = 1.5
+"""Seconds after which a reader that takes nothing does not keep up."""
 """Growth of a process that no single connection explains: allocator pages, the interpreter's own."""
 
 DEFLATE = ["Sec-WebSocket-Extensions: permessage-deflate"]
@@ -536,11 +538,27 @@ def test_a_client_that_is_wrong_all_the_time_is_closed(server: Server) -> None:
         peer.expect_close(1008)
 
 
-def test_a_client_that_asks_for_what_is_not_there_all_the_time_is_closed(server: Server) -> None:
+def test_a_client_that_asks_for_what_is_not_there_all_the_time_is_slowed_down(server: Server) -> None:
     with connect(server, "/ws") as peer:
-        for _ in range(21):
+        began = time.monotonic()
+        for _ in range(26):
             peer.send_json({"type": "no_such_type"})
             assert peer.read_json()["code"] == "unknown_type"
+        assert time.monotonic() - began > 2
+        # It has everything else, in its turn.
+        peer.send_json(
+            {"type": "subscribe_updates", "channels": [f"@{number}" for number in range(60)] + ["a"]}
+        )
+        for _ in range(60):
+            assert peer.read_json()["code"] == "bad_channel"
+        assert peer.read_json()["type"] == "subscription_established"
+
+
+def test_a_client_that_talks_nonsense_all_the_time_is_closed(server: Server) -> None:
+    with connect(server, "/ws") as peer:
+        for _ in range(21):
+            peer.send_json([])
+            assert peer.read_json()["code"] == "bad_message"
         peer.expect_close(1008)
 
 
@@ -701,6 +719,8 @@ def test_a_reader_that_falls_behind_is_told_every_gap(server: Server) -> None:
         before = server.resident()
         canary.latencies.clear()
         for number in range(count):
+            if number == 1000:
+                time.sleep(LATE)
             last = healthy.publish("feed", [number, data])
         healthy.read_until("feed", last)
         assert canary.quantile(0.5) < 10 * calm + 0.05
@@ -719,6 +739,8 @@ def test_a_reader_that_falls_behind_in_a_strict_channel_is_closed_with_4413(serv
         Subscriber(server.address, [channel], name="healthy") as healthy,
     ):
         for number in range(3000):  # far more than the log's 1000 entries and what the kernel holds
+            if number == 1000:
+                time.sleep(LATE)
             last = healthy.publish(channel, [number, "x" * 2 * KIB])
         healthy.read_until(channel, last)
         slow.expect_close(4413)

@@ -6,7 +6,7 @@ from looping import virtual
 from umbel import Identity
 from umbel._dispatching.identity_limit import IdentityLimit
 
-TURNED_AWAY = (4429, "this identity has as many connections as it may have")
+TURNED_AWAY = (4429, "this identity has as many connections as it may have (max_connections_per_identity)")
 
 
 def test_an_identity_has_as_many_connections_as_it_may_and_others_have_theirs():
@@ -49,14 +49,14 @@ async def test_clients_and_websockets_of_one_identity_are_counted_together(app, 
     umbel.core.open(4, route=0, query="user=ann")
     umbel.core.open(5, query="user=ben")
     await umbel.run()
-    assert umbel.core.named("admit") == [(1,), (2,), (5,)]
+    assert umbel.core.named("admit") == [(1, "ann"), (2, "ann"), (5, "ben")]
     assert umbel.core.named("close") == [(3, *TURNED_AWAY), (4, *TURNED_AWAY)]
     for key in (2, 3, 4):
         umbel.core.closed(key)
     umbel.core.open(6, query="user=ann")
     umbel.core.open(7, query="user=ann")
     await umbel.run()
-    assert umbel.core.named("admit")[3:] == [(6,)]
+    assert umbel.core.named("admit")[3:] == [(6, "ann")]
     await umbel.dispatcher.shutdown(0)
 
 
@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_during_authentication_is_not_counted(app, be
     umbel.core.open(3)
     await umbel.run()
     await asyncio.sleep(2)
-    assert umbel.core.named("admit") == [(3,)]
+    assert umbel.core.named("admit") == [(3, "ann")]
 
 
 @virtual
@@ -109,4 +109,4 @@ async def test_a_connection_is_counted_for_the_identity_that_it_came_with(app, b
     umbel.core.closed(1)
     umbel.core.open(2)
     await umbel.run()
-    assert umbel.core.named("admit") == [(1,), (2,)]
+    assert umbel.core.named("admit") == [(1, "ann"), (2, "ann")]

@@ -12,6 +12,7 @@ PACKAGE = Path(umbel.__file__).parent
 ORDER = [
     "_core",
     "_printable",
+    "_json",
     "exceptions",
     "_clients",
     "_declaring",
@@ -25,8 +26,11 @@ ORDER = [
 ]
 """Folders and modules of `umbel`, the lowest first: each imports from those before it only."""
 
-FRIENDS = {"_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over"}}
-"""Private names of another module that a module may use: the events of a WebSocket."""
+FRIENDS = {
+    "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over"},
+    "_dispatching.clients": {"_handshake", "_came_back"},
+}
+"""Private names of another module that a module may use: the events of a WebSocket and of a client."""
 
 TWINS = {
     "_clients.port": "test_client",
@@ -34,6 +38,7 @@ TWINS = {
     "_clients.identity": "test_request",
     "_command_line.loading": "test_command",
     "_command_line.options": "test_command",
+    "_declaring.client_decorators": "test_application",
     "_declaring.declarations": "test_application",
     "_declaring.decorators": "test_application",
     "_declaring.rules": "test_application",
@@ -43,6 +48,8 @@ TWINS = {
     "_dispatching.entrance": "test_dispatcher",
     "_dispatching.jobs": "test_dispatcher",
     "_dispatching.messages": "test_dispatcher",
+    "_dispatching.repeated": "test_mistakes",
+    "_dispatching.rooms": "test_bursts",
     "_dispatching.slots": "test_dispatcher",
     "_dispatching.sockets": "test_dispatcher",
 }

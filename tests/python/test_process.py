@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import pty
 import resource
 import signal
 import sys
@@ -11,8 +13,11 @@ import time
 import pytest
 from fake_core import FakeCore
 from looping import virtual
-from programs import WITH_SIGINT, started
+from programs import PYTHON_PATH, WITH_SIGINT, started
+from serving import ROOT, wait_until
 from umbel._serving import process, stderr
+
+TLS = ROOT / "tests" / "python" / "tls"
 
 SERVE = """
 import sys
@@ -103,7 +108,7 @@ def test_a_second_signal_hastens_and_a_third_ends_the_process():
         program.process.send_signal(signal.SIGTERM)
         program.wait_line("no!")
         program.process.send_signal(signal.SIGTERM)
-        program.wait_line("left behind")
+        assert "background task hang did not end" in program.wait_line("left behind")
         assert program.stop() == -signal.SIGTERM
 
 
@@ -255,3 +260,83 @@ def test_descriptors_that_can_not_be_raised(monkeypatch, caplog):
 @virtual
 async def test_virtual_time_passes_at_once():
     await asyncio.sleep(1e6)
+
+
+HANGS_UP = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.{}); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_sighup_without_a_certificate_is_logged_and_harmless(uvloop):
+    with started("-c", SERVE.format("", uvloop)) as program:
+        assert program.url
+        program.process.send_signal(signal.SIGHUP)
+        program.wait_line("SIGHUP: no certificate is served")
+        assert program.stop() == 0
+
+
+def test_sighup_reads_the_certificate_again():
+    files = ["tls_cert", str(TLS / "certificate.pem"), "tls_key", str(TLS / "key.pem")]
+    options = [f"--{word.replace('_', '-')}" if word.startswith("tls_") else word for word in files]
+    with started("-m", "umbel", "run", "examples.fanout:app", "--port", "0", *options, cwd=ROOT) as program:
+        assert program.url.startswith("https://")
+        program.process.send_signal(signal.SIGHUP)
+        program.wait_line("the certificate was read again")
+        assert program.stop() == 0
+
+
+def test_sighup_that_the_starter_ignores_stays_ignored():
+    server = (sys.executable, "-c", SERVE.format("", False))
+    with started("-c", HANGS_UP.format("SIG_IGN"), *server) as program:
+        assert program.url
+        program.process.send_signal(signal.SIGHUP)
+        assert program.stop() == 0
+        assert "SIGHUP" not in program.output
+
+
+OWN_HANDLER = """
+import signal
+signal.signal(signal.SIGHUP, lambda *_: print("mine", file=sys.stderr, flush=True))
+"""
+
+
+def test_a_handler_that_the_application_has_for_sighup_stays():
+    with started("-c", SERVE.format(OWN_HANDLER, False)) as program:
+        assert program.url
+        program.process.send_signal(signal.SIGHUP)
+        program.wait_line("mine")
+        assert program.stop() == 0
+        assert "SIGHUP" not in program.output
+
+
+def test_a_terminal_that_is_closed_stops_the_server(tmp_path):
+    log = tmp_path / "log"
+    child, terminal = pty.fork()
+    if child == 0:
+        environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH)}
+        words = [sys.executable, "-c", HANGS_UP.format("SIG_DFL"), sys.executable, "-c"]
+        redirected = f"import os; os.dup2(os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT), 2)\n"
+        os.execve(sys.executable, [*words, redirected + SERVE.format("", False)], environment)
+    ended, status = [], []
+    try:
+        wait_until(lambda: log.exists() and "listening on" in log.read_text(), "it listens", 20)
+        os.kill(child, signal.SIGHUP)
+        wait_until(
+            lambda: "SIGHUP: no certificate" in log.read_text(), "the terminal is there: it goes on", 10
+        )
+        os.close(terminal)
+
+        def has_ended() -> bool:
+            pid, code = os.waitpid(child, os.WNOHANG)
+            ended.append(pid)
+            status.append(code)
+            return pid == child
+
+        wait_until(has_ended, "it ends with its terminal", 10)
+        assert status[-1] == 0
+        assert "SIGHUP: stopping within" in log.read_text()
+    finally:
+        if child not in ended:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)

@@ -105,3 +105,9 @@ def test_bearer_tokens(value, token):
 def test_the_rest_of_a_request():
     it = request(path="/ws", peer="unix", secure=True)
     assert (it.path, it.peer, it.secure, repr(it)) == ("/ws", "unix", True, "<Request /ws from unix>")
+
+
+def test_many_fields_of_one_name_take_time_as_they_are_many():
+    pairs = [("a", str(number)) for number in range(200_000)]
+    # Quadratic work would take minutes here.
+    assert len(Fields(pairs).all("a")) == 200_000

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 from looping import settle, virtual
-from umbel._dispatching.runs import RUN_KEPT
+from umbel._dispatching.runs import MOST_ENDED, RUN_KEPT
 
 TICK = 0.016
 
@@ -187,7 +187,7 @@ def test_a_run_ends_once_and_tells_so_when_its_text_can_not_be_published(
         umbel.core.open()
         umbel.core.message(1, "ask")
         await umbel.run()
-        ((run, _),) = umbel.runs._unfinished.values() or ((None, None),)
+        ((run, *_),) = umbel.runs._unfinished.values() or ((None,),)
         if rest == "cancel":
             assert run.cancel() is True
         elif rest == "tick":
@@ -422,7 +422,7 @@ async def test_a_client_has_a_bounded_number_of_runs(app, bench):
 
 
 @virtual
-async def test_ended_runs_are_forgotten_and_their_starter_unsubscribed(app, bench):
+async def test_a_run_that_has_ended_stays_readable_for_a_while_and_nothing_else_of_it_stays(app, bench):
     @app.stream("ask")
     async def answer(run, message):
         yield "x"
@@ -432,10 +432,101 @@ async def test_ended_runs_are_forgotten_and_their_starter_unsubscribed(app, benc
     umbel.core.message(1, "ask")
     await umbel.run()
     run_id = end_id(umbel.core)
+    assert umbel.core.named("finish") == [(f"run:{run_id}",)]
+    await asyncio.sleep(RUN_KEPT - 1)
     assert umbel.runs.may_read(umbel.client(), run_id)
-    await asyncio.sleep(RUN_KEPT + 1)
+    await asyncio.sleep(2)
     assert not umbel.runs.may_read(umbel.client(), run_id)
-    assert umbel.core.named("unsubscribe") == [(1, f"run:{run_id}", "run ended")]
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert umbel.core.named("forget") == [(f"run:{run_id}",)]
+
+
+@virtual
+async def test_only_so_many_ended_runs_are_readable_the_oldest_go_first(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    umbel = bench(max_runs=10_000)
+    umbel.core.open()
+    for _ in range(MOST_ENDED + 5):
+        umbel.core.message(1, "ask")
+    await umbel.run()
+    ids = [data["runId"] for data in umbel.core.of_type("ai_response_end")]
+    assert len(ids) == MOST_ENDED + 5
+    assert umbel.core.named("forget") == [(f"run:{run_id}",) for run_id in ids[:5]]
+    assert not umbel.runs.may_read(umbel.client(), ids[4])
+    assert umbel.runs.may_read(umbel.client(), ids[5])
+
+
+@virtual
+async def test_long_runs_are_kept_up_to_a_number_of_bytes(app, bench):
+    app.channel("run:{id}", open=True, history_bytes=16 << 20)
+
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x" * (12 << 20)
+
+    umbel = bench()
+    umbel.core.open()
+    for _ in range(7):
+        umbel.core.message(1, "ask")
+        await umbel.run()
+        await settle(5000)
+    assert len(umbel.core.of_type("ai_response_end")) == 7
+    assert len(umbel.core.named("forget")) == 2, "five of them fit into 64 MiB"
+
+
+@virtual
+async def test_a_run_whose_starter_has_no_subscription_left_is_not_produced(app, bench):
+    produced = []
+
+    @app.stream("ask")
+    async def answer(run, message):
+        produced.append(run.id)
+        yield "x"
+
+    umbel = bench(max_runs=1)
+    umbel.core.open()
+    umbel.core.subscribes = False
+    for _ in range(3):
+        umbel.core.message(1, "ask", id=1)
+        await umbel.run()
+    assert (produced, umbel.core.published, umbel.replies) == ([], [], [])
+    umbel.core.subscribes = True
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert len(produced) == 1, "those before are not counted"
+
+
+@pytest.mark.parametrize(
+    ("value", "is_good"),
+    [
+        ("x" * 128, True),
+        ("ä" * 64, True),
+        ("x" * 129, False),
+        ("ä" * 65, False),
+        (7, True),
+        (None, True),
+        (True, False),
+        (1.5, False),
+        (["a"], False),
+        ({"a": "x" * 1000}, False),
+    ],
+)
+@virtual
+async def test_what_is_repeated_in_every_chunk_is_short(app, bench, value, is_good):
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+
+    umbel = bench()
+    umbel.core.open()
+    umbel.core.message(1, "ask", id=1, data={"conversationId": value})
+    await umbel.run()
+    assert bool(umbel.core.of_type("ai_response_start")) == is_good
+    assert [reply["code"] for reply in umbel.replies] == ([] if is_good else ["bad_message"])
 
 
 @virtual

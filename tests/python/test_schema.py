@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from umbel import Client, Message, Run, Umbel
+from umbel import Client, Message, Rejected, Run, Umbel
 from websockets.asyncio.client import ClientConnection, connect
 
 SCHEMA: dict[str, Any] = json.loads(
@@ -29,7 +29,7 @@ ROOT = jsonschema.Draft202012Validator(SCHEMA)
 
 def application() -> Umbel:
     app = Umbel(tick=0.02)
-    app.channel("open:{name}", open=True, publish=True)
+    app.channel("open:{name}", open=True, publish=True, sender=True)
     app.channel("short", open=True, history=1)
     app.channel("latest", open=True, mode="latest")
 
@@ -41,6 +41,10 @@ def application() -> Umbel:
     @app.on("fail")
     def fail(client: Client, message: Message) -> None:
         raise RuntimeError
+
+    @app.on("reject")
+    def reject(client: Client, message: Message) -> None:
+        raise Rejected("conflict", "somebody was faster", details={"version": 7})
 
     @app.on("echo")
     def echo(client: Client, message: Message) -> Any:
@@ -61,6 +65,8 @@ def application() -> Umbel:
 QUESTIONS: list[dict[str, Any]] = [
     {"type": "subscribe_updates", "channels": ["open:a", "short", "latest"], "id": 1},
     {"type": "subscribe_updates", "channel": "open:b", "epoch": "0123456789abcdef", "offset": 7},
+    {"type": "subscribe_updates", "channel": "open:b", "id": 9},
+    {"type": "subscribe_updates", "channel": "open:b", "restart": True},
     {"type": "subscribe_updates", "channel": "unknown", "id": "x"},
     {"type": "unsubscribe_updates", "channel": "open:b", "id": -1},
     {"type": "unsubscribe_updates", "channel": "open:c"},
@@ -75,6 +81,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"type": "burst", "id": 2, "data": "open:a"},
     {"type": "nothing", "id": 3},
     {"type": "fail", "id": 4},
+    {"type": "reject", "id": 8},
     {"type": "ai_chat_request", "id": 5, "data": {"conversationId": "c", "prompt": "hi"}},
     {"type": "ai_chat_request", "data": {"prompt": "fail"}},
     {"type": "ai_chat_request", "data": {"prompt": "wait", "options": {}}},
@@ -97,6 +104,8 @@ class Heard:
                 ROOT.validate(message)
                 self.keep(message["type"], message)
                 for update in message.get("updates", ()):
+                    if "sender" in update:
+                        self.keep("with sender", update)
                     self.keep("folded" if "from" in update else "single", update)
                     if update["channel"].startswith("run:"):
                         RUN.validate(update["data"])
@@ -107,7 +116,8 @@ class Heard:
 
 
 async def test_every_message_of_a_server_is_one_of_the_schema() -> None:
-    async with application().serve(port=0) as server:
+    # So that a burst costs something.
+    async with application().serve(port=0, burst_bytes=1) as server:
         url = server.url.replace("http", "ws", 1) + "/ws"
         async with connect(url, proxy=None) as connection:
             heard = Heard(connection)
@@ -117,9 +127,11 @@ async def test_every_message_of_a_server_is_one_of_the_schema() -> None:
                 await connection.send(json.dumps(question))
             await connection.send("no JSON")
             runs = {"ai_response_start ", "ai_response_chunk ", "ai_response_end error"}
-            await heard.wait_kinds({"gap", "folded", "echo_result", "ai_response_end complete", *runs})
-            for update in heard.kinds["ai_response_start "]:
-                cancel = {"type": "ai_cancel", "data": {"runId": update["data"]["runId"]}, "id": 7}
+            await heard.wait_kinds(
+                {"gap", "folded", "with sender", "echo_result", "ai_response_end complete", *runs}
+            )
+            for number, update in enumerate(heard.kinds["ai_response_start "], 100):
+                cancel = {"type": "ai_cancel", "data": {"runId": update["data"]["runId"]}, "id": number}
                 await connection.send(json.dumps(cancel))
             parts = SCHEMA["$defs"]["server_message"]["oneOf"]
             known = {part["$ref"].rpartition("/")[2] for part in parts} - {"application_result", "reconnect"}

@@ -136,7 +136,7 @@ async def test_all_channels_together_keep_no_more_than_the_server_may(app):
 
 async def test_one_channel_can_not_keep_more_than_all_together(app):
     app.channel("room:{x}", open=True, history_bytes=(1 << 20) + 1)
-    with pytest.raises(ValueError, match="max_log_bytes: at least the largest history_bytes"):
+    with pytest.raises(ValueError, match="max_log_bytes must be at least the largest history_bytes"):
         async with app.serve(port=0, max_log_bytes=1 << 20):
             pass
 
@@ -245,6 +245,14 @@ async def test_a_graceful_stop_delivers_what_waits_and_tells_to_come_back(app):
             assert "last words" in str(heard)
         await server.wait_closed()
     assert server.stats().published == 1
+
+
+async def test_a_server_says_where_it_listens(app):
+    server = app.serve(port=0)
+    assert repr(server) == "<Server not started>"
+    async with server:
+        assert repr(server) == f"<Server {server.url}>"
+    assert repr(server) == "<Server stopped>"
 
 
 @on_loops
@@ -620,3 +628,33 @@ async def test_the_end_of_another_connection_is_a_failure_and_that_of_ones_own_i
             assert innocent.close_code == 1011
     assert "websocket '/all' failed" in caplog.text
     assert "'/both'" not in caplog.text
+
+
+@on_loops
+async def test_the_last_function_of_a_client_is_cancelled_too_when_the_time_to_stop_is_over(app):
+    ends = []
+
+    @app.on("work")
+    async def work(client, message):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ends.append("work")
+
+    @app.on_disconnect
+    async def left(client, code, reason):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ends.append("left")
+
+    async with app.serve(port=0, drain=0.2, max_running=1) as server:
+        async with wire(server) as client:
+            await client.say("work")
+            await client.say("work")  # it waits, and so does the end of the client
+            async with asyncio.timeout(5):
+                while server.stats().received < 2:
+                    await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+    await settle()
+    assert ends == ["work", "left"]

@@ -41,9 +41,13 @@ def another(name: str) -> object:
     values = {
         "host": "::1",
         "unix_socket": "/tmp/x",
+        "unix_socket_mode": 0o660,
         "origins": ["https://a.example"],
+        "allowed_hosts": ["a.example", "*.b.example"],
         "websocket_path": "/x",
         "send_buffer": 9999,
+        "max_away": 7,
+        "admin": "[::1]:8001",
         "deflate_level": 3,
         "deflate_window": 11,
         "handler_timeout": 3.5,
@@ -57,10 +61,11 @@ def another(name: str) -> object:
     return default + 1
 
 
-TLS = ("tls_cert", "tls_key")
+TOGETHER = ("tls_cert", "tls_key", "admin_token")
+"""Settings that make sense beside others only."""
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in TLS])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in TOGETHER])
 def test_each_setting_reaches_the_core(name):
     value = another(name)
     settings = Settings(**{name: value})
@@ -94,6 +99,22 @@ def test_certificate_and_key_belong_together():
         ("origins", ["https://a.example/"], ValueError),
         ("origins", ["https://ä.example"], ValueError),
         ("origins", ["*"], ValueError),
+        ("origins", ["wss://a.example"], ValueError),
+        ("origins", ["https://a.example:0443"], ValueError),
+        ("origins", ["https://a.example:99999"], ValueError),
+        ("allowed_hosts", "a.example", TypeError),
+        ("allowed_hosts", None, TypeError),
+        ("allowed_hosts", [""], ValueError),
+        ("allowed_hosts", ["a.example/x"], ValueError),
+        ("allowed_hosts", ["a.*.example"], ValueError),
+        ("allowed_hosts", ["a..example"], ValueError),
+        ("allowed_hosts", ["[::1"], ValueError),
+        ("allowed_hosts", ["fe80::1%eth0"], ValueError),
+        ("websocket_path", "", ValueError),
+        ("websocket_path", "ws", ValueError),
+        ("websocket_path", "/w s", ValueError),
+        ("websocket_path", "/wés", ValueError),
+        ("websocket_path", "/a/../ws", ValueError),
         ("tick", 1e300, ValueError),
         ("max_connections", 1 << 63, ValueError),
         ("origins", 7, TypeError),
@@ -130,15 +151,25 @@ def test_origins_are_what_browsers_send():
     ("name", "value"),
     [
         ("deflate_level", 0),
+        ("unix_socket_mode", 660),
+        ("unix_socket_mode", 0o444),
+        ("max_head_bytes", 1023),
+        ("max_head_bytes", 65_537),
+        ("max_headers", 15),
+        ("max_headers", 1025),
         ("max_message", 1),
         ("max_log_bytes", (1 << 20) - 1),
+        ("max_held_bytes", 1),
+        ("write_timeout", 0),
+        ("message_timeout", 0),
+        ("handshake_timeout", 0),
         ("tick", 11.0),
         ("event_queue", 0),
     ],
 )
-def test_the_core_refuses_settings_that_it_can_not_serve(name, value):
-    with pytest.raises(ValueError):
-        _core.Core(Settings(**{name: value}).to_json(**Declarations().config()), {})
+def test_what_the_core_can_not_serve_is_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Settings(**{name: value})
 
 
 def test_replacing_keeps_the_rest():

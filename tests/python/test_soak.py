@@ -86,7 +86,7 @@ class Soak:
 
     def count(self) -> dict[str, int]:
         """What the server counts."""
-        self._asking.send_json({"type": "count", "id": "count"})
+        self._asking.send_json({"type": "count"})
         counted: dict[str, int] = self._asking.read_json("count_result")["data"]
         return counted
 

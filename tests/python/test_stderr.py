@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import re
@@ -19,6 +20,22 @@ from hostile import Peer
 from programs import PYTHON_PATH, started
 from serving import wait_until
 from umbel._serving.stderr import MOST_WAITING, StderrHandler
+
+
+def test_lines_of_debug_leave_room_for_warnings() -> None:
+    handler = StderrHandler()
+    handler._process = os.getpid()  # so that nothing is written
+    long = "x" * 1000
+
+    def log(level: int, count: int) -> None:
+        for _ in range(count):
+            handler.emit(logging.makeLogRecord({"msg": long, "levelno": level}))
+
+    log(logging.DEBUG, 1000)
+    assert 0 < handler.dropped < 1000
+    dropped = handler.dropped
+    log(logging.WARNING, 400)
+    assert handler.dropped == dropped
 
 
 def full_disk() -> IO[str]:
@@ -287,6 +304,7 @@ class Shop:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         self.process = process
+        self._numbers = itertools.count()
         host, _, port = process.stdout.readline().strip().removeprefix("http://").partition(":")
         self.peer = Peer((host, int(port)))
         self.peer.upgrade()
@@ -294,7 +312,7 @@ class Shop:
 
     def ask(self, type: str) -> Any:
         """Send a message to a handler, and wait for its answer."""
-        self.peer.send_json({"type": type, "id": 1})
+        self.peer.send_json({"type": type, "id": next(self._numbers)})
         return self.peer.read_json("error" if type == "fail" else f"{type}_result")
 
     @property

@@ -80,7 +80,7 @@ def crowded(address: tuple[str, int], channel: str, count: int) -> Iterator[Crow
 
 def count(peer: Subscriber) -> dict[str, Any]:
     """What the server counts."""
-    peer.send_json({"type": "count", "id": "count"})
+    peer.send_json({"type": "count"})
     counted: dict[str, Any] = peer.read_json("count_result")["data"]
     return counted
 

@@ -161,6 +161,19 @@ async def test_a_handshake_without_end_is_not_held_until_the_deadline() -> None:
         await asyncio.to_thread(talk)
 
 
+@pytest.mark.parametrize("file", ["encrypted.pem", "encrypted-traditional.pem"])
+async def test_a_key_with_a_passphrase_is_called_encrypted(file: str) -> None:
+    with pytest.raises(ValueError, match=rf"the private key in \S+{file} is encrypted with a passphrase"):
+        async with Umbel(port=0, **FILES | {"tls_key": str(HERE / file)}).serve():
+            pass
+
+
+async def test_a_key_file_without_a_key_is_named() -> None:
+    with pytest.raises(ValueError, match=r"certificate\.pem holds no private key"):
+        async with Umbel(port=0, **FILES | {"tls_key": FILES["tls_cert"]}).serve():
+            pass
+
+
 async def test_messages_sent_before_a_client_was_let_in_are_handled_in_order(
     secure: Umbel, trust: ssl.SSLContext
 ) -> None:
@@ -188,3 +201,80 @@ async def test_messages_sent_before_a_client_was_let_in_are_handled_in_order(
         await asked.wait()
         admitted.set()
         assert await talking == list(range(50))
+
+
+class Live:
+    """A certificate and a key where programs that renew them put them: behind links that are replaced."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.settings = {"tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
+        self.use("certificate.pem", "key.pem")
+
+    def use(self, *names: str) -> None:
+        for link, name in zip(("cert.pem", "key.pem"), names, strict=True):
+            (self.folder / "new").symlink_to(HERE / name)
+            (self.folder / "new").replace(self.folder / link)
+
+
+@pytest.fixture
+def live(tmp_path: pathlib.Path) -> Live:
+    return Live(tmp_path)
+
+
+async def presented(server: Server) -> bytes:
+    """The certificate that a new connection gets."""
+    text = await asyncio.to_thread(ssl.get_server_certificate, address(server), timeout=10)
+    return ssl.PEM_cert_to_DER_cert(text)
+
+
+def der(name: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert((HERE / name).read_text())
+
+
+async def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    async with asyncio.timeout(15):
+        while text not in caplog.text:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_renewed_certificate_is_served_to_new_connections_and_old_ones_stay(
+    live: Live, trust: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "umbel")
+    async with Umbel(port=0, **live.settings).serve() as server, wire(server, ssl=trust) as client:
+        assert await presented(server) == der("certificate.pem")
+        live.use("renewed.pem", "renewed-key.pem")
+        await until_logged(caplog, "the certificate was read again")
+        assert await presented(server) == der("renewed.pem")
+        await client.say("heartbeat", id=1)
+        assert (await client.hear("heartbeat_ack"))["id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [("key.pem", "can't be used"), ("encrypted.pem", "encrypted"), ("none.pem", "can't read")],
+)
+async def test_a_certificate_that_can_not_be_used_does_not_replace_one_that_can(
+    live: Live, caplog: pytest.LogCaptureFixture, key: str, says: str
+) -> None:
+    caplog.set_level("INFO", "umbel")
+    async with Umbel(port=0, **live.settings).serve() as server:
+        live.use("renewed.pem", key)
+        await until_logged(caplog, "the certificate before is served")
+        assert says in caplog.text
+        assert await presented(server) == der("certificate.pem")
+        live.use("renewed.pem", "renewed-key.pem")
+        await until_logged(caplog, "the certificate was read again")
+        assert await presented(server) == der("renewed.pem")
+    assert caplog.text.count("the certificate before is served") == 1
+
+
+async def test_the_application_can_ask_for_the_certificate_to_be_read_again(live: Live) -> None:
+    async with Umbel(port=0, **live.settings).serve() as server:
+        live.use("renewed.pem", "renewed-key.pem")
+        assert server.reread_certificate()
+        assert await presented(server) == der("renewed.pem")
+    assert not server.reread_certificate()
+    async with Umbel(port=0).serve() as plain:
+        assert not plain.reread_certificate()

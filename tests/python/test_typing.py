@@ -1,18 +1,19 @@
-"""Types: the package and an application under mypy --strict, and the stub against the binary."""
+"""Types: the package, applications, the examples of the documentation; the stub against the binary."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from pages import PAGES, examples
+from serving import ROOT
+
 TYPING = ROOT / "tests" / "typing"
 
 
-def check(*command: str) -> None:
+def check(*command) -> None:
     environment = {**os.environ, "MYPYPATH": str(ROOT / "python")}
     done = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-m", *map(str, command)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -22,9 +23,17 @@ def check(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_package_and_an_application_that_uses_it_are_typed(tmp_path):
-    check("mypy", "--strict", "--cache-dir", str(tmp_path), "python/umbel", "examples", str(TYPING))
+def test_the_package_and_applications_that_use_it_are_typed(tmp_path):
+    """Among the applications are the examples of README and of the other pages, as they are printed there."""
+    programs = []
+    for page in PAGES:
+        for number, code in enumerate(examples(page), 1):
+            programs.append(tmp_path / f"{page.stem}_{number}.py")
+            programs[-1].write_text(code)
+    assert len(programs) >= 2
+    places = ["python/umbel", "examples", TYPING, *programs]
+    check("mypy", "--strict", "--cache-dir", tmp_path / "cache", *places)
 
 
 def test_the_stub_is_what_the_binary_is():
-    check("mypy.stubtest", "umbel._core", "--allowlist", str(TYPING / "stubtest.allowlist"))
+    check("mypy.stubtest", "umbel._core", "--allowlist", TYPING / "stubtest.allowlist")

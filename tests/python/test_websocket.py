@@ -1,12 +1,13 @@
 """The websocket object: receiving, sending, back-pressure both ways."""
 
 import asyncio
+import weakref
 
 import pytest
 from fake_core import FakeCore, FakeHandshake
 from looping import settle, virtual
 from umbel import ConnectionClosed, Refused, WebSocket
-from umbel._clients.websocket import ALLOWANCE, HIGH_WATER, MOST_MESSAGES, outcome
+from umbel._clients.websocket import HIGH_WATER, outcome
 from umbel._dispatching.slots import Slots
 
 
@@ -18,8 +19,8 @@ def websocket():
 @virtual
 async def test_messages_are_received_in_order_and_iteration_ends_with_the_connection():
     socket, _ = websocket()
-    socket._received("a")
-    socket._received(b"b")
+    socket._received("a", None)
+    socket._received(b"b", None)
     socket._closed(1001, "bye")
     assert [message async for message in socket] == ["a", b"b"]
     assert (socket.closed, socket.close_code, socket.close_reason) == (True, 1001, "bye")
@@ -33,7 +34,7 @@ async def test_a_waiting_receiver_wakes_for_a_message_and_for_the_end():
     socket, _ = websocket()
     waiting = asyncio.ensure_future(socket.receive())
     await settle()
-    socket._received("a")
+    socket._received("a", None)
     assert await waiting == "a"
     waiting = asyncio.ensure_future(socket.receive())
     await settle()
@@ -51,30 +52,23 @@ async def test_two_receivers_at_a_time_are_an_error():
         await socket.receive()
     first.cancel()
     await settle()
-    socket._received("a")
+    socket._received("a", None)
     assert await socket.receive() == "a"
 
 
 @virtual
-async def test_reading_stops_when_the_function_falls_behind_and_goes_on_when_it_catches_up():
-    socket, core = websocket()
-    for _ in range(MOST_MESSAGES + 5):
-        socket._received("x")
-    assert core.named("pause_reading") == [(1,)]
-    for _ in range(MOST_MESSAGES // 2 + 4):
-        await socket.receive()
-    assert core.named("resume_reading") == []
-    await socket.receive()
-    assert core.named("resume_reading") == [(1,)]
+async def test_a_message_counts_until_it_is_received():
+    class Credit: ...
 
-
-@virtual
-async def test_few_large_messages_stop_reading_too():
-    socket, core = websocket()
-    socket._received(b"x" * ALLOWANCE)
-    assert core.named("pause_reading") == [(1,)]
+    socket, _ = websocket()
+    held = [Credit() for _ in range(2)]
+    counted = [weakref.ref(credit) for credit in held]
+    while held:
+        socket._received("x", held.pop(0))
     await socket.receive()
-    assert core.named("resume_reading") == [(1,)]
+    assert [credit() is not None for credit in counted] == [False, True]
+    await socket.receive()
+    assert counted[1]() is None
 
 
 @virtual
@@ -168,7 +162,7 @@ async def test_after_close_nothing_is_sent_and_the_sender_is_told():
     with pytest.raises(ConnectionClosed, match="4001: bye"):
         await socket.send("lost")
     assert core.named("send_text") == []
-    socket._received("late")
+    socket._received("late", None)
     assert await socket.receive() == "late"
 
 
@@ -185,7 +179,7 @@ def test_outcome_reads_the_end_of_a_connection_from_the_errors_of_its_function()
 @virtual
 async def test_after_the_end_of_the_input_the_function_may_still_answer():
     socket, core = websocket()
-    socket._received("last")
+    socket._received("last", None)
     socket._input_ended(1001, "leaving")
     assert [message async for message in socket] == ["last"]
     assert not socket.closed

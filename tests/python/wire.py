@@ -18,6 +18,7 @@ class Wire:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.greeting: Any = None
+        self.epochs: dict[str, str] = {}
         self._waiting: list[Any] = []
 
     async def say(self, type: str, **fields: Any) -> None:
@@ -32,6 +33,8 @@ class Wire:
                     return message
             async with asyncio.timeout(10):
                 message = orjson.loads(await self.connection.recv())
+            if message["type"] == "subscription_established":
+                self.epochs[message["channel"]] = message["epoch"]
             if message["type"] == "batched_updates":
                 self._waiting += [{"type": "update", **update} for update in message["updates"]]
             else:

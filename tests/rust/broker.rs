@@ -10,6 +10,7 @@ pub mod sync {
 #[path = "../../src/broker/place.rs"]
 mod place;
 #[path = "../../src/broker/watcher.rs"]
+#[expect(dead_code, reason = "how many readers a hub has is not a question of order")]
 mod watcher;
 
 use std::sync::Arc;
@@ -132,4 +133,49 @@ fn two_publishers_notify_no_less_than_one() {
 #[test]
 fn each_reader_is_notified() {
     model(&[1], 2, 2);
+}
+
+/// A log that drops at every append what its watcher was offered.
+struct Impatient {
+    watcher: Watcher,
+    /// The top, and up to where it has dropped.
+    lock: Mutex<(u64, u64)>,
+}
+
+impl Impatient {
+    fn append(&self) {
+        let mut state = self.lock.lock().unwrap();
+        state.0 += 1;
+        state.1 = state.1.max(self.watcher.is_offered().offset().min(state.0 - 1));
+    }
+
+    /// Seats a reader where the log still reaches back to, and returns its offset.
+    fn seat(&self) -> u64 {
+        let state = self.lock.lock().unwrap();
+        self.watcher.hold(Place::default().with_offset(state.1));
+        state.1
+    }
+
+    fn dropped(&self) -> u64 {
+        self.lock.lock().unwrap().1
+    }
+}
+
+#[test]
+fn what_a_reader_was_not_offered_is_kept_from_the_moment_it_is_seated() {
+    loom::model(|| {
+        let watcher = Watcher::new(Arc::new(Inbox(AtomicU64::new(0))) as _);
+        let log = Arc::new(Impatient { watcher, lock: Mutex::new((0, 0)) });
+        let appending = Arc::clone(&log);
+        let publisher = thread::spawn(move || (0..3).for_each(|_| appending.append()));
+        // The hub, which is one thread.
+        for _ in 0..2 {
+            let offset = log.seat();
+            assert_eq!(log.dropped(), offset, "it is not offered yet");
+            let top = Place::default().with_offset(log.lock.lock().unwrap().0);
+            log.watcher.offered(top, top);
+            assert!(log.watcher.slowest() == top && log.dropped() <= top.offset());
+        }
+        publisher.join().unwrap();
+    });
 }

@@ -11,14 +11,14 @@ use umbel::broker::Broker;
 use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
 use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES};
-use umbel::position::{Position, Subscribed};
+use umbel::position::{GapReason, Position, Start, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 use umbel::rules::{Mode, Overrun, Rule};
 
 use crate::protocol_fuzz::targets::hub_model::late_broker::{Elsewhere, LateBroker};
 use crate::protocol_fuzz::targets::hub_model::{
-    CHANNELS, Client, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
+    CHANNELS, Client, From, READERS, Sockets, Step, TICK, World, check, messages, name, rule,
 };
 
 const DEFLATED: Wire = Wire::WebSocket { window: Some(12) };
@@ -37,6 +37,8 @@ impl Outbound for Kept {
         self.deliveries += 1;
         Delivery::Sent
     }
+    fn lost(&mut self, _: &ChannelName, _: GapReason) {}
+    fn finished(&mut self, _: ReaderKey, _: &ChannelName) {}
     fn overrun(&mut self, _: ReaderKey) {}
 }
 
@@ -49,11 +51,20 @@ impl Kept {
     }
 }
 
+fn from() -> impl Strategy<Value = From> {
+    prop_oneof![
+        2 => Just(From::Newcomer),
+        1 => any::<bool>().prop_map(|is_promised| From::Reached { is_promised }),
+        1 => (0..40_u64).prop_map(From::Offset),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let (reader, channel) = (0..READERS, 0..CHANNELS.len());
     prop_oneof![
         6 => (channel.clone(), 0..4_u8, 0..400_usize).prop_map(|(channel, key, length)| Step::Publish { channel, key, length }),
-        3 => (reader.clone(), channel.clone()).prop_map(|(reader, channel)| Step::Subscribe { reader, channel }),
+        3 => (reader.clone(), channel.clone(), from()).prop_map(|(reader, channel, from)| Step::Subscribe { reader, channel, from }),
+        2 => (reader.clone(), channel.clone(), from()).prop_map(|(reader, channel, from)| Step::Restart { reader, channel, from }),
         1 => (reader.clone(), channel.clone()).prop_map(|(reader, channel)| Step::Resubscribe { reader, channel }),
         1 => (reader.clone(), channel).prop_map(|(reader, channel)| Step::Unsubscribe { reader, channel }),
         1 => (reader.clone(), any::<bool>()).prop_map(|(reader, takes_one)| Step::Stick { reader, takes_one }),
@@ -98,7 +109,7 @@ proptest! {
         let mut world = World::new(&[rule("latest:{x}", 3, Mode::Latest, Overrun::Gap)]);
         let mut client = Client::default();
         world.join(0);
-        let Subscribed::From { position, .. } = world.hub.subscribe(0, &name("latest:a"), None, 1) else {
+        let Subscribed::From { position, .. } = world.hub.subscribe(0, &name("latest:a"), Start::Newcomer, 1, world.now) else {
             panic!("a first subscription is one");
         };
         client.positions.insert("latest:a".into(), position.offset);
@@ -142,10 +153,10 @@ proptest! {
             world.join(reader);
             let mut client = Client::default();
             for (channel, offset) in CHANNELS.into_iter().zip([offsets.0, offsets.1]) {
-                let position = Position { offset, ..world.broker.position(&name(channel)) };
+                let position = Position { offset, ..world.broker.promise(&name(channel), world.now) };
                 // An odd one has one channel.
                 if reader % 2 == 0 || channel == CHANNELS[reader as usize / 2 % 2] {
-                    let Subscribed::From { position, .. } = world.hub.subscribe(reader, &name(channel), Some(position), 2) else {
+                    let Subscribed::From { position, .. } = world.hub.subscribe(reader, &name(channel), Start::After(position), 2, world.now) else {
                         panic!("a first subscription is one");
                     };
                     client.positions.insert(channel.into(), position.offset);
@@ -176,11 +187,14 @@ fn readers_that_come_back_from_everywhere_share_what_is_made() {
         sizes += text.len() as u64;
         world.publish("a", &text, None);
     }
-    let top = world.broker.position(&name("a"));
+    let top = world.broker.promise(&name("a"), world.now);
     for reader in 0..500 {
         world.hub.join(reader, DEFLATED);
         let from = Position { offset: 100 + u64::from(reader) * 7 % 500, ..top };
-        assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name("a"), Start::After(from), 1, world.now),
+            Subscribed::From { .. }
+        ));
     }
     let mut kept = Kept::default();
     while world.hub.due(world.now) == Due::Now {
@@ -199,7 +213,10 @@ fn readers_that_come_back_from_everywhere_share_what_is_made() {
 fn a_reader_that_keeps_up_gets_everything_in_one_frame_however_much_it_is() {
     let mut world = World::new(&[rule("{x}", 1000, Mode::All, Overrun::Gap)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
     for number in 0..1000 {
         world.publish("a", &number.to_string(), None);
     }
@@ -215,7 +232,10 @@ fn a_slice_ends_with_the_work_that_it_takes_also_when_little_comes_out_of_it() {
     for reader in 0..200 {
         let channel = format!("a{reader}");
         world.hub.join(reader, DEFLATED);
-        assert!(matches!(world.hub.subscribe(reader, &name(&channel), None, 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name(&channel), Start::Newcomer, 1, world.now),
+            Subscribed::From { .. }
+        ));
         world.publish(&channel, &text, None);
     }
     let mut kept = Kept::default();
@@ -229,7 +249,10 @@ fn a_slice_ends_with_the_work_that_it_takes_also_when_little_comes_out_of_it() {
 fn the_first_publication_after_a_quiet_window_leaves_at_once_and_the_next_ones_together() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
     world.now = world.now + Duration::from_secs(1);
     let began = world.now;
     world.publish("a", "1", None);
@@ -251,7 +274,10 @@ fn the_first_publication_after_a_quiet_window_leaves_at_once_and_the_next_ones_t
 fn a_window_in_which_nothing_was_published_opens_no_other() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
     for publication in 0..5 {
         world.publish("a", "1", None);
         world.turn();
@@ -268,7 +294,10 @@ fn a_window_in_which_nothing_was_published_opens_no_other() {
 fn frames_that_were_made_late_are_dropped_and_a_publication_does_not_wait_for_that() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
     world.sockets.of.get_mut(&0).expect("joined").stuck = true;
     world.publish("a", "1", None);
     world.settle();
@@ -290,7 +319,10 @@ fn a_pass_that_takes_longer_than_two_ticks_leaves_no_frames() {
     let channels: Vec<_> = (0..600).map(|reader| format!("a{reader}")).collect();
     for (channel, reader) in channels.iter().zip(0..) {
         world.join(reader);
-        assert!(matches!(world.hub.subscribe(reader, &name(channel), None, 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name(channel), Start::Newcomer, 1, world.now),
+            Subscribed::From { .. }
+        ));
         world.publish(channel, "1", None);
     }
     for _ in 0..3 {
@@ -308,15 +340,18 @@ fn the_bytes_of_all_frames_together_are_bounded() {
     // Some are there when it is published, some come back after it.
     for reader in 0..600 {
         let channel = name(&format!("a{reader}"));
-        let from = world.broker.position(&channel);
+        let from = world.broker.promise(&channel, world.now);
         world.hub.join(reader, Wire::PLAIN_WEBSOCKET);
         if reader % 2 == 0 {
-            assert!(matches!(world.hub.subscribe(reader, &channel, None, 1), Subscribed::From { .. }));
+            assert!(matches!(
+                world.hub.subscribe(reader, &channel, Start::Newcomer, 1, world.now),
+                Subscribed::From { .. }
+            ));
         }
         world.publish(channel.as_str(), &text, None);
         if reader % 2 == 1 {
-            let subscribed = world.hub.subscribe(reader, &channel, Some(from), 1);
-            assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
+            let subscribed = world.hub.subscribe(reader, &channel, Start::After(from), 1, world.now);
+            assert!(matches!(subscribed, Subscribed::From { recovered: Some(Ok(())), .. }));
         }
     }
     let mut kept = Kept::default();
@@ -334,7 +369,10 @@ fn a_reader_that_is_served_late_in_a_pass_also_gets_what_was_published_meanwhile
     // More readers than fit in one slice.
     for reader in 0..600 {
         world.join(reader);
-        assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name("a"), Start::Newcomer, 1, world.now),
+            Subscribed::From { .. }
+        ));
     }
     world.publish("a", "1", None);
     world.turn();
@@ -352,10 +390,19 @@ fn a_reader_that_is_served_late_in_a_pass_also_gets_what_was_published_meanwhile
 fn a_channel_may_close_a_reader_that_is_too_far_behind() {
     let mut world = World::new(&[rule("{x}", 2, Mode::All, Overrun::Close)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
+    world.sockets.of.get_mut(&0).expect("joined").stuck = true;
     for number in 0..5 {
         world.publish("a", &number.to_string(), None);
     }
+    for _ in 0..100 {
+        world.now = world.now + TICK;
+        world.turn();
+    }
+    world.free(0);
     world.settle();
     assert!(world.sockets.of[&0].overrun);
     assert!(world.take(0).is_empty());
@@ -365,7 +412,10 @@ fn a_channel_may_close_a_reader_that_is_too_far_behind() {
 fn a_blocked_reader_costs_a_cursor_and_its_next_frame_is_larger() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
-    assert!(matches!(world.hub.subscribe(0, &name("a"), None, 1), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(0, &name("a"), Start::Newcomer, 1, world.now),
+        Subscribed::From { .. }
+    ));
     world.sockets.of.get_mut(&0).expect("joined").stuck = true;
     for number in 0..50 {
         world.publish("a", &number.to_string(), None);
@@ -386,12 +436,15 @@ fn a_reader_that_catches_up_gets_all_of_all_channels_in_as_many_frames_as_it_tak
     world.join(0);
     let mut client = Client::default();
     for channel in ["a", "b"] {
-        assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(0, &name(channel), Start::Newcomer, 2, world.now),
+            Subscribed::From { .. }
+        ));
         client.positions.insert(channel.into(), 0);
     }
     for _ in 0..4 {
-        world.publish("a", &format!("\"{}\"", "a".repeat(200_000)), None);
-        world.publish("b", &format!("\"{}\"", "b".repeat(200_000)), None);
+        world.publish("a", &format!("\"{}\"", "a".repeat(100_000)), None);
+        world.publish("b", &format!("\"{}\"", "b".repeat(100_000)), None);
     }
     assert!(!world.catch_up(0).unfinished);
     world.take(0).iter().for_each(|message| client.apply(message));
@@ -406,11 +459,14 @@ fn a_reader_that_is_far_behind_catches_up_by_one_slice_and_then_in_its_turn() {
     for _ in 0..1000 {
         world.publish("a", &format!("\"{}\"", "a".repeat(20_000)), None);
     }
-    let top = world.broker.position(&name("a"));
+    let top = world.broker.promise(&name("a"), world.now);
     for reader in [0, 1] {
         world.join(reader);
         let from = Position { offset: 0, ..top };
-        assert!(matches!(world.hub.subscribe(reader, &name("a"), Some(from), 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name("a"), Start::After(from), 1, world.now),
+            Subscribed::From { .. }
+        ));
         let mut client = Client::default();
         client.positions.insert("a".into(), 0);
         let caught_up = world.catch_up(reader);
@@ -430,7 +486,10 @@ fn what_is_too_long_to_be_compressed_is_not_compressed_beside_other_channels_eit
     let mut world = World::new(&[long]);
     world.join(1);
     for channel in ["a", "b"] {
-        assert!(matches!(world.hub.subscribe(1, &name(channel), None, 2), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(1, &name(channel), Start::Newcomer, 2, world.now),
+            Subscribed::From { .. }
+        ));
         world.publish(channel, &format!("\"{}\"", "x".repeat(1 << 20)), None);
     }
     let before = world.hub.encoder().work();
@@ -445,11 +504,18 @@ fn what_is_too_long_to_be_compressed_is_not_compressed_beside_other_channels_eit
 fn the_private_channel_is_not_one_of_the_subscriptions_that_a_client_may_have() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(0);
-    world.hub.subscribe_from_start(0, &ChannelName::private("c"));
+    let private = ChannelName::private("c");
     for channel in ["a", "b"] {
-        assert!(matches!(world.hub.subscribe(0, &name(channel), None, 2), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(0, &name(channel), Start::Newcomer, 2, world.now),
+            Subscribed::From { .. }
+        ));
     }
-    assert_eq!(world.hub.subscribe(0, &name("c"), None, 2), Subscribed::TooMany { most: 2 });
+    let mut subscribe =
+        |channel: &ChannelName| world.hub.subscribe(0, channel, Start::Newcomer, 2, world.now);
+    assert_eq!(subscribe(&name("c")), Subscribed::TooMany { most: 2 });
+    assert!(matches!(subscribe(&private), Subscribed::From { .. }));
+    assert_eq!(subscribe(&name("c")), Subscribed::TooMany { most: 2 });
 }
 
 #[test]
@@ -457,7 +523,10 @@ fn a_channel_that_is_not_compressed_goes_as_it_is_also_beside_others_in_one_fram
     let plain = Rule { compress: false, ..rule("secret", 100, Mode::All, Overrun::Gap) };
     let mut world = World::new(&[plain, rule("{x}", 100, Mode::All, Overrun::Gap)]);
     world.join(1);
-    assert!(matches!(world.hub.subscribe(1, &name("secret"), None, 2), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(1, &name("secret"), Start::Newcomer, 2, world.now),
+        Subscribed::From { .. }
+    ));
     let (secret, open) = ("\"s\"".repeat(100), "\"o\"".repeat(100));
     let [secret, open] = [secret, open].map(|text| serde_json::json!(text).to_string());
     let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
@@ -468,7 +537,10 @@ fn a_channel_that_is_not_compressed_goes_as_it_is_also_beside_others_in_one_fram
     assert_eq!(bytes[0], 0x81, "not compressed (RFC 7692 §6)");
     assert!(holds(&bytes, &secret));
 
-    assert!(matches!(world.hub.subscribe(1, &name("open"), None, 2), Subscribed::From { .. }));
+    assert!(matches!(
+        world.hub.subscribe(1, &name("open"), Start::Newcomer, 2, world.now),
+        Subscribed::From { .. }
+    ));
     world.publish("open", &open, None);
     world.publish("secret", &secret, None);
     world.settle();
@@ -487,12 +559,17 @@ fn a_panic_while_one_reader_is_served_harms_no_other() {
             assert_ne!(reader, 1, "a bug that the second reader meets");
             self.0.deliver(reader, bytes)
         }
+        fn lost(&mut self, _: &ChannelName, _: GapReason) {}
+        fn finished(&mut self, _: ReaderKey, _: &ChannelName) {}
         fn overrun(&mut self, _: ReaderKey) {}
     }
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     for reader in 0..4 {
         world.join(reader);
-        assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name("a"), Start::Newcomer, 1, world.now),
+            Subscribed::From { .. }
+        ));
     }
     world.publish("a", "1", None);
     for feed in world.moved_feeds.0.lock().expect("no panics").drain(..) {
@@ -517,7 +594,10 @@ fn readers_at_one_position_share_one_frame() {
     let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
     for reader in 0..200 {
         world.hub.join(reader, DEFLATED);
-        assert!(matches!(world.hub.subscribe(reader, &name("a"), None, 1), Subscribed::From { .. }));
+        assert!(matches!(
+            world.hub.subscribe(reader, &name("a"), Start::Newcomer, 1, world.now),
+            Subscribed::From { .. }
+        ));
     }
     world.publish("a", &format!("\"{}\"", "text ".repeat(200)), None);
     let mut kept = Kept::default();

@@ -17,10 +17,11 @@ use umbel::broker::{Broker, Notify, PublishError, Receipt};
 use umbel::channel::ChannelName;
 use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
-use umbel::position::{Position, Subscribed};
+use umbel::position::{GapReason, Position, Start, Subscribed, Unrecovered};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
-use umbel::rules::{Access, Mode, Overrun, Rule, Rules};
+use umbel::publication::Content;
+use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
 use umbel::stats::Counters;
 
 use late_broker::{Elsewhere, LateBroker};
@@ -78,6 +79,8 @@ impl Outbound for Sockets {
         if socket.stuck { Delivery::Parked } else { Delivery::Sent }
     }
 
+    fn lost(&mut self, _: &ChannelName, _: GapReason) {}
+    fn finished(&mut self, _: ReaderKey, _: &ChannelName) {}
     fn overrun(&mut self, reader: ReaderKey) {
         self.of.get_mut(&reader).expect("a reader that is served has a socket").overrun = true;
     }
@@ -110,7 +113,7 @@ impl ModelBroker for MemoryBroker {
     }
 
     fn top(&self, channel: &ChannelName) -> Position {
-        self.position(channel)
+        self.promise(channel, Moment::default())
     }
 }
 
@@ -156,6 +159,8 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         mode,
         overrun,
         compress: true,
+        sender: false,
+        replay: Replay::Head,
     }
 }
 
@@ -188,7 +193,7 @@ impl<B: ModelBroker> World<B> {
     }
 
     pub fn append(&self, channel: &str, data: &str, key: Option<&str>) -> Receipt {
-        self.broker.append(&name(channel), data.as_bytes(), key, self.now)
+        self.broker.append(&name(channel), Content::new(data.as_bytes(), key), self.now)
     }
 
     pub fn join(&mut self, reader: ReaderKey) {
@@ -274,7 +279,7 @@ impl Client {
                 let known = self.epochs.insert(channel.into(), epoch.into());
                 let is_new = known.is_some_and(|known| known != epoch);
                 match message["reason"].as_str() {
-                    Some("overrun") => assert!(to > from, "a gap is not empty"),
+                    Some("overrun" | "burst" | "memory") => assert!(to > from, "a gap is not empty"),
                     Some("turn") => assert!(is_new && to == from, "the same position in a new epoch"),
                     Some("reset") => assert!(is_new, "only a new epoch takes back what was there"),
                     other => panic!("unexpected reason {other:?}"),
@@ -307,6 +312,58 @@ impl Client {
         self.state.remove(channel);
     }
 
+    /// Checks an answer against what was asked, and begins there.
+    pub fn begin(&mut self, channel: &str, start: Start, subscribed: Subscribed) {
+        match subscribed {
+            Subscribed::From { position, top, recovered } => {
+                assert!(position.offset <= top, "nobody begins after the top");
+                let reached = self.position(channel).map(|reached| reached.offset);
+                let goes_on = match (start, recovered) {
+                    (Start::Newcomer, None) | (Start::After(_), Some(Err(Unrecovered::Epoch))) => {
+                        assert!(channel.ends_with('b') || position.offset == top, "only these replay");
+                        false
+                    }
+                    (Start::Promised(from), None) => from.offset == position.offset,
+                    (Start::After(from), Some(Ok(()))) => {
+                        assert_eq!(position.offset, from.offset);
+                        Some(from.offset) == reached
+                    }
+                    (Start::After(from), Some(Err(Unrecovered::Trimmed))) => {
+                        assert!(position.offset > from.offset, "something was missed");
+                        false
+                    }
+                    (Start::After(from), Some(Err(Unrecovered::Ahead))) => {
+                        assert!(from.offset > top);
+                        false
+                    }
+                    other => panic!("{other:?}"),
+                };
+                if goes_on {
+                    self.epochs.insert(channel.into(), position.epoch.to_string());
+                } else {
+                    self.subscribed(channel, position);
+                }
+            }
+            Subscribed::Existing { position, .. } => {
+                assert_eq!(self.positions[channel], position.offset);
+                // The log may have forgotten the epoch that this reader knows.
+                self.epochs.insert(channel.into(), position.epoch.to_string());
+            }
+            Subscribed::TooMany { most } => assert_eq!(most, 3),
+        }
+    }
+
+    /// Where it wants to begin.
+    fn start(&self, channel: &str, from: From) -> Start {
+        let Some(reached) = self.position(channel) else { return Start::Newcomer };
+        match from {
+            From::Newcomer => Start::Newcomer,
+            From::Reached { is_promised: true } => Start::Promised(reached),
+            From::Reached { is_promised: false } => Start::After(reached),
+            From::Offset(offset) => Start::After(Position { offset, ..reached }),
+        }
+    }
+
     /// The position that it would come back with.
     pub fn position(&self, channel: &str) -> Option<Position> {
         let epoch = self.epochs.get(channel)?.parse().expect("an epoch");
@@ -334,8 +391,9 @@ impl Client {
 #[derive(Clone, Debug)]
 pub enum Step {
     Publish { channel: usize, key: u8, length: usize },
-    Subscribe { reader: ReaderKey, channel: usize },
+    Subscribe { reader: ReaderKey, channel: usize, from: From },
     Resubscribe { reader: ReaderKey, channel: usize },
+    Restart { reader: ReaderKey, channel: usize, from: From },
     Unsubscribe { reader: ReaderKey, channel: usize },
     Stick { reader: ReaderKey, takes_one: bool },
     Free { reader: ReaderKey },
@@ -343,6 +401,18 @@ pub enum Step {
     Turn,
     Wait(u64),
     Elsewhere { channel: usize, step: Elsewhere },
+}
+
+/// Where a client wants to begin.
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    Newcomer,
+    /// At its own position, as it says itself or as the server has promised it.
+    Reached {
+        is_promised: bool,
+    },
+    /// At an offset, whatever it has.
+    Offset(u64),
 }
 
 pub const READERS: ReaderKey = 4;
@@ -391,8 +461,9 @@ fn publish<B: ModelBroker>(
 
 pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
     let rules = [
+        Rule { replay: Replay::Start, ..rule("all:b", 5, Mode::All, Overrun::Gap) },
         rule("all:{x}", 5, Mode::All, Overrun::Gap),
-        Rule { compress: false, ..rule("latest:b", 3, Mode::Latest, Overrun::Gap) },
+        Rule { compress: false, replay: Replay::Start, ..rule("latest:b", 3, Mode::Latest, Overrun::Gap) },
         rule("latest:{x}", 3, Mode::Latest, Overrun::Gap),
     ];
     let (mut world, mut model) = (World::<B>::over(&rules), Model::default());
@@ -407,37 +478,31 @@ pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
             Step::Publish { channel, key, length } => {
                 publish(&world, &mut model, CHANNELS[channel], key, length);
             }
-            Step::Subscribe { reader, channel } => {
+            Step::Subscribe { reader, channel, from } => {
                 drain_into(&mut world, &mut model, reader);
-                let client = model.clients.get_mut(&reader).expect("joined");
-                match world.hub.subscribe(reader, &name(CHANNELS[channel]), None, 3) {
-                    Subscribed::From { position, recovered } => {
-                        assert!(!recovered);
-                        client.subscribed(CHANNELS[channel], position);
-                    }
-                    Subscribed::Already { position } => {
-                        assert_eq!(client.position(CHANNELS[channel]), Some(position));
-                    }
-                    Subscribed::TooMany { .. } => assert_eq!(world.hub.subscriptions(reader), 3),
-                }
+                let (client, channel) = (model.clients.get_mut(&reader).expect("joined"), CHANNELS[channel]);
+                let start = client.start(channel, from);
+                let subscribed = world.hub.subscribe(reader, &name(channel), start, 3, world.now);
+                client.begin(channel, start, subscribed);
             }
             Step::Resubscribe { reader, channel } => {
                 // Comes back to a channel with the position it had reached.
                 drain_into(&mut world, &mut model, reader);
-                let client = model.clients.get_mut(&reader).expect("joined");
-                let Some(from) = client.position(CHANNELS[channel]) else { continue };
-                if !world.hub.unsubscribe(reader, CHANNELS[channel]) {
-                    continue;
+                let (client, channel) = (model.clients.get_mut(&reader).expect("joined"), CHANNELS[channel]);
+                let start = client.start(channel, From::Reached { is_promised: false });
+                if world.hub.unsubscribe(reader, channel) {
+                    let subscribed = world.hub.subscribe(reader, &name(channel), start, 3, world.now);
+                    client.begin(channel, start, subscribed);
                 }
-                match world.hub.subscribe(reader, &name(CHANNELS[channel]), Some(from), 3) {
-                    Subscribed::From { position, recovered: true } => {
-                        assert_eq!(position.offset, from.offset);
-                        client.epochs.insert(CHANNELS[channel].into(), position.epoch.to_string());
-                    }
-                    Subscribed::From { position, recovered: false } => {
-                        client.subscribed(CHANNELS[channel], position);
-                    }
-                    other => panic!("{other:?}"),
+            }
+            Step::Restart { reader, channel, from } => {
+                drain_into(&mut world, &mut model, reader);
+                let (client, channel) = (model.clients.get_mut(&reader).expect("joined"), CHANNELS[channel]);
+                let start = client.start(channel, from);
+                let restarted = world.hub.restart(reader, channel, start, world.now);
+                assert_eq!(restarted.is_some(), client.positions.contains_key(channel));
+                if let Some(subscribed) = restarted {
+                    client.begin(channel, start, subscribed);
                 }
             }
             Step::Unsubscribe { reader, channel } => {

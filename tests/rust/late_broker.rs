@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 
-use umbel::broker::{Broker, Confirmation, Log, Notify, PublishError, Receipt, Watcher};
+use umbel::broker::{Act, Broker, Confirmation, Log, Notify, PublishError, Receipt, RoomFor, Watcher};
 use umbel::channel::ChannelName;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
+use umbel::publication::Content;
 use umbel::rules::Rules;
 use umbel::stats::Totals;
 
@@ -188,23 +189,23 @@ impl Channel {
         let first = first.max(self.copy.position().offset as usize);
         for (index, entry) in entries.iter().enumerate().skip(first) {
             let position = Position { epoch: *epoch, offset: index as u64 + 1 };
-            self.copy.extend(position, &entry.data, entry.key.as_deref(), entry.at);
+            self.copy.extend(position, Content::new(&entry.data, entry.key.as_deref()), entry.at);
         }
     }
 }
 
 impl Broker for LateBroker {
-    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt {
+    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt {
         let (receipt, confirmation) = Receipt::pending();
-        let entry = Entry { data: data.into(), key: key.map(str::to_owned), at: now };
+        let entry = Entry { data: content.data.into(), key: content.key.map(str::to_owned), at: now };
         self.with(channel, |channel| channel.under_way.push_back(UnderWay { entry, confirmation }));
         receipt
     }
 
-    fn position(&self, channel: &ChannelName) -> Position {
+    fn promise(&self, channel: &ChannelName, now: Moment) -> Position {
         self.with(channel, |channel| {
             channel.hear(usize::MAX);
-            channel.copy.position()
+            channel.copy.promise(now)
         })
     }
 
@@ -218,6 +219,33 @@ impl Broker for LateBroker {
         })
     }
 
+    fn trim(&self, channel: &ChannelName, now: Moment) {
+        self.with(channel, |channel| channel.copy.trim(now));
+    }
+
+    fn when_room(&self, channel: &ChannelName, who: RoomFor, act: Act) -> bool {
+        self.with(channel, |channel| channel.copy.when_room(who, act))
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: Option<Position>,
+        limit: usize,
+    ) -> umbel::broker::History {
+        self.with(channel, |channel| channel.copy.history(after, limit))
+    }
+
+    fn readers(&self, channel: &ChannelName) -> u64 {
+        self.with(channel, |channel| channel.copy.readers())
+    }
+
+    fn finish(&self, channel: &ChannelName) {
+        self.with(channel, |channel| channel.copy.finish());
+    }
+
+    fn forget(&self, _: &ChannelName) {}
+
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>) {
         self.with(channel, |channel| {
             channel.readers -= 1;
@@ -230,6 +258,6 @@ impl Broker for LateBroker {
     }
 
     fn totals(&self) -> Totals {
-        Totals { channels: self.lock().len() as u64, published: 0, trimmed: 0 }
+        Totals { channels: self.lock().len() as u64, published: 0, trimmed: 0, log_bytes: 0 }
     }
 }

@@ -1,6 +1,7 @@
 //! One binary for all Rust tests that need more than one module.
 mod broker;
 mod hub;
+mod hub_bursts;
 mod layering;
 mod protocol_client;
 mod protocol_deflate;

@@ -2,6 +2,7 @@
 
 use umbel::protocol::deflate::DeflatePolicy;
 use umbel::protocol::handshake::{Origins, Policy, Upgrade, is_upgrade, upgrade};
+use umbel::protocol::hosts::{Hosts, Reach};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
 
 const GOOD: [&str; 5] = [
@@ -27,6 +28,14 @@ fn request(lines: &[&str]) -> Request {
 
 fn status(lines: &[&str]) -> u16 {
     upgrade(&request(lines), &Policy::default()).map_or_else(|error| error.status, |_| 101)
+}
+
+fn status_for(host: &str, origin: Option<&str>, hosts: Hosts) -> u16 {
+    let origin = origin.map(|origin| format!("Origin: {origin}"));
+    let lines: Vec<_> = [Some(format!("Host: {host}")), origin].into_iter().flatten().collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let policy = Policy { origins: Origins::SameHost(hosts), ..Policy::default() };
+    with_policy(&lines, &policy).map_or_else(|error| error.status, |_| 101)
 }
 
 fn with_policy(lines: &[&str], policy: &Policy) -> Result<Upgrade, HttpError> {
@@ -112,10 +121,27 @@ fn the_same_host_may_connect_by_default() {
         ("a.example", "file://a.example", 403),
         ("a.example", "", 403),
     ] {
-        let lines = [format!("Host: {host}"), format!("Origin: {origin}")];
-        assert_eq!(status(&[&lines[0], &lines[1]]), expected, "{host} {origin}");
+        let hosts = Hosts::new(Reach::Loopback, &["a.example"]);
+        assert_eq!(status_for(host, Some(origin), hosts), expected, "{host} {origin}");
     }
     assert_eq!(status(&["Origin: https://server.example.com", "Origin: https://server.example.com"]), 403);
+}
+
+#[test]
+fn a_page_may_connect_only_by_a_name_that_is_known() {
+    let default = Hosts::default;
+    assert_eq!(status_for("evil.example:8000", Some("http://evil.example:8000"), default()), 403);
+    assert_eq!(status_for("evil.example:8000", None, default()), 101);
+    assert_eq!(status_for("localhost:8000", Some("http://localhost:8000"), default()), 101);
+    assert_eq!(status_for("127.0.0.1:8000", Some("http://evil.example:8000"), default()), 403);
+    let socket = Hosts::new(Reach::UnixSocket, &[""; 0]);
+    assert_eq!(status_for("a.example", Some("https://a.example"), socket.clone()), 101);
+    assert_eq!(status_for("a.example", Some("https://b.example"), socket), 403);
+    let lines = ["Host: a.example", "Origin: https://a.example"];
+    let refused = with_policy(&lines, &Policy::default()).unwrap_err();
+    assert_eq!(refused.setting, Some("allowed_hosts"));
+    let listed = Policy { origins: Origins::List(vec!["https://a.example".into()]), ..Policy::default() };
+    assert!(with_policy(&lines, &listed).is_ok());
 }
 
 #[test]

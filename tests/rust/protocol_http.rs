@@ -1,7 +1,7 @@
 //! Request heads: right and wrong ones.
 
 use proptest::prelude::*;
-use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Method, Request, response};
+use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, INNER_SLASH, Method, Request, response};
 
 fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
     HeadReader::default().read(bytes, &HeadLimits::default())
@@ -235,13 +235,56 @@ fn paths_are_decoded_once_or_refused() {
         "/a\\b",
         "/%5c",
         "/a#b",
-        "http://a/",
         "*",
         "a",
         "//%0d",
     ] {
         assert_eq!(path(bad), Err(400), "{bad}");
     }
+}
+
+#[test]
+fn a_slash_that_was_sent_as_an_escape_stays_in_its_segment() {
+    let segments = |target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        read(head.as_bytes()).unwrap().unwrap().0.segments().to_owned()
+    };
+    assert_eq!(segments("/a/b%20c"), "/a/b c");
+    assert_eq!(segments("/a%2Fb%2f/c"), format!("/a{INNER_SLASH}b{INNER_SLASH}/c"));
+    assert_eq!(segments("/a%252F"), "/a%2F", "once only");
+    assert_eq!(status(b"GET /a%01 HTTP/1.1\r\nHost: a\r\n\r\n"), 400, "nobody can send what stands for it");
+}
+
+#[test]
+fn the_host_of_an_absolute_target_counts_and_not_the_header() {
+    let request = |target: &str, host: &str| {
+        read(format!("GET {target} HTTP/1.1\r\n{host}X: y\r\n\r\n").as_bytes())
+            .map(|found| found.unwrap().0)
+            .map_err(|error| error.status)
+    };
+    for (target, authority, path, query) in [
+        ("http://a.example/x?y=/z", "a.example", "/x", Some("y=/z")),
+        ("HTTPS://[::1]:8443/x", "[::1]:8443", "/x", None),
+        ("http://a:80", "a:80", "/", None),
+        ("http://a?q=1", "a", "/", Some("q=1")),
+        ("http://a//b", "a", "//b", None),
+    ] {
+        let found = request(target, "hOsT: evil\r\n").expect("it is legal");
+        assert_eq!((found.host(), found.path(), found.query()), (Some(authority), path, query));
+        assert_eq!(found.header("host"), Some(authority));
+        assert_eq!(found.all_headers().collect::<Vec<_>>(), [("hOsT", authority), ("X", "y")]);
+    }
+    for bad in ["http://", "http:///x", "http://u@a/", "http://a:x/", "ftp://a/", "http:/a", "://a/"] {
+        assert_eq!(request(bad, "Host: a\r\n").err(), Some(400), "{bad}");
+    }
+    // RFC 9112 §3.2: all the same HTTP/1.1 has one legal header.
+    for host in ["", "Host: a\r\nHost: a\r\n", "Host: a/b\r\n"] {
+        assert_eq!(request("http://a/", host).err(), Some(400), "{host}");
+    }
+    let old = read(b"GET http://a/ HTTP/1.0\r\n\r\n").unwrap().unwrap().0;
+    assert_eq!(old.host(), Some("a"));
+    // A proxy sends what follows the authority in its own words; a path may look like one.
+    assert_eq!(request("/http://b/", "Host: a\r\n").expect("a path").host(), Some("a"));
 }
 
 #[test]

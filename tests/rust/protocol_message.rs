@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
-use umbel::position::{Epoch, GapReason, Position};
+use umbel::position::{Epoch, GapReason, Position, Start};
 use umbel::protocol::message::{
-    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, ServerMessage, Timestamp, batch_suffix, parse,
+    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, ServerMessage, SessionToken, Timestamp,
+    batch_suffix, parse,
 };
-use umbel::publication::{Publication, prefix};
+use umbel::publication::{Content, KEY_BYTES, Publication, prefix};
 
 fn refused(text: &str) -> (&'static str, Option<String>) {
     let error = parse(text).expect_err(text);
@@ -25,17 +26,19 @@ fn kind(text: &str) -> Kind<'_> {
 fn every_type_of_the_core_is_read() {
     let message = parse(r#"{"type":"subscribe_updates","id":7,"channel":"a\u0062"}"#).unwrap();
     assert_eq!(message.id.map(Id::as_json), Some("7"));
-    let Kind::Subscribe { channels, from: None } = message.kind else { panic!() };
+    let Kind::Subscribe { channels, start: Start::Newcomer, restart: false } = message.kind else { panic!() };
     assert_eq!(channels[..], ["ab"]);
-    let Kind::Subscribe { channels, from: Some(from) } = kind(
-        r#"{"type":"subscribe_updates","channels":["a","b"],"epoch":"00000000000000ab","offset":18446744073709551615}"#,
+    let Kind::Subscribe { channels, start: Start::After(from), restart: true } = kind(
+        r#"{"type":"subscribe_updates","channels":["a"],"epoch":"00000000000000ab","offset":9007199254740991,"restart":true}"#,
     ) else {
         panic!()
     };
-    assert_eq!((channels.len(), from), (2, Position { epoch: Epoch::new(0xab), offset: u64::MAX }));
+    assert_eq!((channels.len(), from), (1, Position { epoch: Epoch::new(0xab), offset: (1 << 53) - 1 }));
+    let text = r#"{"type":"subscribe_updates","channels":["a","b"],"restart":false}"#;
+    assert!(matches!(kind(text), Kind::Subscribe { start: Start::Newcomer, restart: false, .. }));
     // No log of ours had such an epoch: it is gone, and that is no error.
     let text = r#"{"type":"subscribe_updates","channel":"a","epoch":"another server's","offset":1}"#;
-    assert!(matches!(kind(text), Kind::Subscribe { from: None, .. }));
+    assert!(matches!(kind(text), Kind::Subscribe { start: Start::Foreign, .. }));
     assert_eq!(
         kind(r#" {"type":"publish","channel":"a","data":{"x": [1]},"key":"k","other":null}"#),
         Kind::Publish { channel: "a".into(), data: r#"{"x": [1]}"#, key: Some("k".into()) }
@@ -87,6 +90,16 @@ fn what_is_wrong_is_named_with_the_id_where_that_is_right() {
         (r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e"}"#, "must be given together"),
         (r#"{"id":7,"type":"subscribe_updates","channel":"a","offset":1}"#, "must be given together"),
         (r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":1,"offset":1}"#, "\"epoch\" must be"),
+        (r#"{"id":7,"type":"subscribe_updates","channel":"a","restart":1}"#, "\"restart\" must be"),
+        (r#"{"id":7,"type":"subscribe_updates","channel":"a","restart":null}"#, "\"restart\" must be"),
+        (
+            r#"{"id":7,"type":"subscribe_updates","channels":["a","b"],"epoch":"e","offset":1}"#,
+            "for one channel",
+        ),
+        (
+            r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e","offset":9007199254740992}"#,
+            "\"offset\" must be",
+        ),
         (
             r#"{"id":7,"type":"subscribe_updates","channel":"a","epoch":"e","offset":-1}"#,
             "\"offset\" must be",
@@ -122,7 +135,10 @@ fn texts_that_are_not_one_object_are_refused_without_repeating_them() {
 fn a_key_is_as_long_as_a_channel_name_at_most() {
     let publish = |key: &str| format!(r#"{{"type":"publish","channel":"a","data":1,"key":"{key}"}}"#);
     assert!(matches!(kind(&publish(&"k".repeat(255))), Kind::Publish { .. }));
-    assert_eq!(refused(&publish(&"k".repeat(256))).0, "bad_message");
+    let long = publish(&"k".repeat(256));
+    assert_eq!(refused(&long).0, "bad_message");
+    let text = parse(&long).expect_err("a key that is too long").to_string();
+    assert!(text.contains(&KEY_BYTES.to_string()), "{text}");
 }
 
 #[test]
@@ -163,19 +179,33 @@ fn messages(id: Option<Id<'_>>, channel: Option<&'static str>) -> Vec<Value> {
     let epoch = Epoch::new(0xe);
     [
         ServerMessage::ConnectionEstablished {
+            subject: Some("ann"),
+            session: channel.map(|_| SessionToken { token: "t", ttl: 120.0 }),
+            resumed: channel.map(|_| false),
+            reason: channel.map(|_| "unknown"),
             client_id: "c\"1",
             heartbeat: 25,
             tick: 16,
             reconnect_window: 5000,
+            max_unanswered: 64,
             timestamp,
         },
-        ServerMessage::SubscriptionEstablished { channel: "a", epoch, offset: 9, recovered: true, id },
+        ServerMessage::SubscriptionEstablished {
+            channel: "a",
+            epoch,
+            offset: 9,
+            top: 12,
+            existing: None,
+            recovered: channel.map(|_| false),
+            reason: channel.map(|_| "trimmed"),
+            id,
+        },
         ServerMessage::SubscriptionEnded { channel: "a", reason: "unsubscribed", id },
         ServerMessage::Published { channel: "a", offset: 3, id },
         ServerMessage::HeartbeatAck { timestamp, id },
         ServerMessage::Gap { channel: "a", epoch, from: 1, to: 5, reason: "overrun" },
         ServerMessage::Reconnect { within: 5000 },
-        ServerMessage::Error { code: "bad_message", message: "no", channel, id, timestamp },
+        ServerMessage::Error { code: "bad_message", message: "no", channel, details: None, id, timestamp },
     ]
     .map(|message| written(|out| message.write(out)))
     .to_vec()
@@ -190,10 +220,11 @@ fn every_server_message_is_as_the_protocol_says() {
     assert_eq!(
         messages(id, Some("a")),
         [
-            json!({"type": "connection_established", "clientId": "c\"1", "heartbeat": 25, "tick": 16,
-                "reconnectWindow": 5000, "timestamp": time}),
-            json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "recovered": true,
-                "id": "a\n"}),
+            json!({"type": "connection_established", "clientId": "c\"1", "subject": "ann",
+                "session": {"token": "t", "ttl": 120.0}, "resumed": false, "reason": "unknown",
+                "heartbeat": 25, "tick": 16, "reconnectWindow": 5000, "maxUnanswered": 64, "timestamp": time}),
+            json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "top": 12,
+                "recovered": false, "reason": "trimmed", "id": "a\n"}),
             json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed", "id": "a\n"}),
             json!({"type": "published", "channel": "a", "offset": 3, "id": "a\n"}),
             json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"}),
@@ -210,9 +241,9 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(BATCH_PREFIX);
-        Publication::new(&prefix("x"), 5, None, b"{\"a\":1}", Moment::default()).write(4, out);
+        Publication::new(&prefix("x"), 5, Content::new(b"{\"a\":1}", None), Moment::default()).write(4, out);
         out.push(b',');
-        Publication::new(&prefix("y"), 9, None, b"[]", Moment::default()).write(6, out);
+        Publication::new(&prefix("y"), 9, Content::new(b"[]", None), Moment::default()).write(6, out);
         batch_suffix(2, now, out);
     });
     assert_eq!(
@@ -254,6 +285,8 @@ fn the_schema_names_every_message_and_its_required_fields() {
     for name in ["subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "application_message"] {
         assert!(required(name).contains(&"type".to_owned()), "{name}");
     }
+    assert_eq!(required("authenticate"), ["type"]);
+    assert_eq!(required("resume"), ["attempt", "positions", "session", "type"]);
 }
 
 fn json_value() -> impl Strategy<Value = Value> {

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use umbel::close::CloseCode;
-use umbel::session::Question;
+use umbel::session::{Answer, Question};
+use umbel::transport::commands::ClientCommand;
 use umbel::transport::events::Event;
 
 use crate::server_running::{PATIENCE, Running};
@@ -34,11 +36,16 @@ fn a_panic_at_a_letter_ends_its_connection_and_the_letters_behind_it_are_opened(
     let mut reader = running.subscribe("open:a");
     for round in 1..=3 {
         let (id, mut broken) = running.connect();
-        assert!(running.server.close(id, CloseCode::new(4999).expect("legal"), String::new()));
-        running.server.reply(other_id, br#"{"type":"reply"}"#.as_slice().into());
+        assert!(
+            running
+                .server
+                .tell(id, ClientCommand::Close(CloseCode::new(4999).expect("legal"), String::new()))
+        );
+        let answer = Answer::Result { message_type: "reply".into(), data: Bytes::from_static(b"1") };
+        running.server.tell(other_id, ClientCommand::Answer(answer, None));
         running.publish("open:a", "1");
         broken.closed();
-        other.hear("reply");
+        other.hear("reply_result");
         assert_eq!(reader.hear("batched_updates")["count"], 1);
         assert_eq!(running.panics(), round);
         other.assert_heard();
@@ -60,10 +67,10 @@ fn a_server_that_panics_at_every_close_still_stops() {
 fn nothing_follows_a_close_frame_and_no_event_follows_closed() {
     let running = Running::start(|_| false);
     let (id, mut client) = running.connect();
-    // More errors than are tolerated, then what the application would be asked, and would answer.
-    let wrong = (0..25).map(|number| format!("unknown:{number}"));
-    let right = (0..25).flat_map(|number| [format!("ask:{number}"), format!("open:{number}")]);
-    let channels: Vec<_> = wrong.chain(right).collect();
+    // More nonsense than is tolerated, then what the application would be asked, and would answer.
+    (0..25).for_each(|_| client.say(&json!([])));
+    let channels: Vec<_> =
+        (0..25).flat_map(|number| [format!("ask:{number}"), format!("open:{number}")]).collect();
     client.say(&json!({"type": "subscribe_updates", "channels": channels}));
     client.say(&json!({"type": "anything"}));
     assert_eq!(client.closed(), (1008, Vec::new()));
@@ -89,7 +96,7 @@ fn who_is_closed_is_told_why_even_when_the_log_has_moved_past_it() {
     for number in 2..=9 {
         running.publish("short:a", &number.to_string());
     }
-    running.server.close(id, CloseCode::new(4500).expect("legal"), "as asked".into());
+    running.server.tell(id, ClientCommand::Close(CloseCode::new(4500).expect("legal"), "as asked".into()));
     assert_eq!(client.closed(), (4500, Vec::new()));
 }
 

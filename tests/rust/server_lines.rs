@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use serde_json::json;
+
+use umbel::session::Answer;
+use umbel::transport::commands::ClientCommand;
 
 use crate::server_running::{Running, rule};
 
@@ -25,8 +29,10 @@ fn what_a_client_publishes_on_several_lines_arrives_on_one() {
 fn what_the_application_answers_on_several_lines_arrives_on_one() {
     let running = Running::start(|_| false);
     let (id, mut client) = running.connect();
-    running.server.reply(id, b"{\"type\":\n\"mine\",\r\n\"data\":[\r]}".as_slice().into());
-    let (heard, text) = client.hear_text("mine");
+    let answer = Answer::Result { message_type: "mine".into(), data: Bytes::from_static(b"[\r\n]") };
+    running.server.tell(id, ClientCommand::Answer(answer, Some("7".into())));
+    let (heard, text) = client.hear_text("mine_result");
+    assert_eq!(heard["id"], 7);
     assert_eq!(heard["data"], json!([]));
     assert!(!text.contains(['\r', '\n']), "{text}");
 }

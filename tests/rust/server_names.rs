@@ -61,7 +61,7 @@ fn channels_of_the_server_are_for_nobody_else() {
     let running = Running::start_with(&channels, HashMap::new(), |_| false);
     assert_eq!(running.server.publish("$node", b"1", None).err(), Some(NameError::Reserved));
     let (id, mut client) = running.connect();
-    assert_eq!(running.server.subscribe(id, "$node", None), Err(NameError::Reserved));
+    assert_eq!(running.server.subscribe(id, "$node", None, None), Err(NameError::Reserved));
     for kind in ["subscribe_updates", "unsubscribe_updates", "publish"] {
         client.say(&json!({"type": kind, "channel": "$node", "data": 1}));
         assert_eq!(client.hear("error")["code"], "bad_channel");

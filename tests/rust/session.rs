@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use umbel::error_code::ErrorCode;
 use umbel::session::Decision;
 
-use crate::protocol_fuzz::targets::session_model::{CHANNELS, Confirms, IDS, Step, check};
+use crate::protocol_fuzz::targets::session_model::{
+    CHANNELS, Confirms, HowAnswered, ID_CHOICES, Step, check,
+};
 
 fn decision() -> impl Strategy<Value = Decision> {
     let deny = |code| Decision::Deny { code, message: "for a reason".into() };
@@ -13,6 +15,7 @@ fn decision() -> impl Strategy<Value = Decision> {
         4 => Just(Decision::Allow),
         1 => Just(deny(ErrorCode::NotAllowed)),
         1 => Just(deny(ErrorCode::Timeout)),
+        1 => Just(Decision::Reject { code: "conflict".into(), message: "no".into(), details: Some("[1]".into()) }),
     ]
 }
 
@@ -25,27 +28,36 @@ fn outcome() -> impl Strategy<Value = Result<(), ErrorCode>> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (channel, id) = (0..CHANNELS.len(), 0..IDS.len());
+    let (channel, id) = (0..CHANNELS.len(), 0..ID_CHOICES);
     let channels = prop_oneof![
         20 => prop::collection::vec(channel.clone(), 1..4),
         1 => prop::collection::vec(channel.clone(), 20..128),
     ];
     let from = proptest::option::of(0..9_u64);
+    let answer = prop_oneof![
+        4 => Just(HowAnswered::Result),
+        1 => Just(HowAnswered::Error),
+        1 => Just(HowAnswered::Unreadable),
+        1 => (0..CHANNELS.len() - 1).prop_map(|channel| HowAnswered::Run { channel }),
+    ];
     let confirms = prop_oneof![Just(Confirms::AtOnce), Just(Confirms::Later), Just(Confirms::Never)];
     prop_oneof![
-        4 => (channels.clone(), from, id.clone()).prop_map(|(channels, from, id)| Step::Subscribe { channels, from, id }),
+        4 => (channels.clone(), from, any::<bool>(), id.clone())
+            .prop_map(|(channels, from, restart, id)| Step::Subscribe { channels, from, restart, id }),
         3 => (channels, id.clone()).prop_map(|(channels, id)| Step::Unsubscribe { channels, id }),
         8 => (channel.clone(), id.clone()).prop_map(|(channel, id)| Step::Publish { channel, id }),
         8 => (channel.clone(), decision()).prop_map(|(channel, decision)| Step::Decide { channel, decision }),
         2 => confirms.prop_map(Step::Broker),
         5 => (0..16_usize, outcome()).prop_map(|(which, outcome)| Step::Confirm { which, outcome }),
-        1 => (channel.clone(), id.clone()).prop_map(|(channel, id)| Step::SubscribeForApplication { channel, id }),
+        1 => channel.clone().prop_map(|channel| Step::SubscribeForApplication { channel }),
+        4 => id.clone().prop_map(|id| Step::OfTheApplication { id }),
+        4 => (0..16_usize, answer).prop_map(|(which, answer)| Step::Answer { which, answer }),
+        4 => (0..80_usize).prop_map(|back| Step::Repeat { back }),
+        1 => (1..90_usize).prop_map(|count| Step::Burst { count }),
         1 => channel.prop_map(|channel| Step::UnsubscribeForApplication { channel }),
         1 => prop_oneof![
-            id.clone().prop_map(|id| Step::Heartbeat { id }),
-            id.prop_map(|id| Step::OfTheApplication { id }),
+            id.prop_map(|id| Step::Heartbeat { id }),
             Just(Step::Nonsense),
-            Just(Step::OpenPrivate),
             Just(Step::CountError),
             Just(Step::DecideNothing),
         ],

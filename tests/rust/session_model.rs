@@ -1,7 +1,7 @@
 //! A session and a naive model of it, driven by a list of steps. Properties and the fuzzer make up the steps.
 //!
-//! The model keeps one queue of requests for each channel and works on whatever is in front. Session and model write down what
-//! happens. After each step both have written the same, or the client went away in it and the session has written the beginning.
+//! The model keeps one queue of requests for each channel and works on whatever is in front. It remembers all requests with an `id`
+//! and knows which of them are forgotten. Session and model write down what happens. After each step both have written the same, or the client went away in it and the session has written the beginning.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,10 +12,14 @@ use umbel::channel::ChannelName;
 use umbel::close::CloseReason;
 use umbel::error_code::{ErrorCode, Fault};
 use umbel::moment::Moment;
-use umbel::position::{Epoch, Position, Subscribed};
+use umbel::position::{Epoch, Position, Start, Subscribed};
 use umbel::protocol::message::{Id, MAX_CHANNELS, Timestamp};
-use umbel::rules::{Access, Mode, Overrun, Rule, Rules};
-use umbel::session::{Carrier, Decision, MAX_PENDING, Question, REMEMBERED_PUBLISHES, Session};
+use umbel::publication::Content;
+use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
+use umbel::session::{
+    ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Question, REMEMBERED_ERRORS, REMEMBERED_IDS,
+    Session, UNANSWERED,
+};
 
 /// Names, and who may subscribe and publish. `None`: no rule is about it.
 pub const CHANNELS: [(&str, Option<(Access, Access)>); 7] = [
@@ -29,8 +33,10 @@ pub const CHANNELS: [(&str, Option<(Access, Access)>); 7] = [
 ];
 
 /// JSON texts. Numbers and strings are different `id`s.
-pub const IDS: [Option<&str>; 8] =
-    [None, Some("1"), Some("\"1\""), Some("2"), Some("3"), Some("\"x\""), Some("-4"), Some("5")];
+const IDS: [Option<&str>; 5] = [None, Some("1"), Some("\"1\""), Some("\"x\""), Some("-4")];
+
+/// Choices of an `id`. Above those of [`IDS`] it is a new one.
+pub const ID_CHOICES: usize = 8;
 
 const EPOCH: Epoch = Epoch::new(1);
 const MOST_SUBSCRIPTIONS: usize = 3;
@@ -49,6 +55,7 @@ pub enum Step {
     Subscribe {
         channels: Vec<usize>,
         from: Option<u64>,
+        restart: bool,
         id: usize,
     },
     Unsubscribe {
@@ -64,6 +71,19 @@ pub enum Step {
     },
     OfTheApplication {
         id: usize,
+    },
+    /// The client says word for word what it said so many requests ago.
+    Repeat {
+        back: usize,
+    },
+    /// So many publishes, each with a new `id`.
+    Burst {
+        count: usize,
+    },
+    /// The application answers one of the messages that it was asked, and says it twice.
+    Answer {
+        which: usize,
+        answer: HowAnswered,
     },
     Nonsense,
     /// The application decides about the open question of a channel, if there is one. It says it twice.
@@ -81,12 +101,10 @@ pub enum Step {
     },
     SubscribeForApplication {
         channel: usize,
-        id: usize,
     },
     UnsubscribeForApplication {
         channel: usize,
     },
-    OpenPrivate,
     /// The application answers with an error of the client.
     CountError,
     Wait(u64),
@@ -96,11 +114,32 @@ pub enum Step {
     },
 }
 
+/// How the application answers a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HowAnswered {
+    Result,
+    Error,
+    /// It can't read the message.
+    Unreadable,
+    /// With a run in a channel.
+    Run {
+        channel: usize,
+    },
+}
+
 #[derive(Clone, Debug)]
 enum Action {
-    Subscribe { from: Option<u64> },
+    Subscribe { start: Start, restart: bool },
     Unsubscribe,
     Publish { number: u64 },
+}
+
+/// The offset at which a subscription begins, in a log that drops nothing.
+fn begins(start: Start, top: u64) -> u64 {
+    match start {
+        Start::After(position) | Start::Promised(position) => position.offset,
+        Start::Newcomer | Start::Foreign => top,
+    }
 }
 
 // ---- the carrier ----
@@ -125,8 +164,8 @@ struct World {
     numbers: BTreeSet<u64>,
     /// The last publish of each channel.
     last: BTreeMap<String, u64>,
-    /// Answers by `id` and channel.
-    answers: BTreeMap<(String, String), i64>,
+    /// Answers by `id`.
+    answers: BTreeMap<String, i64>,
 }
 
 impl World {
@@ -143,6 +182,14 @@ impl World {
 
     fn top(&mut self, channel: &str) -> &mut u64 {
         self.tops.entry(channel.to_owned()).or_default()
+    }
+
+    fn begin(&mut self, channel: &str, start: Start) -> Subscribed {
+        let top = *self.top(channel);
+        let offset = begins(start, top);
+        self.subscriptions.insert(channel.to_owned(), offset);
+        let recovered = matches!(start, Start::After(_)).then_some(Ok(()));
+        Subscribed::From { position: Position { epoch: EPOCH, offset }, top, recovered }
     }
 
     fn note(&mut self, text: String) {
@@ -180,9 +227,12 @@ impl Carrier for World {
         for field in ["timestamp", "message", "epoch"] {
             fields.remove(field);
         }
+        if fields.contains_key("existing") {
+            let offset = fields.remove("offset").and_then(|offset| offset.as_u64());
+            assert_eq!(offset, self.subscriptions.get(fields["channel"].as_str().expect("a name")).copied());
+        }
         if let Some(id) = fields.get("id") {
-            let channel = fields.get("channel").and_then(Value::as_str).unwrap_or_default().to_owned();
-            *self.answers.entry((id.to_string(), channel)).or_default() += 1;
+            *self.answers.entry(id.to_string()).or_default() += 1;
         }
         self.trace.push(reply.to_string());
     }
@@ -195,23 +245,23 @@ impl Carrier for World {
         }
     }
 
-    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed {
-        let offset = from.map(|from| from.offset);
-        self.note(format!("subscribe {channel} {offset:?}"));
-        let position = Position { epoch: EPOCH, offset: offset.unwrap_or(*self.top(channel.as_str())) };
-        if self.subscriptions.contains_key(channel.as_str()) {
-            return Subscribed::Already { position };
+    fn subscribe(&mut self, channel: &ChannelName, start: Start) -> Subscribed {
+        self.note(format!("subscribe {channel} {start:?}"));
+        let top = *self.top(channel.as_str());
+        if let Some(&offset) = self.subscriptions.get(channel.as_str()) {
+            return Subscribed::Existing { position: Position { epoch: EPOCH, offset }, top };
         }
         if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return Subscribed::TooMany { most: MOST_SUBSCRIPTIONS };
         }
-        self.subscriptions.insert(channel.to_string(), position.offset);
-        Subscribed::From { position, recovered: from.is_some() }
+        self.begin(channel.as_str(), start)
     }
 
-    fn subscribe_private(&mut self, channel: &ChannelName) -> Position {
-        self.note(format!("subscribe {channel}"));
-        Position { epoch: EPOCH, offset: 0 }
+    fn restart(&mut self, channel: &str, start: Start) -> Option<Subscribed> {
+        self.subscriptions.contains_key(channel).then(|| {
+            self.note(format!("restart {channel} {start:?}"));
+            self.begin(channel, start)
+        })
     }
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
@@ -228,12 +278,11 @@ impl Carrier for World {
     fn publish(
         &mut self,
         channel: &ChannelName,
-        data: &[u8],
-        _: Option<&str>,
+        content: Content<'_>,
         number: u64,
     ) -> Option<Result<u64, ErrorCode>> {
         let name = channel.as_str();
-        let publish: u64 = serde_json::from_slice(data).expect("the publish has a number");
+        let publish: u64 = serde_json::from_slice(content.data).expect("the publish has a number");
         self.note(format!("publish {name} {publish}"));
         let before = self.last.insert(name.to_owned(), publish);
         assert!(before < Some(publish), "what comes later is published later, and once");
@@ -261,7 +310,7 @@ impl Carrier for World {
         };
         self.note(format!("ask {channel} {what}"));
         let number = self.number(number);
-        assert_eq!(self.questions.insert(channel, number), None, "an earlier question is open");
+        assert_eq!(self.questions.insert(channel.to_string(), number), None, "an earlier question is open");
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -277,15 +326,52 @@ impl Carrier for World {
 struct Request {
     action: Action,
     id: Option<String>,
+    message: u32,
     is_asked: bool,
 }
 
-/// A publish that the broker has not confirmed, with the `id`s of all requests that it answers.
+/// A publish that the broker has not confirmed.
 #[derive(Debug)]
 struct Unconfirmed {
     number: u64,
     channel: String,
-    ids: Vec<Option<String>>,
+    id: Option<String>,
+}
+
+/// A request with an `id` that was accepted.
+#[derive(Debug)]
+struct Accepted {
+    id: String,
+    text: String,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    /// The answer is forgotten.
+    Lost,
+    Running,
+    Said(String),
+    Run {
+        channel: String,
+        from: Position,
+    },
+}
+
+/// A request as the client said it.
+#[derive(Clone, Debug)]
+struct Said {
+    id: Option<String>,
+    message: Value,
+    /// What it publishes: the index of a channel, and a number. Otherwise it is for the application.
+    publish: Option<(usize, u64)>,
+}
+
+impl Request {
+    /// The `id`, if the answer is remembered.
+    fn answered(&self) -> Option<&str> {
+        self.id.as_deref().filter(|_| matches!(self.action, Action::Publish { .. }))
+    }
 }
 
 #[derive(Default)]
@@ -298,22 +384,109 @@ struct Model {
     subscriptions: BTreeSet<String>,
     queues: BTreeMap<String, VecDeque<Request>>,
     unconfirmed: Vec<Unconfirmed>,
-    remembered: Vec<(String, String, u64)>,
-    window: Moment,
-    errors: u32,
-    /// Answers that are owed, by `id` and channel.
-    owed: BTreeMap<(String, String), i64>,
+    running: Vec<Accepted>,
+    /// In the order of the answers.
+    done: Vec<Accepted>,
+    /// Messages that the application was asked, with their `id`s.
+    asked: Vec<Option<String>>,
+    /// Up to when the errors are paid for.
+    paid: Moment,
+    heard: u32,
+    acting_for: u32,
+    blamed: Vec<u32>,
+    /// Answers that are owed, by `id`.
+    owed: BTreeMap<String, i64>,
 }
 
 impl Model {
     fn waiting(&self) -> usize {
-        let requests: usize = self.queues.values().map(VecDeque::len).sum();
-        requests + self.unconfirmed.iter().map(|publish| publish.ids.len()).sum::<usize>()
+        self.queues.values().map(VecDeque::len).sum::<usize>() + self.unconfirmed.len()
     }
 
-    fn owe(&mut self, id: Option<&str>, channel: &str) {
+    fn owe(&mut self, id: Option<&str>) {
         if let Some(id) = id {
-            *self.owed.entry((id.to_owned(), channel.to_owned())).or_default() += 1;
+            *self.owed.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Whether a request is to be done, because it is new.
+    fn accepts(&mut self, id: Option<&str>, text: &str) -> bool {
+        let Some(id) = id else { return true };
+        self.owe(Some(id));
+        let is_it = |accepted: &Accepted| accepted.id == id;
+        let index = self.done.iter().position(is_it);
+        let before = self.running.iter().find(|accepted| is_it(accepted));
+        let Some(before) = before.or_else(|| index.map(|index| &self.done[index])) else {
+            let (id, text) = (id.to_owned(), text.to_owned());
+            self.running.push(Accepted { id, text, outcome: Outcome::Running });
+            return true;
+        };
+        let mut outcome = before.outcome.clone();
+        if before.text != text {
+            self.error(ErrorCode::IdReused, None, Some(id));
+        } else {
+            if let Some(index) = index {
+                if self.done.len() - index > 2 * UNANSWERED {
+                    outcome = Outcome::Lost;
+                }
+                // It is the newest again.
+                let accepted = self.done.remove(index);
+                self.done.push(Accepted { outcome: outcome.clone(), ..accepted });
+            }
+            match outcome {
+                Outcome::Lost => self.error(ErrorCode::AnswerLost, None, Some(id)),
+                // One answer for both.
+                Outcome::Running => *self.owed.get_mut(id).expect("the first one is owed") -= 1,
+                Outcome::Said(reply) => self.trace.push(reply),
+                Outcome::Run { channel, from } => {
+                    // Nothing is said of the position, because the client did not ask for one.
+                    let (start, told) = (Start::After(from), Start::Promised(from));
+                    if !self.subscribe_and_tell(&channel, start, told, Some(id)) {
+                        self.say_error(ErrorCode::LimitExceeded, Some(&channel), Some(id));
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// A request has its outcome. By default that is what was said last.
+    fn conclude(&mut self, id: Option<&str>, outcome: Option<Outcome>) {
+        let index = id.and_then(|id| self.running.iter().position(|accepted| accepted.id == id));
+        let Some(index) = index else { return };
+        let mut accepted = self.running.remove(index);
+        let said = || Outcome::Said(self.trace.last().expect("it was said").clone());
+        accepted.outcome = outcome.unwrap_or_else(said);
+        self.done.push(accepted);
+        let forgotten = self.done.len().saturating_sub(REMEMBERED_IDS);
+        self.done.drain(..forgotten);
+    }
+
+    /// The application answers a message.
+    fn answer(&mut self, id: Option<&str>, answer: HowAnswered) {
+        match answer {
+            HowAnswered::Result => {
+                self.say(json!({"type": "chat_result", "data": 1}), id);
+                self.conclude(id, None);
+            }
+            HowAnswered::Error => {
+                self.say_error(ErrorCode::Timeout, None, id);
+                self.conclude(id, None);
+            }
+            HowAnswered::Unreadable => {
+                self.say_error(ErrorCode::BadMessage, None, id);
+                self.running.retain(|accepted| Some(accepted.id.as_str()) != id);
+            }
+            HowAnswered::Run { channel } => {
+                let (channel, _) = CHANNELS[channel];
+                let from = Position { epoch: EPOCH, offset: self.top(channel) };
+                if self.subscribe(channel, Start::Promised(from), id) {
+                    self.conclude(id, Some(Outcome::Run { channel: channel.to_owned(), from }));
+                } else {
+                    self.say_error(ErrorCode::LimitExceeded, Some(channel), id);
+                    self.conclude(id, None);
+                }
+            }
         }
     }
 
@@ -338,20 +511,30 @@ impl Model {
 
     fn error(&mut self, code: ErrorCode, channel: Option<&str>, id: Option<&str>) {
         self.say_error(code, channel, id);
-        if code.fault() == Fault::Client {
+        if code.fault() == Fault::Client && !self.blamed.contains(&self.acting_for) {
+            self.blamed.push(self.acting_for);
+            let forgotten = self.blamed.len().saturating_sub(REMEMBERED_ERRORS);
+            self.blamed.drain(..forgotten);
             self.count_error();
+            if code == ErrorCode::BadMessage && !self.is_patient() {
+                self.trace.push("close TooManyErrors".into());
+                self.closed = true;
+            }
         }
     }
 
     fn count_error(&mut self) {
-        if self.now.since(self.window) > Duration::from_secs(10) {
-            (self.window, self.errors) = (self.now, 0);
-        }
-        self.errors += 1;
-        if self.errors > 20 {
-            self.trace.push("close TooManyErrors".into());
-            self.closed = true;
-        }
+        self.paid = self.paid.max(self.now) + Duration::from_millis(500);
+    }
+
+    /// It has not heard too many errors.
+    fn is_patient(&self) -> bool {
+        self.paid.since(self.now) <= Duration::from_secs(10)
+    }
+
+    fn begin_message(&mut self) {
+        self.heard += 1;
+        self.acting_for = self.heard;
     }
 
     fn want(&mut self, channel: usize, action: Action, id: Option<&str>) {
@@ -359,11 +542,16 @@ impl Model {
         if self.closed {
             return;
         }
-        self.owe(id, name);
-        if name.starts_with('@') {
-            return self.error(ErrorCode::BadChannel, Some(name), id);
+        let is_publish = matches!(action, Action::Publish { .. });
+        if !is_publish {
+            self.owe(id);
         }
-        let request = Request { action, id: id.map(str::to_owned), is_asked: false };
+        if name.starts_with('@') {
+            self.error(ErrorCode::BadChannel, Some(name), id);
+            return self.conclude(id.filter(|_| is_publish), None);
+        }
+        let request =
+            Request { action, id: id.map(str::to_owned), message: self.acting_for, is_asked: false };
         self.queues.entry(name.to_owned()).or_default().push_back(request);
         self.work(name);
     }
@@ -374,7 +562,8 @@ impl Model {
             && !request.is_asked
             && !self.closed
         {
-            let Request { action, id, .. } = &request;
+            let Request { action, id, message, .. } = &request;
+            self.acting_for = *message;
             let rule = CHANNELS.iter().find(|(name, _)| *name == channel).and_then(|(_, rule)| *rule);
             let access = rule.map(|(subscribe, publish)| match action {
                 Action::Publish { .. } => publish,
@@ -382,9 +571,11 @@ impl Model {
             });
             match (action, access) {
                 (Action::Unsubscribe, _) => self.unsubscribe(channel, id.as_deref()),
-                (Action::Publish { .. }, _) if self.is_repeated(channel, id.as_deref()) => {}
-                (_, None) => self.error(ErrorCode::UnknownChannel, Some(channel), id.as_deref()),
-                (_, Some(Access::No)) => self.error(ErrorCode::NotAllowed, Some(channel), id.as_deref()),
+                (Action::Subscribe { start, restart: true }, _) if self.subscriptions.contains(channel) => {
+                    self.restart(channel, *start, id.as_deref());
+                }
+                (_, None) => self.refuse(ErrorCode::UnknownChannel, channel, &request),
+                (_, Some(Access::No)) => self.refuse(ErrorCode::NotAllowed, channel, &request),
                 (_, Some(Access::Open)) => self.perform(channel, &request),
                 (_, Some(Access::Ask)) => {
                     let what = match action {
@@ -404,30 +595,26 @@ impl Model {
         self.queues.get_mut(channel).expect("somebody wanted something of it")
     }
 
-    fn is_repeated(&mut self, channel: &str, id: Option<&str>) -> bool {
-        let Some(id) = id else { return false };
-        let is_it = |(other, name, _): &&(String, String, u64)| other == id && name == channel;
-        if let Some(&(_, _, offset)) = self.remembered.iter().find(is_it) {
-            self.say(json!({"type": "published", "channel": channel, "offset": offset}), Some(id));
-            return true;
-        }
-        let mut same = self.unconfirmed.iter_mut().filter(|publish| publish.channel == channel);
-        let same = same.find(|publish| publish.ids[0].as_deref() == Some(id));
-        same.map(|publish| publish.ids.push(Some(id.to_owned()))).is_some()
+    fn refuse(&mut self, code: ErrorCode, channel: &str, request: &Request) {
+        self.error(code, Some(channel), request.id.as_deref());
+        self.conclude(request.answered(), None);
     }
 
     fn perform(&mut self, channel: &str, request: &Request) {
         match request.action {
-            Action::Subscribe { from } => {
-                if !self.subscribe(channel, from, request.id.as_deref()) {
+            Action::Subscribe { start, restart: true } if self.subscriptions.contains(channel) => {
+                self.restart(channel, start, request.id.as_deref());
+            }
+            Action::Subscribe { start, .. } => {
+                if !self.subscribe(channel, start, request.id.as_deref()) {
                     self.error(ErrorCode::LimitExceeded, Some(channel), request.id.as_deref());
                 }
             }
             Action::Unsubscribe => unreachable!("nobody is asked about it"),
             Action::Publish { number } => {
                 self.trace.push(format!("publish {channel} {number}"));
-                let ids = vec![request.id.clone()];
-                self.unconfirmed.push(Unconfirmed { number, channel: channel.to_owned(), ids });
+                let (channel, id) = (channel.to_owned(), request.id.clone());
+                self.unconfirmed.push(Unconfirmed { number, channel, id });
                 match self.broker {
                     None | Some(Confirms::AtOnce) => self.confirm(number, Ok(())),
                     Some(Confirms::Never) => self.confirm(number, Err(ErrorCode::NotPublished)),
@@ -437,17 +624,38 @@ impl Model {
         }
     }
 
-    fn subscribe(&mut self, channel: &str, from: Option<u64>, id: Option<&str>) -> bool {
-        self.trace.push(format!("subscribe {channel} {from:?}"));
-        let is_new = !self.subscriptions.contains(channel);
-        if is_new && self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
+    fn subscribe(&mut self, channel: &str, start: Start, id: Option<&str>) -> bool {
+        self.subscribe_and_tell(channel, start, start, id)
+    }
+
+    fn subscribe_and_tell(&mut self, channel: &str, start: Start, told: Start, id: Option<&str>) -> bool {
+        self.trace.push(format!("subscribe {channel} {start:?}"));
+        if self.subscriptions.contains(channel) {
+            let (kind, top) = ("subscription_established", self.top(channel));
+            self.say(json!({"type": kind, "channel": channel, "top": top, "existing": true}), id);
+            return true;
+        }
+        if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return false;
         }
         self.subscriptions.insert(channel.to_owned());
-        let (offset, recovered) = (from.unwrap_or(self.top(channel)), is_new && from.is_some());
-        let kind = "subscription_established";
-        self.say(json!({"type": kind, "channel": channel, "offset": offset, "recovered": recovered}), id);
+        self.say_begun(channel, told, id);
         true
+    }
+
+    fn restart(&mut self, channel: &str, start: Start, id: Option<&str>) {
+        self.trace.push(format!("restart {channel} {start:?}"));
+        self.say_begun(channel, start, id);
+    }
+
+    fn say_begun(&mut self, channel: &str, start: Start, id: Option<&str>) {
+        let top = self.top(channel);
+        let (kind, offset) = ("subscription_established", begins(start, top));
+        let mut reply = json!({"type": kind, "channel": channel, "offset": offset, "top": top});
+        if matches!(start, Start::After(_)) {
+            reply["recovered"] = true.into();
+        }
+        self.say(reply, id);
     }
 
     fn unsubscribe(&mut self, channel: &str, id: Option<&str>) {
@@ -456,39 +664,47 @@ impl Model {
             let reason = "unsubscribed";
             self.say(json!({"type": "subscription_ended", "channel": channel, "reason": reason}), id);
         } else {
-            self.error(ErrorCode::NotSubscribed, Some(channel), id);
+            self.say_error(ErrorCode::NotSubscribed, Some(channel), id);
         }
     }
 
     /// The application has decided about the request that is in front.
     fn decide(&mut self, channel: &str, decision: &Decision) {
         let request = self.queue(channel).pop_front().expect("a question is open");
+        self.acting_for = request.message;
         match decision {
             Decision::Allow => self.perform(channel, &request),
-            Decision::Deny { code, .. } => self.error(*code, Some(channel), request.id.as_deref()),
+            Decision::Publish(data) => {
+                let mut request = request;
+                if let Action::Publish { number } = &mut request.action {
+                    *number = serde_json::from_slice(data).expect("a number");
+                }
+                self.perform(channel, &request);
+            }
+            Decision::Reject { code, .. } => {
+                let reply = json!({"type": "error", "code": code, "channel": channel, "details": [1]});
+                self.say(reply, request.id.as_deref());
+                self.conclude(request.answered(), None);
+            }
+            Decision::Deny { code, .. } => self.refuse(*code, channel, &request),
         }
         self.work(channel);
     }
 
     fn confirm(&mut self, number: u64, outcome: Result<(), ErrorCode>) {
         let index = self.unconfirmed.iter().position(|publish| publish.number == number);
-        let Unconfirmed { channel, ids, .. } = self.unconfirmed.remove(index.expect("it waits"));
-        if outcome.is_ok() {
-            *self.tops.entry(channel.clone()).or_default() += 1;
-            if let Some(id) = &ids[0] {
-                self.remembered.push((id.clone(), channel.clone(), self.top(&channel)));
-                let forgotten = self.remembered.len().saturating_sub(REMEMBERED_PUBLISHES);
-                self.remembered.drain(..forgotten);
+        let Unconfirmed { channel, id, .. } = self.unconfirmed.remove(index.expect("it waits"));
+        let id = id.as_deref();
+        match outcome {
+            Ok(()) => {
+                let offset = self.tops.entry(channel.clone()).or_default();
+                *offset += 1;
+                let reply = json!({"type": "published", "channel": channel, "offset": *offset});
+                self.say(reply, id);
             }
+            Err(code) => self.error(code, Some(&channel), id),
         }
-        let offset = self.top(&channel);
-        for id in ids {
-            match outcome {
-                Ok(()) => self
-                    .say(json!({"type": "published", "channel": channel, "offset": offset}), id.as_deref()),
-                Err(code) => self.error(code, Some(&channel), id.as_deref()),
-            }
-        }
+        self.conclude(id, None);
     }
 }
 
@@ -500,6 +716,9 @@ struct Run {
     model: Model,
     rules: Rules,
     publishes: u64,
+    /// New `id`s so far.
+    new_ids: u64,
+    said: Vec<Said>,
 }
 
 /// Carries the steps out, and checks what must hold whatever they are.
@@ -527,6 +746,8 @@ impl Run {
             mode: Mode::All,
             overrun: Overrun::Gap,
             compress: true,
+            sender: false,
+            replay: Replay::Head,
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();
@@ -536,6 +757,8 @@ impl Run {
             model: Model::default(),
             rules: Rules::new(&rules).expect("the rules are legal"),
             publishes: 0,
+            new_ids: 0,
+            said: Vec::new(),
         }
     }
 
@@ -544,22 +767,61 @@ impl Run {
         let done = if world.over { world.trace.len().min(model.trace.len()) } else { model.trace.len() };
         assert_eq!(world.trace, model.trace[..done]);
         if !world.over {
-            let waiting = model.waiting();
-            assert_eq!(self.session.listens(), waiting < MAX_PENDING);
+            let (waiting, running) = (model.waiting(), model.running.len());
+            let has_room = waiting < MAX_PENDING && running < UNANSWERED;
+            assert_eq!(self.session.listens(world.now), has_room && model.is_patient());
+            assert!(running <= UNANSWERED && self.session.remembered_bytes() <= ANSWER_BYTES);
             assert!(waiting < MAX_PENDING + MAX_CHANNELS, "what waits is bounded");
             assert!(!model.closed);
         }
     }
 
-    fn hear(&mut self, message: &mut Value, id: usize) {
-        if let Some(id) = IDS[id] {
+    fn hear(&mut self, message: &mut Value, id: Option<&str>) {
+        if let Some(id) = id {
             message["id"] = serde_json::from_str(id).expect("an id is JSON");
         }
         self.session.receive(&message.to_string(), &self.rules, &mut self.world);
     }
 
+    fn id(&mut self, choice: usize) -> Option<String> {
+        if let Some(id) = IDS.get(choice) {
+            return id.map(str::to_owned);
+        }
+        self.new_ids += 1;
+        Some((1000 + self.new_ids).to_string())
+    }
+
+    fn publish(&mut self, channel: usize, id: Option<String>) {
+        self.publishes += 1;
+        let (name, _) = CHANNELS[channel];
+        let message = json!({"type": "publish", "channel": name, "data": self.publishes});
+        self.request(Said { id, message, publish: Some((channel, self.publishes)) });
+    }
+
+    /// The client makes a request that is done once.
+    fn request(&mut self, said: Said) {
+        let Said { id, message, publish } = &said;
+        let refused = self.model.trace.len();
+        if self.model.accepts(id.as_deref(), &message.to_string()) {
+            match *publish {
+                Some((channel, number)) => {
+                    self.model.want(channel, Action::Publish { number }, id.as_deref())
+                }
+                None => {
+                    self.model.trace.push(format!("message {:?}", id.as_deref()));
+                    self.model.asked.push(id.clone());
+                }
+            }
+        }
+        self.hear(&mut message.clone(), id.as_deref());
+        // What was refused might be new when it is said again, and published after what was said later.
+        if !self.model.trace[refused..].iter().any(|line| line.contains(ErrorCode::IdReused.name())) {
+            self.said.push(said);
+        }
+    }
+
     fn step(&mut self, step: &Step) {
-        if self.session.listens() {
+        if self.session.listens(self.world.now) {
             self.client_step(step);
         }
         match step {
@@ -580,8 +842,17 @@ impl Run {
             Step::Confirm { which, outcome } if !self.model.unconfirmed.is_empty() => {
                 self.confirm(which % self.model.unconfirmed.len(), *outcome);
             }
-            Step::SubscribeForApplication { channel, id } if *channel < CHANNELS.len() - 1 => {
-                self.subscribe_for_application(CHANNELS[*channel].0, IDS[*id]);
+            Step::SubscribeForApplication { channel } if *channel < CHANNELS.len() - 1 => {
+                let (channel, _) = CHANNELS[*channel];
+                let from = Position { epoch: EPOCH, offset: self.model.top(channel) };
+                if !self.model.subscribe(channel, Start::Promised(from), None) {
+                    self.model.say_error(ErrorCode::LimitExceeded, Some(channel), None);
+                }
+                self.subscribe_for_application(channel, None);
+            }
+            Step::Answer { which, answer } if !self.model.asked.is_empty() => {
+                let id = self.model.asked.remove(which % self.model.asked.len());
+                self.answer(id.as_deref(), *answer);
             }
             Step::UnsubscribeForApplication { channel } => {
                 let (channel, _) = CHANNELS[*channel];
@@ -593,15 +864,12 @@ impl Run {
                 }
                 self.session.unsubscribe_for_application(channel, "moved", &mut self.world);
             }
-            Step::OpenPrivate => {
-                self.model.trace.push("subscribe @c".into());
-                let kind = "subscription_established";
-                self.model.say(json!({"type": kind, "channel": "@c", "offset": 0, "recovered": false}), None);
-                self.session.open_private(&ChannelName::private("c"), &mut self.world);
-            }
             Step::CountError => {
+                self.model.say_error(ErrorCode::UnknownType, None, None);
                 self.model.count_error();
-                self.session.count_error(&mut self.world);
+                let (code, message) = (ErrorCode::UnknownType.name().into(), "no handler".into());
+                let error = Answer::Error { code, message, details: None, is_fault: true };
+                self.session.answer(&error, None, &mut self.world);
             }
             Step::Wait(seconds) => {
                 self.world.now = self.world.now + Duration::from_secs(*seconds);
@@ -616,55 +884,102 @@ impl Run {
     fn client_step(&mut self, step: &Step) {
         let names =
             |channels: &[usize]| channels.iter().map(|channel| CHANNELS[*channel].0).collect::<Vec<_>>();
+        if is_said(step) {
+            self.model.begin_message();
+        }
         match step {
-            Step::Subscribe { channels, from, id } => {
-                for &channel in channels {
-                    self.model.want(channel, Action::Subscribe { from: *from }, IDS[*id]);
+            Step::Subscribe { channels, from, restart, id } => {
+                let id = self.id(*id);
+                let position = from.map(|offset| Position { epoch: EPOCH, offset });
+                let start = position.map_or(Start::Newcomer, Start::After);
+                if from.is_some() && channels.len() > 1 {
+                    self.model.owe(id.as_deref());
+                    self.model.error(ErrorCode::BadMessage, None, id.as_deref());
+                } else {
+                    for &channel in channels {
+                        let action = Action::Subscribe { start, restart: *restart };
+                        self.model.want(channel, action, id.as_deref());
+                    }
                 }
-                let mut message = json!({"type": "subscribe_updates", "channels": names(channels)});
+                let names = names(channels);
+                let mut message = json!({"type": "subscribe_updates", "channels": names, "restart": restart});
                 if let Some(from) = from {
                     (message["epoch"], message["offset"]) = (EPOCH.to_string().into(), (*from).into());
                 }
-                self.hear(&mut message, *id);
+                self.hear(&mut message, id.as_deref());
             }
             Step::Unsubscribe { channels, id } => {
+                let id = self.id(*id);
                 for &channel in channels {
-                    self.model.want(channel, Action::Unsubscribe, IDS[*id]);
+                    self.model.want(channel, Action::Unsubscribe, id.as_deref());
                 }
-                self.hear(&mut json!({"type": "unsubscribe_updates", "channels": names(channels)}), *id);
+                let mut message = json!({"type": "unsubscribe_updates", "channels": names(channels)});
+                self.hear(&mut message, id.as_deref());
             }
             Step::Publish { channel, id } => {
-                self.publishes += 1;
-                let number = self.publishes;
-                self.model.want(*channel, Action::Publish { number }, IDS[*id]);
-                let (name, _) = CHANNELS[*channel];
-                self.hear(&mut json!({"type": "publish", "channel": name, "data": number}), *id);
+                let id = self.id(*id);
+                self.publish(*channel, id);
+            }
+            Step::Burst { count } => {
+                for _ in 0..*count {
+                    if self.session.listens(self.world.now) && !self.world.over {
+                        self.model.begin_message();
+                        let id = self.id(ID_CHOICES);
+                        self.publish(0, id);
+                        self.compare();
+                    }
+                }
             }
             Step::Heartbeat { id } => {
-                self.model.owe(IDS[*id], "");
-                self.model.say(json!({"type": "heartbeat_ack"}), IDS[*id]);
-                self.hear(&mut json!({"type": "heartbeat"}), *id);
+                let id = self.id(*id);
+                self.model.owe(id.as_deref());
+                self.model.say(json!({"type": "heartbeat_ack"}), id.as_deref());
+                self.hear(&mut json!({"type": "heartbeat"}), id.as_deref());
             }
             Step::OfTheApplication { id } => {
-                self.model.trace.push(format!("message {:?}", IDS[*id]));
-                self.hear(&mut json!({"type": "chat"}), *id);
+                let id = self.id(*id);
+                self.request(Said { id, message: json!({"type": "chat"}), publish: None });
+            }
+            Step::Repeat { back } => {
+                let said = self.said.iter().rev().nth(*back).cloned();
+                if let Some(said) = said.filter(|said| said.id.is_some()) {
+                    self.model.begin_message();
+                    self.request(said);
+                }
             }
             Step::Nonsense => {
                 self.model.error(ErrorCode::BadMessage, None, None);
-                self.hear(&mut json!([]), 0);
+                self.hear(&mut json!([]), None);
             }
             _ => {}
         }
     }
 
     fn subscribe_for_application(&mut self, channel: &str, id: Option<&str>) {
-        self.model.owe(id, channel);
         let from = Position { epoch: EPOCH, offset: self.model.top(channel) };
-        if !self.model.subscribe(channel, Some(from.offset), id) {
-            self.model.say_error(ErrorCode::LimitExceeded, Some(channel), id);
-        }
         let (channel, id) = (ChannelName::new(channel).expect("legal"), id.and_then(Id::from_json));
         self.session.subscribe_for_application(&channel, from, id, &mut self.world);
+    }
+
+    /// The application answers a message. What it says after that to the same `id` is ignored.
+    fn answer(&mut self, id: Option<&str>, answer: HowAnswered) {
+        self.model.answer(id, answer);
+        let error = |code: ErrorCode| {
+            let (code, message) = (code.name().into(), String::new());
+            Answer::Error { code, message, details: None, is_fault: false }
+        };
+        let result = Answer::Result { message_type: "chat".into(), data: "1".into() };
+        let said = match answer {
+            HowAnswered::Result => &result,
+            HowAnswered::Error => &error(ErrorCode::Timeout),
+            HowAnswered::Unreadable => &error(ErrorCode::BadMessage),
+            HowAnswered::Run { channel } => return self.subscribe_for_application(CHANNELS[channel].0, id),
+        };
+        let id = id.and_then(Id::from_json);
+        self.session.answer(said, id, &mut self.world);
+        if id.is_some() && answer != HowAnswered::Unreadable {
+            self.repeat(|session, _, world| session.answer(&result, id, world));
+        }
     }
 
     fn confirm(&mut self, which: usize, outcome: Result<(), ErrorCode>) {
@@ -705,7 +1020,24 @@ impl Run {
             self.confirm(0, Ok(()));
             self.compare();
         }
-        assert_eq!(self.model.waiting(), 0);
+        while let Some(id) = self.model.asked.pop() {
+            self.answer(id.as_deref(), HowAnswered::Result);
+            self.compare();
+        }
+        assert_eq!((self.model.waiting(), self.model.running.len()), (0, 0));
         assert_eq!(self.world.answers, self.model.owed);
     }
+}
+
+/// Whether a step is a message of the client.
+fn is_said(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Subscribe { .. }
+            | Step::Unsubscribe { .. }
+            | Step::Publish { .. }
+            | Step::Heartbeat { .. }
+            | Step::OfTheApplication { .. }
+            | Step::Nonsense
+    )
 }

@@ -58,7 +58,17 @@ def room(client: Client, room: str) -> bool:
     return True
 
 
-app.channel("open", open=True, publish=True, mode="latest", overrun="close")
+async def stamped(client: Client, data: object) -> dict[str, object] | bool:
+    return {"by": client.identity.subject, "text": data} if isinstance(data, str) else False
+
+
+def listed(client: Client, data: object) -> list[object]:
+    return [client.id, data]
+
+
+app.channel("open", open=True, publish=True, mode="latest", overrun="close", replay="start")
+app.channel("stamped", open=True, publish=stamped)
+app.channel("listed", open=True, publish=listed)
 
 
 @app.on("rename")
@@ -71,6 +81,7 @@ async def rename(client: Client, message: Message) -> dict[str, int]:
     position = await receipt
     assert_type(position, Position)
     assert_type(position.offset, int)
+    assert_type(await app.position("news"), Position)
     return {"n": 1}
 
 

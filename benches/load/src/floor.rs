@@ -208,7 +208,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: umbel.v1\r\n\r\n";
 const ESTABLISHED: &str = r#"{"type":"connection_established","clientId":"0000000000000000","resumed":false,"heartbeat":25,"tick":16,"reconnectWindow":2000,"timestamp":"2026-01-01T00:00:00.000Z"}"#;
-const SUBSCRIBED: &str = r#"{"type":"subscription_established","channel":"bench","epoch":"0000000000000000","offset":1000000,"recovered":false,"id":1}"#;
+const SUBSCRIBED: &str = r#"{"type":"subscription_established","channel":"bench","epoch":"0000000000000000","offset":1000000,"top":1000000,"id":1}"#;
 
 /// Nanoseconds for one message of a client that is connected already.
 const PATIENCE: u64 = 5_000_000_000;

@@ -2,9 +2,10 @@
 
 from typing import Any, final
 
-from orjson import Fragment, dumps, loads
+from orjson import loads
 
 from umbel._core import Handshake, Receipt
+from umbel._json import encode
 from umbel._printable import printable
 from umbel.exceptions import check_close_code
 
@@ -15,33 +16,47 @@ from .request import Request
 
 @final
 class Client:
-    """One connected client. The server makes one object for each connection.
+    """One client. The server makes one object for each session: a client that has lost its connection and
+    comes back within the setting ``session_ttl`` is the same client.
 
     All methods may be called from any thread and return at once. On a client that has left they do nothing,
     and what they return says so: that a client has left is an outcome, not an error.
 
     Attributes:
         identity: what ``authenticate`` returned. Anonymous when the application has no such function.
+        connected: whether the client has a connection. It has none while it is away, and when it has left.
     """
 
-    __slots__ = ("__weakref__", "_handshake", "_number", "_port", "_request", "_state", "identity")
+    __slots__ = (
+        "__weakref__",
+        "_handshake",
+        "_id",
+        "_number",
+        "_port",
+        "_request",
+        "_state",
+        "connected",
+        "identity",
+    )
 
     def __init__(self, port: Port, number: int, handshake: Handshake) -> None:
         self.identity: Identity = ANONYMOUS
+        self.connected = True
         self._port = port
         self._number = number
         self._handshake = handshake
+        self._id = handshake.client_id
         self._request: Request | None = None
         self._state: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
         """The public id of this client. ``connection_established`` told it to the client."""
-        return self._handshake.client_id
+        return self._id
 
     @property
     def request(self) -> Request:
-        """The HTTP request that opened the connection."""
+        """The HTTP request that opened the client's present connection, or its last one."""
         if self._request is None:
             self._request = Request(self._handshake)
         return self._request
@@ -57,9 +72,11 @@ class Client:
         """Send data to this client alone, through its private channel.
 
         Messages of one thread arrive in order, with the next batch. The private channel is a log like any
-        other. It keeps the newest 1000 publications, at most 1 MiB of them, for at most 300 seconds. A client
-        that reads too slowly for that loses the oldest ones, and is told which by a ``gap``. The log ends
-        with the connection: what the client has not received by then is lost.
+        other. A client that keeps up gets everything, up to the setting ``burst_bytes`` (16 MiB) at once. For
+        a client that is more than a second behind, the log keeps the newest 1000 messages, at most 1 MiB of
+        them, for at most 300 seconds. The client loses the older ones, and a ``gap`` tells it which. For a
+        client that is away, the log keeps as much. It ends when the client has left: what the client has not
+        received by then is lost.
 
         Args:
             data: what ``orjson.dumps`` accepts. ``orjson.Fragment`` passes JSON text through as it is; the
@@ -73,12 +90,30 @@ class Client:
         Raises:
             TypeError: if the data can't be encoded as JSON.
             ValueError: if the data have more than 16 MiB, if the key has more than 255 bytes, or if the data
-                are a fragment that is not JSON.
+                have an integer beyond 64 bits or are a fragment that is not JSON.
         """
-        text = dumps(data)
-        if type(data) is Fragment:
-            loads(text)
+        text = encode(data)
         return self._port.core.send(self._number, text, key)
+
+    async def wait_room(self) -> None:
+        """Wait until most of what was sent to this client is on its way.
+
+        At most half of what its private channel keeps (500 messages, 512 KiB) waits then, so nothing is lost
+        however slowly the client reads. Returns at once when that is so already, or when the client is gone
+        or away: test ``client.connected`` in a loop that sends much.
+        A client that reads nothing at all is closed after the setting ``write_timeout``. A loop around it
+        lets other functions run, too.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> @app.on("export")
+            ... async def export(client, message):
+            ...     for row in range(100_000):
+            ...         client.send({"row": row})
+            ...         await client.wait_room()
+        """
+        await self._port.wait_room(self._number)
 
     def close(self, code: int = 1000, reason: str = "") -> bool:
         """Close the connection, after what was sent before.
@@ -87,8 +122,9 @@ class Client:
         client itself leaves, the messages that it sent before are still handled.)
 
         Args:
-            code: a close code: 1000, 4000 to 4499 for "come back", 4500 to 4999 for "do not come back". Codes
-                4501 to 4503 are reserved.
+            code: a close code. Of your own codes, 4000 to 4499 mean "come back" and 4500 to 4999 "do not come
+                back"; 4501 to 4503 are reserved. 1000 to 1003, 1007 to 1014 and 3000 to 3999 may be sent,
+                too.
             reason: at most 123 bytes of UTF-8.
 
         Returns:
@@ -108,7 +144,8 @@ class Client:
             ``subscription_established``, or an ``error`` when it has as many subscriptions as it may have.
 
         Raises:
-            ValueError: if the channel name is empty, longer than 255 bytes, or begins with ``@`` or ``$``.
+            ValueError: if the channel name is empty, longer than 255 bytes, begins with ``@`` or ``$``, or
+                has control characters.
         """
         return self._port.core.subscribe(self._number, channel)
 
@@ -119,6 +156,9 @@ class Client:
             ``False`` when the client has left. ``True`` does not say that the client was subscribed.
         """
         return self._port.core.unsubscribe(self._number, channel, reason)
+
+    def _came_back(self, handshake: Handshake) -> None:
+        self._handshake, self._request, self.connected = handshake, None, True
 
     def __repr__(self) -> str:
         # The log shows this, so it must work whatever the application has set as the identity.

@@ -32,6 +32,7 @@ class Identity:
 
     Raises:
         TypeError: if the subject is not a str.
+        ValueError: if the subject can't be encoded as UTF-8.
 
     Example:
         >>> Identity("alice", {"admin": True}).claims["admin"]
@@ -46,6 +47,12 @@ class Identity:
             raise TypeError(
                 f"the subject of an Identity must be a str, not {type(self.subject).__name__}: use str(…)"
             )
+        try:
+            self.subject.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                "the subject of an Identity has half of a surrogate pair: that is no text"
+            ) from None
         if not isinstance(self.claims, Claims):
             object.__setattr__(self, "claims", Claims(self.claims))
 

@@ -10,5 +10,8 @@ class Port(Protocol):
 
     core: Core
 
+    async def wait_room(self, number: int) -> None:
+        """Wait until a client has taken most of what was sent to it, or is gone."""
+
     def close(self, number: int, code: int, reason: str) -> bool:
         """Close a client, and drop its messages that wait for their turn; ``False`` when it is gone."""

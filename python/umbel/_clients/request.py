@@ -26,10 +26,10 @@ class Fields(Mapping[str, str]):
 
     def __init__(self, pairs: list[tuple[str, str]], *, headers: bool = False) -> None:
         self._joined = headers
-        self._values: dict[str, tuple[str, ...]] = {}
+        values: dict[str, list[str]] = {}
         for name, value in pairs:
-            name = name.lower() if headers else name
-            self._values[name] = (*self._values.get(name, ()), value)
+            values.setdefault(name.lower() if headers else name, []).append(value)
+        self._values = {name: tuple(found) for name, found in values.items()}
 
     def all(self, name: str) -> tuple[str, ...]:
         """Return all values of a name, in the order in which they came."""
@@ -67,7 +67,7 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, percent-decoded, without the query."""
+        """The path, percent-decoded, without the query. A ``%2F`` has become a slash like others."""
         return self._handshake.path
 
     @property
@@ -102,7 +102,11 @@ class Request:
 
     @property
     def token(self) -> str | None:
-        """The bearer token of the ``Authorization`` header field (RFC 6750 §2.1); ``None`` without one."""
+        """The ``token`` of the client's first message, if it names one there. Otherwise the bearer token of
+        the ``Authorization`` header field (RFC 6750 §2.1); ``None`` without one.
+        """
+        if self._handshake.token is not None:
+            return self._handshake.token
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" else None
 

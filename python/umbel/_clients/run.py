@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, Protocol, final
 
-from orjson import dumps
-
-from umbel._core import Core
+from umbel._core import Core, Receipt
+from umbel._json import encode
 
 from .client import Client, Message
 
@@ -24,6 +23,9 @@ class RunPort(Protocol):
     @property
     def core(self) -> Core:
         """Where chunks are published."""
+
+    async def wait_room(self, channel: str) -> None:
+        """Wait until little enough waits for the viewers of a run that keep up."""
 
     def ended(self, run: "Run") -> None:
         """Called once, after the end of a run was published."""
@@ -54,11 +56,13 @@ class Run:
         data = message.data
         self.conversation_id: Final[Any] = data.get("conversationId") if isinstance(data, dict) else None
         self.status = "running"
+        self.size = 0  # bytes that were published
         self._port = port
         self._type = message.type
         self._task: asyncio.Task[None] | None = None
-        # Pieces wait here for at most one tick, so the bound is what a generator yields in a tick.
+        # Pieces wait here for at most one tick, and until they are a chunk.
         self._pieces: list[str] = []
+        self._bytes = 0  # of these pieces, at most
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -70,30 +74,55 @@ class Run:
         """
         if self.status != "running":
             return False
+        if self._task is None:  # it has not begun, and will not
+            self.status = "cancelled"
+            return True
         self._end("cancelled")
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
         return True
+
+    def publish(self, data: Any) -> Receipt | None:
+        """Publish data to the viewers of this run, after the text that was yielded before.
+
+        Args:
+            data: as in `Umbel.publish`.
+
+        Returns:
+            A receipt, or ``None`` when the run has ended: nothing comes after ``ai_response_end``.
+
+        Raises:
+            TypeError: if the data can't be encoded as JSON.
+            ValueError: as there.
+        """
+        text = encode(data)
+        if self.status != "running":
+            return None
+        self._flush()
+        self.size += len(text)
+        return self._port.core.publish(self.channel, text)
 
     def _write(self, piece: str) -> bool:
         """Append a piece of text; returns whether a chunk was published.
 
         The first piece after a quiet tick is published at once. Pieces that follow are published together
-        when the tick is over.
+        when the tick is over, or when they are a chunk.
         """
         if not isinstance(piece, str):
             raise TypeError(f"a stream yields str, not {type(piece).__name__}")
         if not piece or self.status != "running":
             return False
-        if not piece.isascii():
-            piece.encode()  # a surrogate has no encoding: refused here, where it is alone
+        # A surrogate has no encoding: refused here, where it is alone.
+        size = len(piece) if piece.isascii() else len(piece.encode())
+        if published := self._bytes + size > CHUNK_BYTES:
+            self._flush()
         self._pieces.append(piece)
-        if self._port.loop.time() >= self._due:
+        self._bytes += size
+        if self._bytes >= CHUNK_BYTES or self._port.loop.time() >= self._due:
             self._flush()
             return True
         if self._timer is None:
             self._timer = self._port.loop.call_at(self._due, self._tick)
-        return False
+        return published
 
     def _tick(self) -> None:
         try:
@@ -110,6 +139,7 @@ class Run:
         if self._pieces:
             text = "".join(self._pieces)
             self._pieces.clear()  # before what may fail, so that it fails once
+            self._bytes = 0
             self._publish("ai_response_chunk", chunk=text)
             self._due = self._port.loop.time() + self._port.tick
 
@@ -137,7 +167,9 @@ class Run:
 
     def _publish(self, message_type: str, **fields: str) -> None:
         body = {"type": message_type, "conversationId": self.conversation_id, "runId": self.id, **fields}
-        self._port.core.publish(self.channel, dumps(body))
+        text = encode(body)
+        self.size += len(text)
+        self._port.core.publish(self.channel, text)
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.status}>"
@@ -164,8 +196,10 @@ async def produce(run: Run, stream: Callable[[Run, Message], AsyncIterator[str]]
     try:
         generator = stream(run, message)
         async for piece in generator:
-            if run._write(piece):
-                await asyncio.sleep(0)  # a generator that never waits must not hold up the loop
+            for portion in portions(piece):
+                if run._write(portion):
+                    await asyncio.sleep(0)  # a generator that never waits must not hold up the loop
+                    await run._port.wait_room(run.channel)
             if run.status != "running":
                 break
         run._end("complete")
@@ -184,3 +218,17 @@ async def produce(run: Run, stream: Callable[[Run, Message], AsyncIterator[str]]
                 pass  # nothing is left to end
             except BaseException as error:
                 run._failed(error)
+
+
+def portions(piece: Any) -> Iterator[Any]:
+    """Cut a long text into pieces of a chunk each. What is no text is left to ``_write`` to refuse."""
+    if not isinstance(piece, str) or len(piece) <= CHUNK_BYTES // 4:
+        yield piece
+        return
+    size = CHUNK_BYTES if piece.isascii() else CHUNK_BYTES // 4  # UTF-8 has at most four bytes a character
+    for start in range(0, len(piece), size):
+        yield piece[start : start + size]
+
+
+CHUNK_BYTES: Final = 32 * 1024
+"""Bytes of UTF-8 in the text of one chunk. So viewers that are behind get a long text in portions."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, final
 
-from umbel._core import ALLOWANCE, HIGH_WATER, Handshake
+from umbel._core import HIGH_WATER, Credit, Handshake
 from umbel._printable import printable
 from umbel.exceptions import ConnectionClosed, Refused, check_close_code
 
@@ -33,11 +33,9 @@ class WebSocket:
         "_end",
         "_ended",
         "_exhausted",
-        "_held",
         "_loop",
         "_messages",
         "_number",
-        "_paused",
         "_port",
         "_wake",
         "_writable",
@@ -53,11 +51,8 @@ class WebSocket:
         self._port = port
         self._loop = loop
         self._number = number
-        # Bound: the core is paused at either mark. What it has read already still comes, at most its event
-        # queue.
-        self._messages: deque[str | bytes] = deque()
-        self._held = 0
-        self._paused = False
+        # Bound by their credits: the core stops reading at 64 messages or 128 KiB.
+        self._messages: deque[tuple[str | bytes, Credit]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._closing: ConnectionClosed | None = None
@@ -97,11 +92,9 @@ class WebSocket:
                 await self._wake
             finally:
                 self._wake = None
-        message = self._messages.popleft()
-        self._held -= len(message)
-        if self._paused and len(self._messages) <= MOST_MESSAGES // 2 and self._held <= ALLOWANCE // 2:
-            self._paused = False
-            self._port.core.resume_reading(self._number)
+        message, _ = self._messages.popleft()
+        if self._exhausted and not self._messages:
+            self._loop.call_later(CLOSE_ANSWER, self._answer_close)
         return message
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
@@ -146,7 +139,7 @@ class WebSocket:
         """Close the connection, after what was sent before. Returns at once.
 
         Args:
-            code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999, except 4501 to 4503, which are reserved.
+            code: 1000 to 1003, 1007 to 1014, or 3000 to 4999, except 4501 to 4503, which are reserved.
             reason: at most 123 bytes of UTF-8.
 
         Returns:
@@ -174,12 +167,8 @@ class WebSocket:
         """Whether a `ConnectionClosed` can be about this connection. One about another is a failure."""
         return (self._end or self._exhausted or self._closing) is not None
 
-    def _received(self, message: str | bytes) -> None:
-        self._messages.append(message)
-        self._held += len(message)
-        if not self._paused and (len(self._messages) >= MOST_MESSAGES or self._held >= ALLOWANCE):
-            self._paused = True
-            self._port.core.pause_reading(self._number)
+    def _received(self, message: str | bytes, credit: Credit) -> None:
+        self._messages.append((message, credit))
         wake(self._wake)
 
     def _drained(self) -> None:
@@ -189,7 +178,14 @@ class WebSocket:
     def _input_ended(self, code: int, reason: str) -> None:
         """The other end sends no more. It still gets what is sent to it."""
         self._exhausted = ConnectionClosed(code, reason)
+        if not self._messages:
+            self._loop.call_later(CLOSE_ANSWER, self._answer_close)
         wake(self._wake)
+
+    def _answer_close(self) -> None:
+        """Answer the close of the other end, although the function goes on. It has taken all messages."""
+        if self._end is None and self._closing is None:
+            self._port.core.close(self._number, 1000, "")
 
     def _closed(self, code: int, reason: str) -> None:
         self._end = ConnectionClosed(code, reason)
@@ -223,7 +219,7 @@ def wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
-MOST_MESSAGES: Final = 64
-"""Messages received and not yet taken by the function, when reading stops. So it does at `ALLOWANCE` bytes
-(characters of text) of them.
+CLOSE_ANSWER: Final = 0.25
+"""Seconds after which the close of the other end is answered, when its messages were taken and the function
+goes on. A function that ends or closes answers sooner.
 """

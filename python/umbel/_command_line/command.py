@@ -51,6 +51,8 @@ def run(parsed: argparse.Namespace) -> int:
         CommandError: if it can't be loaded or can't start.
     """
     app = load(parsed.app)
+    if parsed.log_level:
+        logging.getLogger("umbel").setLevel(parsed.log_level.upper())
     options = {name: getattr(parsed, name) for name in KINDS if hasattr(parsed, name)}
     if options.get("origins") == ["*"]:
         options["origins"] = "*"

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from umbel._application import Umbel
+from umbel._serving.process import importing
 from umbel.exceptions import ConfigurationError
 
 
@@ -31,16 +32,19 @@ def load(name: str) -> Umbel:
     """
     module_name, _, attribute = name.partition(":")
     if module_name.endswith(".py"):
-        suggestion = ".".join(Path(module_name).with_suffix("").parts)
-        raise CommandError(
-            f"{name!r} is a file, not a module: try `umbel run {suggestion}:{attribute or 'app'}`"
-        )
+        path = Path(module_name)
+        if path.is_absolute() or ".." in path.parts:
+            command = f"cd {path.parent} && umbel run {path.stem}:{attribute or 'app'}"
+        else:
+            command = f"umbel run {'.'.join(path.with_suffix('').parts)}:{attribute or 'app'}"
+        raise CommandError(f"{name!r} is a file, not a module: try `{command}`")
     if not all(module_name.split(".")):
         raise CommandError(f"{name!r} does not name an application: write module:attribute, as in main:app")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(module_name)
+        with importing():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise CommandError(

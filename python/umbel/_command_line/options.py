@@ -4,6 +4,8 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Any
 
 from umbel._core import __version__
 from umbel._declaring.settings import KINDS, Settings
@@ -17,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "run",
         help="serve an application",
-        description="Serve until SIGINT or SIGTERM. Options replace the settings of the application.",
+        description="Serve until SIGINT or SIGTERM.\n"
+        "An option replaces what the application says. Where neither says anything, the default counts.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.add_argument(
@@ -29,9 +32,14 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help="use uvloop (default: if it is installed)",
     )
+    serve.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="what the log of Umbel has (default: info, or what the application has configured)",
+    )
     texts = documented()
-    for name, annotation in KINDS.items():
-        add_option(serve, name, annotation, texts.get(name, ""))
+    for field in fields(Settings):
+        add_option(serve, field.name, KINDS[field.name], texts.get(field.name, "") + default_of(field))
     commands.add_parser("demo", help="serve a live demonstration", add_help=False)
     return main_parser
 
@@ -49,7 +57,11 @@ def add_option(command: argparse.ArgumentParser, name: str, annotation: str, tex
     action, metavar = "store", base.upper()
     kind: Callable[[str], object] = {"int": int, "float": float}.get(base, str)
     if base.startswith("Sequence"):
-        action, metavar, text = "append", "ORIGIN", f"{text}; once for each, or * for all"
+        every = ", or * for all" if "Literal" in base else ""
+        action, metavar = "append", name.rpartition("_")[2].removesuffix("s").upper()
+        text = f"{text}; once for each{every}"
+    elif name.endswith("_mode"):
+        kind, metavar = or_none(octal, "octal number"), "OCTAL|none"
     elif base != annotation and base != "str":
         kind, metavar = or_none(kind, base), f"{metavar}|none"
     command.add_argument(
@@ -67,8 +79,20 @@ def or_none(kind: Callable[[str], object], name: str) -> Callable[[str], object]
     return read
 
 
+def octal(text: str) -> int:
+    """Read permissions as chmod does: ``660``, or as Python writes them: ``0o660``."""
+    return int(text, 8)
+
+
+def default_of(field: Field[Any]) -> str:
+    """Say the default of a setting, unless it says nothing."""
+    if field.default is None or field.default is False or field.default == ():
+        return ""
+    return f" (default: {'on' if field.default is True else field.default})"
+
+
 def documented() -> dict[str, str]:
-    """Return the first sentence of each field's documentation in `Settings`."""
-    text = inspect.getdoc(Settings) or ""
+    """Return the first sentence of each field's documentation in `Settings`, as plain text."""
+    text = (inspect.getdoc(Settings) or "").replace("``None``", "none").replace("``", "")
     entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
     return {name: re.split(r"\.\s", " ".join(body.split()) + " ")[0] for name, body in entries}

@@ -12,12 +12,14 @@ from umbel._clients.websocket import WebSocket
 from umbel._core import is_reserved_path
 from umbel.exceptions import ConfigurationError
 
+from .patterns import covers
 from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
 
 AuthenticateResult = Identity | str | Mapping[str, Any] | None
 Authenticate = Callable[[Request], AuthenticateResult | Awaitable[AuthenticateResult]]
 Connect = Callable[[Client], object]
 Disconnect = Callable[[Client, int, str], object]
+Back = Callable[[Client], object]
 Handler = Callable[[Client, Message], object]
 Stream = Callable[[Run, Message], AsyncIterator[str]]
 WebSocketHandler = Callable[Concatenate[WebSocket, ...], Coroutine[Any, Any, None]]
@@ -54,6 +56,8 @@ class Declarations:
     authenticate: Authenticate | None = None
     connect: Connect | None = None
     disconnect: Disconnect | None = None
+    away: Disconnect | None = None
+    back: Back | None = None
     served: bool = False
 
     def check(self, taken: object = None, name: str = "") -> None:
@@ -96,6 +100,34 @@ class Declarations:
         if path == websocket_path or self.has_path(path):
             raise ConfigurationError(f"path {path!r} is already in use")
 
+    def add_channel(self, rule: ChannelRule) -> None:
+        """Add a rule for channels, after those before.
+
+        Raises:
+            ConfigurationError: if a rule before it matches all that this one does: nobody would ask it.
+        """
+        for before in self.channels:
+            if covers(before.pattern, rule.pattern, ":"):
+                raise ConfigurationError(
+                    f"channel {rule.pattern!r} can never be reached: {before.pattern!r}, which is declared "
+                    "before it, matches every such name. Declare the narrower pattern first"
+                )
+        self.channels.append(rule)
+
+    def add_websocket(self, route: WebSocketRoute) -> None:
+        """Add a websocket path, after those before.
+
+        Raises:
+            ConfigurationError: if a path before it matches all that this one does.
+        """
+        for before in self.websockets:
+            if covers(before.pattern, route.pattern, "/"):
+                raise ConfigurationError(
+                    f"websocket path {route.pattern!r} can never be reached: {before.pattern!r}, which is "
+                    "declared before it, matches every such path. Declare the narrower pattern first"
+                )
+        self.websockets.append(route)
+
     def has_path(self, path: str) -> bool:
         """Whether a path is a page or a websocket path."""
         return path in self.pages or any(path == route.pattern for route in self.websockets)
@@ -125,7 +157,7 @@ class Declarations:
         rules = self.rules()
         return {
             "authenticate": self.authenticate is not None,
-            "notify_connect": self.connect is not None or self.needs_clients(rules),
+            "notify_connect": self.needs_clients(rules),
             "await_connect": self.connect is not None,
             "websocket_routes": [route.pattern for route in self.websockets],
             "channels": [rule.config() for rule in rules],
@@ -137,13 +169,19 @@ class Declarations:
         The clients of a server that only broadcasts come and go without Python.
         """
         asks = any(rule.guard is not None or callable(rule.publish) for rule in rules)
-        return asks or bool(self.handlers or self.streams or self.disconnect)
+        told = self.connect or self.disconnect or self.away or self.back
+        return asks or bool(self.handlers or self.streams or told)
+
+    def knows_clients(self) -> bool:
+        """Whether Python is told of every client."""
+        return self.authenticate is not None or self.needs_clients(self.rules())
 
 
 RESERVED: Final = frozenset(
     (
         *("subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"),
-        *("authenticate", "authenticated", "resume", "snapshot", "token_expiring"),  # of later versions
+        *("authenticate", "resume"),
+        *("authenticated", "snapshot", "token_expiring"),  # of later versions
     )
 )
 """Types of messages that the protocol gives a meaning."""

@@ -1,6 +1,5 @@
 """The decorators with which an application declares its functions."""
 
-import mimetypes
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -8,150 +7,109 @@ from typing import Literal, TypeVar
 
 from umbel.exceptions import ConfigurationError
 
+from .client_decorators import ClientDecorators
 from .declarations import (
-    Authenticate,
     Background,
-    Connect,
-    Declarations,
-    Disconnect,
     Handler,
     Stream,
     StreamRule,
     WebSocketHandler,
     WebSocketRoute,
 )
-from .functions import check_async_generator, check_coroutine_function, check_function, check_name
+from .files import file_type, is_file_name
+from .functions import (
+    check_async_generator,
+    check_coroutine_function,
+    check_function,
+    check_name,
+    in_thread,
+)
 from .patterns import parameters
-from .rules import ChannelRule, Guard
-from .settings import Settings
+from .rules import ChannelRule, Guard, PublishGuard
 
-A = TypeVar("A", bound=Authenticate)
 B = TypeVar("B", bound=Background)
-C = TypeVar("C", bound=Connect)
-D = TypeVar("D", bound=Disconnect)
 G = TypeVar("G", bound=Guard)
 H = TypeVar("H", bound=Handler)
 S = TypeVar("S", bound=Stream)
 W = TypeVar("W", bound=WebSocketHandler)
 
 
-class Decorators:
+class Decorators(ClientDecorators):
     """What an application is declared with. A mistake is refused at the line that makes it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._declared = Declarations()
-
-    def authenticate(self, function: A) -> A:
-        """Declare the function that says who a client is: ``f(request)``.
-
-        It is called once for each connection, before any other function, on websocket paths too. It returns
-
-        - an `Identity`;
-        - a ``str``, the subject of the identity;
-        - a mapping, the claims of the identity; the claim ``sub`` is the subject;
-        - ``None`` to refuse the client with close code 4401.
-
-        It may also raise `Refused`, with a close code and a reason. Without an authenticate function every
-        client is let in and is anonymous.
-
-        A connection that is not let in within the setting ``handshake_timeout`` is closed. The time begins
-        when the server accepts the connection, so the time for the request counts too.
-
-        Raises:
-            ConfigurationError: if there is an authenticate function already, or the function does not fit.
-            RuntimeError: if the application is being served.
-        """
-        self._declared.check(self._declared.authenticate, "authenticate")
-        check_function(function, "the authenticate function", ("request",))
-        self._declared.authenticate = function
-        return function
-
-    def on_connect(self, function: C) -> C:
-        """Declare the function that is called for each client that was let in: ``f(client)``.
-
-        No message of the client is handled before this function has ended. When it raises `Refused`, the
-        client is closed with that code and reason. When it raises another error, or takes longer than the
-        setting ``handler_timeout``, the client is closed with 1011.
-
-        Raises:
-            ConfigurationError: if there is an on_connect function already, or the function does not fit.
-            RuntimeError: if the application is being served.
-        """
-        self._declared.check(self._declared.connect, "on_connect")
-        check_function(function, "the on_connect function", ("client",))
-        self._declared.connect = function
-        return function
-
-    def on_disconnect(self, function: D) -> D:
-        """Declare the function that is called when a client has left: ``f(client, code, reason)``.
-
-        It is called once for each client, after ``on_connect`` succeeded, and after a function was started
-        for each message that the client sent. Those functions may still run. A client that was refused, or
-        whose ``on_connect`` failed, gets no call.
-
-        When the application closes a client with ``client.close()``, messages of the client that wait are
-        dropped, and this function is called without them.
-
-        Raises:
-            ConfigurationError: if there is an on_disconnect function already, or the function does not fit.
-            RuntimeError: if the application is being served.
-        """
-        self._declared.check(self._declared.disconnect, "on_disconnect")
-        check_function(function, "the on_disconnect function", ("client", "code", "reason"))
-        self._declared.disconnect = function
-        return function
 
     def channel(
         self,
         pattern: str,
         *,
         open: bool = False,
-        publish: bool | Guard = False,
+        publish: bool | PublishGuard = False,
         history: int = 1000,
         history_bytes: int = 1 << 20,
         history_seconds: float = 300.0,
         mode: Literal["all", "latest"] = "all",
         overrun: Literal["gap", "close"] = "gap",
         compress: bool = True,
+        sender: bool = False,
+        replay: Literal["head", "start"] = "head",
+        thread: bool = False,
     ) -> Callable[[G], G]:
         """Declare the channels whose names match a pattern, and who may subscribe.
 
-        Use it as a decorator on a function ``f(client, <parameters>)``. The function is called for every
-        subscription and returns ``True`` or ``False``, or raises `Refused` with a reason. With ``open=True``
-        it is a plain call: every client may subscribe, and no function is called. When several patterns match
-        a name, the one that was declared first counts.
+        A subscriber gets what is published from then on, and with ``replay="start"`` first what the channel
+        still has. One that comes back with a position gets what it missed, as far as the history still has
+        it, and is told what it does not get.
 
-        The function counts among the ``max_running`` functions of its client. When it takes longer than
-        ``handler_timeout``, the client gets an ``error`` with code ``timeout``. Both are `Settings`.
+        Use it as a decorator on a function ``f(client, <parameters>)``. The function is called for every
+        subscription and returns ``True`` or ``False``, or raises `Refused` or `Rejected` with a reason. With
+        ``open=True`` it is a plain call: every client may subscribe, and no function is called. When several
+        patterns match a name, the one that was declared first counts.
+
+        The function counts among the functions of its client that may run at the same time (the setting
+        ``max_running``). When it takes longer than the setting ``handler_timeout``, the client gets an
+        ``error`` with code ``timeout``.
 
         Args:
             pattern: a name with parameters. ``{x}`` matches one or more characters other than ``:``,
                 ``{x:path}`` matches anything. Names that begin with ``@`` or ``$`` belong to Umbel.
             open: every client may subscribe. No function is called.
-            publish: which clients may publish: all (``True``), none (``False``), or those for which the
-                function ``f(client, <parameters>, data)`` returns ``True``. The application itself always
-                may.
-            history: how many publications the channel keeps for readers that are behind. A larger history
-                costs memory for each channel. With a smaller one, slow readers get a ``gap`` sooner. The
-                newest publication is always kept. Between two ticks every reader is behind, so leave room for
-                what is published in a few ticks. Otherwise a burst gives even the fastest reader a ``gap``.
-            history_bytes: how many bytes of data the channel keeps. The same advice applies: two publications
-                of 600 kB in one tick do not fit into 1 MiB.
-            history_seconds: how many seconds the channel keeps a publication, at least 1.
+            publish: which clients may publish: none (``False``); those for which the function
+                ``f(client, <parameters>, data, key)`` returns ``True``; or all (``True``), also to names for
+                which they may not subscribe. The application itself always may. The function may leave out
+                ``key`` where the mode is not ``"latest"``. It may also return a dict or a list, which is
+                published instead: so the application adds an author or a time. Anything else is an error:
+                the log has it, and nothing is published.
+            history: how many publications the channel keeps for readers that are behind or come back. A
+                larger history costs memory for each channel. With a smaller one, slow readers get a ``gap``
+                sooner. Readers that keep up do not depend on the history: what they were not offered yet is
+                kept, too, up to the setting ``burst_bytes``, and with ``mode="latest"`` up to four times this
+                number.
+            history_bytes: how many bytes the channel keeps, some bookkeeping for each publication included.
+                The newest publication of the channel is kept even if it alone has more.
+            history_seconds: how many seconds the channel keeps a publication, at least 1. Then the newest one
+                is dropped, too.
             mode: ``"all"`` delivers every publication. With ``"latest"``, a reader that is behind gets only
-                the newest publication of each key.
-            overrun: what happens to a reader that is further behind than the history: ``"gap"`` sends a
-                ``gap`` message, ``"close"`` closes with 4413.
+                the newest publication of each key. Clients do not see the key: repeat it in the data.
+            overrun: what happens to a reader when publications were dropped that it did not get: ``"gap"``
+                sends a ``gap`` message, ``"close"`` closes with 4413.
             compress: ``False`` sends these publications uncompressed. Use it for a channel that carries a
                 secret next to text that others choose: the length of a compressed frame would tell an
                 observer about the secret (BREACH). Two channels are never compressed together.
+            sender: tell subscribers which client has published an update: ``"sender": {"clientId": …,
+                "subject": …}`` beside its ``data``. The subject is ``null`` for an anonymous client. Updates
+                that the application publishes have no ``sender``, so a client can't pretend to be another
+                one or the application.
+            replay: where a subscriber without a position begins: ``"head"`` with what is published next,
+                ``"start"`` with the oldest publication that the history still has. So a chat shows its last
+                messages, and with ``mode="latest"`` a newcomer gets the newest publication of each key. Each
+                subscriber gets up to the whole history, so keep that short.
+            thread: call the functions of this channel in threads, because they block.
 
         Returns:
             The decorator. With ``open=True`` it need not be used.
 
         Raises:
-            ConfigurationError: if an argument does not fit.
+            ConfigurationError: if an argument does not fit, or a pattern that was declared before matches
+                every name that this one does.
             RuntimeError: if the application is being served.
             TypeError: if the pattern is not a str.
         """
@@ -166,9 +124,12 @@ class Decorators:
             mode=mode,
             overrun=overrun,
             compress=compress,
+            sender=sender,
+            replay=replay,
+            thread=thread,
         )
         self._declared.check()
-        self._declared.channels.append(rule)
+        self._declared.add_channel(rule)
 
         def decorate(function: G) -> G:
             rule.decide(function)
@@ -176,21 +137,30 @@ class Decorators:
 
         return decorate
 
-    def on(self, type: str) -> Callable[[H], H]:
+    def on(self, type: str, *, thread: bool = False) -> Callable[[H], H]:
         """Declare the function that handles messages of a type: ``f(client, message)``.
 
         The client gets what the function returns, as ``{"type": "<type>_result", "id": …, "data": …}``. A
         message without ``id`` whose function returns ``None`` gets no reply. When the function raises
-        `Refused`, the client gets an ``error`` with code ``not_allowed`` and the reason. When it raises
-        another error, the client gets an ``error`` with code ``internal``, and the log has the traceback.
+        `Refused`, the client gets an ``error`` with code ``not_allowed`` and the reason; when it raises
+        `Rejected`, an ``error`` with that code. When it raises another error, the client gets an ``error``
+        with code ``internal``, and the log has the traceback.
 
         Functions of one client are started in the order of its messages. Up to ``max_running`` of them (16)
-        run at the same time, so a later message may get its reply first. Above that, messages wait, and the
-        server stops reading from this client. Other clients do not wait.
+        run at the same time, so a later message may get its reply first. As many messages wait for them.
+        When these are waiting, the server reads no more messages of this client. Other clients do not wait.
 
         A function may take ``handler_timeout`` (30 s). Then the client gets an ``error`` with code
         ``timeout``, and the function is cancelled where it awaits. A function that is not ``async`` runs on
-        the event loop and blocks it: nothing can interrupt it.
+        the event loop and blocks it: nothing can interrupt it. With ``thread=True`` it runs in a thread, of
+        which there are at most ``max_threads`` (16) for all clients. There, too, nothing can interrupt it: it
+        counts among the running functions of its client until it has ended. A stop of the server leaves it
+        behind when the time of the stop is over.
+
+        Args:
+            type: the type of message.
+            thread: call the function in a thread, because it blocks. ``Client`` and ``app.publish`` may be
+                used there; `Run` and `WebSocket` may not.
 
         Raises:
             ConfigurationError: if the type has a function already or belongs to the protocol, or the function
@@ -203,9 +173,10 @@ class Decorators:
         self._declared.claim_type(type)
 
         def decorate(function: H) -> H:
-            check_function(function, f"the handler of {type!r}", ("client", "message"))
+            role = f"the handler of {type!r}"
+            check_function(function, role, ("client", "message"))
             self._declared.claim_type(type)
-            self._declared.handlers[type] = function
+            self._declared.handlers[type] = in_thread(function, role) if thread else function
             return function
 
         return decorate
@@ -221,10 +192,14 @@ class Decorators:
         - ``ai_response_end``, with ``status`` ``complete``, ``cancelled`` or ``error``.
 
         A run has no time limit, and any number of clients may read it. A client may have ``max_runs`` (16)
-        unfinished runs. The client that started a run cancels it with a message ``ai_cancel`` with ``runId``.
-        Only that client, and others of the same identity, may subscribe to the channel, unless the
-        application declares a channel ``run:{run_id}`` itself. That is possible until 5 minutes after the end
-        of the run.
+        unfinished runs. The client that started a run, and clients of the same subject, may cancel it with a
+        message ``ai_cancel`` with ``runId``, and may subscribe to its channel until 5 minutes after its end.
+        If the application declares a channel ``run:{run_id}`` itself, that function decides who may
+        subscribe. Declare one for anonymous clients: a client that has lost its connection comes back as
+        another client, and without a subject nothing says that it is the same.
+
+        When the generator raises an error, also `Refused` or `Rejected`, the log has the traceback, and
+        ``ai_response_end`` has ``status`` ``error`` and the incident.
 
         Args:
             type: the type of message.
@@ -257,17 +232,20 @@ class Decorators:
         """Declare a websocket path, which has a protocol of the application's own: ``f(websocket,
         <parameters>)``.
 
-        The function is called for each connection and must be ``async``. It has no time limit. When it
-        returns, the connection is closed with 1000. When it raises `Refused`, the connection is closed with
-        that code; after another error, with 1011. Subprotocols are not supported on these paths yet: none
-        that a client offers is accepted.
+        The function is called for each connection and must be ``async``. It has no time limit, but is
+        cancelled ``close_timeout`` (5 s) after the connection has ended. When it returns, the connection is
+        closed with 1000. When it raises `Refused`, the connection is closed with that code; after another
+        error, with 1011. Subprotocols are not supported on these paths yet: none that a client offers is
+        accepted.
 
         Args:
             path: a path with parameters. ``{x}`` matches one or more characters other than ``/``,
-                ``{x:path}`` matches anything.
+                ``{x:path}`` matches anything. A slash that is sent as ``%2F`` is not ``/`` here, and
+                belongs to its parameter.
 
         Raises:
-            ConfigurationError: if the path is taken or belongs to Umbel, or the function does not fit.
+            ConfigurationError: if the path is taken, belongs to Umbel or can never be reached, or the
+                function does not fit.
             RuntimeError: if the application is being served.
             TypeError: if the path is not a str.
         """
@@ -281,7 +259,7 @@ class Decorators:
                 function, f"the function of websocket path {path!r}", ("websocket",), names
             )
             self._declared.claim_path(path, self.settings.websocket_path)
-            self._declared.websockets.append(WebSocketRoute(path, function, names))
+            self._declared.add_websocket(WebSocketRoute(path, function, names))
             return function
 
         return decorate
@@ -296,8 +274,8 @@ class Decorators:
             content_type: by default ``text/html`` for text, and for a file what its name says.
 
         Raises:
-            ConfigurationError: if the path is taken or belongs to Umbel, or the content type is not printable
-                ASCII.
+            ConfigurationError: if the path is taken or belongs to Umbel, if the content type is not printable
+                ASCII, or if the text is the name of a file.
             OSError: if the file can't be read.
             RuntimeError: if the application is being served.
         """
@@ -306,11 +284,15 @@ class Decorators:
         if content_type is not None and not (content_type.isascii() and content_type.isprintable()):
             raise ConfigurationError(f"content type {content_type!r} must be printable ASCII")
         if isinstance(body, str):
+            if is_file_name(body):
+                raise ConfigurationError(
+                    f"page {path!r} would be the text {body!r}, and there is a file of this name: "
+                    f"write Path({body!r}) for what is in it"
+                )
             kind, data = "text/html; charset=utf-8", body.encode()
         elif isinstance(body, PathLike):
             file = Path(body)
-            kind, data = mimetypes.guess_type(file.name)[0] or "application/octet-stream", file.read_bytes()
-            kind += "; charset=utf-8" if kind.startswith("text/") else ""
+            kind, data = file_type(file.name), file.read_bytes()
         else:
             kind, data = "application/octet-stream", bytes(body)
         self._declared.pages[path] = content_type or kind, data

@@ -6,8 +6,35 @@ So a mistake is found at the line that makes it, and not when the first client c
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from umbel.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class InThread:
+    """A function that is called in a thread, because it blocks. Its caller awaits the result."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call it here. `Threads` calls it elsewhere."""
+        return self.function(*arguments, **keywords)
+
+
+def in_thread(function: Callable[..., Any], role: str) -> InThread:
+    """Mark a checked function.
+
+    Raises:
+        ConfigurationError: if it is a coroutine function: that does not block.
+    """
+    if is_or_wraps(function, inspect.iscoroutinefunction):
+        raise ConfigurationError(
+            f"{named(function)} is async def and can't be {role} with thread=True: "
+            "drop one of the two, or call what blocks with asyncio.to_thread"
+        )
+    return InThread(function)
 
 
 def check_name(name: object, decorator: str, example: str) -> None:
@@ -94,6 +121,27 @@ def check_call(function: object, role: str, leading: tuple[str, ...], names: Ite
         raise ConfigurationError(
             f"{name}{signature} can't be {role}: it is called as {name}({', '.join((*leading, *keywords))})"
         ) from error
+
+
+def accepts(function: object, name: str) -> bool:
+    """Whether a function can be called with this keyword."""
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # no function, or a builtin without a signature
+        return False
+    found = parameters.get(name)
+    if found is not None:
+        return found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return False
+    # A decorator that takes anything passes it on. So do a partial call of one, and an object with such a
+    # `__call__`.
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        function = getattr(function, "__call__", function)  # noqa: B004 - not whether it is callable
+    wrapped = getattr(function, "__wrapped__", None)
+    return wrapped is None or accepts(wrapped, name)
 
 
 def is_kind(function: object, kind: Callable[[object], bool]) -> bool:

@@ -5,6 +5,7 @@ at the line that makes it, and not when the first client connects.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from umbel._core import NAME_BYTES
@@ -44,5 +45,43 @@ def parameters(pattern: str) -> tuple[str, ...]:
         raise ConfigurationError(f"pattern {pattern!r} has a brace without its partner")
     return tuple(names)
 
+
+def covers(pattern: str, other: str, separator: str) -> bool:
+    """Whether a pattern matches everything that another one matches. Both can be read.
+
+    The parameters of the other one are filled with a character that no pattern has. So only parameters take
+    it, and they would take any other text with as many separators.
+    """
+    expression = re.compile(
+        "".join(
+            (f"[^{separator}]+" if part["kind"] is None else ".*") if part else re.escape(text)
+            for text, part in pieces(pattern)
+        ),
+        re.DOTALL,
+    )
+    fillings = ("", FILLING, f"{FILLING}{separator}{FILLING}")
+    return all(
+        expression.fullmatch(
+            "".join(
+                (FILLING if part["kind"] is None else filling) if part else text
+                for text, part in pieces(other)
+            )
+        )
+        for filling in fillings
+    )
+
+
+def pieces(pattern: str) -> Iterator[tuple[str, re.Match[str] | None]]:
+    """Yield the literal texts and the parameters of a pattern, in their order."""
+    end = 0
+    for found in PARAMETER.finditer(pattern):
+        yield pattern[end : found.start()], None
+        yield "", found
+        end = found.end()
+    yield pattern[end:], None
+
+
+FILLING: Final = "\ue000"
+"""A private character of Unicode."""
 
 PARAMETER: Final = re.compile(r"\{(?P<name>[^{}:]*)(?::(?P<kind>[^{}]*))?\}")

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 from umbel.exceptions import ConfigurationError
 
-from .functions import check_function
+from .functions import accepts, check_function, in_thread
 from .patterns import parameters
 
 Guard = Callable[..., bool | Awaitable[bool]]
+Verdict = bool | dict[str, Any] | list[Any]
+PublishGuard = Callable[..., Verdict | Awaitable[Verdict]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,22 +25,26 @@ class ChannelRule:
     history_bytes: int = 1 << 20
     history_seconds: float = 300.0
     open: bool = False
-    publish: bool | Guard = False
+    publish: bool | PublishGuard = False
     mode: Literal["all", "latest"] = "all"
     overrun: Literal["gap", "close"] = "gap"
     compress: bool = True
+    sender: bool = False
+    replay: Literal["head", "start"] = "head"
+    thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
+    publish_sees_key: bool = False
 
     def __post_init__(self) -> None:
         self.names = parameters(self.pattern)
         for first, owner in OWNERS.items():
             if self.pattern.startswith(first):
                 raise self._error(f'names that start with "{first}" are {owner}')
-        if "client" in self.names or "data" in self.names:
-            raise self._error("a parameter can't be called client or data")
-        for name, value, allowed in (("mode", self.mode, MODES), ("overrun", self.overrun, OVERRUNS)):
-            if value not in allowed:
+        if {"client", "data", "key"} & set(self.names):
+            raise self._error("a parameter can't be called client, data or key")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
                 raise self._error(f"{name} must be one of {allowed}, not {value!r}")
         for name in ("history", "history_bytes", "history_seconds"):
             if not 1 <= getattr(self, name) < float("inf"):
@@ -45,12 +52,23 @@ class ChannelRule:
                     f"{name} must be a finite number of at least 1: "
                     "a reader that is served a few ticks late would lose publications"
                 )
-        for name in ("open", "compress"):
+        for name in ("open", "compress", "sender", "thread"):
             if not isinstance(getattr(self, name), bool):
                 raise self._error(f"{name} must be True or False")
+        if self.sender and self.publish is False:
+            raise self._error("sender=True needs publish=: updates name the client that published them")
         if not isinstance(self.publish, bool):
             role = f"the publish function of channel {self.pattern!r}"
-            check_function(self.publish, role, ("client",), (*self.names, "data"))
+            self.publish_sees_key = accepts(self.publish, "key")
+            seen = ("data", "key") if self.publish_sees_key else ("data",)
+            check_function(self.publish, role, ("client",), (*self.names, *seen))
+            if self.mode == "latest" and not self.publish_sees_key:
+                raise self._error(
+                    "the publish function must have a parameter `key`: with mode='latest' a client that may "
+                    "publish replaces what has the same key"
+                )
+            if self.thread:
+                self.publish = in_thread(self.publish, role)
 
     def decide(self, guard: Guard) -> None:
         """Let a function say who may subscribe.
@@ -62,8 +80,18 @@ class ChannelRule:
             raise self._error("it already has a function that says who may subscribe")
         if self.open:
             raise self._error("it is open to all, so no function is asked: drop open=True")
-        check_function(guard, f"the function of channel {self.pattern!r}", ("client",), self.names)
-        self.guard = guard
+        role = f"the function of channel {self.pattern!r}"
+        check_function(guard, role, ("client",), self.names)
+        self.guard = in_thread(guard, role) if self.thread else guard
+
+    def bound(self, bind: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Self:
+        """Return this rule with functions that were passed through ``bind``."""
+        rule = copy(self)
+        if rule.guard is not None:
+            rule.guard = bind(rule.guard)
+        if callable(rule.publish):
+            rule.publish = bind(rule.publish)
+        return rule
 
     def config(self) -> dict[str, object]:
         """Return this rule as the core reads it.
@@ -76,7 +104,7 @@ class ChannelRule:
                 "nothing says who may subscribe. "
                 "Decorate a function that returns True or False, or declare it with open=True."
             )
-        same = ("pattern", "history", "history_bytes", "mode", "overrun", "compress")
+        same = ("pattern", "history", "history_bytes", "compress", "sender", *CHOICES)
         return {name: getattr(self, name) for name in same} | {
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask",
@@ -97,8 +125,8 @@ def run_rule(guard: Guard) -> ChannelRule:
     return ChannelRule(pattern="run:{run_id}", history=10_000, guard=guard)
 
 
-MODES: Final = ("all", "latest")
-OVERRUNS: Final = ("gap", "close")
+CHOICES: Final = {"mode": ("all", "latest"), "overrun": ("gap", "close"), "replay": ("head", "start")}
+"""Arguments that are one of some words."""
 
 OWNERS: Final = {"@": "private to a client", "$": "the server's own"}
 """Names that no application can declare, by their first character."""

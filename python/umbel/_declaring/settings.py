@@ -5,15 +5,18 @@ Constructor arguments, options of the command line and the configuration of the 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
 
 import orjson
 
-from umbel._core import is_reserved_path
+from umbel._core import check_config, is_reserved_path
+
+from .names import host_problem, origin_problem
 
 
 @final
@@ -29,27 +32,57 @@ class Settings:
         port: TCP port to listen on; 0 for any free port.
         unix_socket: path of a Unix socket to listen on, instead of host and port. For a proxy on the same
             machine.
+        unix_socket_mode: permissions of the Unix socket, as in ``0o660`` (``660`` on the command line);
+            ``None`` for those that the umask of the process leaves. A proxy that runs as another user has to
+            be allowed to write.
         shards: threads that serve connections; 0 for one per CPU core. More threads than cores never help.
         reuse_port: let every shard accept connections from a socket of its own (SO_REUSEPORT). Accepting is
             faster, but connections are spread less evenly. By default one thread accepts, and gives each
-            connection to the shard with the fewest.
+            connection to the shard with the fewest. Two servers can't share a port: the second one fails to
+            start. Not with ``unix_socket``.
         backlog: connections that the kernel holds until the server accepts them. The system may lower it.
-        tls_cert: path of a PEM file with the certificate chain. With it, the server accepts TLS only.
+        tls_cert: path of a PEM file with the certificate chain. With it, the server accepts TLS only. After a
+            change of this file or of ``tls_key`` both are read again within a few seconds, and at once on
+            SIGHUP (``app.run`` and ``umbel run``). New connections get the new certificate. If it can't be
+            used, the one before is kept, and the log says why.
         tls_key: path of a PEM file with the private key of the certificate.
         websocket_path: path at which clients connect with the Umbel protocol.
         origins: web pages that may connect. ``None`` for pages from the host that they connect to, ``"*"``
             for all pages, or a list of origins, as in ``["https://example.org"]``. Programs that send no
             ``Origin`` may always connect.
+        allowed_hosts: names of this server, as in ``["example.org", "*.example.org"]``. While ``origins`` is
+            ``None``, a page may connect only if its host has one of these names, is a name of this machine
+            (``localhost``, ``127.0.0.1``, ``[::1]``), or is an IP address and the server listens on a
+            network. So a page can't connect by letting a name of its own point at this server (DNS
+            rebinding). Programs that send no ``Origin`` may always connect. On a Unix socket all names are
+            known, because the proxy checks them. With ``origins`` this setting has no effect.
         tick: seconds between two deliveries to one connection. A longer tick saves CPU and bytes. A shorter
             one lowers latency while much is published. 0 delivers as soon as possible.
-        heartbeat: seconds of silence after which the server pings a client. After as long again without a
-            sign of life the client is closed with 4408. A shorter time finds dead clients sooner, and wakes
-            mobile devices more often.
+        heartbeat: seconds of silence, from the client or to it, after which the server pings the client. When
+            nothing comes from the client for twice as long, it is closed with 4408. A shorter time finds dead
+            clients sooner, and wakes mobile devices more often. Behind a proxy, keep it below the time after
+            which that cuts silent connections: nginx does after 60 seconds in which nothing went to the
+            client.
+        reconnect_window: seconds within which clients that lose their connections are asked to come back.
+            Each chooses a random moment, so that not all come at once. ``connection_established`` tells
+            clients this time, for connections that break off; ``reconnect`` tells it again when the server
+            stops. A longer time spreads the load of many clients.
         deflate: offer compression (permessage-deflate). It saves most of the bytes and costs little CPU,
             because a batch is compressed once for all its readers.
         deflate_level: compression level, 1 (fast) to 9 (small).
         deflate_window: 9 to 15, the base-two logarithm of the compression window in bytes. A larger window
             makes only large batches smaller.
+        client_context_takeover: let clients refer to their earlier messages when they compress. Some do so
+            whatever is agreed (Safari 15), and without this setting their second message closes with 1002.
+            It costs up to 32 KiB for each client that has sent a compressed message, as long as it is
+            connected. That does not count in ``max_held_bytes``: 20,000 clients may take 640 MiB. Needs
+            ``deflate``.
+        admin: address and port of a second listener, for operators: ``127.0.0.1:8001``. It answers ``GET
+            /metrics`` in the text format of Prometheus, also while Python is blocked. On a loopback address
+            it answers only requests whose ``Host`` names this machine or is in ``allowed_hosts``. ``None``
+            for no such listener.
+        admin_token: requests to that listener need ``Authorization: Bearer`` with this token. Required where
+            ``admin`` can be reached from a network.
         max_connections: connections at the same time. Further ones get HTTP status 503. Each connection needs
             a file descriptor.
         max_connections_per_address: connections from one address at the same time; 0 for no limit. Further
@@ -57,34 +90,62 @@ class Settings:
             Use 0 behind a proxy, because all connections come from its address. Connections on a Unix socket
             are not counted.
         max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
-            ones are closed with 4429. ``authenticate`` names the identity. A connection that broke off counts
-            until the server notices, so allow for some more.
+            ones are closed with 4429. An identity is the subject that ``authenticate`` returned; anonymous
+            clients are not counted. A connection that broke off counts until the server notices, so allow for
+            some more.
+        max_head_bytes: bytes of the request that opens a connection: request line and headers, cookies
+            included. 1024 to 65536. A longer one gets HTTP status 431, or 414 when path and query are longer
+            than half of it.
+        max_headers: header lines of that request, 16 to 1024. With more of them it gets HTTP status 431.
         max_message: bytes of one message from a client, after decompression. A longer one closes with 1009.
         max_subscriptions: channels to which one client may be subscribed, its private channel not counted.
         max_messages_per_second: messages and pings of one client per second; 0 for no limit. A burst may have
-            five times as many. A client that sends more is closed with 4429. Websocket paths have no limit:
-            their function decides how fast messages are read.
+            five times as many. A message about several channels counts once for each. A client that sends
+            more is closed with 4429. Websocket paths have no limit: their function decides how fast messages
+            are read.
         max_held_bytes: bytes held for all clients together while messages are unfinished or replies are
-            unread; messages of websocket paths count, too. Above that, the connections that have held theirs
-            longest are closed.
-        max_log_bytes: bytes of all channel histories together. Above that, the channels that were published
-            to least recently lose their oldest publications. Readers that still needed them get a ``gap``,
-            and ``stats().trimmed`` counts them. A channel without readers and publications counts a few
-            hundred bytes, for its name.
+            unread. Above that, the connections that have held theirs longest are closed. Messages whose
+            functions have not ended may take as many bytes again, counted as Python holds them: 64 for each
+            value of JSON, and one, two or four for each character. When these are used up, the server reads
+            no more messages until functions end, and closes nobody. One client may use an eighth of them, or
+            one message that is longer. Messages of websocket paths that were not received are counted apart,
+            and may take half as many bytes. Half as many bytes may be read ahead, to find the pings of
+            clients whose messages wait. A quarter as many may be answers that are remembered for requests
+            that are repeated; above that, those that were remembered longest are forgotten.
+        max_log_bytes: bytes of all channel histories together. Above that, the channels that were used least
+            recently lose their oldest publications first. Publications that were not offered to all clients
+            that keep up are dropped last. Clients that still needed what is dropped get a ``gap``, and
+            ``stats().trimmed`` counts it. A channel without readers and publications counts a few hundred
+            bytes, for its name.
+        burst_bytes: bytes that a channel may have in all, when clients that keep up need more of it than its
+            history. A client keeps up while nothing that waits for it is older than a second. So a burst of
+            publications that is larger than the history costs such a client nothing. With 0 there is only the
+            history. Counts as at most ``max_log_bytes``.
+        session_ttl: seconds for which a client may be away and have its session again when it comes back. A
+            longer time helps devices that sleep, and keeps more in memory. With 0 sessions end with their
+            connections.
+        max_away: sessions that may wait for their clients; by default as many as ``max_connections``. Beyond
+            that, the one gives way that waits longest of the identity that has most of them, or of the
+            address, for clients without an identity.
+        session_lifetime: seconds after which a session can't be had again, however often its client came
+            back: a bound for a token that was stolen.
         handshake_timeout: seconds from the accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds for which a connection may take none of the bytes that wait for it. Then it is
             closed.
-        close_timeout: seconds to wait for the close frame of the other end.
+        close_timeout: seconds to wait for the close frame of the other end. The function of a websocket path
+            is cancelled this long after its connection has ended.
         send_buffer: bytes that the kernel may hold for each connection (SO_SNDBUF); ``None`` for 128 KiB.
         event_queue: events that may wait for Python. When the queue is full, the server stops reading from
             its sockets.
         drain: seconds that a graceful stop may take.
         handler_timeout: seconds that a function of the application may take for one message; ``None`` for no
-            limit. Then the client gets an ``error`` with code ``timeout``, and the function is cancelled.
-            Streams and websocket functions have no limit.
-        max_running: functions that run for one client at the same time. When as many run, the server stops
-            reading from this client.
+            limit. When the time is over, the client gets an ``error`` with code ``timeout``, and the function
+            is cancelled. Streams and websocket functions have no limit.
+        max_running: functions that run for one client at the same time. As many messages again may wait for
+            them. When these are waiting, the server reads only pings of this client. At most 256 requests
+            with an ``id`` are under way, whatever this setting says.
+        max_threads: functions declared with ``thread=True`` that run at the same time. Further ones wait.
         max_runs: unfinished runs of one client. A message that would start another gets an ``error`` with
             code ``limit_exceeded``.
     """
@@ -92,6 +153,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     unix_socket: str | None = None
+    unix_socket_mode: int | None = None
     shards: int = 0
     reuse_port: bool = False
     backlog: int = 4096
@@ -99,19 +161,30 @@ class Settings:
     tls_key: str | None = None
     websocket_path: str = "/ws"
     origins: Sequence[str] | Literal["*"] | None = None
+    allowed_hosts: Sequence[str] = ()
     tick: float = 0.016
     heartbeat: float = 30.0
+    reconnect_window: float = 1.0
     deflate: bool = True
     deflate_level: int = 1
     deflate_window: int = 12
+    client_context_takeover: bool = False
+    admin: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
     max_connections: int = 20_000
     max_connections_per_address: int = 0
     max_connections_per_identity: int = 0
+    max_head_bytes: int = 16 << 10
+    max_headers: int = 64
     max_message: int = 1 << 20
     max_subscriptions: int = 128
     max_messages_per_second: int = 10_000
     max_held_bytes: int = 256 << 20
     max_log_bytes: int = 1 << 30
+    burst_bytes: int = 16 << 20
+    session_ttl: float = 120.0
+    max_away: int | None = None
+    session_lifetime: float = 86_400.0
     handshake_timeout: float = 10.0
     message_timeout: float = 60.0
     write_timeout: float = 30.0
@@ -121,23 +194,29 @@ class Settings:
     drain: float = 10.0
     handler_timeout: float | None = 30.0
     max_running: int = 16
+    max_threads: int = 16
     max_runs: int = 16
 
     def __post_init__(self) -> None:
-        """Check types and signs. The core checks the ranges of what it uses.
+        """Check types and values. The core checks what it uses.
 
         Raises:
             TypeError: if a value has the wrong type.
-            ValueError: if a number is out of range, an origin can't match, a path belongs to Umbel, or
-                settings contradict each other.
+            ValueError: if a number is out of range, an origin or a host can't match, a path belongs to Umbel,
+                or settings contradict each other.
         """
         for name, kind in KINDS.items():
             check(name, kind, getattr(self, name))
-        for name in ("max_running", "max_runs"):
+        for name in ("max_threads", "max_runs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
+        if not PATH.fullmatch(self.websocket_path):
+            raise ValueError(
+                f"websocket_path {self.websocket_path!r} matches no request: it is one path as in '/ws', "
+                "without parameters, a query, or characters that browsers encode"
+            )
         if is_reserved_path(self.websocket_path):
             raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -146,12 +225,13 @@ class Settings:
             raise ValueError(
                 f'origins must be None, "*" or a list of origins; write origins=["{self.origins}"]'
             )
-        for origin in self.origins or ():
-            if not ORIGIN.fullmatch(origin) and self.origins != "*":
-                raise ValueError(
-                    f"origins: {origin!r} can never match. Browsers send a scheme, a host, and a port unless "
-                    "it is the default, as in 'https://example.org' or 'http://localhost:3000'"
-                )
+        for origin in self.origins or () if self.origins != "*" else ():
+            if problem := origin_problem(origin):
+                raise ValueError(f"origins: {origin!r} can never match: {problem}")
+        for host in self.allowed_hosts:
+            if problem := host_problem(host):
+                raise ValueError(f"allowed_hosts: {host!r} can never match: {problem}")
+        check_config(self.to_json())
 
     def replace(self, **options: Unpack[Options]) -> Settings:
         """Return settings that differ in the given fields.
@@ -160,6 +240,7 @@ class Settings:
             TypeError: if a setting does not exist or has the wrong type.
             ValueError: if a setting is out of range.
         """
+        check_names(options)
         return replace(self, **options)
 
     def to_json(self, **structure: Any) -> bytes:
@@ -167,6 +248,7 @@ class Settings:
         config = {name: value for name, value in asdict(self).items() if name not in PYTHON_ONLY}
         if self.origins is not None and self.origins != "*":
             config["origins"] = list(self.origins)
+        config["allowed_hosts"] = list(self.allowed_hosts)
         return orjson.dumps(config | structure)
 
 
@@ -180,6 +262,7 @@ class Options(TypedDict, total=False):
     host: str
     port: int
     unix_socket: str | None
+    unix_socket_mode: int | None
     shards: int
     reuse_port: bool
     backlog: int
@@ -187,19 +270,30 @@ class Options(TypedDict, total=False):
     tls_key: str | None
     websocket_path: str
     origins: Sequence[str] | Literal["*"] | None
+    allowed_hosts: Sequence[str]
     tick: float
     heartbeat: float
+    reconnect_window: float
     deflate: bool
     deflate_level: int
     deflate_window: int
+    client_context_takeover: bool
+    admin: str | None
+    admin_token: str | None
     max_connections: int
     max_connections_per_address: int
     max_connections_per_identity: int
+    max_head_bytes: int
+    max_headers: int
     max_message: int
     max_subscriptions: int
     max_messages_per_second: int
     max_held_bytes: int
     max_log_bytes: int
+    burst_bytes: int
+    session_ttl: float
+    max_away: int | None
+    session_lifetime: float
     handshake_timeout: float
     message_timeout: float
     write_timeout: float
@@ -209,7 +303,21 @@ class Options(TypedDict, total=False):
     drain: float
     handler_timeout: float | None
     max_running: int
+    max_threads: int
     max_runs: int
+
+
+def check_names(options: Iterable[str]) -> None:
+    """Check the names of settings.
+
+    Raises:
+        TypeError: if one does not exist. The message has those that are meant, perhaps.
+    """
+    for name in options:
+        if name not in KINDS:
+            near = difflib.get_close_matches(name, KINDS, n=2)
+            meant = f". Did you mean {' or '.join(near)}?" if near else ": see umbel.Settings"
+            raise TypeError(f"there is no setting {name!r}{meant}")
 
 
 def check(name: str, kind: str, value: object) -> None:
@@ -225,10 +333,10 @@ def check(name: str, kind: str, value: object) -> None:
         good = isinstance(value, int | float) and not isinstance(value, bool)
     elif base == "str":
         good = isinstance(value, str)
+    elif isinstance(value, str):
+        good = "Literal" in kind
     else:
-        good = isinstance(value, str) or (
-            isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
-        )
+        good = isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
     if not good:
         raise TypeError(f"{name} must be {kind}, not {type(value).__name__}")
     if isinstance(value, int | float):
@@ -242,22 +350,22 @@ def check(name: str, kind: str, value: object) -> None:
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
 
+LARGEST: Final = (1 << 63) - 1
+LONGEST: Final = 1_000_000_000
+"""Seconds: thirty years. Clocks can add that."""
+
 RANGES: Final = {
     "port": (0, 65_535),
     "backlog": (1, (1 << 31) - 1),
     "deflate_window": (9, 15),
     "max_messages_per_second": (0, (1 << 32) - 1),
 }
-"""What the types of the core can hold. The core refuses itself what else it can't do."""
+"""Ranges of numbers that the core holds in fewer bits. It checks the others."""
 
-LARGEST: Final = (1 << 63) - 1
-LONGEST: Final = 1_000_000_000
-"""Seconds: thirty years. Clocks can add that."""
-
-ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-.0->@-~]+", re.IGNORECASE)
-"""ASCII without a path or a query. Sandboxed pages send ``null``."""
+PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+"""What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""
 
 PYTHON_ONLY: Final = frozenset(
-    {"drain", "handler_timeout", "max_connections_per_identity", "max_running", "max_runs"}
+    {"drain", "handler_timeout", "max_connections_per_identity", "max_threads", "max_runs"}
 )
 """Fields that the core does not know."""

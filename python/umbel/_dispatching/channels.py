@@ -7,15 +7,18 @@ from typing import ClassVar
 from orjson import loads
 
 from umbel._declaring.rules import ChannelRule
+from umbel._json import encode
+from umbel.exceptions import Rejected
 
-from .jobs import ClientJob, Rejected, explained
+from .jobs import ClientError, MessageJob, explained
 
 
 @dataclass(slots=True, eq=False)
-class SubscribeJob(ClientJob):
+class SubscribeJob(MessageJob):
     """The question whether a client may subscribe, for the function of the channel's rule."""
 
     verb: ClassVar = "subscribe"
+    answers: ClassVar = "True or False"
 
     question: int
     rule: ChannelRule
@@ -35,16 +38,17 @@ class SubscribeJob(ClientJob):
         return dict(zip(self.rule.names, self.parameters, strict=True))
 
     def done(self, value: object) -> None:
-        if decision(self.name, value):
-            self._decide(True, "", "")
+        if decision(self.name, self.answers, value):
+            self.slot.slots.core.allow(self.slot.number, self.question)
         else:
             self.fail("not_allowed", f"you may not {self.verb} to {self.channel}")
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
-        self._decide(False, code, explained(message, incident))
+        self.slot.slots.core.deny(self.slot.number, self.question, code, explained(message, incident))
 
-    def _decide(self, allowed: bool, code: str, message: str) -> None:
-        self.slot.slots.core.decide(self.slot.number, self.question, allowed, code, message)
+    def reject(self, outcome: Rejected) -> None:
+        details = None if outcome.details is None else encode(outcome.details)
+        self.slot.slots.core.deny(self.slot.number, self.question, outcome.code, outcome.message, details)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +56,7 @@ class PublishJob(SubscribeJob):
     """The question whether a client may publish, for the publish function of the channel's rule."""
 
     verb: ClassVar = "publish"
+    answers: ClassVar = "True, False, or a dict or list to publish instead"
 
     data: bytes
     key: str | None
@@ -65,11 +70,18 @@ class PublishJob(SubscribeJob):
         try:
             data = loads(self.data)
         except ValueError as error:
-            raise Rejected("bad_message", f"this is not JSON that the server reads: {error}") from None
-        return self.rule.publish(self.slot.client, **self.named(), data=data)
+            raise ClientError("bad_message", f"this is not JSON that the server reads: {error}") from None
+        key = {"key": self.key} if self.rule.publish_sees_key else {}
+        return self.rule.publish(self.slot.client, **self.named(), data=data, **key)
+
+    def done(self, value: object) -> None:
+        if isinstance(value, dict | list):
+            self.slot.slots.core.allow(self.slot.number, self.question, encode(value))
+        else:
+            SubscribeJob.done(self, value)
 
 
-def decision(name: str, value: object) -> bool:
+def decision(name: str, answers: str, value: object) -> bool:
     """Return the decision of a function. It must be clear: a coroutine that was not awaited is true, but no
     yes.
 
@@ -83,4 +95,4 @@ def decision(name: str, value: object) -> bool:
         said = f"the coroutine {value.__qualname__}; await it first"
     else:
         said = type(value).__name__ if value is not None else "None"
-    raise TypeError(f"the {name} must return True or False; it returned {said}")
+    raise TypeError(f"the {name} must return {answers}; it returned {said}")

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 
+from umbel._clients.client import Client
 from umbel._clients.identity import Identity
 from umbel._clients.request import Request
 from umbel._core import Handshake
-from umbel._declaring.declarations import Connect, Declarations, Disconnect
+from umbel._declaring.declarations import Back, Connect, Declarations, Disconnect
 
-from . import replies
 from .caller import Caller
 from .entrance import Entrance
-from .jobs import ClientJob, shortened
+from .jobs import ClientJob, incident_details, shortened
 from .slots import Slot
 
 
@@ -33,7 +33,7 @@ class ConnectJob(ClientJob):
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
         core, number = self.slot.slots.core, self.slot.number
-        core.reply(number, replies.error(code, message, None, incident))
+        core.reply_error(number, code, message, None, incident_details(incident))
         core.close(number, close, shortened(message))
         self.connected(self.slot, False)
 
@@ -52,6 +52,25 @@ class DisconnectJob(ClientJob):
         return self.function(self.slot.client, self.code, self.reason)
 
 
+@dataclass(slots=True, eq=False)
+class AwayJob(DisconnectJob):
+    """The call of ``on_away``."""
+
+    name = "on_away"
+
+
+@dataclass(slots=True, eq=False)
+class BackJob(ClientJob):
+    """The call of ``on_back``."""
+
+    name = "on_back"
+
+    function: Back
+
+    def call(self) -> object:
+        return self.function(self.slot.client)
+
+
 class Clients:
     """Lets clients in, and handles that they leave."""
 
@@ -61,6 +80,9 @@ class Clients:
         self._entrance = entrance
         self._connect = declared.connect
         self._disconnect = declared.disconnect
+        self._away = declared.away
+        self._back = declared.back
+        self._known = declared.knows_clients()
         self._connecting: set[Slot] = set()
 
     def opened(self, number: int, handshake: Handshake) -> None:
@@ -74,17 +96,82 @@ class Clients:
         """A client has left. Messages that it sent are still handled, then ``on_disconnect`` is called."""
         del self._slots.by_number[slot.number]
         slot.gone = True
+        slot.client.connected = False
         if slot.opening and slot not in self._connecting:
             self._caller.drop(slot)  # it was never let in
         elif self._disconnect is not None:
             self._caller.submit_last(slot, DisconnectJob(slot, self._disconnect, code, reason))
 
+    def begun(self, number: int) -> None:
+        """A client that was let in is one of its own."""
+        slot = self._slots.by_number.get(number)
+        if slot and self._entrance.count(number, slot.client.identity):
+            self._begin(slot)
+
+    def merged(self, number: int, into: int) -> None:
+        """A client that was let in is another one, which has come back."""
+        slot = self._slots.by_number.pop(number)
+        slot.gone = True
+        self._entrance.leave(number)
+        self._caller.drop(slot)
+        if other := self._slots.by_number.get(into):
+            other.client.identity = slot.client.identity
+            other.context = slot.context
+            self.back(into, slot.client._handshake)
+
+    def away(self, number: int, code: int, reason: str) -> None:
+        """A client has lost its connection, and may come back."""
+        if slot := self._slots.by_number.get(number):
+            slot.client.connected = False
+            self._entrance.away(number)
+            if self._away is not None:
+                self._caller.submit(slot, AwayJob(slot, self._away, code, reason))
+
+    def back(self, number: int, handshake: Handshake) -> None:
+        """A client has come back, or has another connection."""
+        if slot := self._slots.by_number.get(number):
+            was_away = not slot.client.connected
+            slot.client._came_back(handshake)
+            self._entrance.back(number)
+            if was_away and self._back is not None:
+                self._caller.submit(slot, BackJob(slot, self._back))
+
+    def present(self, subject: str | None) -> list[Client]:
+        """Return the clients that are let in and not closed, all or those of one subject.
+
+        Any thread may call it: the slots are copied at once.
+
+        Raises:
+            RuntimeError: if the core tells of no clients.
+        """
+        if not self._known:
+            raise RuntimeError(
+                "this application has no function that is about clients, so that the server does not tell "
+                "Python of them; declare one, for example an on_connect function that does nothing"
+            )
+        return [slot.client for slot in self._of(subject) if not slot.opening]
+
+    def disconnect(self, subject: str, code: int, reason: str) -> int:
+        """Close the clients of a subject, those whose ``on_connect`` runs, too. Returns how many."""
+        return sum(self._slots.close(slot.number, code, reason) for slot in self._of(subject))
+
+    def _of(self, subject: str | None) -> list[Slot]:
+        slots = list(self._slots.by_number.values())
+        return [
+            slot
+            for slot in slots
+            if not slot.closed_here and (subject is None or slot.client.identity.subject == subject)
+        ]
+
     def _enter(self, slot: Slot, identity: Identity) -> None:
         slot.client.identity = identity
         if self._entrance.authenticate is not None:
             slot.context = copy_context()
-        if slot.gone or not self._entrance.admit(slot.number, identity):
-            return
+        is_own = not slot.client._handshake.other_credential
+        if not slot.gone and self._entrance.admit(slot.number, identity, is_own) and is_own:
+            self._begin(slot)
+
+    def _begin(self, slot: Slot) -> None:
         if self._connect is None:
             self._connected(slot, True)
         else:
@@ -101,5 +188,5 @@ class Clients:
         if self._connect is not None:
             slot.context = copy_context()
             if not slot.gone:
-                self._slots.core.resume_reading(slot.number)
+                self._slots.core.begin_reading(slot.number)
         self._caller.advance(slot)

@@ -7,14 +7,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 from umbel import _core
-from umbel._core import Core, Handshake
+from umbel._clients.client import Client
+from umbel._clients.history import History, Publication
+from umbel._core import Core, Credit, Handshake, Position
 from umbel._declaring.declarations import Background, Declarations, Handler
+from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
 
-from . import replies
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
 from .clients import Clients
@@ -37,7 +40,8 @@ class Dispatcher:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         stopped: Callable[[], None],
-        interrupt: Callable[[], None],
+        interrupt: Callable[[], object],
+        lines_dropped: Callable[[], int] = int,
     ) -> None:
         """Prepare. Events are taken when ``drain`` is called.
 
@@ -48,19 +52,28 @@ class Dispatcher:
             loop: the loop that functions run on.
             stopped: called at the core's last event.
             interrupt: called when a function raised KeyboardInterrupt; it stops the server.
+            lines_dropped: returns how many lines of the log were dropped.
         """
         self._slots = Slots(core)
         self._caller = Caller(self._slots, settings, loop, interrupt)
         self._entrance = Entrance(self._caller, declared.authenticate, settings)
         self._clients = Clients(self._caller, self._entrance, declared)
-        self._sockets = Sockets(self._caller, self._entrance)
+        self._sockets = Sockets(self._caller, self._entrance, settings)
         self._runs = Runs(self._caller, settings)
         self._routes = declared.websockets
-        self._rules = declared.rules(self._runs.may_read)
+        bound = self._caller.threads.bound
+        self._rules = [rule.bound(bound) for rule in declared.rules(self._runs.may_read)]
+        self._runs.history_bytes = max(
+            (rule.history_bytes for rule in self._rules if RUNS.fullmatch(rule.pattern)), default=0
+        )
         self._streams = declared.streams
-        self._handlers: dict[str, Handler] = dict(declared.handlers)
+        self._handlers: dict[str, Handler] = {
+            message_type: bound(handler) for message_type, handler in declared.handlers.items()
+        }
         if declared.streams:
             self._handlers["ai_cancel"] = self._runs.cancel
+        self._lines_dropped = lines_dropped
+        self._busy = 0.0  # seconds in `drain`
         self._declared_backgrounds = declared.backgrounds
         self._backgrounds: list[asyncio.Task[None]] = []
         self._events: dict[int, Callable[..., None]] = {
@@ -72,19 +85,84 @@ class Dispatcher:
             _core.BINARY: self._sockets.message,
             _core.WRITABLE: self._sockets.writable,
             _core.ENDED: self._sockets.input_ended,
+            _core.BEGUN: self._clients.begun,
+            _core.MERGED: self._clients.merged,
+            _core.AWAY: self._clients.away,
+            _core.BACK: self._clients.back,
             _core.CLOSED: self._closed,
+            _core.SUBSCRIBED: self._runs.subscribed,
+            _core.ROOM: self._slots.rooms.told,
             _core.LOG: self._log,
             _core.STOPPED: stopped,
         }
 
     def drain(self) -> None:
         """Handle one batch. Call this when the core's descriptor is readable, as long as it stays so."""
+        began = perf_counter()
         for event in self._slots.core.drain(BATCH):
             try:
                 self._events[event[0]](*event[1:])  # type: ignore[index]
             except Exception:
                 # Without what a client has sent.
                 logger.exception("an event was not handled; kind and client: %r", event[:2])
+        self._busy += perf_counter() - began
+        self.note_load()
+
+    def note_load(self) -> None:
+        """Tell the core what the metrics say of Python."""
+        caller = self._caller
+        self._slots.core.note_load(
+            caller.running, caller.called, caller.called_for, self._busy, self._lines_dropped()
+        )
+
+    def history(self, channel: str, after: Position | None, limit: int) -> History:
+        """Return what a channel still has.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+        gap, entries = self._slots.core.history(channel, after, limit)
+        return History(tuple(map(Publication.of, entries)), gap)
+
+    def position(self, channel: str) -> Position:
+        """Return where the log of a channel stands.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+        return self._slots.core.position(channel)
+
+    def subscribers(self, channel: str) -> int:
+        """Return how many clients are subscribed to a channel.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+        return self._slots.core.subscribers(channel)
+
+    def clients(self, subject: str | None) -> list[Client]:
+        """Return the clients that are there, all or those of one subject.
+
+        Raises:
+            RuntimeError: if the server does not know its clients.
+        """
+        return self._clients.present(subject)
+
+    def disconnect(self, subject: str, code: int, reason: str) -> int:
+        """Close all connections of a subject. Returns how many."""
+        # First, so that a connection is found by the one or by the other.
+        self._entrance.disconnect(subject, code, reason)
+        return self._clients.disconnect(subject, code, reason) + self._sockets.disconnect(
+            subject, code, reason
+        )
+
+    async def wait_room(self, channel: str) -> None:
+        """Wait until little enough waits for the readers of a channel that keep up.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+        await self._slots.rooms.wait(partial(self._slots.core.when_room, channel))
 
     def start_backgrounds(self) -> None:
         """Start the application's background tasks."""
@@ -99,6 +177,7 @@ class Dispatcher:
         self._runs.stop()
         for task in self._backgrounds:
             task.cancel()
+        await self._sockets.stop()
         dropped = await self._caller.end(seconds)
         if self._caller.cancelled or dropped:
             logger.warning(
@@ -106,8 +185,9 @@ class Dispatcher:
                 self._caller.cancelled,
                 dropped,
             )
-        self._caller.log_stubborn()
+        self._caller.leave_behind()
         self._entrance.clear()
+        self._slots.rooms.stop()
 
     def hasten(self, seconds: float) -> None:
         """Shorten the time that ``shutdown`` waits."""
@@ -133,23 +213,32 @@ class Dispatcher:
         else:
             self._sockets.closed(number, code, reason)
 
-    def _message(self, number: int, message_type: str, message_id: bytes | None, text: bytes) -> None:
+    def _message(
+        self, number: int, credit: Credit, message_type: str, message_id: bytes | None, text: bytes
+    ) -> None:
         handler, stream = self._handlers.get(message_type), self._streams.get(message_type)
         if handler is not None:
             if slot := self._slots.by_number.get(number):
-                self._caller.submit(slot, HandlerJob(slot, message_type, message_id, text, handler))
+                self._caller.submit(slot, HandlerJob(slot, credit, message_type, message_id, text, handler))
         elif stream is not None:
             if slot := self._slots.by_number.get(number):
-                job = StreamJob(slot, message_type, message_id, text, self._runs, stream)
+                job = StreamJob(slot, credit, message_type, message_id, text, self._runs, stream)
                 self._caller.submit(slot, job)
         else:
-            text_for_people = f"no handler for messages of type {message_type[:64]!r}"
-            error = replies.error("unknown_type", text_for_people, message_id)
-            self._slots.core.reply_error(number, error)
+            reason = f"no handler for messages of type {message_type[:64]!r}"
+            self._slots.core.reply_error(number, "unknown_type", reason, message_id, None, True)
 
-    def _ask(self, job: type[SubscribeJob], number: int, question: int, rule: int, *details: Any) -> None:
+    def _ask(
+        self,
+        job: type[SubscribeJob],
+        number: int,
+        credit: Credit,
+        question: int,
+        rule: int,
+        *details: Any,
+    ) -> None:
         if slot := self._slots.by_number.get(number):
-            self._caller.submit(slot, job(slot, question, self._rules[rule], *details))
+            self._caller.submit(slot, job(slot, credit, question, self._rules[rule], *details))
 
     def _log(self, level: int, text: str) -> None:
         logger.log(level, "%s", text)

@@ -2,19 +2,39 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from threading import Lock
+from typing import NamedTuple
 
 from umbel._clients.identity import ANONYMOUS, Identity
 from umbel._clients.request import Request
 from umbel._declaring.declarations import Authenticate
 from umbel._declaring.settings import Settings
-from umbel.exceptions import TOO_MANY, UNAUTHENTICATED
+from umbel.exceptions import TOO_MANY, TRY_LATER, UNAUTHENTICATED
 
 from .caller import Caller
 from .deadlines import Deadlines
 from .identity_limit import IdentityLimit
 from .jobs import Job, explained, shortened
+from .repeated import Repeated
 
 Enter = Callable[[Identity], None]
+
+
+class Disconnected(NamedTuple):
+    """A subject whose connections were closed, and how.
+
+    Attributes:
+        at: when, in the time of the loop.
+        asked: the last question that `authenticate` had been asked by then.
+        code: the close code.
+        reason: the close reason.
+    """
+
+    at: float
+    asked: int
+    code: int
+    reason: str
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +53,10 @@ class AuthenticateJob(Job):
     def origin(self) -> object:
         return self.request
 
+    @property
+    def failures(self) -> Repeated:
+        return self.entrance.failures
+
     def call(self) -> object:
         return self.function(self.request)
 
@@ -43,6 +67,8 @@ class AuthenticateJob(Job):
             self.enter(Identity.of(value))  # type: ignore[arg-type]  # it checks the type itself
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
+        if code == "timeout":
+            close = TRY_LATER  # as the core says itself, which may be first
         # The core turns the close code into an error with the same text, where the protocol has errors.
         self.entrance.refuse(self.number, close, explained(message, incident))
 
@@ -52,33 +78,93 @@ class Entrance:
 
     Attributes:
         authenticate: the function of the application, if it has one.
+        failures: counts those of ``authenticate``, which anybody who connects may cause.
     """
 
     def __init__(self, caller: Caller, authenticate: Authenticate | None, settings: Settings) -> None:
-        self.authenticate = authenticate
+        self.authenticate = authenticate and caller.threads.bound(authenticate)
+        self.failures = Repeated(caller.loop)
         self._caller = caller
         self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
         self._limit = IdentityLimit(settings.max_connections_per_identity)
+        self._patience = settings.handshake_timeout
+        self._questions = 0  # that `authenticate` was asked so far
+        self._asked: dict[int, int] = {}  # which of them is about a connection that was not let in yet
+        self._disconnected: dict[str, Disconnected] = {}  # the oldest first
+        self._lock = Lock()  # held for a change of it, by any thread
 
     def ask(self, number: int, request: Request, enter: Enter) -> None:
         """Call ``authenticate``, and then ``enter`` with the identity, unless the connection is refused."""
         if self.authenticate is None:
             enter(ANONYMOUS)
         else:
+            self._questions += 1
+            self._asked[number] = self._questions
             job = AuthenticateJob(None, self, self.authenticate, number, request, enter)
             self._caller.start(job, self._deadlines)
 
-    def admit(self, number: int, identity: Identity) -> bool:
-        """Let a connection in if its identity may have one more. Returns ``False`` when it is refused."""
+    def admit(self, number: int, identity: Identity, counts: bool = True) -> bool:
+        """Let a connection in if its identity may have one more. Returns ``False`` when it is refused.
+
+        One that does not count, because it may belong to a client that is counted, is counted by ``count``.
+
+        The identity is known to others by now. So a thread that disconnects its subject finds the connection,
+        or is found here.
+        """
+        asked = self._asked.pop(number, inf)
+        if (last := self._disconnected.get(identity.subject)) and asked <= last.asked:
+            self.refuse(number, last.code, last.reason)
+            return False
+        if counts and not self.count(number, identity):
+            return False
+        self._caller.slots.core.admit(number, identity.subject)
+        return True
+
+    def count(self, number: int, identity: Identity) -> bool:
+        """Count a client; ``False`` when its identity has too many, and it is refused.
+
+        A client of the identity that is away gives way.
+        """
         if self._limit.take(number, identity.subject):
-            self._caller.slots.core.admit(number)
             return True
-        self.refuse(number, TOO_MANY, "this identity has as many connections as it may have")
+        other = self._limit.longest_away(identity.subject)
+        if other is not None:
+            self.refuse(other, TOO_MANY, "another client of this identity has come")
+            self._limit.leave(other)
+            return self._limit.take(number, identity.subject)
+        reason = "this identity has as many connections as it may have (max_connections_per_identity)"
+        self.refuse(number, TOO_MANY, reason)
         return False
+
+    def away(self, number: int) -> None:
+        """A client has lost its connection, and may come back."""
+        self._limit.away(number)
+
+    def back(self, number: int) -> None:
+        """It has come back."""
+        self._limit.back(number)
 
     def leave(self, number: int) -> None:
         """A connection has ended."""
+        self._asked.pop(number, None)
         self._limit.leave(number)
+
+    def disconnect(self, subject: str, code: int, reason: str) -> None:
+        """Refuse the connections of a subject that ``authenticate`` is deciding about now.
+
+        What it has read may be older than the reason for the disconnection.
+        """
+        if self.authenticate is None:
+            return
+        now = self._caller.loop.time()
+        with self._lock:
+            while self._disconnected:
+                oldest = next(iter(self._disconnected))
+                if now - self._disconnected[oldest].at <= 2 * self._patience:
+                    break
+                del self._disconnected[oldest]
+            self._disconnected.pop(subject, None)
+            self._disconnected[subject] = Disconnected(now, self._questions, code, reason)
 
     def clear(self) -> None:
         """Forget all deadlines."""

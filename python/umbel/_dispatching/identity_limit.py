@@ -7,7 +7,7 @@ from typing import final
 class IdentityLimit:
     """Counts connections by the subject of their identity. Without a limit nothing is counted."""
 
-    __slots__ = ("_counts", "_most", "_subjects")
+    __slots__ = ("_away", "_counts", "_most", "_subjects")
 
     def __init__(self, most: int) -> None:
         """Begin with no connections.
@@ -18,6 +18,7 @@ class IdentityLimit:
         self._most = most
         self._subjects: dict[int, str] = {}  # by connection: the application may change the identity
         self._counts: dict[str, int] = {}
+        self._away: dict[str, dict[int, None]] = {}  # by subject, the one first that is away for longest
 
     def take(self, number: int, subject: str) -> bool:
         """Count a connection of an identity; ``False`` when the identity has as many as it may.
@@ -33,8 +34,26 @@ class IdentityLimit:
         self._subjects[number] = subject
         return True
 
+    def away(self, number: int) -> None:
+        """A client that is counted has lost its connection."""
+        if subject := self._subjects.get(number):
+            self._away.setdefault(subject, {})[number] = None
+
+    def back(self, number: int) -> None:
+        """It has come back, or is gone."""
+        subject = self._subjects.get(number)
+        if subject is not None and (away := self._away.get(subject)):
+            away.pop(number, None)
+            if not away:
+                del self._away[subject]
+
+    def longest_away(self, subject: str) -> int | None:
+        """Return the client of an identity that is away for longest."""
+        return next(iter(self._away.get(subject, ())), None)
+
     def leave(self, number: int) -> None:
         """Count a connection no longer, if it was counted."""
+        self.back(number)
         subject = self._subjects.pop(number, None)
         if subject is None:
             return

@@ -4,12 +4,16 @@ import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from umbel._core import LONGEST_REASON
+from orjson import dumps
 
+from umbel._core import LONGEST_REASON, Credit
+from umbel.exceptions import NOT_ALLOWED, Rejected
+
+from .repeated import Repeated
 from .slots import Slot
 
 
-class Rejected(Exception):  # noqa: N818 - an outcome: the client's fault, not logged
+class ClientError(Exception):
     """Ends a job with an ``error`` of the given code."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -24,11 +28,13 @@ class Job(ABC):
     Attributes:
         slot: that of the client; ``None`` when there is no client yet.
         task: the task that runs the function, if it must be awaited.
+        began: when the function was called, in seconds of ``time.perf_counter``.
         expired: its time is over, the client was told, and the function is cancelled.
     """
 
     slot: Slot | None
     task: asyncio.Task[None] | None = field(default=None, init=False)
+    began: float = field(default=0.0, init=False)
     expired: bool = field(default=False, init=False)
 
     @property
@@ -41,6 +47,11 @@ class Job(ABC):
         """The client or request for which it is called, as the log names it."""
         return self.slot and self.slot.client
 
+    @property
+    def failures(self) -> Repeated | None:
+        """What counts failures that strangers can cause as often as they like. Not each has a traceback."""
+        return None
+
     @abstractmethod
     def call(self) -> object:
         """Call the function. What it returns may have to be awaited."""
@@ -50,6 +61,13 @@ class Job(ABC):
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:  # noqa: B027
         """Tell the client. Jobs that let a client in close it, with the code ``close``."""
+
+    def reject(self, outcome: Rejected) -> None:
+        """Tell the client in the application's own words, where the protocol has a place for them."""
+        self.fail("not_allowed", outcome.message, close=NOT_ALLOWED)
+
+    def ended(self) -> None:  # noqa: B027 - as for `done`
+        """Give back what is held for the function: it has ended."""
 
     def expire(self) -> None:
         """End the job because its time is over: tell the client now, and cancel the function."""
@@ -64,6 +82,25 @@ class ClientJob(Job):
     """A job for a client."""
 
     slot: Slot
+
+
+@dataclass(slots=True, eq=False)
+class MessageJob(ClientJob):
+    """A job for a message of a client.
+
+    Attributes:
+        credit: counts the bytes of the message until the function has ended.
+    """
+
+    credit: Credit | None
+
+    def ended(self) -> None:
+        self.credit = None
+
+
+def incident_details(incident: str | None) -> bytes | None:
+    """Put the incident into the ``details`` of an error."""
+    return None if incident is None else dumps({"incident": incident})
 
 
 def explained(message: str, incident: str | None) -> str:

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from umbel._clients.client import Message
 from umbel._declaring.declarations import Handler, StreamRule
+from umbel._json import encode
+from umbel.exceptions import Rejected
 
-from . import replies
-from .jobs import ClientJob, Rejected
+from .jobs import ClientError, MessageJob, incident_details
 from .runs import Runs
 
 
 @dataclass(slots=True, eq=False)
-class MessageJob(ClientJob):
+class TypeJob(MessageJob):
     """A message of a client, for the function of its type."""
 
     type: str
@@ -26,25 +27,27 @@ class MessageJob(ClientJob):
         """Decode the message, once.
 
         Raises:
-            Rejected: if it can't be decoded.
+            ClientError: if it can't be decoded.
         """
         try:
             message = Message(self.type, self.message_id, self.text)
         except ValueError as error:
-            raise Rejected("bad_message", f"this is not JSON that the server reads: {error}") from None
+            raise ClientError("bad_message", f"this is not JSON that the server reads: {error}") from None
         self.text = b""
         return message
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
-        self.reply(replies.error(code, message, self.message_id, incident))
+        core, details = self.slot.slots.core, incident_details(incident)
+        core.reply_error(self.slot.number, code, message, self.message_id, details)
 
-    def reply(self, message: bytes) -> None:
-        """Send a reply. When the client has left, it is lost."""
-        self.slot.slots.core.reply(self.slot.number, message)
+    def reject(self, outcome: Rejected) -> None:
+        details = None if outcome.details is None else encode(outcome.details)
+        core = self.slot.slots.core
+        core.reply_error(self.slot.number, outcome.code, outcome.message, self.message_id, details)
 
 
 @dataclass(slots=True, eq=False)
-class HandlerJob(MessageJob):
+class HandlerJob(TypeJob):
     """A message for a handler. Its result is the reply."""
 
     handler: Handler
@@ -53,16 +56,17 @@ class HandlerJob(MessageJob):
         return self.handler(self.slot.client, self.message())
 
     def done(self, value: object) -> None:
+        """Send the result. When the client has left, it is lost."""
         if value is not None or self.message_id is not None:
-            self.reply(replies.result(self.type, self.message_id, value))
+            self.slot.slots.core.reply(self.slot.number, self.type, self.message_id, encode(value))
 
 
 @dataclass(slots=True, eq=False)
-class StreamJob(MessageJob):
+class StreamJob(TypeJob):
     """A message for a stream. The subscription to the channel of the run is the reply."""
 
     runs: Runs
     stream: StreamRule
 
     def call(self) -> None:
-        self.runs.start(self.slot, self.message(), self.message_id, self.stream)
+        self.runs.start(self.slot, self.message(), self.message_id, self.stream, self.credit)

@@ -2,10 +2,13 @@
 
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 
 from umbel._clients.client import Client
 from umbel._clients.run import Run
 from umbel._core import Core, Handshake
+
+from .rooms import Rooms
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +23,6 @@ class Slot:
             set.
         running: functions that run.
         opening: it is not let in yet, or ``on_connect`` runs: its messages wait.
-        paused: the core does not read from it.
         closed_here: the application has closed it: its messages are dropped.
         gone: the connection has ended.
         runs: its unfinished runs, and for each whether it ends with the connection.
@@ -32,7 +34,6 @@ class Slot:
     context: Context
     running: int = 0
     opening: bool = True
-    paused: bool = False
     closed_here: bool = False
     gone: bool = False
     runs: dict[Run, bool] | None = None
@@ -43,12 +44,17 @@ class Slots:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.rooms = Rooms()
         self.by_number: dict[int, Slot] = {}
 
     def add(self, number: int, handshake: Handshake, context: Context) -> Slot:
         """Add a client that has connected."""
         slot = self.by_number[number] = Slot(self, number, Client(self, number, handshake), context)
         return slot
+
+    async def wait_room(self, number: int) -> None:
+        """Wait until a client has taken most of what was sent to it, or is gone."""
+        await self.rooms.wait(partial(self.core.when_client_room, number))
 
     def close(self, number: int, code: int, reason: str) -> bool:
         """Close a client, and drop its messages that wait for their turn; ``False`` when it is gone."""

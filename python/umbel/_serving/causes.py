@@ -11,22 +11,34 @@ from umbel._declaring.settings import Settings
 
 def explain(error: OSError, settings: Settings) -> str:
     """Return the cause of an error at the start, and what to do."""
-    where = settings.unix_socket or f"{settings.host}:{settings.port}"
+    where, port, option = settings.unix_socket or f"{settings.host}:{settings.port}", settings.port, "--port"
+    admin = settings.admin or ""
+    admin_port = int(admin.rpartition(":")[2] or -1)
+    is_admin = admin != "" and f"can't listen on {admin}:" in str(error)
+    if is_admin:
+        where, port, option = admin, admin_port, "--admin"
     number = error.errno
     if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # from the core
         number = int(found[1])
     if number == errno.EADDRINUSE:
-        if settings.unix_socket:
+        if settings.unix_socket and not is_admin:
             return (
                 f"{where} is in use: another server listens there. Stop it, or choose another --unix-socket"
             )
-        holder = holder_of(settings.port) or "another program (`ss -ltnp` as root names it)"
-        return f"port {settings.port} is taken by {holder}. Stop it, or choose another port with --port"
+        holder = holder_of(port)
+        if holder is None and settings.port == admin_port and not settings.unix_socket:
+            return f"--port and --admin are both {port}: choose two ports"
+        holder = holder or "another program (`ss -ltnp` as root names it)"
+        return f"port {port} is taken by {holder}. Stop it, or choose another port with {option}"
     if number in (errno.EACCES, errno.EPERM):
-        if settings.unix_socket:
+        if settings.unix_socket and not is_admin:
             return f"no permission to make {where}: choose a directory that this user may write to"
-        return f"no permission to listen on {where}: ports below 1024 need privileges; choose a --port above"
+        return (
+            f"no permission to listen on {where}: ports below 1024 need privileges; choose a {option} above"
+        )
     if number == errno.EADDRNOTAVAIL:
+        if is_admin:
+            return f"{where} is not an address of this machine: use --admin 127.0.0.1:8001"
         return f"{settings.host} is not an address of this machine: use --host 127.0.0.1, or 0.0.0.0 for all"
     if number in (errno.EMFILE, errno.ENFILE):
         return "no file descriptors are left: raise the limit (ulimit -n)"

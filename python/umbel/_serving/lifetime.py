@@ -21,6 +21,7 @@ class Holder(Protocol):
     """A server, as this module sees it."""
 
     addresses: tuple[str, ...]
+    admin_url: str | None
     _core: Core | None
 
     def _forked(self) -> None:
@@ -58,7 +59,7 @@ def after_fork() -> None:
         # The child must never drop the core: it would wait for threads that do not exist here.
         if holder._core is not None:
             abandoned.append(holder._core)
-        close_copies(holder.addresses)
+        close_copies([*holder.addresses, *([holder.admin_url] if holder.admin_url else [])])
         holder._forked()
     alive.clear()
 

@@ -1,6 +1,7 @@
 """A process that only serves: event loop, signals, logging, file descriptors."""
 
 import asyncio
+import errno
 import importlib
 import logging
 import os
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from . import stderr
 from .server import Server
@@ -19,7 +20,13 @@ logger = logging.getLogger("umbel")
 
 
 class Process:
-    """Serves in the calling thread until a signal or ``server.stop()``."""
+    """Serves in the calling thread until a signal or ``server.stop()``.
+
+    Attributes:
+        importing: the command is importing the application. It serves it afterwards, so nothing else may.
+    """
+
+    importing: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -40,6 +47,7 @@ class Process:
         self._listening = listening
         self._signals = 0
         self._before: dict[signal.Signals, Any] = {}  # handlers of others, to be put back
+        self._has_terminal = False
 
     def run(self) -> None:
         """Serve. Blocks until the server has stopped.
@@ -77,13 +85,17 @@ class Process:
         """Handle signals by plain handlers, not the loop's: they run even while a function blocks the loop.
 
         A signal that is ignored stays ignored. A shell ignores SIGINT for a job that a script runs in the
-        background, so that Ctrl-C does not end it.
+        background, so that Ctrl-C does not end it; nohup ignores SIGHUP. A handler that the application has
+        for SIGHUP stays, too.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._signalled) for number in handled}
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            self._has_terminal = terminal_error() == 0
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
@@ -93,12 +105,29 @@ class Process:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals == 1:
+            self._server.stop()  # first: a log that blocks must not keep the server from stopping
             logger.info("%s: stopping within %g s", signal.Signals(number).name, self._server.settings.drain)
-            self._server.stop()
         else:
             self._server.stop(within=0)
             for other in self._before:  # a third one ends the process, whatever hangs
                 signal.signal(other, signal.SIG_DFL)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        """Read the certificate again. A terminal that is closed sends SIGHUP, too: then stop."""
+        if self._has_terminal and terminal_error() in (errno.EIO, errno.ENXIO):
+            self._signalled(number, frame)
+        elif not self._server.reread_certificate():
+            logger.info("SIGHUP: no certificate is served, so none was read again")
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let applications that call ``run`` while they are imported go on without serving."""
+    Process.importing = True
+    try:
+        yield
+    finally:
+        Process.importing = False
 
 
 @contextmanager
@@ -124,6 +153,15 @@ def woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         finally:
             loop.remove_reader(reader)
             signal.set_wakeup_fd(before)
+
+
+def terminal_error() -> int:
+    """Return 0 when this process has a terminal, or the number of the error that opening it gives."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError as error:
+        return error.errno or errno.ENXIO
+    return 0
 
 
 def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

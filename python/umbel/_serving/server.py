@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Generator
 from math import inf
 from types import TracebackType
-from typing import Final, Protocol, Self, cast, final
+from typing import Any, Final, Protocol, Self, cast, final
 
 from umbel._core import Core, Stats
 from umbel._declaring.declarations import Declarations
@@ -24,8 +25,8 @@ class Application(Protocol):
     def _claim(self, server: "Server") -> None:
         """Be served by this server, and by no other."""
 
-    def _attach(self, core: Core) -> None:
-        """Publish to this core."""
+    def _attach(self, core: Core, dispatcher: Dispatcher) -> None:
+        """Publish to this core, and ask this dispatcher."""
 
     def _release(self, server: "Server") -> None:
         """Be served no longer."""
@@ -48,11 +49,14 @@ class Server:
         settings: the settings of this server.
         addresses: where it listens, as ``http://127.0.0.1:8000`` or ``unix:/run/umbel.sock``. Empty before
             the start.
+        admin_url: where the listener for operators is, as ``http://127.0.0.1:8001``; ``None`` without the
+            setting ``admin``, and before the start.
     """
 
     def __init__(self, app: Application, settings: Settings) -> None:
         self.settings: Final = settings
         self.addresses: tuple[str, ...] = ()
+        self.admin_url: str | None = None
         self._app = app
         self._core: Core | None = None
         self._last: Stats | None = None
@@ -61,6 +65,7 @@ class Server:
         self._closed: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._overdue: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._deadline = inf  # of the stop: the soonest that was asked for
 
     @property
@@ -123,10 +128,10 @@ class Server:
             return self._last
         if self._core is None:
             raise RuntimeError("this server is not running")
-        return self._core.stats(stderr.handler().dropped)
+        return self._core.stats(lines_dropped())
 
-    def stop(self, within: float | None = None) -> None:
-        """Begin to stop gracefully. Returns at once.
+    def stop(self, within: float | None = None) -> "Stopping":
+        """Begin to stop gracefully. Returns at once; ``await server.stop()`` also waits for the end.
 
         The server accepts no more connections. Clients are told to come back later, get what waits for them,
         and are closed with 1012. Functions that run may end; runs and background tasks are cancelled.
@@ -139,11 +144,24 @@ class Server:
         """
         core, loop = self._core, self._loop
         if core is None or loop is None or self._last is not None:
-            return
+            return Stopping(self)
         seconds = self.settings.drain if within is None else within
         core.stop(seconds)
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._watch, seconds)
+        return Stopping(self)
+
+    def reread_certificate(self) -> bool:
+        """Read the certificate and its key again, for new connections.
+
+        The server does so by itself when the files change, and on SIGHUP in ``app.run`` and ``umbel run``.
+        The log says whether they can be used; if not, those before are kept. May be called from any thread
+        and from a signal handler. Blocks while files are read.
+
+        Returns:
+            Whether there is a certificate: ``False`` without TLS, and when the server is not running.
+        """
+        return self._core is not None and self._last is None and self._core.reread_certificate()
 
     async def wait_closed(self) -> None:
         """Wait until the server has stopped. This does not stop it: call `stop`, or leave the block.
@@ -155,7 +173,13 @@ class Server:
             raise RuntimeError("this server is not running")
         await asyncio.shield(self._closed)
 
+    def __repr__(self) -> str:
+        where = ", ".join(self.addresses) or "not started"
+        return f"<Server {'stopped' if self._last is not None else where}>"
+
     def _forked(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         inert = cast(Core, lifetime.ForkedCore())
         self._core = inert
         if self._dispatcher is not None:
@@ -164,18 +188,39 @@ class Server:
 
     def _start(self) -> None:
         loop = self._loop = asyncio.get_running_loop()
+        if logger.disabled:
+            logger.disabled = False
+            logger.warning(
+                "logging was configured with disable_existing_loggers, which switched this logger off; "
+                "it is on again"
+            )
         declared = self._app._declared
         core = Core(self.settings.to_json(**declared.config()), dict(declared.pages))
-        dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop)
+        dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
         self.addresses = tuple(core.start())
+        self.admin_url = core.admin_url()
         self._core, self._dispatcher = core, dispatcher
         self._closed = loop.create_future()
         lifetime.alive.add(self)
         loop.add_reader(core.fileno(), dispatcher.drain)
-        self._app._attach(core)
+        self._look()
+        self._app._attach(core, dispatcher)
         dispatcher.start_backgrounds()
+        if self.admin_url:
+            logger.info("metrics at %s/metrics", self.admin_url)
         for address in self.addresses:
             logger.info("listening on %s", address)
+            if not logger.hasHandlers():
+                stderr.handler().write(f"listening on {address}")
+
+    def _look(self) -> None:
+        """Tell the core whether DEBUG is wanted. The application may change that at any time."""
+        assert self._core is not None
+        assert self._loop is not None
+        assert self._dispatcher is not None
+        self._dispatcher.note_load()
+        self._core.set_debug(logger.isEnabledFor(logging.DEBUG))
+        self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
 
     def _watch(self, seconds: float) -> None:
         """Set the time at which the stop is over, even if the core does not answer."""
@@ -224,12 +269,35 @@ class Server:
         core = self._core
         if core is None or self._last is not None or self._loop is None:
             return
-        self._last = core.stats(stderr.handler().dropped)
+        self._last = core.stats(lines_dropped())
+        if self._looking is not None:
+            self._looking.cancel()
         if not self._loop.is_closed():
             self._loop.remove_reader(core.fileno())
         self._app._release(self)
         if core.join(JOIN_TIME):
             lifetime.alive.discard(self)
+
+
+class Stopping:
+    """A stop that has begun. Awaiting it waits for the end, on the event loop of the server."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._server.wait_closed().__await__()
+
+
+LOOK_INTERVAL: Final = 1.0
+"""Seconds after which another level of the log has its effect in the core."""
+
+
+def lines_dropped() -> int:
+    """Return how many lines of the log were dropped in this process."""
+    return stderr.handler().dropped
 
 
 OVERDUE: Final = 2.0

@@ -10,11 +10,15 @@ import traceback
 from collections import deque
 from typing import Final
 
+MOST_WAITING: Final = 1 << 20
+"""Bytes of lines that wait to be written: some thousand lines, or a hundred long tracebacks."""
+
 
 class StderrHandler(logging.Handler):
     """Writes lines to standard error, in their order. It does not block and does not raise.
 
-    Lines wait while nobody reads. When `MOST_WAITING` bytes wait, further lines are dropped. A line is also
+    Lines wait while nobody reads. When `MOST_WAITING` bytes wait, further lines are dropped; those of DEBUG
+    when half as many wait. A line is also
     dropped when it can't be written, because the pipe is closed or the disk is full. In place of dropped
     lines, one line says how many they were, as soon as it can be written.
 
@@ -41,10 +45,10 @@ class StderrHandler(logging.Handler):
             text = self.format(record)
         except Exception:
             text = f"{record.pathname}:{record.lineno} logs what has no text: {traceback.format_exc()}"
-        self.write(text)
+        self.write(text, MOST_WAITING // 2 if record.levelno == logging.DEBUG else MOST_WAITING)
 
-    def write(self, text: str) -> None:
-        """Write a line. May be called from any thread and from signal handlers."""
+    def write(self, text: str, room: int = MOST_WAITING) -> None:
+        """Write a line, if fewer bytes wait. May be called from any thread and from signal handlers."""
         line = f"{text}\n".encode(errors="backslashreplace")
         with self._changed:
             process = os.getpid()
@@ -52,7 +56,7 @@ class StderrHandler(logging.Handler):
                 # Set at once: a signal handler that logs meanwhile must not start another thread.
                 before, self._process = self._process, process
                 self._start(forked=before is not None)
-            if self._waiting < MOST_WAITING:
+            if self._waiting < room:
                 self._queue.append(line)
                 self._waiting += len(line)
             else:
@@ -137,9 +141,6 @@ def handler() -> StderrHandler:
     """Return the handler of this process."""
     return StderrHandler()
 
-
-MOST_WAITING: Final = 1 << 20
-"""Bytes of lines that wait to be written: some thousand lines, or a hundred long tracebacks."""
 
 FLUSH_TIME: Final = 0.5
 """Seconds to wait for the reader of the log: when the server has stopped, and when the process ends."""

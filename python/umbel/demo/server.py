@@ -28,7 +28,7 @@ class Demo:
 
     Attributes:
         app: the application to serve.
-        server: the running server; whoever serves the application sets it.
+        server: the running server. What serves the application sets it.
         rate: publications per second on ``demo:load``.
     """
 
@@ -220,6 +220,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="umbel demo", description="Serve a page that shows, live, this machine and what Umbel does."
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--allowed-hosts",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="name by which browsers on other machines reach it; once for each",
+    )
     parser.add_argument("--port", type=int, default=8000, help="0 for a free one (default: %(default)s)")
     parser.add_argument("--shards", type=int, default=0, help="threads that serve; 0 for one per core")
     parser.add_argument("--tick", type=float, default=0.016, help="seconds (default: %(default)s)")
@@ -234,6 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rate=min(max(parsed.rate, LOWEST_RATE), HIGHEST_RATE),
             descriptors=descriptors(),
             host=parsed.host,
+            allowed_hosts=parsed.allowed_hosts,
             port=parsed.port,
             shards=parsed.shards,
             tick=parsed.tick,

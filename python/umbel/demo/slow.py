@@ -46,7 +46,7 @@ class Relay:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         upstream = socket.socket(family, socket.SOCK_STREAM)
         try:
-            # Else the kernel reads on, megabytes ahead of us.
+            # Otherwise the kernel reads on, megabytes ahead of us.
             upstream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             upstream.setblocking(False)
             await self._loop.sock_connect(upstream, (host, port))

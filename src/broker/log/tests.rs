@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::rules::Mode;
 
 fn log(retention: Retention) -> Log {
     Log::new(&ChannelName::private("a"), Position { epoch: Epoch::new(1), offset: 0 }, retention)
@@ -10,15 +11,20 @@ fn at(epoch: u64, offset: u64) -> Position {
     Position { epoch: Epoch::new(epoch), offset }
 }
 
+/// The place of a reader that comes back, when it is recovered.
+fn find(log: &Log, position: Position) -> Option<Place> {
+    log.lock().find(position, log.top()).ok()
+}
+
 fn extend(log: &Log, position: Position) -> Held {
-    log.extend(position, b"1", None, Moment::default())
+    log.extend(position, Content::new(b"1", None), Moment::default()).after
 }
 
 /// A log of so many publications, each with a key of its own.
 fn filled(mode: Mode, count: u64) -> Log {
     let log = log(Retention { mode, ..Retention::default() });
     for number in 1..=count {
-        log.append(b"1", Some(&number.to_string()), Moment::default());
+        log.append(Content::new(b"1", Some(&number.to_string())), Moment::default());
     }
     log
 }
@@ -40,9 +46,9 @@ fn room_that_was_needed_once_is_given_back() {
     let log = log(retention);
     let second = |number| Moment::default() + Duration::from_secs(number);
     for number in 0..1000 {
-        log.append(b"1", Some(&number.to_string()), second(number / 500));
+        log.append(Content::new(b"1", Some(&number.to_string())), second(number / 500));
     }
-    log.append(b"1", Some("last"), second(200));
+    log.append(Content::new(b"1", Some("last")), second(200));
     let room = |now| {
         log.trim(now);
         let entries = log.lock();
@@ -65,7 +71,7 @@ fn a_copy_takes_what_follows_and_makes_a_gap_of_what_does_not() {
     let second = log.top();
     extend(&log, at(1, 5));
     assert_eq!(told(&log, second), (Some((2, 4, GapReason::Overrun)), vec![5]));
-    assert_eq!((log.find(at(1, 3)), log.find(at(1, 4)).is_some()), (None, true));
+    assert_eq!((find(&log, at(1, 3)), find(&log, at(1, 4)).is_some()), (None, true));
     let held = extend(&log, at(1, 5));
     assert_eq!((extend(&log, at(1, 4)), extend(&log, at(2, 6))), (held, held), "old, or of another epoch");
     assert_eq!(log.position(), at(1, 5));
@@ -74,20 +80,20 @@ fn a_copy_takes_what_follows_and_makes_a_gap_of_what_does_not() {
 #[test]
 fn a_copy_that_begins_late_does_not_reach_back() {
     let log = Log::new(&ChannelName::private("a"), at(1, 100), Retention::default());
-    assert_eq!((log.position(), log.find(at(1, 99))), (at(1, 100), None));
+    assert_eq!((log.position(), find(&log, at(1, 99))), (at(1, 100), None));
     extend(&log, at(1, 101));
-    assert_eq!(told(&log, log.find(at(1, 100)).unwrap()), (None, vec![101]));
+    assert_eq!(told(&log, find(&log, at(1, 100)).unwrap()), (None, vec![101]));
 }
 
 #[test]
 fn a_change_of_the_epoch_is_no_loss_for_a_reader_of_the_common_part() {
     let log = filled(Mode::All, 10);
-    let reader = log.find(at(1, 6)).unwrap();
+    let reader = find(&log, at(1, 6)).unwrap();
     log.begin(at(2, 8));
     extend(&log, at(2, 9));
     assert_eq!(log.position_of(reader), at(1, 6), "it does not know yet");
     assert_eq!(told(&log, reader), (Some((6, 6, GapReason::Turn)), vec![7, 8, 9]));
-    assert_eq!(told(&log, log.find(at(1, 8)).unwrap()), (None, vec![9]), "a position that is still good");
+    assert_eq!(told(&log, find(&log, at(1, 8)).unwrap()), (None, vec![9]), "a position that is still good");
 }
 
 #[test]
@@ -100,13 +106,13 @@ fn a_reader_that_had_what_is_gone_is_told_so() {
         extend(&log, at(2, offset));
     }
     assert_eq!(told(&log, reader), (Some((10, 8, GapReason::Reset)), vec![9, 10, 11, 12]));
-    assert_eq!((log.find(at(1, 9)), log.find(at(2, 9)).is_some()), (None, true));
+    assert_eq!((find(&log, at(1, 9)), find(&log, at(2, 9)).is_some()), (None, true));
 }
 
 #[test]
 fn a_reader_that_slept_through_two_changes_keeps_what_both_kept() {
     let log = filled(Mode::All, 10);
-    let (third, sixth) = (log.find(at(1, 3)).unwrap(), log.find(at(1, 6)).unwrap());
+    let (third, sixth) = (find(&log, at(1, 3)).unwrap(), find(&log, at(1, 6)).unwrap());
     log.begin(at(2, 5));
     for offset in 6..=9 {
         extend(&log, at(2, offset));
@@ -119,7 +125,7 @@ fn a_reader_that_slept_through_two_changes_keeps_what_both_kept() {
 #[test]
 fn an_end_of_an_earlier_epoch_is_before_everything_of_the_next_one() {
     let log = filled(Mode::All, 10);
-    let (reader, end) = (log.find(at(1, 6)).unwrap(), log.top());
+    let (reader, end) = (find(&log, at(1, 6)).unwrap(), log.top());
     log.begin(at(2, 8));
     let read = log.read(reader, end, usize::MAX, &mut Vec::new());
     assert_eq!((read.gap.map(|gap| gap.reason), read.count), (Some(GapReason::Turn), 0));
@@ -129,11 +135,11 @@ fn an_end_of_an_earlier_epoch_is_before_everything_of_the_next_one() {
 #[test]
 fn the_newest_values_can_not_be_told_when_the_tail_that_replaced_them_is_gone() {
     let log = filled(Mode::Latest, 10);
-    let reader = log.find(at(1, 6)).unwrap();
+    let reader = find(&log, at(1, 6)).unwrap();
     log.begin(at(2, 8));
     assert_eq!(told(&log, reader), (Some((6, 8, GapReason::Overrun)), vec![]));
     let log = filled(Mode::Latest, 10);
-    let reader = log.find(at(1, 6)).unwrap();
+    let reader = find(&log, at(1, 6)).unwrap();
     log.begin(at(2, 10));
     assert_eq!(
         told(&log, reader),
@@ -158,7 +164,7 @@ fn every_change_notifies_once() {
         } else {
             extend(&log, Position { offset: log.top().offset() + 1, ..log.position() });
         }
-        log.append(b"1", None, Moment::default());
+        log.append(Content::new(b"1", None), Moment::default());
         assert_eq!(counter.0.load(std::sync::atomic::Ordering::Relaxed), number);
         assert_eq!(log.arm(&watcher), log.top());
     }

@@ -1,14 +1,18 @@
 //! One channel in memory: its log, and what decides when it is visited, emptied and dropped.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::broker::log::{Held, Log};
+use crate::broker::entries::Held;
+use crate::broker::log::{Change, Log};
 use crate::broker::memory::account::MemoryAccount;
+use crate::broker::promises::PATIENCE;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
+use crate::publication::Content;
 use crate::rules::Retention;
 
 /// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, which time does not change.
@@ -17,19 +21,17 @@ pub struct Channel {
     name: ChannelName,
     log: Arc<Log>,
     account: Arc<MemoryAccount>,
-    /// Held for one change of the log, which this broker makes here and nowhere else.
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    held: Held,
-    /// It is not at rest.
-    queued: bool,
-    /// The visit that first found it empty and unwatched. Every use forgets it.
-    idle_since: Option<Moment>,
-    /// Number of the last use.
-    last_use: u64,
+    /// Number of the last use. No two uses have the same.
+    last_use: AtomicU64,
+    /// It is not at rest. Changed before or after the lock of the log was held, so that a use and the visit that sends the
+    /// channel to rest see each other.
+    queued: AtomicBool,
+    /// The first visit that found it empty and unwatched, and the last use at that time. A use in between makes it void.
+    /// Held for a look or a change.
+    idle: Mutex<Option<(Moment, u64)>>,
+    /// See [`Channel::queue_place`].
+    due: AtomicU64,
+    number: AtomicU64,
 }
 
 /// What comes after a visit.
@@ -46,11 +48,19 @@ pub enum AfterVisit {
 
 impl Channel {
     pub fn new(name: &ChannelName, epoch: Epoch, retention: Retention, account: &Arc<MemoryAccount>) -> Self {
-        let held = Held { bytes: 0, oldest: None, is_watched: false };
-        let state = State { held, queued: false, idle_since: None, last_use: 0 };
-        account.charge(0, state.cost(name));
-        let log = Arc::new(Log::new(name, Position { epoch, offset: 0 }, retention));
-        Self { name: name.clone(), log, account: Arc::clone(account), state: Mutex::new(state) }
+        let log = Log::new(name, Position { epoch, offset: 0 }, retention);
+        let channel = Self {
+            name: name.clone(),
+            log: Arc::new(log),
+            account: Arc::clone(account),
+            last_use: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+            idle: Mutex::default(),
+            due: AtomicU64::new(0),
+            number: AtomicU64::new(0),
+        };
+        account.charge(0, channel.cost(channel.log.held()));
+        channel
     }
 
     pub fn name(&self) -> &ChannelName {
@@ -61,137 +71,163 @@ impl Channel {
         &self.log
     }
 
-    /// Appends one JSON text. Returns also whether the caller has to put the channel into the queue.
-    pub fn append(&self, data: &[u8], key: Option<&str>, now: Moment) -> (Position, bool) {
-        self.change(|state| {
-            let (position, held) = self.log.append(data, key, now);
-            state.held = held;
-            (position, state.note_use(self.account.count_published()))
-        })
+    /// Appends a publication. Returns also for when the caller has to put the channel into the queue, if it has to.
+    pub fn append(&self, content: Content<'_>, now: Moment) -> (Position, Option<Moment>) {
+        let (position, change) = self.log.append(content, now);
+        self.charge(change);
+        let enqueue = self.note_use(self.account.count_published());
+        let due = if change.after.is_crowded && !change.before.is_crowded {
+            Some(now + PATIENCE)
+        } else {
+            enqueue.then(|| now + self.log.retention().age)
+        };
+        (position, due)
     }
 
     /// Notes that somebody is about to read it. Returns whether the caller has to put it into the queue.
     pub fn touch(&self) -> bool {
-        self.lock().note_use(self.account.count_other_use())
+        self.note_use(self.account.count_other_use())
     }
 
     pub fn watch(&self, notify: Arc<dyn Notify>) -> Arc<Watcher> {
-        self.change(|state| {
-            let (watcher, held) = self.log.watch(notify);
-            state.held = held;
-            watcher
-        })
+        let (watcher, change) = self.log.watch(notify);
+        self.charge(change);
+        watcher
     }
 
     /// Returns whether the caller has to put the channel into the queue.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
-        self.change(|state| {
-            state.held = self.log.unwatch(watcher);
-            state.note_use(self.account.count_other_use())
-        })
+        self.charge(self.log.unwatch(watcher));
+        self.touch()
     }
 
-    /// Drops what is too old. The channel was taken out of the queue for this visit.
-    pub fn visit(&self, now: Moment) -> AfterVisit {
-        self.change(|state| {
-            state.held = self.log.trim(now);
-            let age = self.log.retention().age;
-            state.leave_visit(age, |state| {
-                let since = *state.idle_since.get_or_insert(now);
-                // What is appended meanwhile may be due before the channel has been idle for long enough.
-                let due = (since + LINGER).min(now + age);
-                if now.since(since) >= LINGER { AfterVisit::Drop } else { AfterVisit::Again(due) }
-            })
+    /// Drops what is too much or too old, and was offered to all readers that keep up.
+    pub fn trim(&self, now: Moment) -> Held {
+        self.charge(self.log.trim(now))
+    }
+
+    /// Drops what is too old, and the channel when it has been idle for `linger`. It was taken out of the queue for this visit.
+    pub fn visit(&self, now: Moment, linger: Duration) -> AfterVisit {
+        let last_use = self.last_use();
+        let held = self.trim(now);
+        self.after_visit(held, now, || {
+            let since = self.idle_since(last_use, now);
+            // What is appended meanwhile may be due before the channel has been idle for long enough.
+            let due = (since + linger).min(now + self.log.retention().age);
+            if now.since(since) >= linger { AfterVisit::Drop } else { AfterVisit::Again(due) }
         })
     }
 
     /// Drops the oldest publications until `excess` bytes are free, and the channel when that is not enough. Of a channel that
-    /// is `in_use` the newest publication stays. The channel was taken out of the queue for this visit.
-    pub fn evict(&self, excess: usize, in_use: bool) -> AfterVisit {
-        self.change(|state| {
-            let enough = state.cost(&self.name).saturating_sub(excess);
-            let (dropped, held) = self.log.evict(excess, usize::from(in_use));
-            self.account.count_evicted(dropped);
-            state.held = held;
-            state.leave_visit(self.log.retention().age, |state| {
-                if in_use || state.cost(&self.name) <= enough {
-                    return AfterVisit::Again(Moment::default());
-                }
-                state.idle_since.get_or_insert_default();
-                AfterVisit::Drop
-            })
-        })
+    /// is `in_use` the newest publication stays. Readers may be spared at a moment ([`Log::evict`]). `None`: the rest is theirs,
+    /// and not enough is free. The channel was taken out of the queue for this visit.
+    pub fn evict(&self, excess: usize, in_use: bool, spare: Option<Moment>) -> Option<AfterVisit> {
+        let last_use = self.last_use();
+        let (evicted, change) = self.log.evict(excess, usize::from(in_use), spare);
+        self.account.count_evicted(evicted.count);
+        let enough = self.cost(change.before).saturating_sub(excess);
+        let held = self.charge(change);
+        if evicted.spared {
+            return None;
+        }
+        let next = self.after_visit(held, Moment::default(), || {
+            if in_use || self.cost(held) <= enough {
+                return AfterVisit::Again(Moment::default());
+            }
+            self.idle_since(last_use, Moment::default());
+            AfterVisit::Drop
+        });
+        Some(next)
+    }
+
+    /// Drops all publications.
+    pub fn empty(&self) {
+        self.charge(self.log.evict(usize::MAX, 0, None).1);
+    }
+
+    /// Its place in the queue, by which it can be taken out. Read and written under the lock of the queue.
+    pub fn queue_place(&self) -> (Moment, u64) {
+        let [due, number] = [&self.due, &self.number].map(|part| part.load(Relaxed));
+        (Moment::from_nanos(due), number)
+    }
+
+    /// As [`Channel::queue_place`].
+    pub fn set_queue_place(&self, due: Moment, number: u64) {
+        self.due.store(due.as_nanos(), Relaxed);
+        self.number.store(number, Relaxed);
     }
 
     /// Whether it is still idle. Asked while nobody can find it.
     pub fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.idle_since.is_some() && state.held.oldest.is_none() && !state.held.is_watched
+        let held = self.log.held();
+        let is_empty = held.oldest.is_none() && !held.is_watched;
+        is_empty && self.idle().is_some_and(|(_, last_use)| last_use == self.last_use())
     }
 
     /// Number of its last use, among those of all channels.
     pub fn last_use(&self) -> u64 {
-        self.lock().last_use
+        self.last_use.load(Relaxed)
     }
 
-    #[cfg(test)]
-    pub fn cost(&self) -> usize {
-        self.lock().cost(&self.name)
-    }
-
-    /// Changes the state, and charges what that changes to the account.
-    fn change<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let before = state.cost(&self.name);
-        let outcome = act(&mut state);
-        self.account.charge(before, state.cost(&self.name));
-        outcome
-    }
-
-    /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// Bytes that count for the limit of all channels. What a channel without publications costs counts only while nobody
     /// watches it: watched ones can't be dropped, and the limit on subscriptions bounds them.
-    fn cost(&self, name: &ChannelName) -> usize {
-        let own = if self.held.is_watched { 0 } else { CHANNEL_BYTES + 2 * name.as_str().len() };
-        self.held.bytes + own
+    pub fn cost(&self, held: Held) -> usize {
+        let own = if held.is_watched { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
+        held.bytes + own
+    }
+
+    fn charge(&self, change: Change) -> Held {
+        self.account.charge(self.cost(change.before), self.cost(change.after));
+        change.after
     }
 
     /// Returns whether the channel has to be put into the queue now.
-    fn note_use(&mut self, number: u64) -> bool {
-        self.idle_since = None;
-        self.last_use = number;
-        let rests = self.held.oldest.is_none() && self.held.is_watched;
-        !rests && !std::mem::replace(&mut self.queued, true)
+    fn note_use(&self, number: u64) -> bool {
+        self.last_use.store(number, Relaxed);
+        !self.queued.load(Relaxed) && !self.queued.swap(true, Relaxed)
     }
 
-    fn leave_visit(&mut self, age: Duration, when_idle: impl FnOnce(&mut Self) -> AfterVisit) -> AfterVisit {
-        let next = match self.held {
-            Held { oldest: Some(oldest), .. } => AfterVisit::Again(oldest + age),
-            Held { is_watched: true, .. } => AfterVisit::Rest,
-            _ => when_idle(self),
-        };
-        self.queued = next != AfterVisit::Rest;
-        next
+    fn after_visit(&self, held: Held, now: Moment, when_idle: impl FnOnce() -> AfterVisit) -> AfterVisit {
+        match held {
+            // It ends with its readers, which do not ask for a visit.
+            Held { is_crowded: true, .. } => AfterVisit::Again(now + PATIENCE),
+            Held { oldest: Some(oldest), .. } => AfterVisit::Again(oldest + self.log.retention().age),
+            Held { is_watched: true, .. } => self.rest(),
+            _ => when_idle(),
+        }
+    }
+
+    /// Sends it to rest, unless it was used a moment ago: that use found it queued, and left it to this visit.
+    fn rest(&self) -> AfterVisit {
+        self.queued.store(false, Relaxed);
+        let held = self.log.held();
+        let rests = held.oldest.is_none() && held.is_watched;
+        if rests || self.queued.swap(true, Relaxed) {
+            AfterVisit::Rest
+        } else {
+            AfterVisit::Again(Moment::default())
+        }
+    }
+
+    /// Since when it has been idle: since now, if it was used since a visit last found it idle.
+    fn idle_since(&self, last_use: u64, now: Moment) -> Moment {
+        let mut idle = self.idle();
+        let (since, _) = idle.take_if(|(_, other)| *other == last_use).unwrap_or((now, last_use));
+        *idle = Some((since, last_use));
+        since
+    }
+
+    /// A panic under the lock could only come from the allocator; what the lock guards is then still whole.
+    fn idle(&self) -> MutexGuard<'_, Option<(Moment, u64)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.account.charge(state.cost(&self.name), 0);
+        self.account.charge(self.cost(self.log.held()), 0);
     }
 }
-
-/// How long at least a channel outlives its last publication, its last reader and its last use; at most twice as long, since it
-/// is counted from the visit that finds it idle. Clients that reconnect come back within seconds, rarely later than
-/// this, and find their positions still good.
-pub const LINGER: Duration = Duration::from_secs(60);
 
 /// What a channel without publications costs beside its name: itself, its log, and its places in the broker's maps.
 const CHANNEL_BYTES: usize = size_of::<Channel>() + size_of::<Log>() + 240;

@@ -4,17 +4,22 @@
 //! that it could not be recovered.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
+use crate::broker::history::History;
 use crate::broker::interface::Broker;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
+use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
+use crate::publication::Content;
 use crate::rules::Rules;
 use crate::stats::Totals;
 use account::MemoryAccount;
@@ -40,6 +45,21 @@ pub struct MemoryBroker {
     /// choose names that are all in one part.
     random: RandomState,
     opened: AtomicU64,
+    /// How long at least a channel outlives its last publication, its last reader and its last use; at most twice as long, since it
+    /// is counted from the visit that finds it idle.
+    linger: Duration,
+    stray: Stray,
+}
+
+/// What is done about a publication that made a log whose name no rule matches.
+struct Stray(Box<OnStray>);
+
+type OnStray = dyn Fn(&ChannelName, Moment) + Send + Sync;
+
+impl fmt::Debug for Stray {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Stray")
+    }
 }
 
 /// Some of the channels. Locked for reading while one is used, so that it can't be dropped between being found and being
@@ -59,17 +79,37 @@ impl MemoryBroker {
             account: Arc::new(MemoryAccount::new(max_bytes)),
             random: RandomState::new(),
             opened: AtomicU64::new(0),
+            linger: LINGER,
+            stray: Stray(Box::new(|_, _| {})),
         }
+    }
+
+    /// Calls this for each log that is made by a publication and whose name no rule matches.
+    #[must_use]
+    pub fn on_stray(mut self, act: impl Fn(&ChannelName, Moment) + Send + Sync + 'static) -> Self {
+        self.stray = Stray(Box::new(act));
+        self
+    }
+
+    /// Keeps a log without readers for at least this long: a session may be away for it.
+    #[must_use]
+    pub fn with_linger(mut self, linger: Duration) -> Self {
+        self.linger = self.linger.max(linger);
+        self
     }
 
     /// Does something with a channel, and makes the channel first if there is none.
     fn with<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> T {
+        self.with_or(name, || {}, act)
+    }
+
+    /// The same. When there was none, something else is done first.
+    fn with_or<T>(&self, name: &ChannelName, made: impl FnOnce(), act: impl FnOnce(&Arc<Channel>) -> T) -> T {
         let part = self.part(name);
-        let names = part.read();
-        if let Some(channel) = names.get(name) {
+        if let Some(channel) = part.read().get(name) {
             return act(channel);
         }
-        drop(names);
+        made();
         let make = || {
             let epoch = Epoch::new(self.random.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)));
             Arc::new(Channel::new(name, epoch, self.rules.retention(name), &self.account))
@@ -77,22 +117,38 @@ impl MemoryBroker {
         act(part.write().entry(name.clone()).or_insert_with(make))
     }
 
-    /// Evicts until all logs together fit, from those first that were used least recently. The one that is in use now keeps
-    /// its newest publication.
-    fn make_room(&self, in_use: Epoch) {
+    /// Does something with a channel, if there is one.
+    fn with_existing<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> Option<T> {
+        self.part(name).read().get(name).map(act)
+    }
+
+    /// Evicts until all logs together fit, from those first that were used least recently. What readers that keep up were not
+    /// offered goes last. The log that is in use now keeps its newest publication.
+    fn make_room(&self, in_use: Epoch, now: Moment) {
         let mut chances = CHANCES;
+        let mut spared = Vec::new();
         while let Some(excess) = self.account.excess() {
-            let Some(visit) = self.queue().take_least_used() else { return };
+            let Some(visit) = self.queue().take_least_used() else { break };
             let (last_use, own) = (visit.channel.last_use(), visit.channel.log().epoch() == in_use);
             if last_use > visit.last_use && (own || chances > 0) {
                 chances -= usize::from(!own);
                 self.queue().insert(Visit { last_use, ..visit });
                 continue;
             }
-            let next = visit.channel.evict(excess, own);
-            self.end_visit(visit.channel, next);
+            let spare = (spared.len() < MOST_SPARED).then_some(now);
+            match visit.channel.evict(excess, own, spare) {
+                Some(next) => self.end_visit(visit.channel, next),
+                None => spared.push((visit.channel, own)),
+            }
             if own {
-                return;
+                break;
+            }
+        }
+        for (channel, own) in spared {
+            let excess = self.account.excess();
+            match excess.and_then(|excess| channel.evict(excess, own, None)) {
+                Some(next) => self.end_visit(channel, next),
+                None => self.enqueue(channel, Moment::default()),
             }
         }
     }
@@ -117,7 +173,10 @@ impl MemoryBroker {
             drop(names);
             return self.enqueue(channel, Moment::default());
         }
-        names.remove(channel.name());
+        // Another one may have its name: it was forgotten during the visit.
+        if names.get(channel.name()).is_some_and(|named| Arc::ptr_eq(named, &channel)) {
+            names.remove(channel.name());
+        }
         if names.len() < names.capacity() / 8 {
             let twice = names.len() * 2;
             names.shrink_to(twice);
@@ -146,26 +205,31 @@ impl Part {
 }
 
 impl Broker for MemoryBroker {
-    fn append(&self, channel: &ChannelName, data: &[u8], key: Option<&str>, now: Moment) -> Receipt {
-        let position = self.with(channel, |channel| {
-            let (position, enqueue) = channel.append(data, key, now);
-            if enqueue {
-                self.enqueue(Arc::clone(channel), now + channel.log().retention().age);
+    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt {
+        let made = || {
+            if !self.rules.fits(channel) {
+                (self.stray.0)(channel, now);
+            }
+        };
+        let position = self.with_or(channel, made, |channel| {
+            let (position, due) = channel.append(content, now);
+            if let Some(due) = due {
+                self.enqueue(Arc::clone(channel), due);
             }
             position
         });
-        self.make_room(position.epoch);
+        self.make_room(position.epoch, now);
         Receipt::confirmed(position)
     }
 
-    fn position(&self, channel: &ChannelName) -> Position {
+    fn promise(&self, channel: &ChannelName, now: Moment) -> Position {
         let position = self.with(channel, |channel| {
             if channel.touch() {
                 self.enqueue(Arc::clone(channel), Moment::default());
             }
-            channel.log().position()
+            channel.log().promise(now)
         });
-        self.make_room(position.epoch);
+        self.make_room(position.epoch, now);
         position
     }
 
@@ -173,20 +237,59 @@ impl Broker for MemoryBroker {
         self.with(channel, |channel| (Arc::clone(channel.log()), channel.watch(notify)))
     }
 
+    fn trim(&self, channel: &ChannelName, now: Moment) {
+        self.with_existing(channel, |channel| channel.trim(now));
+    }
+
+    fn when_room(&self, channel: &ChannelName, who: RoomFor, act: Act) -> bool {
+        let log = self.with_existing(channel, |channel| Arc::clone(channel.log()));
+        log.is_none_or(|log| log.when_room(who, act))
+    }
+
+    fn history(&self, channel: &ChannelName, after: Option<Position>, limit: usize) -> History {
+        let log = self.with_existing(channel, |channel| Arc::clone(channel.log()));
+        let gone = History { gap: after.is_some(), ..History::default() };
+        log.map_or(gone, |log| log.history(after, limit))
+    }
+
+    fn readers(&self, channel: &ChannelName) -> u64 {
+        self.with_existing(channel, |channel| channel.log().readers()).unwrap_or(0)
+    }
+
+    fn finish(&self, channel: &ChannelName) {
+        self.with_existing(channel, |channel| channel.log().finish());
+    }
+
+    fn forget(&self, channel: &ChannelName) {
+        let mut names = self.part(channel).write();
+        let Some(found) = names.get(channel) else { return };
+        if found.log().held().is_watched {
+            return found.empty();
+        }
+        let forgotten = names.remove(channel);
+        drop(names);
+        if let Some(channel) = forgotten {
+            self.queue().remove(&channel);
+        }
+    }
+
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>) {
-        let epoch = self.with(channel, |channel| {
+        let epoch = self.with_existing(channel, |channel| {
             if channel.unwatch(watcher) {
                 self.enqueue(Arc::clone(channel), Moment::default());
             }
             channel.log().epoch()
         });
-        self.make_room(epoch);
+        if let Some(epoch) = epoch {
+            // At this moment all promises that were ever made count, so that more is spared than has to be.
+            self.make_room(epoch, Moment::default());
+        }
     }
 
     fn tidy(&self, now: Moment) -> bool {
         for _ in 0..VISITS {
             let Some(channel) = self.queue().take_due(now) else { return false };
-            let next = channel.visit(now);
+            let next = channel.visit(now, self.linger);
             self.end_visit(channel, next);
         }
         true
@@ -194,9 +297,17 @@ impl Broker for MemoryBroker {
 
     fn totals(&self) -> Totals {
         let channels = self.parts.iter().map(|part| part.read().len() as u64).sum();
-        Totals { channels, published: self.account.published(), trimmed: self.account.evicted() }
+        Totals {
+            channels,
+            published: self.account.published(),
+            trimmed: self.account.evicted(),
+            log_bytes: self.account.bytes() as u64,
+        }
     }
 }
+
+/// Clients that reconnect come back within seconds, rarely later than this, and find their positions still good.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Parts of the channels. When the map of one grows or shrinks, its appends wait: 1 ms with a million channels, and not 64.
 const PARTS: usize = 64;
@@ -207,3 +318,6 @@ const VISITS: usize = 256;
 /// Channels that one append may find used since they were put into the queue, and put in anew, before one is evicted although
 /// it was used: 0.1 ms. Only the first look at very many channels takes more, and each append goes on with it.
 const CHANCES: usize = 256;
+
+/// Channels that one append may find beyond their bounds and spare, before it takes from them, too.
+const MOST_SPARED: usize = 16;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::broker::memory::channel::Channel;
 use crate::moment::Moment;
 
-/// Holds each channel at most once, because the channel itself knows whether it is in it.
+/// Holds each channel at most once.
 #[derive(Debug, Default)]
 pub struct VisitQueue {
     /// With the number of the last use. The second part of a key tells channels apart.
@@ -27,8 +27,11 @@ pub struct Visit {
 }
 
 impl VisitQueue {
+    /// Puts a channel in. If it is in already, the earlier visit is left.
     pub fn insert(&mut self, Visit { channel, due, last_use }: Visit) {
+        let due = self.remove(&channel).map_or(due, |other| other.min(due));
         self.inserted += 1;
+        channel.set_queue_place(due, self.inserted);
         self.by_due.insert((due, self.inserted), (channel, last_use));
         self.by_use.insert((last_use, self.inserted), due);
     }
@@ -43,6 +46,14 @@ impl VisitQueue {
         let (channel, last_use) = first.remove();
         self.by_use.remove(&(last_use, number));
         Some(channel)
+    }
+
+    /// Takes out a channel, if it is in. Returns when it was to be visited.
+    pub fn remove(&mut self, channel: &Channel) -> Option<Moment> {
+        let (due, number) = channel.queue_place();
+        let (_, last_use) = self.by_due.remove(&(due, number))?;
+        self.by_use.remove(&(last_use, number));
+        Some(due)
     }
 
     /// Takes out the channel that was used least recently, as far as the queue knows.

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::channel::LINGER;
 use super::*;
 use crate::broker::place::Place;
-use crate::rules::{Access, Mode, Overrun, Rule};
+use crate::position::Start;
+use crate::rules::{Access, Mode, Overrun, Replay, Rule};
 
 struct Deaf;
 
@@ -29,6 +30,8 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         mode: Mode::All,
         overrun: Overrun::Gap,
         compress: true,
+        sender: false,
+        replay: Replay::Head,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }
@@ -40,7 +43,7 @@ fn append(
     key: Option<&str>,
     now: Moment,
 ) -> Position {
-    broker.append(channel, data, key, now).position().expect("a log in memory confirms at once")
+    broker.append(channel, Content::new(data, key), now).position().expect("a log in memory confirms at once")
 }
 
 fn name(text: &str) -> ChannelName {
@@ -74,7 +77,7 @@ fn a_quiet_channel_keeps_its_epoch_for_a_minute_after_its_last_reader() {
     assert_eq!(channels(&broker), 1, "the minute began again with the second reader's end");
     tidy(&broker, at(3) + LINGER * 2);
     assert_eq!(channels(&broker), 0);
-    assert_ne!(broker.position(&name("a")).epoch, log.epoch());
+    assert_ne!(broker.promise(&name("a"), Moment::default()).epoch, log.epoch());
 }
 
 #[test]
@@ -85,7 +88,7 @@ fn a_channel_whose_publications_were_all_delivered_and_aged_out_keeps_its_epoch_
     tidy(&broker, at(100));
     broker.unwatch(&name("short:a"), &watcher);
     tidy(&broker, at(101));
-    assert_eq!(broker.position(&name("short:a")), position);
+    assert_eq!(broker.promise(&name("short:a"), Moment::default()), position);
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn a_log_whose_position_was_asked_for_is_the_same_a_moment_later() {
     let (_, watcher) = broker.watch(&name("a"), Arc::new(Deaf));
     broker.unwatch(&name("a"), &watcher);
     tidy(&broker, at(1));
-    let position = broker.position(&name("a"));
+    let position = broker.promise(&name("a"), Moment::default());
     tidy(&broker, at(2) + LINGER);
     let published = append(&broker, &name("a"), b"1", None, at(63));
     assert_eq!((published.epoch, published.offset), (position.epoch, 1));
@@ -103,13 +106,13 @@ fn a_log_whose_position_was_asked_for_is_the_same_a_moment_later() {
 #[test]
 fn a_channel_that_is_used_before_it_is_dropped_stays() {
     let broker = broker();
-    broker.position(&name("a"));
+    broker.promise(&name("a"), Moment::default());
     tidy(&broker, at(1));
     let channel = broker.queue().take_due(at(62)).expect("it is due");
-    assert_eq!(channel.visit(at(62)), AfterVisit::Drop);
+    assert_eq!(channel.visit(at(62), LINGER), AfterVisit::Drop);
     let position = append(&broker, &name("a"), b"1", None, at(62));
     broker.drop_idle(channel);
-    assert_eq!(broker.position(&name("a")), position);
+    assert_eq!(broker.promise(&name("a"), Moment::default()), position);
     tidy(&broker, at(700));
     tidy(&broker, at(800));
     assert_eq!(channels(&broker), 0);
@@ -154,7 +157,7 @@ fn parts_do_not_wait_for_each_other() {
 fn the_maps_shrink_with_the_channels() {
     let broker = broker();
     for number in 0..20_000 {
-        broker.position(&name(&number.to_string()));
+        broker.promise(&name(&number.to_string()), Moment::default());
     }
     tidy(&broker, at(1));
     tidy(&broker, at(2) + LINGER);
@@ -202,7 +205,7 @@ fn the_channels_used_least_recently_are_evicted_and_their_readers_are_told() {
 fn names_count_although_nothing_is_published() {
     let broker = broker_of(100_000);
     for number in 0..10_000 {
-        broker.position(&name(&number.to_string()));
+        broker.promise(&name(&number.to_string()), Moment::default());
     }
     assert!(channels(&broker) < 500, "{}", channels(&broker));
     assert!(broker.account.bytes() <= 100_000);
@@ -256,11 +259,133 @@ fn threads_that_publish_at_once_do_not_pass_the_limit() {
     assert!(broker.account.excess().is_none());
     assert_eq!(
         broker.account.bytes(),
-        channels_of(&broker).iter().map(|channel| channel.cost()).sum::<usize>()
+        channels_of(&broker).iter().map(|channel| channel.cost(channel.log().held())).sum::<usize>()
     );
     tidy(&broker, at(1000));
     tidy(&broker, at(2000));
     assert_eq!((channels(&broker), broker.account.bytes()), (0, 0));
+}
+
+#[test]
+fn a_channel_that_is_used_while_it_is_sent_to_rest_is_visited_again() {
+    let broker = broker();
+    let names: Vec<_> = (0..20_000).map(|number| name(&number.to_string())).collect();
+    let _watchers: Vec<_> = names.iter().map(|name| broker.watch(name, Arc::new(Deaf))).collect();
+    std::thread::scope(|scope| {
+        // The visits run behind the publications, and find all of them too old.
+        let publisher = scope.spawn(|| {
+            for name in names.iter().flat_map(|name| [name; 8]) {
+                append(&broker, name, b"1", None, at(0));
+            }
+        });
+        while !publisher.is_finished() {
+            broker.tidy(at(1000));
+        }
+    });
+    tidy(&broker, at(1000));
+    assert!(
+        channels_of(&broker).iter().all(|channel| kept(channel.log()) == 0),
+        "time empties every channel"
+    );
+}
+
+/// Seconds after the first publication until a log of 5,000 keeps its 1,000 again.
+fn seconds_until_trimmed(broker: &MemoryBroker, log: &Log) -> Option<u64> {
+    (2..300).find(|&second| {
+        tidy(broker, at(second));
+        kept(log) <= 1000
+    })
+}
+
+#[test]
+fn what_a_burst_left_goes_a_moment_after_its_last_reader() {
+    let broker = broker();
+    let (log, watcher) = broker.watch(&name("a"), Arc::new(Deaf));
+    log.seat(&watcher, Start::Newcomer);
+    for _ in 0..5000 {
+        append(&broker, &name("a"), b"1", None, at(1));
+    }
+    tidy(&broker, at(5));
+    assert_eq!(kept(&log), 5000, "its reader has not been offered it");
+    broker.unwatch(&name("a"), &watcher);
+    assert_eq!(seconds_until_trimmed(&broker, &log).map(|second| second <= 7), Some(true));
+}
+
+#[test]
+fn what_was_kept_for_a_reader_that_never_came_goes_a_moment_later() {
+    let broker = broker();
+    broker.promise(&name("a"), at(1));
+    for _ in 0..5000 {
+        append(&broker, &name("a"), b"1", None, at(1));
+    }
+    let log = Arc::clone(channels_of(&broker)[0].log());
+    assert_eq!(kept(&log), 5000);
+    assert!(seconds_until_trimmed(&broker, &log) <= Some(4));
+}
+
+#[test]
+fn promises_that_come_often_keep_no_more_than_their_second() {
+    let broker = broker();
+    for step in 0..400 {
+        let now = Moment::default() + Duration::from_millis(50) * step;
+        broker.promise(&name("short:a"), now);
+        append(&broker, &name("short:a"), b"1", None, now);
+        assert!(kept(channels_of(&broker)[0].log()) <= 23, "1.1 s of them, at one in 50 ms");
+    }
+}
+
+#[test]
+fn a_publication_that_makes_a_log_for_a_name_without_a_rule_is_a_stray() {
+    let strays = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&strays);
+    let broker = MemoryBroker::new(Arc::default(), 1 << 20).on_stray(move |channel, _| {
+        found.lock().expect("nobody panics with it").push(channel.as_str().to_owned());
+    });
+    let now = Moment::default();
+    let [first, promised] = ["a", "b"].map(|name| ChannelName::new(name).expect("legal"));
+    broker.promise(&promised, now);
+    for channel in [&first, &promised, &first, &ChannelName::private("c")] {
+        broker.append(channel, Content::new(b"1", None), now);
+    }
+    assert_eq!(*strays.lock().expect("nobody panics with it"), ["a"]);
+}
+
+#[test]
+fn questions_about_a_channel_that_is_not_there_make_none() {
+    let broker = broker();
+    assert!(broker.when_room(&name("a"), RoomFor::KeepingUp, Box::new(|| {})));
+    broker.trim(&name("b"), at(1));
+    broker.finish(&name("c"));
+    assert_eq!(channels(&broker), 0);
+}
+
+#[test]
+fn a_channel_that_is_forgotten_while_it_is_read_is_in_the_queue_once() {
+    let broker = broker();
+    let (_log, watcher) = broker.watch(&name("a"), Arc::new(Deaf));
+    append(&broker, &name("a"), b"1", None, at(1));
+    broker.forget(&name("a"));
+    append(&broker, &name("a"), b"1", None, at(1));
+    broker.unwatch(&name("a"), &watcher);
+    assert!(broker.queue().take_due(at(1000)).is_some());
+    assert!(broker.queue().take_due(at(1000)).is_none());
+}
+
+#[test]
+fn a_promise_of_long_ago_spares_nothing() {
+    let broker = broker_of(100_000);
+    broker.promise(&name("short:old"), at(0));
+    for _ in 0..11 {
+        append(&broker, &name("short:old"), &[b'1'; 6000], None, at(0));
+    }
+    for _ in 0..5 {
+        append(&broker, &name("used"), &[b'1'; 8000], None, at(1000));
+    }
+    let kept = |wanted: &str| {
+        channels_of(&broker).iter().find(|it| it.name().as_str() == wanted).map(|it| kept(it.log()))
+    };
+    assert_eq!(kept("used"), Some(5));
+    assert!(kept("short:old") < Some(11));
 }
 
 #[derive(Clone, Debug)]
@@ -305,7 +430,7 @@ proptest! {
                     }
                 }
                 Step::Position(channel) => {
-                    let position = broker.position(&name(NAMES[channel]));
+                    let position = broker.promise(&name(NAMES[channel]), Moment::default());
                     if let Some((before, used)) = last.insert(channel, (position, now))
                         && (!watchers[channel].is_empty() || now.since(used) < LINGER)
                     {
@@ -320,7 +445,7 @@ proptest! {
                 Step::Unwatch(channel) => {
                     if let Some(watcher) = watchers[channel].pop() {
                         broker.unwatch(&name(NAMES[channel]), &watcher);
-                        last.insert(channel, (broker.position(&name(NAMES[channel])), now));
+                        last.insert(channel, (broker.promise(&name(NAMES[channel]), Moment::default()), now));
                     }
                 }
                 Step::Wait(seconds) => now = now + Duration::from_secs(seconds),
@@ -354,7 +479,7 @@ proptest! {
                     used = Some(NAMES[channel]);
                 }
                 Step::Position(channel) => {
-                    broker.position(&name(NAMES[channel]));
+                    broker.promise(&name(NAMES[channel]), now);
                     used = Some(NAMES[channel]);
                 }
                 Step::Watch(channel) => {
@@ -373,9 +498,9 @@ proptest! {
             }
             let after = channels_of(&broker);
             let others: Vec<_> = after.iter().filter(|channel| Some(channel.name().as_str()) != used).collect();
-            let held = after.iter().map(|channel| channel.cost()).sum::<usize>();
+            let held = after.iter().map(|channel| channel.cost(channel.log().held())).sum::<usize>();
             let outside = before.iter().filter(|(_, channel)| !after.iter().any(|other| Arc::ptr_eq(channel, other)));
-            prop_assert_eq!(broker.account.bytes(), held + outside.map(|(_, channel)| channel.cost()).sum::<usize>());
+            prop_assert_eq!(broker.account.bytes(), held + outside.map(|(_, channel)| channel.cost(channel.log().held())).sum::<usize>());
             if held > LIMIT && used.is_some() {
                 prop_assert!(others.iter().all(|channel| kept(channel.log()) == 0), "everything was evicted that could be");
                 prop_assert!(after.iter().all(|channel| kept(channel.log()) <= 1));
@@ -386,6 +511,7 @@ proptest! {
                 });
                 for (_, loser) in lost {
                     let older = others.iter().filter(|channel| channel.last_use() < loser.last_use());
+                    let older = older.filter(|channel| !channel.log().held().is_crowded);
                     prop_assert_eq!(older.map(|channel| kept(channel.log())).sum::<u32>(), 0);
                 }
             }

@@ -1,4 +1,4 @@
-//! The window of a client that takes its context over. The server's policy grants that to no client today
+//! The window of a client that takes its context over, where that was agreed
 //! ([`DeflatePolicy::client_context_takeover`](super::DeflatePolicy::client_context_takeover)).
 
 /// The last bytes of one client's earlier compressed messages.

@@ -3,7 +3,7 @@
 //! **What is negotiated.** The server always answers `server_no_context_takeover`: many connections share a compressed frame, so
 //! it can't refer to what one of them was sent before. It also answers `client_no_context_takeover`, unless
 //! [`DeflatePolicy::client_context_takeover`] allows takeover. Then a connection keeps the last 2^`client_max_window_bits` bytes
-//! that its client sent, from the first compressed message on. The server's policy does not allow it today.
+//! that its client sent, from the first compressed message on.
 //!
 //! **Segments.** Without takeover, the payload of a message may be any concatenation of byte-aligned DEFLATE blocks.
 //! [`Compressor::segment`] makes such blocks of a text that many messages share. [`stored`] wraps bytes that are not worth

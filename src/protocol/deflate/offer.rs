@@ -57,15 +57,12 @@ impl Offer {
             ("client_no_context_takeover", None) => {
                 !std::mem::replace(&mut self.client_no_context_takeover, true)
             }
-            ("server_max_window_bits", Some(value)) => match window_bits(value) {
-                Some(bits) => self.server_max_window_bits.replace(bits).is_none(),
-                None => false,
-            },
+            ("server_max_window_bits", Some(value)) => {
+                window_bits(value).is_some_and(|bits| self.server_max_window_bits.replace(bits).is_none())
+            }
             ("client_max_window_bits", None) => self.client_max_window_bits.replace(None).is_none(),
-            ("client_max_window_bits", Some(value)) => match window_bits(value) {
-                Some(bits) => self.client_max_window_bits.replace(Some(bits)).is_none(),
-                None => false,
-            },
+            ("client_max_window_bits", Some(value)) => window_bits(value)
+                .is_some_and(|bits| self.client_max_window_bits.replace(Some(bits)).is_none()),
             _ => false,
         };
         self.declined |= !fresh;

@@ -10,5 +10,5 @@ mod response;
 pub(crate) mod syntax;
 
 pub use head::HeadReader;
-pub use request::{HeadLimits, Method, Request};
+pub use request::{HeadLimits, INNER_SLASH, Method, Request};
 pub use response::{HttpError, response};

@@ -42,6 +42,10 @@ pub struct Request {
     head: Box<str>,
     /// Percent-decoded, once.
     path: Box<str>,
+    /// The same where a `%2F` is [`INNER_SLASH`]. `None` when there is none, as nearly always.
+    segments: Option<Box<str>>,
+    /// The host in the target, which counts more than the header.
+    authority: Option<Span>,
     query: Option<Span>,
     method: Method,
     http_1_0: bool,
@@ -83,9 +87,12 @@ impl Request {
             return Err(HttpError::TARGET_TOO_LONG);
         }
         let method = parse_method(method)?;
-        let (path, query) = split_target(target)?;
+        let Target { authority, path, query } = split_target(target)?;
+        let path = decode_path(path)?;
         let mut request = Self {
-            path: decode_path(path)?.into_boxed_str(),
+            segments: path.contains(INNER_SLASH).then(|| path.clone().into_boxed_str()),
+            path: path.replace(INNER_SLASH, "/").into_boxed_str(),
+            authority: authority.map(|authority| span(head, authority.as_bytes())),
             query: query.map(|query| span(head, query.as_bytes())),
             method,
             http_1_0: version == 0,
@@ -101,13 +108,14 @@ impl Request {
             head: head.into(),
         };
         request.check_host()?;
+        request.prefer_authority();
         request.content_length = request.check_length()?;
         Ok(request)
     }
 
     /// Bytes that are held on the heap for it.
     pub fn size(&self) -> usize {
-        self.head.len() + self.path.len()
+        self.head.len() + self.path.len() + self.segments.as_ref().map_or(0, |it| it.len())
     }
 
     /// What the client wants of the resource.
@@ -118,6 +126,12 @@ impl Request {
     /// The path, percent-decoded exactly once. It begins with `/`, and has no `.` or `..` segment and no control character.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The path for comparing it segment by segment: a slash that was sent as `%2F` belongs to its segment, and is [`INNER_SLASH`]
+    /// here.
+    pub fn segments(&self) -> &str {
+        self.segments.as_deref().unwrap_or(&self.path)
     }
 
     /// What comes after the first `?`, as it was sent: visible ASCII.
@@ -161,7 +175,7 @@ impl Request {
 
     /// The host, maybe with a port. HTTP/1.1 always has it.
     pub fn host(&self) -> Option<&str> {
-        self.header("host")
+        self.authority.map(|authority| self.text(authority)).or_else(|| self.header("host"))
     }
 
     /// Whether the request is HTTP/1.0. nginx speaks that to its upstreams, unless it is configured otherwise.
@@ -175,10 +189,21 @@ impl Request {
 
     /// RFC 9112 §3.2: HTTP/1.1 has exactly one.
     fn check_host(&self) -> Result<(), HttpError> {
-        match (self.headers("host").count(), self.host()) {
+        match (self.headers("host").count(), self.header("host")) {
             (1, Some(host)) if is_host(host) => Ok(()),
             (0, _) if self.http_1_0 => Ok(()),
             _ => Err(HttpError::BAD_HOST),
+        }
+    }
+
+    /// RFC 9112 §3.2.2: the host in the target takes the place of the header, for whoever reads it.
+    fn prefer_authority(&mut self) {
+        let Some(authority) = self.authority else { return };
+        let head = &self.head;
+        for Field { name, value } in &mut self.fields {
+            if head[name.start as usize..name.end as usize].eq_ignore_ascii_case("host") {
+                *value = authority;
+            }
         }
     }
 
@@ -224,45 +249,75 @@ fn parse_method(name: &str) -> Result<Method, HttpError> {
     })
 }
 
-/// Accepts the origin form only. The other forms name a host for the second time, or no resource.
-fn split_target(target: &str) -> Result<(&str, Option<&str>), HttpError> {
-    if !target.starts_with('/') || target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+/// The parts of a request target.
+struct Target<'a> {
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+/// Accepts the origin form, and the absolute form of proxies and their clients (RFC 9112 §3.2). The other forms name no resource.
+fn split_target(target: &str) -> Result<Target<'_>, HttpError> {
+    if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return Err(HttpError::BAD_TARGET);
     }
-    Ok(match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    })
+    let (authority, rest) = match split_scheme(target) {
+        Some(rest) => {
+            let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), rest)
+        }
+        None => (None, target),
+    };
+    if authority.is_some_and(|authority| !is_host(authority)) {
+        return Err(HttpError::BAD_TARGET);
+    }
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    match path {
+        // RFC 9110 §4.2.3: the same as "/".
+        "" if authority.is_some() => Ok(Target { authority, path: "/", query }),
+        _ if path.starts_with('/') => Ok(Target { authority, path, query }),
+        _ => Err(HttpError::BAD_TARGET),
+    }
 }
+
+/// What comes after `http://` or `https://`.
+fn split_scheme(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_http.then_some(rest)
+}
+
+/// A slash that was sent as `%2F`. No path has this character, because control characters are refused.
+pub const INNER_SLASH: char = '\u{1}';
 
 /// Refuses a path that another reader could understand differently (dot segments, backslash).
 fn decode_path(path: &str) -> Result<String, HttpError> {
     let decoded = percent_decode(path).ok_or(HttpError::BAD_TARGET)?;
-    let misleading =
-        decoded.contains('\\') || decoded.split('/').any(|segment| matches!(segment, "." | ".."));
+    let misleading = decoded.contains('\\')
+        || decoded.split(['/', INNER_SLASH]).any(|segment| matches!(segment, "." | ".."));
     if misleading { Err(HttpError::BAD_TARGET) } else { Ok(decoded) }
 }
 
-/// Decodes once. `None` for a broken escape, for bytes that are not UTF-8 (overlong forms are none), and for control characters.
+/// Decodes once, `%2F` to [`INNER_SLASH`]. `None` for a broken escape, for bytes that are not UTF-8 (overlong forms are none), and for control characters.
 fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
-            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            b'%' => match hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)? {
+                b'/' => INNER_SLASH as u8,
+                byte if byte.is_ascii_control() => return None,
+                byte => byte,
+            },
             other => other,
         });
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+    let is_control = |letter: char| letter.is_control() && letter != INNER_SLASH;
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(is_control))
 }
 
-const fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|digit| digit as u8)
 }
 
 /// `uri-host [":" port]` (RFC 9110 §7.2). Escapes are refused: host names and addresses need none.

@@ -12,6 +12,8 @@ pub struct HttpError {
     pub reason: &'static str,
     /// Headers that the status demands, such as `Allow`.
     pub headers: &'static [(&'static str, &'static str)],
+    /// The setting that decides about it. It is for the log: the response does not have it.
+    pub setting: Option<&'static str>,
 }
 
 #[expect(missing_docs, reason = "the text of each constant says what it is for")]
@@ -28,14 +30,17 @@ impl HttpError {
     pub const BAD_LENGTH: Self = Self::new(400, "Content-Length must be one plain number");
     pub const TRANSFER_ENCODING: Self =
         Self::new(400, "Transfer-Encoding is not accepted, send Content-Length");
-    pub const HEAD_TOO_LONG: Self = Self::new(431, "the request head is too long");
-    pub const TOO_MANY_HEADERS: Self = Self::new(431, "too many headers");
-    pub const TARGET_TOO_LONG: Self = Self::new(414, "the request target is too long");
+    pub const HEAD_TOO_LONG: Self =
+        Self::new(431, "the request head is too long").with_setting("max_head_bytes");
+    pub const TOO_MANY_HEADERS: Self = Self::new(431, "too many headers").with_setting("max_headers");
+    pub const TARGET_TOO_LONG: Self =
+        Self::new(414, "the request target is too long").with_setting("max_head_bytes");
     pub const UNKNOWN_METHOD: Self = Self::new(501, "unknown method");
     pub const VERSION: Self = Self::new(505, "this server speaks HTTP/1.1 only");
 
     // The others are for the caller, which keeps deadlines, knows how long a body may be, and has the pages.
-    pub const TIMEOUT: Self = Self::new(408, "the request head did not arrive in time");
+    pub const TIMEOUT: Self =
+        Self::new(408, "the request head did not arrive in time").with_setting("handshake_timeout");
     pub const BODY_TOO_LONG: Self = Self::new(413, "the body is too long");
     pub const INTERNAL: Self = Self::new(500, "internal error");
     pub const NOT_FOUND: Self = Self::new(404, "nothing is served here");
@@ -44,7 +49,13 @@ impl HttpError {
 impl HttpError {
     /// A refusal without headers of its own.
     pub const fn new(status: u16, reason: &'static str) -> Self {
-        Self { status, reason, headers: &[] }
+        Self { status, reason, headers: &[], setting: None }
+    }
+
+    /// Names the setting that decides about it.
+    #[must_use]
+    pub const fn with_setting(self, setting: &'static str) -> Self {
+        Self { setting: Some(setting), ..self }
     }
 
     /// Adds headers. They are constants, so a test finds a mistake in one.
@@ -78,11 +89,7 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
     for (name, value) in headers {
         head.extend([name, ": ", value, "\r\n"]);
     }
-    // RFC 9110 §8.6: a response that can't have a body has no Content-Length.
-    if status >= 200 && status != 204 {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    head.push_str("Connection: close\r\n\r\n");
+    head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     bytes
@@ -90,20 +97,15 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
 
 const fn status_text(status: u16) -> &'static str {
     match status {
-        101 => "Switching Protocols",
         200 => "OK",
-        202 => "Accepted",
-        204 => "No Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
-        409 => "Conflict",
         413 => "Content Too Large",
         414 => "URI Too Long",
-        415 => "Unsupported Media Type",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",

@@ -4,17 +4,16 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{DeserializeSeed as _, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use super::fields::{MAX_CHANNELS, MAX_OFFSET, ParseError, required, string, wrong};
+use super::resume::{Resume, positions};
 use super::validate::{Key, Keys, validate};
 use crate::error_code::ErrorCode;
-use crate::position::Position;
+use crate::position::{Position, Start};
 use crate::publication::KEY_BYTES;
-
-/// Most channels that one message may name. A message with more is refused before its names are gathered.
-pub const MAX_CHANNELS: usize = 128;
 
 /// One message of a client, borrowed from its text. All of the text keeps the rules of `validate.rs`, also the parts that are
 /// not used.
@@ -22,6 +21,8 @@ pub const MAX_CHANNELS: usize = 128;
 pub struct ClientMessage<'a> {
     /// Comes back in every answer to the message.
     pub id: Option<Id<'a>>,
+    /// Values and keys in it.
+    pub elements: u32,
     /// What the client wants.
     pub kind: Kind<'a>,
 }
@@ -59,8 +60,10 @@ pub enum Kind<'a> {
     Subscribe {
         /// What the client wants to read.
         channels: Channels<'a>,
-        /// The client wants everything after this position.
-        from: Option<Position>,
+        /// Where they begin.
+        start: Start,
+        /// A subscription that the client has begins anew.
+        restart: bool,
     },
     /// `unsubscribe_updates`.
     Unsubscribe {
@@ -78,6 +81,13 @@ pub enum Kind<'a> {
     },
     /// `heartbeat`.
     Heartbeat,
+    /// `authenticate`, which only the first message can be.
+    Authenticate {
+        /// What the application knows the client by.
+        token: Option<Cow<'a, str>>,
+    },
+    /// `resume`, which only the first message can be.
+    Resume(Resume<'a>),
     /// A message of any other type, which the application answers.
     Application {
         /// That type.
@@ -112,41 +122,6 @@ impl EnvelopeError {
     }
 }
 
-/// What is wrong with a message. The text is for people, and never repeats the message.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParseError {
-    /// It is something else, or it is no JSON at all.
-    #[error("not a JSON object")]
-    NotAnObject,
-    /// It breaks a rule of JSON, or one of ours; carries the rule and the place.
-    #[error("not acceptable JSON: {0}")]
-    Json(String),
-    /// Two fields of the message have the same name.
-    #[error("a field of the message occurs twice")]
-    DuplicateField,
-    /// A message of this type needs the field.
-    #[error("field {0:?} is missing")]
-    MissingField(&'static str),
-    /// The field has a value of a wrong type or length.
-    #[error("field {field:?} must be {expected}")]
-    WrongField {
-        /// Its name.
-        field: &'static str,
-        /// What would be right.
-        expected: &'static str,
-    },
-    /// The channels are named in two ways.
-    #[error("give \"channel\" or \"channels\", not both")]
-    ChannelAndChannels,
-    /// A position needs both parts.
-    #[error("\"epoch\" and \"offset\" must be given together")]
-    HalfPosition,
-    /// More than [`MAX_CHANNELS`].
-    #[error("\"channels\" names more than {MAX_CHANNELS} channels")]
-    TooManyChannels,
-}
-
 /// Reads one message.
 ///
 /// # Errors
@@ -157,7 +132,8 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
     let read = fields.read(text);
     let id = fields.id();
     let legal = id.as_ref().ok().copied().flatten();
-    let message = read.and(id).and_then(|id| Ok(ClientMessage { id, kind: fields.kind()? }));
+    let message =
+        read.and(id).and_then(|id| Ok(ClientMessage { id, elements: fields.elements, kind: fields.kind()? }));
     message.map_err(|error| EnvelopeError { error, id: legal.map(|id| id.0.to_owned()) })
 }
 
@@ -170,8 +146,14 @@ struct Fields<'a> {
     channels: Option<&'a str>,
     epoch: Option<&'a str>,
     offset: Option<&'a str>,
+    restart: Option<&'a str>,
     data: Option<&'a str>,
     key: Option<&'a str>,
+    token: Option<&'a str>,
+    session: Option<&'a str>,
+    attempt: Option<&'a str>,
+    positions: Option<&'a str>,
+    elements: u32,
     /// The first rule that a field broke. Reading goes on, because the `id` may come after it.
     error: Option<ParseError>,
 }
@@ -201,8 +183,13 @@ impl<'a> Fields<'a> {
             "channels" => &mut self.channels,
             "epoch" => &mut self.epoch,
             "offset" => &mut self.offset,
+            "restart" => &mut self.restart,
             "data" => &mut self.data,
             "key" => &mut self.key,
+            "token" => &mut self.token,
+            "session" => &mut self.session,
+            "attempt" => &mut self.attempt,
+            "positions" => &mut self.positions,
             _ => return,
         };
         *field = Some(value.get());
@@ -216,7 +203,13 @@ impl<'a> Fields<'a> {
     fn kind(&self) -> Result<Kind<'a>, ParseError> {
         let message_type = required("type", string("type", self.message_type)?)?;
         Ok(match &*message_type {
-            "subscribe_updates" => Kind::Subscribe { channels: self.channels()?, from: self.position()? },
+            "subscribe_updates" => {
+                let (channels, start) = (self.channels()?, self.start()?);
+                if channels.len() > 1 && start != Start::Newcomer {
+                    return Err(ParseError::SharedPosition);
+                }
+                Kind::Subscribe { channels, start, restart: self.restart()? }
+            }
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
             "publish" => Kind::Publish {
                 channel: required("channel", string("channel", self.channel)?)?,
@@ -224,11 +217,32 @@ impl<'a> Fields<'a> {
                 key: self.key()?,
             },
             "heartbeat" => Kind::Heartbeat,
+            "authenticate" => Kind::Authenticate { token: self.token()? },
+            "resume" => Kind::Resume(self.resume()?),
             _ if message_type.is_empty() || message_type.len() > MAX_TYPE => {
                 return Err(wrong("type", "1 to 128 bytes long"));
             }
             _ => Kind::Application { message_type },
         })
+    }
+
+    fn resume(&self) -> Result<Resume<'a>, ParseError> {
+        let attempt = required("attempt", self.attempt)?.parse().ok();
+        let attempt = attempt.filter(|attempt| (1..=MAX_OFFSET).contains(attempt));
+        Ok(Resume {
+            session: required("session", string("session", self.session)?)?,
+            attempt: attempt.ok_or_else(|| wrong("attempt", "an integer from 1 to 2^53 - 1"))?,
+            positions: positions(required("positions", self.positions)?)?,
+            token: self.token()?,
+        })
+    }
+
+    fn token(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
+        let token = string("token", self.token)?;
+        if token.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {
+            return Err(wrong("token", "at most 16 KiB long"));
+        }
+        Ok(token)
     }
 
     fn key(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
@@ -255,15 +269,26 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn position(&self) -> Result<Option<Position>, ParseError> {
+    fn start(&self) -> Result<Start, ParseError> {
         match (string("epoch", self.epoch)?, self.offset) {
-            (None, None) => Ok(None),
+            (None, None) => Ok(Start::Newcomer),
             (Some(epoch), Some(offset)) => {
-                let offset = offset.parse().map_err(|_| wrong("offset", "an integer from 0 on"))?;
+                let offset = offset.parse().ok().filter(|offset| *offset <= MAX_OFFSET);
+                let offset =
+                    offset.ok_or_else(|| wrong("offset", "an integer from 0 to 9007199254740991"))?;
                 // No log ever had an epoch of another form. That is not an error: the client is told that its log is gone.
-                Ok(epoch.parse().ok().map(|epoch| Position { epoch, offset }))
+                let position = epoch.parse().map(|epoch| Position { epoch, offset });
+                Ok(position.map_or(Start::Foreign, Start::After))
             }
             (Some(_), None) | (None, Some(_)) => Err(ParseError::HalfPosition),
+        }
+    }
+
+    fn restart(&self) -> Result<bool, ParseError> {
+        match self.restart {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(wrong("restart", "true or false")),
         }
     }
 }
@@ -279,8 +304,9 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
         let mut keys = Keys::default();
         while let Some(key) = entries.next_key_seed(Key)? {
             let value = entries.next_value::<&'a RawValue>()?;
-            if let Err(error) = validate(value.get(), 1) {
-                self.error.get_or_insert(ParseError::Json(error.to_string()));
+            match validate(value.get(), 1) {
+                Ok(elements) => self.elements += 1 + elements,
+                Err(error) => drop(self.error.get_or_insert(ParseError::Json(error.to_string()))),
             }
             self.take(&key, value);
             if !keys.insert(key) {
@@ -289,21 +315,6 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
         }
         Ok(())
     }
-}
-
-const fn wrong(field: &'static str, expected: &'static str) -> ParseError {
-    ParseError::WrongField { field, expected }
-}
-
-fn required<T>(field: &'static str, value: Option<T>) -> Result<T, ParseError> {
-    value.ok_or(ParseError::MissingField(field))
-}
-
-/// Reads a field that is a string.
-fn string<'a>(field: &'static str, json: Option<&'a str>) -> Result<Option<Cow<'a, str>>, ParseError> {
-    let Some(json) = json else { return Ok(None) };
-    let decoded = Key.deserialize(&mut serde_json::Deserializer::from_str(json));
-    decoded.map(Some).map_err(|_| wrong(field, "a string"))
 }
 
 /// Gathers the names in `channels`. `None` when there are too many: the rest is skipped.
@@ -331,6 +342,9 @@ impl<'de> Visitor<'de> for ChannelList {
 
 /// In bytes of JSON text between the quotes. Every answer repeats the `id`.
 const MAX_ID: usize = 128;
+
+/// In bytes. The application keeps it as long as the client.
+const MAX_TOKEN: usize = 16 * 1024;
 
 /// In bytes. A type is a name, and appears in logs.
 const MAX_TYPE: usize = 128;

@@ -3,10 +3,15 @@
 //! `docs/protocol.schema.json` describes both for programs; a test compares it with this code.
 
 mod client;
+mod fields;
+mod resume;
 mod server;
 mod timestamp;
 mod validate;
 
-pub use client::{ClientMessage, EnvelopeError, Id, Kind, MAX_CHANNELS, ParseError, parse};
-pub use server::{BATCH_PREFIX, ServerMessage, batch_suffix};
+pub use client::{ClientMessage, EnvelopeError, Id, Kind, parse};
+pub use fields::{MAX_CHANNELS, ParseError};
+pub use resume::{Positions, Resume};
+pub use server::{BATCH_PREFIX, ServerMessage, SessionToken, batch_suffix, write_result};
 pub use timestamp::Timestamp;
+pub use validate::validate;

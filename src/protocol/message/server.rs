@@ -1,10 +1,11 @@
 //! What the server says, as JSON text. Frames are the wire's.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::client::Id;
 use super::timestamp::Timestamp;
-use crate::json::push_number;
+use crate::json::{push_line, push_number, push_string};
 use crate::position::Epoch;
 
 /// One message of the server, except batches of updates.
@@ -15,12 +16,25 @@ pub enum ServerMessage<'a> {
     ConnectionEstablished {
         /// The client's public id.
         client_id: &'a str,
+        /// Who the application says that it is; `None` when it is anonymous.
+        subject: Option<&'a str>,
+        /// What lets the client come back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<SessionToken<'a>>,
+        /// Whether it has its session again, if it wanted one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resumed: Option<bool>,
+        /// Why it has not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
         /// In seconds.
         heartbeat: u64,
         /// In milliseconds.
         tick: u64,
         /// In milliseconds.
         reconnect_window: u64,
+        /// Requests with an `id` that may be unanswered.
+        max_unanswered: u16,
         /// When it was written.
         timestamp: Timestamp,
     },
@@ -32,8 +46,17 @@ pub enum ServerMessage<'a> {
         epoch: Epoch,
         /// The client's position now: the next update is the one after it.
         offset: u64,
-        /// Everything since the position that the client asked for follows.
-        recovered: bool,
+        /// The offset of the newest publication: a client that is there has caught up.
+        top: u64,
+        /// The client was subscribed before, and nothing has changed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        existing: Option<bool>,
+        /// Where the client asked for a position: everything after that follows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
+        /// Why it does not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
         /// The `id` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
@@ -93,6 +116,9 @@ pub enum ServerMessage<'a> {
         /// The channel that it is about.
         #[serde(skip_serializing_if = "Option::is_none")]
         channel: Option<&'a str>,
+        /// What the application has to say of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<&'a RawValue>,
         /// The `id` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
@@ -101,11 +127,43 @@ pub enum ServerMessage<'a> {
     },
 }
 
+/// What a client has to say to have its session again.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SessionToken<'a> {
+    /// Only the client knows it.
+    pub token: &'a str,
+    /// In seconds: how long the session waits for it.
+    pub ttl: f64,
+}
+
 impl ServerMessage<'_> {
     /// Appends the message.
     pub fn write(&self, out: &mut Vec<u8>) {
         serde_json::to_writer(out, self).expect("its fields are legal JSON, and a Vec takes all of it");
     }
+}
+
+/// Appends the answer to a message of the application: `data`, one JSON text, in an envelope.
+pub fn write_result(
+    message_type: &str,
+    id: Option<Id<'_>>,
+    data: &[u8],
+    timestamp: Timestamp,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"{\"type\":");
+    push_string(message_type, out);
+    out.pop(); // its quotation mark
+    out.extend_from_slice(b"_result\"");
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        out.extend_from_slice(id.as_json().as_bytes());
+    }
+    out.extend_from_slice(b",\"data\":");
+    push_line(data, out);
+    out.extend_from_slice(b",\"timestamp\":\"");
+    timestamp.push(out);
+    out.extend_from_slice(b"\"}");
 }
 
 /// A batch is this, then updates with commas between them, then [`batch_suffix`].
@@ -118,4 +176,24 @@ pub fn batch_suffix(count: u64, timestamp: Timestamp, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"timestamp\":\"");
     timestamp.push(out);
     out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_carry_the_type_and_the_id_as_they_came_on_one_line() {
+        let timestamp = Timestamp::from_unix_millis(1);
+        for (message_type, id, data) in [("add", Some("\"x\""), "[1,\r\n2]"), ("\"\\\u{1}é", None, "null")] {
+            let mut out = Vec::new();
+            write_result(message_type, id.and_then(Id::from_json), data.as_bytes(), timestamp, &mut out);
+            assert!(!out.contains(&b'\n') && !out.contains(&b'\r'));
+            let body: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(body["type"], format!("{message_type}_result"));
+            assert_eq!(body.get("id"), id.map(|_| "x".into()).as_ref());
+            assert_eq!(body["data"], serde_json::from_str::<serde_json::Value>(data).expect("JSON"));
+            assert_eq!(body["timestamp"], "1970-01-01T00:00:00.001Z");
+        }
+    }
 }

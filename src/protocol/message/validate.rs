@@ -1,10 +1,11 @@
 //! Validates JSON without building values of it, so that it is safe for every program that reads it later.
 //!
 //! It is stricter than RFC 8259 where readers disagree: there are no duplicate keys (one reader takes the first, another the
-//! last), no lone surrogates (they are no text), no numbers beyond a double (some readers say infinity), and there is a bound on
-//! depth (Python's recursion limit; CVE-2024-27454).
+//! last), no lone surrogates (they are no text), no numbers beyond a double (some readers say infinity), no integers beyond 64 bits
+//! (some readers keep the digits, others round), and there is a bound on depth (Python's recursion limit; CVE-2024-27454).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,15 +17,41 @@ const MAX_DEPTH: usize = 64;
 
 /// Checks that `text` is one JSON value that keeps to all these rules. `depth` is the number of arrays and objects around it.
 ///
+/// Returns the number of its elements: values and keys, itself and all in it.
+///
 /// The work is linear in the length of `text`. The keys of the objects that are open are held.
 ///
 /// # Errors
 ///
 /// At the first rule that is broken; with the place in `text`.
-pub fn validate(text: &str, depth: usize) -> Result<(), serde_json::Error> {
+pub fn validate(text: &str, depth: usize) -> Result<u32, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    Value { depth }.deserialize(&mut deserializer)?;
-    deserializer.end()
+    let has_large = Cell::new(false);
+    let elements = Value { depth, has_large: &has_large }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    if has_large.get() && has_large_integer(text) {
+        return Err(Error::custom("an integer beyond 64 bits"));
+    }
+    Ok(elements)
+}
+
+/// Whether a JSON text has an integer that neither `i64` nor `u64` can hold. `1e30` is none.
+fn has_large_integer(text: &str) -> bool {
+    let (mut in_string, mut is_escaped) = (false, false);
+    let ends_number = |letter: char| {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        in_string || !matches!(letter, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')
+    };
+    let is_large = |token: &str| {
+        let is_integer = !token.is_empty() && token.bytes().all(|it| it == b'-' || it.is_ascii_digit());
+        is_integer && token.parse::<i64>().is_err() && token.parse::<u64>().is_err()
+    };
+    text.split(ends_number).any(is_large)
 }
 
 /// The keys of one open object.
@@ -57,80 +84,92 @@ impl<'a> Keys<'a> {
 /// Just under the largest double (1.7976…e308). Above it, readers that round differently do not agree what is infinite.
 const LARGEST_NUMBER: f64 = 1.797e308;
 
+/// 2⁶³: no smaller one is an integer beyond 64 bits.
+const LARGE_NUMBER: f64 = 9_223_372_036_854_775_808.0;
+
 /// Comparing this many short keys costs about as much as hashing one.
 const FEW_KEYS: usize = 8;
 
-/// One value with so many arrays and objects around it. It is validated by being visited.
+/// One value with so many arrays and objects around it. It is validated by being visited, and its elements are counted.
 #[derive(Clone, Copy)]
-struct Value {
+struct Value<'c> {
     depth: usize,
+    /// It has a number that may be an integer beyond 64 bits: serde makes a double of that.
+    has_large: &'c Cell<bool>,
 }
 
-impl Value {
+impl Value<'_> {
     fn inner<E: Error>(self) -> Result<Self, E> {
         if self.depth < MAX_DEPTH {
-            Ok(Self { depth: self.depth + 1 })
+            Ok(Self { depth: self.depth + 1, ..self })
         } else {
             Err(E::custom(format_args!("nested deeper than {MAX_DEPTH}")))
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Value {
-    type Value = ();
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = u32;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Value {
-    type Value = ();
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = u32;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, _: bool) -> Result<u32, E> {
+        Ok(1)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, _: i64) -> Result<u32, E> {
+        Ok(1)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, _: u64) -> Result<u32, E> {
+        Ok(1)
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        if number.abs() < LARGEST_NUMBER { Ok(()) } else { Err(E::custom("number out of range")) }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<u32, E> {
+        if number.abs() >= LARGE_NUMBER {
+            self.has_large.set(true);
+        }
+        if number.abs() < LARGEST_NUMBER { Ok(1) } else { Err(E::custom("number out of range")) }
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, _: &str) -> Result<u32, E> {
+        Ok(1)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<u32, E> {
+        Ok(1)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u32, A::Error> {
         let inner = self.inner()?;
-        while items.next_element_seed(inner)?.is_some() {}
-        Ok(())
+        let mut elements = 1;
+        while let Some(more) = items.next_element_seed(inner)? {
+            elements += more;
+        }
+        Ok(elements)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<u32, A::Error> {
         let inner = self.inner()?;
         let mut keys = Keys::default();
+        let mut elements = 1;
         while let Some(key) = entries.next_key_seed(Key)? {
             if !keys.insert(key) {
                 return Err(A::Error::custom("duplicate key"));
             }
-            entries.next_value_seed(inner)?;
+            elements += 1 + entries.next_value_seed(inner)?;
         }
-        Ok(())
+        Ok(elements)
     }
 }
 
@@ -171,7 +210,10 @@ mod tests {
             "null",
             "-0",
             "1e308",
-            "123456789012345678901234567890",
+            "18446744073709551615",
+            "-9223372036854775808",
+            r#"["99999999999999999999", "\"99999999999999999999", {"99999999999999999999": 1e30, "x": true}]"#,
+            "1.8446744073709552e19",
             r#"{"a":{"a":[1]}}"#,
             r#""\ud83d\ude00""#,
         ] {
@@ -189,6 +231,10 @@ mod tests {
             "1e400",
             "1.7976931348623159e308",
             "-1e400",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "123456789012345678901234567890",
+            r#"{"a\"": [1e30, {"b": "\\", "c":99999999999999999999}]}"#,
             "\"\\ud800\"",
             "\"\\udc00x\"",
             "{\"a\":1,\"\\u0061\":2}",

@@ -5,19 +5,19 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::position::Epoch;
+use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use crate::protocol::message::Timestamp;
-use crate::rules::{Mode, Overrun};
-use crate::session::{MAX_PENDING, REMEMBERED_PUBLISHES};
+use crate::rules::{Mode, Overrun, Replay};
+use crate::session::{ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED};
 
 /// Does what it is told, and notes it.
 #[derive(Default)]
-struct Notes {
-    now: Moment,
+pub(in crate::session) struct Notes {
+    pub now: Moment,
     closed: Option<CloseReason>,
-    replies: Vec<Value>,
+    pub replies: Vec<Value>,
     done: Vec<String>,
-    subscriptions: BTreeSet<String>,
+    pub subscriptions: BTreeSet<String>,
     published: u64,
     /// The broker confirms later.
     confirms_later: bool,
@@ -48,19 +48,25 @@ impl Carrier for Notes {
         self.done.push("catch up".into());
     }
 
-    fn subscribe(&mut self, channel: &ChannelName, from: Option<Position>) -> Subscribed {
+    fn subscribe(&mut self, channel: &ChannelName, start: Start) -> Subscribed {
+        let position = Position { epoch: EPOCH, offset: self.published };
+        if self.subscriptions.contains(channel.as_str()) {
+            self.done.push(format!("keep {channel}"));
+            return Subscribed::Existing { position, top: self.published };
+        }
         if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return Subscribed::TooMany { most: MOST_SUBSCRIPTIONS };
         }
         self.subscriptions.insert(channel.to_string());
         self.done.push(format!("subscribe {channel}"));
-        let start = Position { epoch: EPOCH, offset: self.published };
-        Subscribed::From { position: from.unwrap_or(start), recovered: from.is_some() }
+        self.begun(start)
     }
 
-    fn subscribe_private(&mut self, channel: &ChannelName) -> Position {
-        self.done.push(format!("subscribe {channel}"));
-        Position { epoch: EPOCH, offset: 0 }
+    fn restart(&mut self, channel: &str, start: Start) -> Option<Subscribed> {
+        self.subscriptions.contains(channel).then(|| {
+            self.done.push(format!("restart {channel}"));
+            self.begun(start)
+        })
     }
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
@@ -71,11 +77,11 @@ impl Carrier for Notes {
     fn publish(
         &mut self,
         channel: &ChannelName,
-        data: &[u8],
-        _: Option<&str>,
+        content: Content<'_>,
         number: u64,
     ) -> Option<Result<u64, ErrorCode>> {
-        self.done.push(format!("publish {channel} {}", String::from_utf8_lossy(data)));
+        let sender = content.sender.map_or(String::new(), |sender| format!(" {sender}"));
+        self.done.push(format!("publish {channel} {}{sender}", String::from_utf8_lossy(content.data)));
         if self.confirms_later {
             self.done.push(format!("number {number}"));
             return None;
@@ -98,15 +104,33 @@ impl Carrier for Notes {
     }
 }
 
+impl Notes {
+    /// In a log that has its publications from the third one on.
+    fn begun(&self, start: Start) -> Subscribed {
+        let (offset, recovered) = match start {
+            Start::Newcomer => (self.published, None),
+            Start::Foreign => (self.published, Some(Err(Unrecovered::Epoch))),
+            Start::After(Position { offset: ..2, .. }) => (2, Some(Err(Unrecovered::Trimmed))),
+            Start::After(position) => (position.offset, Some(Ok(()))),
+            Start::Promised(position) => (position.offset, None),
+        };
+        Subscribed::From { position: Position { epoch: EPOCH, offset }, top: self.published, recovered }
+    }
+}
+
+pub(in crate::session) fn newcomer(subject: &str) -> Newcomer<'_> {
+    Newcomer { client_id: "c7", subject, address: "192.0.2.1" }
+}
+
 /// A session that is spoken with.
-struct Talk {
-    session: Session,
-    notes: Notes,
-    rules: Rules,
+pub(in crate::session) struct Talk {
+    pub session: Session,
+    pub notes: Notes,
+    pub rules: Rules,
 }
 
 impl Talk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let rule = |pattern: &str, subscribe, publish| Rule {
             pattern: pattern.into(),
             subscribe,
@@ -117,6 +141,8 @@ impl Talk {
             mode: Mode::All,
             overrun: Overrun::Gap,
             compress: true,
+            sender: false,
+            replay: Replay::Head,
         };
         let rules = Rules::new(&[
             rule("ask:{x}", Access::Ask, Access::Ask),
@@ -131,23 +157,40 @@ impl Talk {
         }
     }
 
-    fn says(&mut self, message: &Value) {
+    fn is_greeted(&mut self, under_way: usize) {
+        self.is_greeted_as(None, under_way);
+    }
+
+    /// With a subject, updates tell it.
+    fn is_greeted_as(&mut self, subject: Option<&str>, under_way: usize) {
+        let [session_ttl, reconnect_window, heartbeat, tick] = [Duration::ZERO; 4];
+        let tell_senders = subject.is_some();
+        let terms = Terms { session_ttl, tell_senders, reconnect_window, heartbeat, tick, under_way };
+        let subject = subject.unwrap_or_default();
+        self.session.greet(&newcomer(subject), None, &terms, &self.rules, &mut self.notes);
+    }
+
+    pub fn says(&mut self, message: &Value) {
         self.session.receive(&message.to_string(), &self.rules, &mut self.notes);
     }
 
-    fn subscribes(&mut self, channel: &str) {
+    fn listens(&self) -> bool {
+        self.session.listens(self.notes.now)
+    }
+
+    pub fn subscribes(&mut self, channel: &str) {
         self.says(&json!({"type": "subscribe_updates", "channel": channel}));
     }
 
-    fn unsubscribes(&mut self, channel: &str) {
+    pub fn unsubscribes(&mut self, channel: &str) {
         self.says(&json!({"type": "unsubscribe_updates", "channel": channel}));
     }
 
-    fn publishes(&mut self, channel: &str, id: impl Into<Value>) {
+    pub fn publishes(&mut self, channel: &str, id: impl Into<Value>) {
         self.says(&json!({"type": "publish", "channel": channel, "data": 1, "id": id.into()}));
     }
 
-    fn decides(&mut self, number: u64, decision: Decision) {
+    pub fn decides(&mut self, number: u64, decision: Decision) {
         self.session.decide(number, decision, &self.rules, &mut self.notes);
     }
 
@@ -156,12 +199,12 @@ impl Talk {
     }
 
     /// What was done since this was last asked.
-    fn done(&mut self) -> Vec<String> {
+    pub fn done(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes.done)
     }
 
     /// What the client was told since this was last asked, with the `id`s.
-    fn told(&mut self) -> Vec<String> {
+    pub fn told(&mut self) -> Vec<String> {
         let short = |reply: &Value| {
             let what = reply.get("code").or_else(|| reply.get("offset")).unwrap_or(&reply["type"]);
             format!("{} {}", what.to_string().trim_matches('"'), reply.get("id").unwrap_or(&Value::Null))
@@ -170,11 +213,11 @@ impl Talk {
     }
 }
 
-fn denied(code: ErrorCode) -> Decision {
+pub(in crate::session) fn denied(code: ErrorCode) -> Decision {
     Decision::Deny { code, message: "for a reason".into() }
 }
 
-const EPOCH: Epoch = Epoch::new(7);
+pub(in crate::session) const EPOCH: Epoch = Epoch::new(7);
 const MOST_SUBSCRIPTIONS: usize = 3;
 
 #[test]
@@ -251,8 +294,169 @@ fn a_repeated_publish_gets_the_same_answer_and_is_not_published_again() {
         talk.publishes("open:a", id);
     }
     talk.publishes("open:b", 1);
-    assert_eq!(talk.told(), ["1 1", r#"2 "1""#, "1 1", r#"2 "1""#, "3 1"]);
-    assert_eq!(talk.done(), ["publish open:a 1", "publish open:a 1", "publish open:b 1"]);
+    assert_eq!(talk.told(), ["1 1", r#"2 "1""#, "1 1", r#"2 "1""#, "id_reused 1"]);
+    assert_eq!(talk.done(), ["publish open:a 1", "publish open:a 1"]);
+}
+
+#[test]
+fn errors_are_answers_and_count_once() {
+    let mut talk = Talk::new();
+    for _ in 0..30 {
+        for (id, channel) in ["@private", "strange", "closed:a"].iter().enumerate() {
+            talk.publishes(channel, id);
+        }
+    }
+    assert_eq!(talk.told()[87..], ["bad_channel 0", "unknown_channel 1", "not_allowed 2"]);
+    talk.publishes("ask:a", 3);
+    talk.decides(1, Decision::Reject { code: "conflict".into(), message: "no".into(), details: None });
+    talk.publishes("ask:a", 3);
+    assert_eq!(talk.told(), ["conflict 3", "conflict 3"]);
+    assert!(talk.listens() && talk.done() == ["ask 1 publish ask:a"]);
+}
+
+#[test]
+fn an_id_that_is_used_for_something_else_is_the_clients_fault() {
+    let mut talk = Talk::new();
+    for number in 0..30 {
+        talk.says(&json!({"type": "publish", "channel": "open:a", "data": number, "id": 1}));
+    }
+    assert_eq!(talk.done(), ["publish open:a 0"]);
+    assert_eq!(talk.told()[1..], vec!["id_reused 1"; 29]);
+    assert!(!talk.listens() && talk.notes.closed.is_none());
+}
+
+#[test]
+fn messages_of_the_application_are_asked_once_and_answered_once() {
+    let mut talk = Talk::new();
+    let result = |number: u32| {
+        let data = number.to_string().into_bytes().into();
+        Answer::Result { message_type: "chat".into(), data }
+    };
+    let said = json!({"type": "chat", "id": "x"});
+    (0..2).for_each(|_| talk.says(&said));
+    assert_eq!(talk.done(), [r#"message chat Some("\"x\"")"#]);
+    assert!(talk.told().is_empty(), "its answer is to come");
+    for number in 0..2 {
+        talk.session.answer(&result(number), Id::from_json("\"x\""), &mut talk.notes);
+    }
+    talk.says(&said);
+    assert!(talk.done().is_empty());
+    let answers = std::mem::take(&mut talk.notes.replies);
+    assert_eq!(answers.iter().map(|answer| &answer["data"]).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(answers[0], answers[1]);
+    talk.session.answer(&result(2), None, &mut talk.notes);
+    assert_eq!(talk.told(), ["chat_result null"], "without an id nothing is remembered");
+}
+
+#[test]
+fn what_the_application_can_not_read_may_be_said_better_with_the_same_id() {
+    let mut talk = Talk::new();
+    let error =
+        Answer::Error { code: "bad_message".into(), message: String::new(), details: None, is_fault: false };
+    for data in [1, 2] {
+        talk.says(&json!({"type": "chat", "id": 1, "data": data}));
+        talk.session.answer(&error, Id::from_json("1"), &mut talk.notes);
+    }
+    assert_eq!(talk.done().len(), 2);
+    assert_eq!(talk.told(), ["bad_message 1", "bad_message 1"]);
+}
+
+#[test]
+fn an_answer_that_was_forgotten_is_lost_and_the_request_is_not_done_again() {
+    let mut talk = Talk::new();
+    let data = format!("{:?}", "x".repeat(ANSWER_BYTES)).into_bytes().into();
+    let long = Answer::Result { message_type: "chat".into(), data };
+    for _ in 0..2 {
+        talk.says(&json!({"type": "chat", "id": 1}));
+        talk.session.answer(&long, Id::from_json("1"), &mut talk.notes);
+    }
+    (2..4).for_each(|id| talk.publishes("open:a", id));
+    assert!(talk.session.remembered_bytes() > 0);
+    talk.session.forget_answers();
+    assert_eq!(talk.session.remembered_bytes(), 0);
+    talk.publishes("open:a", 2);
+    assert_eq!(talk.done().len(), 3);
+    let told = talk.told();
+    assert_eq!(told[1..], ["answer_lost 1", "1 2", "2 3", "answer_lost 2"]);
+    assert!(talk.listens(), "that is nobody's fault");
+}
+
+#[test]
+fn a_repeated_request_that_began_a_run_leads_to_its_channel_and_begins_no_other() {
+    // The log still has what comes after the second publication, and not what comes after the first.
+    for (offset, done, told) in [
+        (2, vec!["subscribe run:a"], "2 1"),
+        (1, vec!["subscribe run:a", "unsubscribe run:a"], "answer_lost 1"),
+    ] {
+        let mut talk = Talk::new();
+        let channel = ChannelName::new("run:a").expect("legal");
+        let start = Position { epoch: EPOCH, offset };
+        let said = json!({"type": "ai_chat_request", "id": 1});
+        talk.says(&said);
+        assert!(talk.session.subscribe_for_application(&channel, start, Id::from_json("1"), &mut talk.notes));
+        talk.says(&said);
+        assert_eq!(talk.done()[2..], ["keep run:a"]);
+        assert_eq!(talk.notes.replies[1]["existing"], true);
+        talk.unsubscribes("run:a");
+        talk.done();
+        talk.told();
+        talk.says(&said);
+        assert!(talk.notes.replies[0].get("recovered").is_none(), "it asked for no position");
+        assert_eq!(
+            (talk.done(), talk.told()),
+            (done.into_iter().map(str::to_owned).collect(), vec![told.to_owned()])
+        );
+    }
+}
+
+#[test]
+fn a_run_that_could_not_begin_is_answered_with_its_error() {
+    let mut talk = Talk::new();
+    (0..MOST_SUBSCRIPTIONS).for_each(|number| talk.subscribes(&format!("open:{number}")));
+    let channel = ChannelName::new("run:a").expect("legal");
+    let (start, said) = (Position { epoch: EPOCH, offset: 0 }, json!({"type": "ai_chat_request", "id": 1}));
+    talk.says(&said);
+    assert!(!talk.session.subscribe_for_application(&channel, start, Id::from_json("1"), &mut talk.notes));
+    talk.told();
+    talk.unsubscribes("open:0");
+    talk.says(&said);
+    assert_eq!(talk.told(), ["subscription_ended null", "limit_exceeded 1"]);
+}
+
+#[test]
+fn requests_that_may_be_repeated_are_not_remembered() {
+    let mut talk = Talk::new();
+    for _ in 0..2 {
+        talk.says(&json!({"type": "subscribe_updates", "channel": "open:a", "id": 1}));
+        talk.says(&json!({"type": "unsubscribe_updates", "channel": "open:a", "id": 1}));
+        talk.says(&json!({"type": "heartbeat", "id": 1}));
+    }
+    talk.publishes("ask:a", 1);
+    talk.says(&json!({"type": "unsubscribe_updates", "channel": "open:a", "id": 1}));
+    talk.decides(1, Decision::Allow);
+    let told = talk.told();
+    assert_eq!(told.len(), 8);
+    assert_eq!(told[6..], ["not_subscribed 1", "1 1"], "another answer with its id is not the answer");
+    talk.publishes("ask:a", 1);
+    assert_eq!(talk.told(), ["1 1"]);
+}
+
+#[test]
+fn with_many_unanswered_requests_a_session_wants_to_hear_no_more() {
+    for (under_way, most) in [(0, UNANSWERED), (32, UNANSWERED), (200, 200), (100_000, REMEMBERED_IDS)] {
+        let mut talk = Talk::new();
+        talk.is_greeted(under_way);
+        assert_eq!(talk.notes.replies.pop().expect("the greeting")["maxUnanswered"], most);
+        for number in 0..most {
+            assert!(talk.listens());
+            talk.says(&json!({"type": "chat", "id": number}));
+        }
+        assert!(!talk.listens());
+        let error =
+            Answer::Error { code: "timeout".into(), message: String::new(), details: None, is_fault: false };
+        talk.session.answer(&error, Id::from_json("7"), &mut talk.notes);
+        assert!(talk.listens());
+    }
 }
 
 #[test]
@@ -265,17 +469,20 @@ fn publishes_without_an_id_are_all_published() {
 }
 
 #[test]
-fn a_publish_that_is_repeated_while_the_application_decides_is_published_once() {
+fn a_publish_that_is_repeated_while_the_application_decides_is_published_and_answered_once() {
     let mut talk = Talk::new();
-    talk.publishes("ask:a", 1);
-    talk.publishes("ask:a", 1);
+    talk.subscribes("ask:a");
+    (0..2).for_each(|_| talk.publishes("ask:a", 1));
     talk.decides(1, Decision::Allow);
-    assert_eq!(talk.done(), ["ask 1 publish ask:a", "publish ask:a 1"]);
-    assert_eq!(talk.told(), ["1 1", "1 1"]);
+    (0..2).for_each(|_| talk.publishes("ask:a", 1));
+    talk.told();
+    talk.decides(2, Decision::Allow);
+    assert_eq!(talk.told(), ["1 1"]);
+    assert_eq!(talk.done()[2..], ["ask 2 publish ask:a", "publish ask:a 1"]);
 }
 
 #[test]
-fn a_publish_that_is_repeated_before_the_broker_confirms_it_gets_the_same_answer() {
+fn a_publish_that_is_repeated_before_the_broker_confirms_it_is_answered_once_and_then_the_same() {
     for (outcome, told) in [
         (Ok(5), "5 1"),
         (Err(ErrorCode::NotPublished), "not_published 1"),
@@ -283,34 +490,13 @@ fn a_publish_that_is_repeated_before_the_broker_confirms_it_gets_the_same_answer
     ] {
         let mut talk = Talk::new();
         talk.notes.confirms_later = true;
+        (0..2).for_each(|_| talk.publishes("open:a", 1));
+        assert_eq!(talk.done(), ["publish open:a 1", "number 1"]);
+        talk.confirms(1, outcome);
         talk.publishes("open:a", 1);
-        talk.publishes("open:a", 1);
-        assert_eq!(talk.done(), ["publish open:a 1", "number 0"]);
-        assert!(talk.told().is_empty());
-        talk.confirms(0, outcome);
         assert_eq!(talk.told(), [told, told]);
-        talk.publishes("open:a", 1);
-        let is_again = outcome.is_err();
-        assert_eq!(
-            talk.done().len(),
-            if is_again { 2 } else { 0 },
-            "a publish that failed may be tried again"
-        );
-        assert_eq!(talk.told().len(), if is_again { 0 } else { 1 });
+        assert!(talk.done().is_empty());
     }
-}
-
-#[test]
-fn a_publish_is_forgotten_after_many_others() {
-    let mut talk = Talk::new();
-    for id in 0..=REMEMBERED_PUBLISHES {
-        talk.publishes("open:a", id);
-    }
-    talk.done();
-    talk.publishes("open:a", 1);
-    assert!(talk.done().is_empty());
-    talk.publishes("open:a", 0);
-    assert_eq!(talk.done(), ["publish open:a 1"]);
 }
 
 #[test]
@@ -321,9 +507,9 @@ fn other_requests_do_not_wait_for_the_broker() {
     talk.publishes("open:a", 1);
     talk.unsubscribes("open:a");
     talk.told();
-    talk.confirms(0, Ok(8));
+    talk.confirms(1, Ok(8));
     assert_eq!(talk.told(), ["8 1"]);
-    talk.confirms(0, Ok(9));
+    talk.confirms(1, Ok(9));
     assert!(talk.told().is_empty());
 }
 
@@ -334,36 +520,63 @@ fn with_many_open_requests_a_session_wants_to_hear_no_more() {
     for number in 1..MAX_PENDING {
         talk.subscribes(&format!("ask:{number}"));
     }
-    assert!(talk.session.listens());
+    assert!(talk.listens());
     talk.publishes("open:a", 1);
-    assert!(!talk.session.listens());
+    assert!(!talk.listens());
     talk.confirms(MAX_PENDING as u64, Ok(1));
-    assert!(talk.session.listens());
+    assert!(talk.listens());
     talk.subscribes("ask:1");
-    assert!(!talk.session.listens(), "a request that waits for another one counts");
+    assert!(!talk.listens(), "a request that waits for another one counts");
     talk.decides(1, denied(ErrorCode::NotAllowed));
-    assert!(talk.session.listens());
+    assert!(talk.listens());
 }
 
 #[test]
-fn too_many_errors_of_a_client_end_the_conversation_and_nothing_follows() {
+fn one_message_is_one_error_and_the_rest_of_it_is_done() {
     let mut talk = Talk::new();
     let channels: Vec<_> = std::iter::repeat_n("closed:a", 30).chain(["open:a"]).collect();
     talk.says(&json!({"type": "subscribe_updates", "channels": channels}));
+    assert_eq!((talk.told().len(), talk.listens()), (31, true));
+    assert_eq!(talk.done(), ["subscribe open:a"]);
+    let channels: Vec<_> = (0..60).map(|number| format!("ask:{number}")).collect();
+    talk.says(&json!({"type": "subscribe_updates", "channels": channels}));
+    (1..=60).for_each(|number| talk.decides(number, denied(ErrorCode::NotAllowed)));
+    assert!(talk.listens(), "decided later, they are still one");
+}
+
+#[test]
+fn who_makes_many_errors_is_heard_more_slowly() {
+    let mut talk = Talk::new();
+    (0..100).for_each(|_| talk.unsubscribes("open:a"));
+    assert_eq!(talk.told(), vec!["not_subscribed null"; 100], "to leave again is no error");
+    (0..20).for_each(|_| talk.subscribes("closed:a"));
+    assert!(talk.listens());
+    for _ in 0..5 {
+        talk.subscribes("closed:a");
+        assert!(!talk.listens());
+        talk.notes.now = talk.notes.now + Duration::from_millis(500);
+        assert!(talk.listens());
+    }
+    assert_eq!(talk.notes.closed, None);
+}
+
+#[test]
+fn messages_that_can_not_be_read_end_the_conversation_and_nothing_follows() {
+    let mut talk = Talk::new();
+    (0..21).for_each(|_| talk.says(&json!([])));
     assert_eq!(talk.notes.closed, Some(CloseReason::TooManyErrors));
     assert_eq!(talk.told().len(), 21);
+    talk.subscribes("open:a");
     assert!(talk.done().is_empty());
 }
 
 #[test]
-fn the_errors_of_the_last_ten_seconds_count() {
+fn the_position_that_the_application_gives_is_not_one_that_the_client_recovers() {
     let mut talk = Talk::new();
-    talk.notes.now = talk.notes.now + Duration::from_secs(100);
-    for _ in 0..5 {
-        (0..20).for_each(|_| talk.unsubscribes("open:a"));
-        talk.notes.now = talk.notes.now + Duration::from_secs(11);
-    }
-    assert_eq!(talk.notes.closed, None);
+    let channel = ChannelName::new("any:a").expect("legal");
+    let from = Position { epoch: EPOCH, offset: 0 };
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    assert_eq!(talk.notes.replies[0].get("recovered"), None);
 }
 
 #[test]
@@ -375,9 +588,9 @@ fn errors_that_are_not_the_clients_fault_do_not_count() {
         talk.decides(number, denied(code));
     }
     talk.notes.confirms_later = true;
-    for _ in 0..30 {
+    for id in 0..30 {
         talk.done();
-        talk.publishes("open:a", 1);
+        talk.publishes("open:a", id);
         let number = talk.done()[1].trim_start_matches("number ").parse().expect("a number");
         talk.confirms(number, Err(ErrorCode::NotPublished));
     }
@@ -405,7 +618,7 @@ fn a_client_may_have_no_more_subscriptions_than_allowed() {
     let error = talk.notes.replies.pop().expect("an error");
     assert_eq!(
         (&error["code"], &error["message"]),
-        (&json!("limit_exceeded"), &json!("at most 3 subscriptions"))
+        (&json!("limit_exceeded"), &json!("at most 3 subscriptions (max_subscriptions)"))
     );
 }
 
@@ -413,7 +626,7 @@ fn a_client_may_have_no_more_subscriptions_than_allowed() {
 fn names_that_are_no_channels_of_clients_are_refused_and_long_ones_are_not_repeated() {
     let mut talk = Talk::new();
     let long = "x".repeat(NAME_BYTES + 1);
-    for (channel, code) in [
+    for (id, (channel, code)) in [
         ("@private", "bad_channel"),
         ("$server", "bad_channel"),
         ("", "bad_channel"),
@@ -421,9 +634,12 @@ fn names_that_are_no_channels_of_clients_are_refused_and_long_ones_are_not_repea
         (&long, "bad_channel"),
         ("strange", "unknown_channel"),
         ("closed:a", "not_allowed"),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         talk.subscribes(channel);
-        talk.publishes(channel, 1);
+        talk.publishes(channel, id);
         for error in std::mem::take(&mut talk.notes.replies) {
             assert_eq!(error["code"], code, "{channel}");
             assert_eq!(error.get("channel").is_some(), channel != long, "{channel}");
@@ -433,15 +649,62 @@ fn names_that_are_no_channels_of_clients_are_refused_and_long_ones_are_not_repea
 }
 
 #[test]
-fn a_position_of_another_kind_of_log_is_as_good_as_none() {
+fn a_client_is_told_what_became_of_its_position_and_only_if_it_asked_for_one() {
     let mut talk = Talk::new();
-    for epoch in [EPOCH.to_string(), "elsewhere".into()] {
-        let channel = format!("open:{epoch}");
-        talk.says(&json!({"type": "subscribe_updates", "channel": channel, "epoch": epoch, "offset": 4}));
+    talk.notes.published = 9;
+    for (index, asked) in [
+        json!({"epoch": EPOCH.to_string(), "offset": 4}),
+        json!({"epoch": EPOCH.to_string(), "offset": 1}),
+        json!({"epoch": "elsewhere", "offset": 4}),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut message = json!({"type": "subscribe_updates", "channel": format!("open:{index}")});
+        message.as_object_mut().expect("one").extend(asked.as_object().expect("one").clone());
+        talk.says(&message);
     }
-    let recovered: Vec<_> =
-        talk.notes.replies.iter().map(|reply| (&reply["recovered"], &reply["offset"])).collect();
-    assert_eq!(recovered, [(&json!(true), &json!(4)), (&json!(false), &json!(0))]);
+    talk.subscribes("open:0");
+    talk.unsubscribes("open:0");
+    talk.subscribes("open:0");
+    let told = |reply: &Value| {
+        let fields = ["offset", "top", "recovered", "reason", "existing"];
+        fields.map(|field| reply.get(field).map(Value::to_string).unwrap_or_default()).join(" ")
+    };
+    talk.notes.replies.retain(|reply| reply["type"] == "subscription_established");
+    let told: Vec<_> = talk.notes.replies.iter().map(told).collect();
+    let expected = ["4 9 true  ", r#"2 9 false "trimmed" "#, r#"9 9 false "epoch" "#, "9 9   true", "9 9   "];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_subscription_begins_anew_without_a_question() {
+    let mut talk = Talk::new();
+    let restart =
+        |channel: &str| json!({"type": "subscribe_updates", "channel": channel, "restart": true, "id": 1});
+    talk.says(&restart("guarded:a"));
+    talk.says(&restart("guarded:a"));
+    assert_eq!(talk.done(), ["ask 1 subscribe guarded:a"], "a plain one, and one that waits for it");
+    talk.decides(1, Decision::Allow);
+    assert_eq!(talk.done(), ["subscribe guarded:a", "restart guarded:a"]);
+    talk.says(&restart("closed:a"));
+    assert_eq!(talk.told(), ["0 1", "0 1", "not_allowed 1"]);
+    let channel = ChannelName::new("closed:a").expect("legal");
+    let from = Position { epoch: EPOCH, offset: 0 };
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    talk.says(&restart("closed:a"));
+    assert_eq!(talk.done(), ["subscribe closed:a", "restart closed:a"]);
+}
+
+#[test]
+fn a_subscription_that_the_application_makes_while_it_is_asked_begins_anew_too() {
+    let mut talk = Talk::new();
+    talk.says(&json!({"type": "subscribe_updates", "channel": "ask:a", "restart": true}));
+    let channel = ChannelName::new("ask:a").expect("legal");
+    let from = Position { epoch: EPOCH, offset: 0 };
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    talk.decides(1, Decision::Allow);
+    assert_eq!(talk.done(), ["ask 1 subscribe ask:a", "subscribe ask:a", "restart ask:a"]);
 }
 
 #[test]
@@ -454,15 +717,6 @@ fn the_application_ends_a_subscription_after_what_was_published() {
     }
     assert_eq!(talk.done(), ["catch up", "unsubscribe open:a", "catch up", "unsubscribe open:a"]);
     assert_eq!(talk.told(), ["0 null", "subscription_ended null"]);
-}
-
-#[test]
-fn a_private_channel_is_read_from_its_beginning() {
-    let mut talk = Talk::new();
-    talk.session.open_private(&ChannelName::private("c"), &mut talk.notes);
-    assert_eq!(talk.done(), ["subscribe @c"]);
-    assert_eq!(talk.notes.replies[0]["recovered"], false);
-    assert_eq!(talk.told(), ["0 null"]);
 }
 
 #[test]
@@ -479,10 +733,27 @@ fn messages_of_other_types_are_the_applications() {
 fn a_greeting_names_the_session_and_its_times() {
     let mut talk = Talk::new();
     let (heartbeat, tick) = (Duration::from_millis(24_100), Duration::from_millis(16));
-    talk.session.greet(&Greeting { client_id: "c7", heartbeat, tick }, &mut talk.notes);
+    let reconnect_window = Duration::from_millis(1500);
+    let session_ttl = Duration::from_secs(120);
+    let terms = Terms { session_ttl, tell_senders: false, reconnect_window, heartbeat, tick, under_way: 0 };
+    talk.session.greet(&newcomer("ann"), None, &terms, &talk.rules, &mut talk.notes);
     let expected = json!({
-        "type": "connection_established", "clientId": "c7", "heartbeat": 25, "tick": 16,
-        "reconnectWindow": RECONNECT_WINDOW, "timestamp": "1970-01-01T00:00:00.000Z",
+        "type": "connection_established", "clientId": "c7", "subject": "ann", "heartbeat": 25, "tick": 16,
+        "reconnectWindow": 1500, "maxUnanswered": 64, "timestamp": "1970-01-01T00:00:00.000Z",
     });
     assert_eq!(talk.notes.replies, [expected]);
+}
+
+#[test]
+fn a_publication_names_the_client_where_updates_may_tell_it() {
+    let mut talk = Talk::new();
+    for (id, subject, expected) in [
+        (1, None, "open:a 1"),
+        (2, Some(""), r#"open:a 1 {"clientId":"c7","subject":null}"#),
+        (3, Some("a\"da"), r#"open:a 1 {"clientId":"c7","subject":"a\"da"}"#),
+    ] {
+        talk.is_greeted_as(subject, 0);
+        talk.publishes("open:a", id);
+        assert_eq!(talk.done(), [format!("publish {expected}")]);
+    }
 }

@@ -1,13 +1,14 @@
-use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
+use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
-use crate::position::Subscribed;
+use crate::position::{GapReason, Start, Subscribed};
 use crate::protocol::wire::Wire;
-use crate::session::Decision;
+use crate::publication::Content;
 use crate::transport::latecomers::Latecomers;
+use crate::transport::sessions::finish;
 use crate::transport::sockets::Sockets;
 use crate::transport::tests::{
     Nobody, accept, accept_at, arrived, connect, with_application, with_settings, with_shard,
@@ -30,6 +31,23 @@ fn a_heartbeat_that_is_longer_than_a_turn_of_the_wheel_is_kept() {
         }
         // A ping after the interval and a close frame after another one, each at the first look after it.
         assert_eq!(heard, [(241, 0x89), (482, 0x88)]);
+    });
+}
+
+#[test]
+fn a_client_that_only_sends_is_pinged_for_the_proxy_between() {
+    with_shard(|cell| {
+        let (key, client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let began = shard.now();
+        let mut heard = Vec::new();
+        for quarter in 1..=520 {
+            shard.sockets.now = began + Duration::from_millis(250) * quarter;
+            shard.receive(key, &mut b"\x8a\x80\0\0\0\0".to_owned());
+            look_at_deadlines(&mut shard);
+            heard.extend(arrived(&client).first().map(|&byte| (quarter, byte)));
+        }
+        assert_eq!(heard, [(241, 0x89), (482, 0x89)]);
     });
 }
 
@@ -79,6 +97,8 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
             self.0.deliver(reader, bytes)
         }
 
+        fn lost(&mut self, _: &ChannelName, _: GapReason) {}
+        fn finished(&mut self, _: ReaderKey, _: &ChannelName) {}
         fn overrun(&mut self, _: ReaderKey) {}
     }
     with_shard(|cell| {
@@ -86,9 +106,12 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
         let mut shard = cell.borrow_mut();
         let channel = ChannelName::new("a").expect("legal");
         for &(key, _) in &clients {
-            assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
+            assert!(matches!(
+                shard.hub.subscribe(key, &channel, Start::Newcomer, 1, Moment::default()),
+                Subscribed::From { .. }
+            ));
         }
-        shard.shared.broker.append(&channel, b"1", None, shard.now());
+        shard.shared.broker.append(&channel, Content::new(b"1", None), shard.now());
         shard.hub.moved(0);
         let broken = clients[1].0;
         let (now, time) = (shard.now(), shard.timestamp());
@@ -115,9 +138,9 @@ fn a_client_that_has_had_its_turn_waits_for_the_next_one_and_loses_nothing() {
         let (mut turns, mut pongs) = (0, Vec::new());
         while !pings.is_empty() {
             shard.work = 0;
-            shard.receive(key, &mut pings);
-            let connection = shard.live(key).expect("pings are no fault");
-            pings = std::mem::take(&mut connection.unread);
+            let taken = shard.receive(key, &mut pings);
+            assert!(shard.live(key).is_some(), "pings are no fault");
+            pings.drain(..taken);
             turns += 1;
             let heard = arrived(&client);
             pongs
@@ -143,84 +166,20 @@ fn catching_up_counts_as_work_of_the_client_that_asks_for_it() {
         let message = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat();
         shard.hub.join(key, Wire::WebSocket { window: Some(12) });
         let channel = ChannelName::new("a").expect("legal");
-        let start = shard.shared.broker.position(&channel);
+        let start = shard.shared.broker.promise(&channel, Moment::default());
         for publications in [1, 50] {
             let data = format!("\"{}\"", "x".repeat(20_000));
             for _ in 0..publications {
-                shard.shared.broker.append(&channel, data.as_bytes(), None, shard.now());
+                shard.shared.broker.append(&channel, Content::new(data.as_bytes(), None), shard.now());
             }
-            let subscribed = shard.hub.subscribe(key, &channel, Some(start), 1);
-            assert!(matches!(subscribed, Subscribed::From { recovered: true, .. }));
+            let subscribed = shard.hub.subscribe(key, &channel, Start::After(start), 1, Moment::default());
+            assert!(matches!(subscribed, Subscribed::From { recovered: Some(Ok(())), .. }));
             shard.work = 0;
-            shard.receive(key, &mut message.repeat(2));
-            let waits = if publications == 1 { &[][..] } else { &message };
-            assert_eq!(shard.get(key).expect("it is open").unread, waits);
+            let taken = shard.receive(key, &mut message.repeat(2));
+            assert_eq!(taken / message.len(), if publications == 1 { 2 } else { 1 });
             assert!(shard.get(key).expect("it is open").outbox.is_none());
             assert!(String::from_utf8_lossy(&arrived(&client)).contains("subscription_ended"));
         }
-    });
-}
-
-#[test]
-fn a_client_is_not_to_blame_for_the_channels_that_the_application_gives_it() {
-    with_settings(&json!({"max_subscriptions": 1}), |cell| {
-        let (key, client) = connect(cell);
-        let id = cell.borrow_mut().get(key).expect("it is open").id;
-        let mut shard = Shard::new(Rc::clone(cell), None);
-        for number in 0..30 {
-            let channel = ChannelName::new(&format!("c{number}")).expect("legal");
-            let from = cell.borrow().shared.broker.position(&channel);
-            shard.perform(Command::Subscribe(id, channel, from, None));
-        }
-        let mut shard = cell.borrow_mut();
-        let heard = String::from_utf8_lossy(&arrived(&client)).into_owned();
-        assert_eq!(heard.matches("subscription_established").count(), 1);
-        assert_eq!(heard.matches("limit_exceeded").count(), 29);
-        assert!(shard.live(key).is_some());
-    });
-}
-
-#[test]
-fn a_client_that_is_not_let_in_is_told_only_why_it_is_closed() {
-    with_settings(&json!({"authenticate": true}), |cell| {
-        let (key, client) = connect(cell);
-        let id = cell.borrow_mut().get(key).expect("it waits").id;
-        let mut shard = Shard::new(Rc::clone(cell), None);
-        let channel = ChannelName::new("a").expect("legal");
-        let from = cell.borrow().shared.broker.position(&channel);
-        for command in [
-            Command::Reply(id, Bytes::from_static(b"{}")),
-            Command::ReplyError(id, Bytes::from_static(b"{}")),
-            Command::OpenPrivate(id),
-            Command::Subscribe(id, channel, from, None),
-            Command::Unsubscribe(id, "a".into(), "moved".into()),
-            Command::Decide(id, 1, Decision::Allow),
-            Command::SendRoute(id, true, Bytes::from_static(b"{}")),
-        ] {
-            shard.perform(command);
-            assert_eq!(arrived(&client), b"");
-        }
-        shard.perform(Command::Close(id, CloseCode::UNAUTHENTICATED, "no token".into()));
-        let heard = arrived(&client);
-        let close = [&[0x88, 10][..], &4401_u16.to_be_bytes(), b"no token"].concat();
-        let error = heard.strip_suffix(&*close).expect("the close frame comes last");
-        assert!(String::from_utf8_lossy(error).contains(r#""code":"unauthenticated""#));
-        assert_eq!(cell.borrow().counters.refused.load(), 1);
-        shard.perform(Command::Admit(id));
-        assert_eq!(arrived(&client), b"", "it is too late");
-    });
-}
-
-#[test]
-fn a_client_that_is_let_in_is_greeted_once() {
-    with_settings(&json!({"authenticate": true}), |cell| {
-        let (key, client) = connect(cell);
-        let id = cell.borrow_mut().get(key).expect("it waits").id;
-        let mut shard = Shard::new(Rc::clone(cell), None);
-        shard.perform(Command::Admit(id));
-        assert!(String::from_utf8_lossy(&arrived(&client)).contains("connection_established"));
-        shard.perform(Command::Admit(id));
-        assert_eq!(arrived(&client), b"");
     });
 }
 
@@ -230,11 +189,11 @@ fn nobody_leaves_a_private_channel() {
         let (key, client) = connect(cell);
         let mut shard = cell.borrow_mut();
         let channel = ChannelName::private("c");
-        shard.hub.subscribe_from_start(key, &channel);
+        let _ = shard.hub.subscribe(key, &channel, Start::Newcomer, 1, Moment::default());
         let text = br#"{"type":"unsubscribe_updates","channel":"@c"}"#;
         shard.receive(key, &mut [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], &text[..]].concat());
         assert!(String::from_utf8_lossy(&arrived(&client)).contains("bad_channel"));
-        assert_eq!(shard.hub.subscriptions(key), 1);
+        assert_eq!(shard.counters.subscriptions.load(), 1);
     });
 }
 
@@ -242,20 +201,23 @@ fn nobody_leaves_a_private_channel() {
 fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
     let rule = json!({
         "pattern": "{x}", "subscribe": "open", "publish": "open", "history": 2, "history_bytes": 1000,
-        "history_seconds": 60, "mode": "all", "overrun": "close", "compress": true,
+        "history_seconds": 60, "mode": "all", "overrun": "close", "compress": true, "sender": false, "replay": "head",
     });
     // Not enough for them to be closed within each other.
     let small = std::thread::Builder::new().stack_size(128 << 10);
     let all = small.spawn(move || {
-        with_settings(&json!({"channels": [rule]}), |cell| {
+        with_settings(&json!({"channels": [rule], "burst_bytes": 1}), |cell| {
             let clients = [(); 250].map(|()| connect(cell));
             let mut shard = cell.borrow_mut();
             let channel = ChannelName::new("a").expect("legal");
             for &(key, _) in &clients {
-                assert!(matches!(shard.hub.subscribe(key, &channel, None, 1), Subscribed::From { .. }));
+                assert!(matches!(
+                    shard.hub.subscribe(key, &channel, Start::Newcomer, 1, Moment::default()),
+                    Subscribed::From { .. }
+                ));
             }
             for _ in 0..5 {
-                shard.shared.broker.append(&channel, b"1", None, shard.now());
+                shard.shared.broker.append(&channel, Content::new(b"1", None), shard.now());
             }
             shard.hub.moved(0);
             flush(&mut shard);
@@ -288,21 +250,21 @@ fn what_is_held_for_a_message_is_given_back_however_its_connection_ends() {
         for &(key, _) in &clients {
             shard.receive(key, &mut begun.clone());
         }
-        let each = shard.shared.budget.bytes() / clients.len();
+        let each = shard.shared.budget.unfinished.bytes() / clients.len();
         assert!(each > 0);
-        shard.finish(clients[0].0, &CloseReason::Broken);
-        assert_eq!(shard.shared.budget.bytes(), each * 3);
+        finish(&mut shard, clients[0].0, &CloseReason::Broken);
+        assert_eq!(shard.shared.budget.unfinished.bytes(), each * 3);
         shard.panic(clients[1].0);
         let reason = CloseReason::Application { code: CloseCode::NORMAL, text: String::new() };
         shard.close(clients[2].0, reason);
         assert_eq!(
-            shard.shared.budget.bytes(),
+            shard.shared.budget.unfinished.bytes(),
             each,
             "a connection that waits for a close frame holds nothing"
         );
         let rest = [&[b'x'; 123][..], b"\x88\x80\0\0\0\0"].concat();
         shard.receive(clients[3].0, &mut rest.clone());
-        assert_eq!(shard.shared.budget.bytes(), 0);
+        assert_eq!(shard.shared.budget.unfinished.bytes(), 0);
         assert!(shard.live(clients[3].0).is_none());
     });
 }
@@ -313,10 +275,10 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
         let addresses = Arc::clone(&cell.borrow().shared.addresses);
         let count = || addresses.count(Some("192.0.2.1:5000".parse().expect("an address")));
         let endings: [fn(&mut Connections, ReaderKey); 3] = [
-            |shard, key| shard.finish(key, &CloseReason::Broken),
+            |shard, key| finish(shard, key, &CloseReason::Broken),
             |shard, key| {
                 shard.panic(key);
-                shard.finish(key, &CloseReason::Broken);
+                finish(shard, key, &CloseReason::Broken);
             },
             |shard, _| {
                 shard.sockets.now = shard.now() + TENTH * 20;

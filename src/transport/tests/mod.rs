@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::broker::memory::MemoryBroker;
 use crate::close::CloseReason;
@@ -28,6 +30,8 @@ use crate::transport::drive::{accept as accept_stream, receive};
 use crate::transport::events::{Event, Inbox};
 use crate::transport::io::{Socket, Stream};
 use crate::transport::peer::Peer;
+use crate::transport::policy::terms;
+use crate::transport::repeated::RepeatedKinds;
 use crate::transport::shared::Shared;
 
 mod drain;
@@ -53,9 +57,9 @@ impl Inbox for Nobody {
 pub type Cell = Rc<RefCell<Connections>>;
 
 impl Connections {
-    /// What the task of a connection does with bytes that came.
-    pub fn receive(&mut self, key: ReaderKey, bytes: &mut [u8]) {
-        Peer::act(self, key, |peer| receive(peer, bytes)).expect("no panic");
+    /// What the task of a connection does with bytes that came. Returns how many it took.
+    pub fn receive(&mut self, key: ReaderKey, bytes: &mut [u8]) -> usize {
+        Peer::act(self, key, |peer| receive(peer, bytes)).expect("no panic")
     }
 
     pub fn close(&mut self, key: ReaderKey, reason: CloseReason) {
@@ -85,9 +89,13 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
     let config =
         Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
     let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
-    let rules = Arc::new(Rules::new(&config.channels).expect("legal rules"));
+    let rules = Rules::new(&config.channels).expect("legal rules").with_burst(config.burst_bytes);
+    let rules = Arc::new(rules);
+    let commands = vec![Arc::default()];
     let shared = Arc::new(Shared {
         timeouts: Timeouts::from(&config),
+        hasher: RandomState::new(),
+        terms: terms(&config, &rules),
         broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
         rules,
         routes: Vec::new(),
@@ -100,13 +108,16 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
         tls: None,
         clock: Clock::new(),
         inbox: Arc::new(inbox),
-        commands: vec![Arc::default()],
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         addresses: Addresses::new(config.max_connections_per_address),
         draining: AtomicBool::new(false),
+        ended: Notify::new(),
+        debug: AtomicBool::new(false),
+        refusals: RepeatedKinds::default(),
         salt: 0,
-        budget: Arc::new(Budget::new(config.max_held_bytes)),
+        budget: Arc::new(Budget::new(config.max_held_bytes, &commands)),
+        commands,
         clients: Mutex::default(),
         config,
     });

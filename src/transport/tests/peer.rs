@@ -92,6 +92,19 @@ fn each_client_gets_its_own_replies_when_one_is_acted_for_within_the_other() {
 }
 
 #[test]
+fn a_shard_does_not_keep_the_memory_that_one_long_message_needed() {
+    with_shard(|cell| {
+        let (key, _client) = connect(cell);
+        let mut shard = cell.borrow_mut();
+        let kept = |shard: &Connections| shard.buffers.replies.capacity() + shard.buffers.text.capacity();
+        Peer::act(&mut shard, key, |peer| say(peer, "short")).expect("no panic");
+        assert!((1..1024).contains(&kept(&shard)), "what is short is kept");
+        Peer::act(&mut shard, key, |peer| say(peer, &"long".repeat(1 << 20))).expect("no panic");
+        assert!(kept(&shard) <= 2 << 20);
+    });
+}
+
+#[test]
 fn each_client_gets_its_own_replies_when_their_reads_alternate() {
     with_shard(|cell| {
         let clients = [(); 2].map(|()| connect(cell));

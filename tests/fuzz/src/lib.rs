@@ -46,7 +46,7 @@ pub fn handshake(data: &[u8]) {
     bytes.extend_from_slice(data);
     bytes.extend_from_slice(b"\r\n\r\n");
     let Ok(Some((request, _))) = HeadReader::default().read(&bytes, &HeadLimits::default()) else { return };
-    for origins in [Origins::Any, Origins::SameHost, Origins::List(vec!["https://a".to_owned()])] {
+    for origins in [Origins::Any, Origins::default(), Origins::List(vec!["https://a".to_owned()])] {
         let policy = Policy {
             subprotocols: vec!["umbel.v1".to_owned()],
             deflate: Some(DeflatePolicy { client_context_takeover: true, ..DeflatePolicy::default() }),
@@ -197,7 +197,7 @@ fn is_json(text: &str) -> bool {
 /// number of bytes stands for a broker whose logs are elsewhere.
 pub fn hub(data: &[u8]) {
     use hub_model::late_broker::{Elsewhere, LateBroker};
-    use hub_model::{CHANNELS, READERS, Step, check};
+    use hub_model::{CHANNELS, From, READERS, Step, check};
     let is_late = !data.len().is_multiple_of(2);
     let steps: Vec<_> = data
         .chunks_exact(2)
@@ -205,6 +205,11 @@ pub fn hub(data: &[u8]) {
         .map(|pair| {
             let (reader, channel) =
                 (u32::from(pair[1]) % READERS, usize::from(pair[1] >> 4) % CHANNELS.len());
+            let from = match pair[0] >> 4 {
+                0..=7 => From::Newcomer,
+                8..=11 => From::Reached { is_promised: pair[0] & 16 == 0 },
+                _ => From::Offset(u64::from(pair[1] & 15)),
+            };
             let elsewhere = |step| Step::Elsewhere { channel, step };
             match pair[0] % 16 {
                 3..=4 if is_late => elsewhere(Elsewhere::Arrive),
@@ -212,7 +217,8 @@ pub fn hub(data: &[u8]) {
                 14 if is_late && pair[0] > 127 => elsewhere(Elsewhere::Fail { certain: pair[1] & 1 == 0 }),
                 14 if is_late => elsewhere(Elsewhere::LoseTail { count: usize::from(pair[1] & 3) }),
                 0..=4 => Step::Publish { channel, key: pair[1] & 3, length: usize::from(pair[0]) * 2 },
-                5..=6 => Step::Subscribe { reader, channel },
+                5 => Step::Subscribe { reader, channel, from },
+                6 => Step::Restart { reader, channel, from },
                 7 => Step::Resubscribe { reader, channel },
                 8 => Step::Unsubscribe { reader, channel },
                 9 => Step::Stick { reader, takes_one: pair[0] > 127 },
@@ -232,11 +238,11 @@ pub fn hub(data: &[u8]) {
 
 /// Steps of a conversation, two bytes each: whatever they are, a session does what its model does.
 pub fn session(data: &[u8]) {
-    use session_model::{CHANNELS, Confirms, IDS, Step, check};
+    use session_model::{CHANNELS, Confirms, HowAnswered, ID_CHOICES, Step, check};
     use umbel::error_code::ErrorCode;
     use umbel::session::Decision;
     let steps = data.chunks_exact(2).take(400).map(|pair| {
-        let (id, first) = (usize::from(pair[1] & 7) % IDS.len(), usize::from(pair[1] >> 3) % CHANNELS.len());
+        let (id, first) = (usize::from(pair[1] & 7) % ID_CHOICES, usize::from(pair[1] >> 3) % CHANNELS.len());
         let channels = match pair[0] >> 4 {
             0..=7 => vec![first],
             8..=14 => vec![first, (first + id) % CHANNELS.len()],
@@ -244,8 +250,8 @@ pub fn session(data: &[u8]) {
         };
         let deny = |code| Decision::Deny { code, message: String::new() };
         match pair[0] % 16 {
-            0 => Step::Subscribe { channels, from: None, id },
-            1 => Step::Subscribe { channels, from: Some(u64::from(pair[0] >> 4)), id },
+            0 => Step::Subscribe { channels, from: None, restart: pair[0] & 16 != 0, id },
+            1 => Step::Subscribe { channels, from: Some(first as u64), restart: pair[0] & 16 != 0, id },
             2 => Step::Unsubscribe { channels, id },
             3..=5 => Step::Publish { channel: first, id },
             6 => Step::Decide { channel: first, decision: Decision::Allow },
@@ -261,14 +267,28 @@ pub fn session(data: &[u8]) {
                 which: first,
                 outcome: Err([ErrorCode::NotPublished, ErrorCode::MaybePublished][id % 2]),
             },
-            12 => Step::SubscribeForApplication { channel: first, id },
-            13 => Step::UnsubscribeForApplication { channel: first },
+            12 => match pair[0] >> 4 {
+                0..=3 => Step::SubscribeForApplication { channel: first },
+                4..=7 => Step::UnsubscribeForApplication { channel: first },
+                8..=13 => Step::OfTheApplication { id },
+                _ => Step::Burst { count: usize::from(pair[1] & 127) },
+            },
+            13 => match id {
+                0..=2 => Step::Repeat { back: first },
+                3 => Step::Repeat { back: usize::from(pair[0] | 15) - 15 },
+                4 => Step::Answer { which: first, answer: HowAnswered::Result },
+                5 => Step::Answer { which: first, answer: HowAnswered::Error },
+                6 => Step::Answer { which: first, answer: HowAnswered::Unreadable },
+                _ => {
+                    let channel = first % (CHANNELS.len() - 1);
+                    Step::Answer { which: usize::from(pair[0] >> 4), answer: HowAnswered::Run { channel } }
+                }
+            },
             14 => match first {
                 0 => Step::Heartbeat { id },
                 1 => Step::OfTheApplication { id },
                 2 => Step::Nonsense,
-                3 => Step::OpenPrivate,
-                4 => Step::CountError,
+                3 => Step::CountError,
                 _ => Step::Wait(u64::from(pair[1] & 15)),
             },
             _ => Step::Disconnect { after: u32::from(pair[1]) },

@@ -1,0 +1,124 @@
+"""The decorators for who a client is, and for its coming and going."""
+
+from collections.abc import Callable
+from typing import TypeVar, overload
+
+from .declarations import Authenticate, Connect, Declarations, Disconnect
+from .functions import check_function, in_thread
+from .settings import Settings
+
+A = TypeVar("A", bound=Authenticate)
+C = TypeVar("C", bound=Connect)
+D = TypeVar("D", bound=Disconnect)
+
+
+class ClientDecorators:
+    """What is declared about clients, whatever they say. A mistake is refused at the line that makes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._declared = Declarations()
+
+    @overload
+    def authenticate(self, function: A) -> A: ...
+
+    @overload
+    def authenticate(self, *, thread: bool = False) -> Callable[[A], A]: ...
+
+    def authenticate(self, function: A | None = None, *, thread: bool = False) -> A | Callable[[A], A]:
+        """Declare the function that says who a client is: ``f(request)``.
+
+        It is called once for each connection, before any other function, on websocket paths too. It returns
+
+        - an `Identity`;
+        - a ``str``, the subject of the identity;
+        - a mapping, the claims of the identity; the claim ``sub`` is the subject;
+        - ``None`` to refuse the client with close code 4401.
+
+        It may also raise `Refused`, with a close code and a reason. Without an authenticate function every
+        client is let in and is anonymous.
+
+        A connection that is not let in within the setting ``handshake_timeout`` is closed. The time begins
+        when the server accepts the connection, so the time for the request counts too.
+
+        Args:
+            function: the function.
+            thread: call it in a thread, because it blocks: ``@app.authenticate(thread=True)``.
+
+        Raises:
+            ConfigurationError: if there is an authenticate function already, or the function does not fit.
+            RuntimeError: if the application is being served.
+        """
+
+        def decorate(function: A) -> A:
+            self._declared.check(self._declared.authenticate, "authenticate")
+            role = "the authenticate function"
+            check_function(function, role, ("request",))
+            self._declared.authenticate = in_thread(function, role) if thread else function
+            return function
+
+        return decorate if function is None else decorate(function)
+
+    def on_connect(self, function: C) -> C:
+        """Declare the function that is called for each client that was let in: ``f(client)``.
+
+        No message of the client is handled before this function has ended. When it raises `Refused`, the
+        client is closed with that code and reason. When it raises another error, or takes longer than the
+        setting ``handler_timeout``, the client is closed with 1011.
+
+        Raises:
+            ConfigurationError: if there is an on_connect function already, or the function does not fit.
+            RuntimeError: if the application is being served.
+        """
+        self._declared.check(self._declared.connect, "on_connect")
+        check_function(function, "the on_connect function", ("client",))
+        self._declared.connect = function
+        return function
+
+    def on_disconnect(self, function: D) -> D:
+        """Declare the function that is called when a client has left: ``f(client, code, reason)``.
+
+        It is called once for each client, after ``on_connect`` succeeded, and after a function was started
+        for each message that the client sent. Those functions may still run. A client that was refused, or
+        whose ``on_connect`` failed, gets no call.
+
+        When the application closes a client with ``client.close()``, messages of the client that wait are
+        dropped, and this function is called without them.
+
+        Raises:
+            ConfigurationError: if there is an on_disconnect function already, or the function does not fit.
+            RuntimeError: if the application is being served.
+        """
+        self._declared.check(self._declared.disconnect, "on_disconnect")
+        check_function(function, "the on_disconnect function", ("client", "code", "reason"))
+        self._declared.disconnect = function
+        return function
+
+    def on_away(self, function: D) -> D:
+        """Declare the function that is called when a client has lost its connection: ``f(client, code,
+        reason)``.
+
+        The client may come back within the setting ``session_ttl``: then ``on_back`` is called, otherwise
+        ``on_disconnect``. Only clients that can come back are away. A client whose new connection comes
+        before the old one has ended is never away.
+
+        Raises:
+            ConfigurationError: if there is an on_away function already, or the function does not fit.
+            RuntimeError: if the application is being served.
+        """
+        self._declared.check(self._declared.away, "on_away")
+        check_function(function, "the on_away function", ("client", "code", "reason"))
+        self._declared.away = function
+        return function
+
+    def on_back(self, function: C) -> C:
+        """Declare the function that is called when a client that was away has come back: ``f(client)``.
+
+        Raises:
+            ConfigurationError: if there is an on_back function already, or the function does not fit.
+            RuntimeError: if the application is being served.
+        """
+        self._declared.check(self._declared.back, "on_back")
+        check_function(function, "the on_back function", ("client",))
+        self._declared.back = function
+        return function

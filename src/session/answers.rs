@@ -1,0 +1,324 @@
+//! What a session answers, and what of it is remembered.
+
+use std::collections::HashMap;
+
+use super::carrier::{Answer, Carrier};
+use super::conversation::Session;
+use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
+use super::replies::{Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
+use super::resumable::Wanted;
+use super::subscriptions::restore;
+use crate::channel::ChannelName;
+use crate::error_code::{ErrorCode, Fault};
+use crate::position::{Position, Start, Subscribed};
+use crate::protocol::message::{Id, ServerMessage, SessionToken, write_result};
+use crate::rules::Rules;
+
+impl Session {
+    /// Tells the client that it was let in, and as whom. One that has `lost` another session is told why, and subscribed to what it
+    /// wants.
+    pub fn greet(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        lost: Option<(&str, Box<Wanted>)>,
+        terms: &Terms,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        let Newcomer { client_id, subject, address } = *newcomer;
+        self.unanswered = unanswered(terms.under_way) as u16;
+        if terms.tell_senders {
+            self.requests().sender = Some(sender(client_id, subject));
+        }
+        if let Some(resumable) = self.resumable_part() {
+            resumable.begin(subject, address, carrier.now());
+            self.lasts = resumable.lasts();
+        }
+        let outcome = lost.as_ref().map(|(reason, _)| Err(*reason));
+        tell_established(self, client_id, subject, outcome, terms, carrier);
+        if let Some((_, wanted)) = lost {
+            restore(self, client_id, wanted, true, rules, carrier);
+        }
+    }
+
+    /// Goes on with a client that has come back, and wants to be subscribed to these channels. While it has as much under way as it
+    /// may have, it may not ask for others than it had.
+    pub fn come_back(
+        &mut self,
+        client_id: &str,
+        terms: &Terms,
+        wanted: Box<Wanted>,
+        may_ask: bool,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        // What it wants now counts. A question that is open is answered once, for what it wants now.
+        let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
+        let mut subject = Box::default();
+        if let Some(resumable) = self.resumable_part() {
+            subject = resumable.subject.clone();
+            for had in &resumable.subscriptions {
+                starts.remove(had.channel.as_str());
+            }
+        }
+        let released = self.requests.as_mut().map(|requests| requests.drop_subscribing(&starts));
+        tell_established(self, client_id, &subject, Some(Ok(())), terms, carrier);
+        for channel in released.into_iter().flatten() {
+            self.go_on(&channel, rules, carrier);
+        }
+        restore(self, client_id, wanted, may_ask, rules, carrier);
+    }
+
+    /// Acts on a request with an `id` if that is not new, and returns what this cost. `None`: the request is to be done.
+    pub(super) fn repeat(&mut self, id: Id<'_>, text: &str, carrier: &mut impl Carrier) -> Option<usize> {
+        let most = UNANSWERED.max(self.unanswered.into());
+        let memory = self.requests().memory.get_or_insert_with(|| Box::new(Memory::new(most)));
+        let to = ReplyTo::message(Some(id));
+        match memory.recall(id, text) {
+            Recalled::New => return None,
+            Recalled::Running => {}
+            Recalled::Done(Remembered::Answer(answer)) => {
+                carrier.reply(|out| out.extend_from_slice(answer));
+                return Some(answer.len());
+            }
+            Recalled::Done(Remembered::Run(channel, start)) => {
+                let (channel, start) = (channel.clone(), *start);
+                self.join_run(&channel, start, id, carrier);
+            }
+            Recalled::Done(Remembered::Lost) => {
+                self.reply_error(ErrorCode::AnswerLost, ErrorCode::AnswerLost.meaning(), None, to, carrier)
+            }
+            Recalled::Reused => {
+                let code = ErrorCode::IdReused;
+                self.reply_error(code, code.meaning(), None, to, carrier);
+            }
+        }
+        Some(0)
+    }
+
+    /// Answers a repeated request that has begun a run. The client reads the run, from its start unless it does already.
+    fn join_run(&mut self, channel: &ChannelName, start: Position, id: Id<'_>, carrier: &mut impl Carrier) {
+        let to = ReplyTo::message(Some(id));
+        let mut subscribed = carrier.subscribe(channel, Start::After(start));
+        if let Subscribed::From { recovered, .. } = &mut subscribed
+            // The client has asked for no position.
+            && recovered.take().is_some_and(|outcome| outcome.is_err())
+        {
+            // Its start is forgotten, or all of it.
+            carrier.unsubscribe(channel.as_str());
+            return self.reply_error(
+                ErrorCode::AnswerLost,
+                ErrorCode::AnswerLost.meaning(),
+                None,
+                to,
+                carrier,
+            );
+        }
+        if let Some(resumable) = self.resumable_part() {
+            resumable.note(channel, subscribed, true);
+        }
+        if let Err(most) = tell_subscribed(channel, subscribed, to.id, carrier) {
+            self.tell_too_many(most, channel, to, carrier);
+        }
+    }
+
+    /// Subscribes the client and tells it so. When it has too many subscriptions, returns how many it may have.
+    pub(super) fn subscribe(
+        &mut self,
+        channel: &ChannelName,
+        start: Start,
+        by_server: bool,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) -> Result<(), usize> {
+        let subscribed = carrier.subscribe(channel, start);
+        if let Some(resumable) = self.resumable_part() {
+            resumable.note(channel, subscribed, by_server);
+        }
+        tell_subscribed(channel, subscribed, id, carrier)
+    }
+
+    /// Begins a subscription anew and tells the client so. Returns `false` when there is none.
+    pub(super) fn restart(
+        &mut self,
+        channel: &ChannelName,
+        start: Start,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) -> bool {
+        let Some(restarted) = carrier.restart(channel.as_str(), start) else { return false };
+        if let (Some(resumable), Subscribed::From { position, .. }) = (self.resumable_part(), restarted)
+            && let Some(had) = resumable.subscriptions.iter_mut().find(|it| it.channel == *channel)
+        {
+            had.start = position;
+        }
+        tell_subscribed(channel, restarted, id, carrier).is_ok()
+    }
+
+    /// Subscribes the client for the application, from a position on that was promised. Returns `false` when it has too many
+    /// subscriptions, which is not its fault. With an `id` this is the answer to a request that begins a run.
+    pub fn subscribe_for_application(
+        &mut self,
+        channel: &ChannelName,
+        from: Position,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) -> bool {
+        if let Err(most) = self.subscribe(channel, Start::Promised(from), true, id, carrier) {
+            self.tell_too_many(most, channel, ReplyTo::request(id), carrier);
+            return false;
+        }
+        if let Some((memory, id)) = self.memory_of(ReplyTo::request(id))
+            && let Some(request) = memory.end(id)
+        {
+            memory.remember(request, Remembered::Run(channel.clone(), from));
+        }
+        true
+    }
+
+    /// Ends a subscription for the application.
+    pub fn unsubscribe_for_application(&mut self, channel: &str, reason: &str, carrier: &mut impl Carrier) {
+        carrier.catch_up();
+        if self.unsubscribe(channel, carrier) {
+            tell_ended(channel, reason, None, carrier);
+        }
+    }
+
+    /// Ends a subscription. Returns `false` when there was none.
+    pub(super) fn unsubscribe(&mut self, channel: &str, carrier: &mut impl Carrier) -> bool {
+        if let Some(resumable) = self.resumable_part() {
+            resumable.subscriptions.retain(|it| it.channel.as_str() != channel);
+        }
+        carrier.unsubscribe(channel)
+    }
+
+    /// Tells the client what the application says.
+    pub fn answer(&mut self, answer: &Answer, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
+        let to = ReplyTo::request(id);
+        match answer {
+            Answer::Result { message_type, data } => {
+                let timestamp = carrier.timestamp();
+                self.say(to, carrier, |out| write_result(message_type, id, data, timestamp, out));
+            }
+            Answer::Error { code, message, details, is_fault } => {
+                self.say_error(code, message, details.as_deref(), None, to, carrier);
+                if *is_fault {
+                    self.errors.count(carrier.now());
+                }
+            }
+        }
+    }
+
+    /// Tells the client why it is not let in.
+    pub fn refuse(&mut self, code: ErrorCode, text: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
+        self.reply_error(code, text, None, ReplyTo::message(id), carrier);
+    }
+
+    /// Tells the client an error, and counts it if it is the client's fault.
+    pub(super) fn reply_error(
+        &mut self,
+        code: ErrorCode,
+        text: &str,
+        channel: Option<&str>,
+        to: ReplyTo<'_>,
+        carrier: &mut impl Carrier,
+    ) {
+        self.say_error(code.name(), text, None, channel, to, carrier);
+        if code.fault() == Fault::Client {
+            self.blame(code, carrier);
+        }
+    }
+
+    pub(super) fn tell_too_many(
+        &mut self,
+        most: usize,
+        channel: &ChannelName,
+        to: ReplyTo<'_>,
+        carrier: &mut impl Carrier,
+    ) {
+        let text = format!("at most {most} subscriptions (max_subscriptions)");
+        let code = ErrorCode::LimitExceeded.name();
+        self.say_error(code, &text, None, Some(channel.as_str()), to, carrier);
+    }
+
+    pub(super) fn tell_published(
+        &mut self,
+        channel: &ChannelName,
+        outcome: Result<u64, ErrorCode>,
+        id: Option<Id<'_>>,
+        carrier: &mut impl Carrier,
+    ) {
+        let (channel, to) = (channel.as_str(), ReplyTo::request(id));
+        match outcome {
+            Ok(offset) => {
+                self.say(to, carrier, |out| ServerMessage::Published { channel, offset, id }.write(out));
+            }
+            Err(code) => self.reply_error(code, code.meaning(), Some(channel), to, carrier),
+        }
+    }
+
+    /// Tells the client an error without counting it. Details are one JSON text.
+    pub(super) fn say_error(
+        &mut self,
+        code: &str,
+        message: &str,
+        details: Option<&str>,
+        channel: Option<&str>,
+        mut to: ReplyTo<'_>,
+        carrier: &mut impl Carrier,
+    ) {
+        if code == ErrorCode::BadMessage.name()
+            && let Some((memory, id)) = self.memory_of(to)
+        {
+            // It was accepted, and can't be read after all: the client may say it better.
+            to.is_remembered = memory.end(id).is_none();
+        }
+        let details = details.and_then(|text| serde_json::from_str(text).ok());
+        let (id, timestamp) = (to.id, carrier.timestamp());
+        let error = ServerMessage::Error { code, message, channel, details, id, timestamp };
+        self.say(to, carrier, |out| error.write(out));
+    }
+
+    /// Tells the client one message. What is remembered is said once: a second answer to the same request is not.
+    fn say(&mut self, to: ReplyTo<'_>, carrier: &mut impl Carrier, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some((memory, id)) = self.memory_of(to) else { return carrier.reply(write) };
+        let Some(request) = memory.end(id) else { return };
+        carrier.reply(|out| {
+            let start = out.len();
+            write(out);
+            memory.remember(request, Remembered::Answer(out[start..].into()));
+        });
+    }
+
+    /// Where the answer to a request is remembered.
+    fn memory_of<'a>(&mut self, to: ReplyTo<'a>) -> Option<(&mut Memory, Id<'a>)> {
+        let id = to.id.filter(|_| to.is_remembered)?;
+        Some((self.requests.as_mut()?.memory.as_deref_mut()?, id))
+    }
+}
+
+fn tell_established(
+    session: &mut Session,
+    client_id: &str,
+    subject: &str,
+    resumed: Option<Result<(), &str>>,
+    terms: &Terms,
+    carrier: &mut impl Carrier,
+) {
+    let token = session.resumable_part().and_then(|it| it.token(client_id));
+    let session_token =
+        token.as_deref().map(|token| SessionToken { token, ttl: terms.session_ttl.as_secs_f64() });
+    let established = ServerMessage::ConnectionEstablished {
+        client_id,
+        subject: Some(subject).filter(|subject| !subject.is_empty()),
+        session: session_token,
+        resumed: resumed.map(|outcome| outcome.is_ok()),
+        reason: resumed.and_then(Result::err),
+        heartbeat: terms.heartbeat.as_secs_f64().ceil() as u64,
+        tick: terms.tick.as_millis() as u64,
+        reconnect_window: terms.reconnect_window.as_millis() as u64,
+        max_unanswered: session.unanswered,
+        timestamp: carrier.timestamp(),
+    };
+    carrier.reply(|out| established.write(out));
+}
