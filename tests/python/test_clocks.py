@@ -129,13 +129,13 @@ def test_silence_and_age_are_measured_in_time_that_passed(preloaded: Path, secon
         with reader:
             assert recovered, "nothing was appended since, nothing is tidied in so short a time"
             reader.read_until("short-lived", 1)  # what it was not offered yet would stay for it
-            reader.publish("short-lived", "new")
-        end = time.monotonic() + 5
-        while recovered:  # it goes with the tick after the next publication
-            assert time.monotonic() < end, "what is older than history_seconds goes, whatever the clock says"
-            recovered, reader = recover(server, "short-lived", 0, epoch)
-            with reader:
-                pass
+            reader.read_until("short-lived", reader.publish("short-lived", "new"))
+            end = time.monotonic() + 5
+            while recovered:  # it goes with a tick in which no reader waits for it
+                assert time.monotonic() < end, "what is older than history_seconds goes, whatever the clock says"
+                recovered, other = recover(server, "short-lived", 0, epoch)
+                with other:
+                    pass
 
 
 @contextlib.contextmanager
