@@ -13,7 +13,7 @@ use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Gap, GapReason, Position, Start, Unrecovered};
 use crate::publication::{Content, Publication};
-use crate::rules::Retention;
+use crate::rules::{Mode, Retention};
 
 /// An append-only log, bounded in count, bytes and age.
 ///
@@ -219,10 +219,16 @@ impl Log {
         let begin = |entries: &mut Entries| {
             let top = self.top();
             let offset = top.offset().min(start.offset);
+            let mut common = start.offset;
             if offset < top.offset() {
                 entries.cut_off(offset, self.retention.mode);
+                if self.retention.mode == Mode::Latest {
+                    // What is dropped had replaced older entries, which count again. A reader may have passed those without
+                    // getting them, wherever it is now.
+                    common = 0;
+                }
             }
-            entries.epochs.begin(start.epoch, start.offset);
+            entries.epochs.begin(start.epoch, common);
             self.top.advance(top.in_next_turn(offset), &entries.watchers);
         };
         self.change(begin).1
