@@ -137,7 +137,7 @@ fn the_newest_values_can_not_be_told_when_the_tail_that_replaced_them_is_gone() 
     let log = filled(Mode::Latest, 10);
     let reader = find(&log, at(1, 6)).unwrap();
     log.begin(at(2, 8));
-    assert_eq!(told(&log, reader), (Some((6, 8, GapReason::Overrun)), vec![]));
+    assert_eq!(told(&log, reader), (Some((6, 8, GapReason::Reset)), vec![]));
     let log = filled(Mode::Latest, 10);
     let reader = find(&log, at(1, 6)).unwrap();
     log.begin(at(2, 10));
