@@ -58,6 +58,11 @@ impl ChannelName {
         self.0.starts_with(PRIVATE)
     }
 
+    /// Whether this is the channel of a run.
+    pub fn is_run(&self) -> bool {
+        self.0.starts_with(RUN)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,6 +71,9 @@ impl ChannelName {
 
 /// How the names of private channels begin.
 pub const PRIVATE: char = '@';
+
+/// How the names of the channels of runs begin.
+const RUN: &str = "run:";
 
 impl Borrow<str> for ChannelName {
     fn borrow(&self) -> &str {

@@ -98,6 +98,8 @@ pub struct Config {
     /// Longest life of a session. After it, its client can't come back.
     #[serde(deserialize_with = "seconds")]
     pub session_lifetime: Duration,
+    /// What a client has to show that comes back to its session.
+    pub resume: ResumeSetting,
     /// From accept until the client is let in.
     #[serde(deserialize_with = "seconds")]
     pub handshake_timeout: Duration,
@@ -119,6 +121,16 @@ pub struct Config {
     /// How channels behave, in the order in which the rules are tried.
     #[serde(default)]
     pub channels: Vec<Rule>,
+}
+
+/// What a client has to show that comes back to its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumeSetting {
+    /// The token of the session.
+    Token,
+    /// The same, and the application is asked who it is.
+    Authenticate,
 }
 
 /// Which web pages may connect.

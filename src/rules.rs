@@ -33,6 +33,8 @@ pub struct Rule {
     pub sender: bool,
     /// Where a subscriber without a position begins.
     pub replay: Replay,
+    /// Whether the application is asked again when a client comes back to its session.
+    pub recheck: bool,
 }
 
 /// Who decides whether a client may do something.
@@ -192,6 +194,13 @@ impl Rules {
         self.rules.iter().enumerate().find_map(matching)
     }
 
+    /// Whether the application is asked again about this channel when a client comes back to its session.
+    pub fn rechecks(&self, channel: &ChannelName) -> bool {
+        let is_asked = |rule: &Rule| rule.recheck && rule.subscribe == Access::Ask;
+        self.rules.iter().any(|(_, rule)| is_asked(rule))
+            && self.find(channel.as_str()).is_some_and(|(_, rule, _)| is_asked(rule))
+    }
+
     /// Whether clients may know this channel: a rule matches it, or it is one of those that the server makes.
     pub fn fits(&self, channel: &ChannelName) -> bool {
         channel.as_str().starts_with(['@', '$']) || self.find(channel.as_str()).is_some()
@@ -251,6 +260,7 @@ mod tests {
             compress: false,
             sender: false,
             replay: Replay::Head,
+            recheck: false,
         }
     }
 

@@ -374,9 +374,10 @@ class Core:
         """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
     def send_binary(self, client: int, data: bytes, /) -> int | None:
         """Send a binary message on a websocket path; returns the bytes now waiting for the socket."""
-    def admit(self, client: int, subject: str, /) -> bool:
+    def admit(self, client: int, subject: str, expires: int | None, /) -> bool:
         """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts. The subject is
-        for updates that name their sender, and for the log.
+        for updates that name their sender, for sessions, and for the log. The client comes back to its session without an OPEN
+        event until ``expires``, in milliseconds of Unix time.
         """
     def close(self, client: int, code: int, reason: str, /) -> bool:
         """Close with a code and a reason, after what was sent before.
@@ -395,7 +396,11 @@ class Core:
     def forget(self, channel: str, /) -> None:
         """Drop a channel and all that it keeps."""
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
-        """End a subscription; tells the client ``subscription_ended`` with the reason."""
+        """End a subscription; tells the client ``subscription_ended`` with the reason.
+
+        Raises:
+            ValueError: if the name is none of a channel.
+        """
     def allow(self, client: int, question: int, data: bytes | None = None, /) -> bool:
         """Decide the question of a SUBSCRIBE or PUBLISH event: yes.
 

@@ -13,6 +13,7 @@ use crate::bindings::position::Position;
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
+use crate::channel::ChannelName;
 use crate::close::CloseCode;
 use crate::config::Config;
 use crate::error_code::ErrorCode;
@@ -148,9 +149,9 @@ impl Core {
         self.server.send_route(ClientId(client), false, Bytes::copy_from_slice(data))
     }
 
-    #[pyo3(signature = (client, subject, /))]
-    fn admit(&self, client: u64, subject: &str) -> bool {
-        self.tell(client, ClientCommand::Admit(subject.into()))
+    #[pyo3(signature = (client, subject, expires, /))]
+    fn admit(&self, client: u64, subject: &str, expires: Option<u64>) -> bool {
+        self.tell(client, ClientCommand::Admit { subject: subject.into(), expires })
     }
 
     #[pyo3(signature = (wanted, /))]
@@ -222,8 +223,9 @@ impl Core {
     }
 
     #[pyo3(signature = (client, channel, reason, /))]
-    fn unsubscribe(&self, client: u64, channel: String, reason: String) -> bool {
-        self.tell(client, ClientCommand::Unsubscribe(channel, reason))
+    fn unsubscribe(&self, client: u64, channel: &str, reason: String) -> PyResult<bool> {
+        let channel = ChannelName::new(channel).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(self.tell(client, ClientCommand::Unsubscribe(channel, reason)))
     }
 
     #[pyo3(signature = (client, question, data = None, /))]

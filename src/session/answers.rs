@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::carrier::{Answer, Carrier};
 use super::conversation::Session;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
-use super::replies::{Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
-use super::resumable::Wanted;
+use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
+use super::resumable::{Subscription, Wanted};
 use super::subscriptions::restore;
 use crate::channel::ChannelName;
 use crate::error_code::{ErrorCode, Fault};
@@ -25,13 +25,13 @@ impl Session {
         rules: &Rules,
         carrier: &mut impl Carrier,
     ) {
-        let Newcomer { client_id, subject, address } = *newcomer;
+        let Newcomer { client_id, subject, .. } = *newcomer;
         self.unanswered = unanswered(terms.under_way) as u16;
         if terms.tell_senders {
             self.requests().sender = Some(sender(client_id, subject));
         }
         if let Some(resumable) = self.resumable_part() {
-            resumable.begin(subject, address, carrier.now());
+            resumable.begin(newcomer, carrier.now());
             self.lasts = resumable.lasts();
         }
         let outcome = lost.as_ref().map(|(reason, _)| Err(*reason));
@@ -155,6 +155,41 @@ impl Session {
         tell_subscribed(channel, restarted, id, carrier).is_ok()
     }
 
+    /// Subscribes the client again to what its session had, from the position that it names.
+    pub(super) fn restore_one(
+        &mut self,
+        had: Subscription,
+        start: Option<Start>,
+        carrier: &mut impl Carrier,
+    ) {
+        let start = match start {
+            // It was not let in to what came before.
+            Some(Start::After(Position { epoch, offset }))
+                if had.by_server && epoch == had.start.epoch && offset < had.start.offset =>
+            {
+                None
+            }
+            start => start,
+        };
+        let subscribed = carrier.subscribe(&had.channel, start.unwrap_or(Start::Promised(had.start)));
+        if !carrier.is_live() {
+            return;
+        }
+        if had.by_server
+            && had.channel.is_run()
+            && let Subscribed::From { position, .. } = subscribed
+            && position.epoch != had.start.epoch
+        {
+            // It was forgotten meanwhile. Nothing will ever come in what has its name now.
+            carrier.unsubscribe(had.channel.as_str());
+            return tell_ended(had.channel.as_str(), LOST, None, carrier);
+        }
+        match tell_subscribed(&had.channel, subscribed, None, carrier) {
+            Ok(()) => self.resumable_part().into_iter().for_each(|it| it.subscriptions.push(had.clone())),
+            Err(most) => self.tell_too_many(most, &had.channel, ReplyTo::message(None), carrier),
+        }
+    }
+
     /// Subscribes the client for the application, from a position on that was promised. Returns `false` when it has too many
     /// subscriptions, which is not its fault. With an `id` this is the answer to a request that begins a run.
     pub fn subscribe_for_application(
@@ -162,8 +197,15 @@ impl Session {
         channel: &ChannelName,
         from: Position,
         id: Option<Id<'_>>,
+        rules: &Rules,
         carrier: &mut impl Carrier,
     ) -> bool {
+        let restore = self.requests.as_mut().and_then(|requests| requests.take_restore(channel));
+        if let Some(request) = restore {
+            // That is the decision. What the client gets begins where it stands.
+            self.perform(channel, request.action, None, carrier);
+            self.go_on(channel, rules, carrier);
+        }
         if let Err(most) = self.subscribe(channel, Start::Promised(from), true, id, carrier) {
             self.tell_too_many(most, channel, ReplyTo::request(id), carrier);
             return false;
@@ -177,10 +219,20 @@ impl Session {
     }
 
     /// Ends a subscription for the application.
-    pub fn unsubscribe_for_application(&mut self, channel: &str, reason: &str, carrier: &mut impl Carrier) {
+    pub fn unsubscribe_for_application(
+        &mut self,
+        channel: &ChannelName,
+        reason: &str,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
         carrier.catch_up();
-        if self.unsubscribe(channel, carrier) {
-            tell_ended(channel, reason, None, carrier);
+        let restore = self.requests.as_mut().and_then(|requests| requests.take_restore(channel));
+        if self.unsubscribe(channel.as_str(), carrier) || restore.is_some() {
+            tell_ended(channel.as_str(), reason, None, carrier);
+        }
+        if restore.is_some() {
+            self.go_on(channel, rules, carrier);
         }
     }
 

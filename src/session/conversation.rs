@@ -71,8 +71,9 @@ impl Session {
     }
 
     /// Judges a claim to this session. A claim that is accepted counts from then on.
-    pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment) -> Verdict {
-        self.resumable_part().map_or(Verdict::Unknown, |it| it.judge(claim, lifetime, now))
+    /// `today` is milliseconds of Unix time.
+    pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment, today: u64) -> Verdict {
+        self.resumable_part().map_or(Verdict::Unknown, |it| it.judge(claim, lifetime, now, today))
     }
 
     /// Whether the session wants to hear more of its client.
@@ -136,13 +137,13 @@ impl Session {
                 carrier.reply(|out| ServerMessage::HeartbeatAck { timestamp, id }.write(out));
             }
             Kind::Subscribe { channels, start, restart } => {
-                cost += self.count_channels(channels.len());
+                cost += count_channels(channels.len(), &mut self.more_messages);
                 for channel in channels {
                     self.request(&channel, Action::Subscribe { start, restart }, id, rules, carrier);
                 }
             }
             Kind::Unsubscribe { channels } => {
-                cost += self.count_channels(channels.len());
+                cost += count_channels(channels.len(), &mut self.more_messages);
                 carrier.catch_up();
                 for channel in channels {
                     self.request(&channel, Action::Unsubscribe, id, rules, carrier);
@@ -168,12 +169,6 @@ impl Session {
         cost
     }
 
-    /// Counts the channels of one message as messages. Returns what they cost.
-    fn count_channels(&mut self, count: usize) -> usize {
-        self.more_messages = self.more_messages.saturating_add(count as u32 - 1);
-        count * COST_OF_A_CHANNEL
-    }
-
     /// Acts on the application's decision about the question of this number. A question that is not open is ignored.
     pub fn decide(&mut self, number: u64, decision: Decision, rules: &Rules, carrier: &mut impl Carrier) {
         let decided = self.requests.as_mut().and_then(|requests| requests.take_decided(number));
@@ -181,11 +176,14 @@ impl Session {
         self.acting_for = message;
         let id = id.as_deref().and_then(Id::from_json);
         match decision {
+            Decision::Deny { .. } | Decision::Reject { .. } if matches!(action, Action::Restore { .. }) => {
+                tell_ended(channel.as_str(), "not_allowed", None, carrier);
+            }
             Decision::Allow => self.perform(&channel, action, id, carrier),
             Decision::Publish(data) => {
                 let action = match action {
                     Action::Publish { key, elements, .. } => Action::Publish { data, key, elements },
-                    Action::Subscribe { .. } | Action::Unsubscribe => action,
+                    Action::Subscribe { .. } | Action::Restore { .. } | Action::Unsubscribe => action,
                 };
                 self.perform(&channel, action, id, carrier);
             }
@@ -296,7 +294,7 @@ impl Session {
     }
 
     /// Does what was allowed. The caller lets a client catch up before it unsubscribes.
-    fn perform(
+    pub(super) fn perform(
         &mut self,
         channel: &ChannelName,
         action: Action,
@@ -313,6 +311,7 @@ impl Session {
                     self.blame(ErrorCode::LimitExceeded, carrier);
                 }
             }
+            Action::Restore { had, start } => self.restore_one(had, start, carrier),
             Action::Unsubscribe if self.unsubscribe(name, carrier) => {
                 tell_ended(name, "unsubscribed", id, carrier);
             }
@@ -358,6 +357,12 @@ impl Session {
     pub(super) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
     }
+}
+
+/// Counts the channels of one message as messages. Returns what they cost.
+fn count_channels(count: usize, more_messages: &mut u32) -> usize {
+    *more_messages = more_messages.saturating_add(count as u32 - 1);
+    count * COST_OF_A_CHANNEL
 }
 
 fn access(rule: &Rule, action: &Action) -> Access {

@@ -17,6 +17,8 @@ pub struct Newcomer<'a> {
     pub subject: &'a str,
     /// Where it comes from. It says whose session it is when the client is anonymous.
     pub address: &'a str,
+    /// Until when its credentials let it in again, in milliseconds of Unix time. After that, the application is asked.
+    pub expires: Option<u64>,
 }
 
 /// What all clients of a server are told first.
@@ -62,6 +64,9 @@ impl<'a> ReplyTo<'a> {
         Self { id, is_remembered: true }
     }
 }
+
+/// Why a client does not have again what was its own.
+pub(super) const LOST: &str = "session_lost";
 
 /// Tells the client that it is not subscribed, or not any more.
 pub(super) fn tell_ended(channel: &str, reason: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {

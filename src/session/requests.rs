@@ -1,13 +1,13 @@
 //! The requests of one client that are not done yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::memory::Memory;
 use super::replies::ReplyTo;
-use super::resumable::Resumable;
+use super::resumable::{Resumable, Subscription};
 use crate::channel::ChannelName;
 use crate::position::Start;
 use crate::protocol::message::Id;
@@ -15,9 +15,21 @@ use crate::protocol::message::Id;
 /// What a client wants of one channel.
 #[derive(Debug)]
 pub(super) enum Action {
-    Subscribe { start: Start, restart: bool },
+    Subscribe {
+        start: Start,
+        restart: bool,
+    },
+    /// To have again what the session had.
+    Restore {
+        had: Subscription,
+        start: Option<Start>,
+    },
     Unsubscribe,
-    Publish { data: Bytes, key: Option<Box<str>>, elements: u32 },
+    Publish {
+        data: Bytes,
+        key: Option<Box<str>>,
+        elements: u32,
+    },
 }
 
 impl Action {
@@ -164,20 +176,24 @@ impl Requests {
         taken
     }
 
-    /// Drops the requests that are about being subscribed, except for questions about these channels: when they are decided, the
-    /// client begins here. Returns the channels in which others wait for nothing any more.
+    /// Drops the requests that are about being subscribed, except for questions about these channels, and about those that the
+    /// server had subscribed: when they are decided, the client begins here. Returns the channels in which others wait for nothing
+    /// any more.
     pub fn drop_subscribing(&mut self, kept: &HashMap<&str, Option<Start>>) -> Vec<ChannelName> {
-        let is_over = |request: &mut Request| match (&request.action, request.waits_for) {
-            (Action::Publish { .. }, _) => false,
-            (Action::Subscribe { .. }, WaitsFor::Decision(_)) => {
-                let wanted = kept.get(request.channel.as_str());
-                if let Some(start) = wanted {
-                    let start = start.unwrap_or(Start::Newcomer);
-                    (request.action, request.id) = (Action::Subscribe { start, restart: false }, None);
+        let is_over = |Request { action, id, channel, waits_for, .. }: &mut Request| {
+            let wanted = kept.get(channel.as_str()).copied();
+            match (action, *waits_for) {
+                (Action::Publish { .. }, _) => false,
+                (Action::Subscribe { start, restart }, WaitsFor::Decision(_)) => {
+                    (*start, *restart, *id) = (wanted.flatten().unwrap_or(Start::Newcomer), false, None);
+                    wanted.is_none()
                 }
-                wanted.is_none()
+                (Action::Restore { had, start }, _) => {
+                    *start = wanted.flatten();
+                    wanted.is_none() && !had.by_server
+                }
+                _ => true,
             }
-            _ => true,
         };
         // They keep no bytes.
         let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
@@ -189,14 +205,23 @@ impl Requests {
         channels
     }
 
-    /// Whether the application is being asked whether the client may subscribe to this channel.
-    pub fn asks_to_subscribe(&self, channel: &str) -> bool {
-        self.waiting.iter().any(|request| {
-            let is_question = matches!(request.waits_for, WaitsFor::Decision(_));
-            is_question
-                && matches!(request.action, Action::Subscribe { .. })
-                && request.channel.as_str() == channel
-        })
+    /// The channels to which the client will be subscribed, if the application says so.
+    pub fn subscribing(&self) -> HashSet<&str> {
+        let is_one = |request: &&Request| match request.action {
+            Action::Subscribe { .. } => request.waits_for != WaitsFor::EarlierRequest,
+            Action::Restore { .. } => true,
+            Action::Unsubscribe | Action::Publish { .. } => false,
+        };
+        self.waiting.iter().filter(is_one).map(|request| request.channel.as_str()).collect()
+    }
+
+    /// Takes out what would restore the subscription to a channel.
+    pub fn take_restore(&mut self, channel: &ChannelName) -> Option<Request> {
+        let is_it = |request: &Request| {
+            matches!(request.action, Action::Restore { .. }) && request.channel == *channel
+        };
+        let index = self.waiting.iter().position(is_it)?;
+        Some(self.waiting.remove(index))
     }
 
     /// Keeps a publish until the broker has confirmed it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 
+use super::replies::Newcomer;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
@@ -56,10 +57,19 @@ pub struct Claim<'a> {
 /// What speaks for a client beside the token of its session.
 #[derive(Clone, Copy, Debug)]
 pub enum Proof<'a> {
+    /// Nothing, because the application wants to be asked.
+    None,
     /// A hash of the application's token that the client names, if it names one.
     Credential(Option<u64>),
-    /// Whose token that is, as the application says. The session takes the token from then on.
-    Subject(&'a str, Option<u64>),
+    /// Who the client is, as the application says. The session takes the token and the time from then on.
+    Identity {
+        /// Whose token it is.
+        subject: &'a str,
+        /// A hash of the application's token.
+        credential: Option<u64>,
+        /// See [`Newcomer::expires`](super::Newcomer::expires).
+        expires: Option<u64>,
+    },
 }
 
 /// What becomes of a claim.
@@ -71,8 +81,8 @@ pub enum Verdict {
     Unknown,
     /// A later attempt was accepted before.
     Outdated,
-    /// The application has to say whose token it is.
-    OtherCredential,
+    /// The application has to say who the client is.
+    Unproven,
     /// It is the token of somebody else.
     OtherSubject,
 }
@@ -86,6 +96,8 @@ pub(super) struct Resumable {
     attempt: u64,
     /// A hash of the token with which the application let the client in.
     credential: Option<u64>,
+    /// Until when that lets it in again: milliseconds of Unix time.
+    expires: Option<u64>,
     /// When the client was let in; `None` before.
     began: Option<Moment>,
     pub subject: Box<str>,
@@ -113,6 +125,7 @@ impl Resumable {
             secret,
             attempt: 0,
             credential,
+            expires: None,
             began: None,
             subject: Box::default(),
             owner: Arc::default(),
@@ -121,10 +134,12 @@ impl Resumable {
     }
 
     /// Its client was let in. An anonymous one is known by its address.
-    pub fn begin(&mut self, subject: &str, address: &str, now: Moment) {
+    pub fn begin(&mut self, newcomer: &Newcomer<'_>, now: Moment) {
+        let Newcomer { subject, address, expires, .. } = *newcomer;
         let owner =
             if subject.is_empty() { format!("address {address}") } else { format!("subject {subject}") };
         (self.began, self.subject, self.owner) = (Some(now), subject.into(), owner.into());
+        self.expires = expires;
     }
 
     /// Notes a subscription that was made.
@@ -139,19 +154,22 @@ impl Resumable {
         self.secret.is_some() && self.began.is_some()
     }
 
-    /// Judges a claim, and notes the attempt when it is accepted.
-    pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment) -> Verdict {
+    /// Judges a claim, and notes the attempt when it is accepted. The last argument is milliseconds of Unix time.
+    pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment, today: u64) -> Verdict {
         let is_it = self.secret.is_some_and(|secret| bool::from(secret.0.ct_eq(&claim.secret.0)));
         let lives = self.began.is_some_and(|began| now.since(began) < lifetime);
+        let has_expired = self.expires.is_some_and(|expires| expires <= today);
         match claim.proof {
             _ if !is_it || !lives => Verdict::Unknown,
-            Proof::Credential(Some(token)) if Some(token) != self.credential => Verdict::OtherCredential,
-            Proof::Subject(subject, _) if *subject != *self.subject => Verdict::OtherSubject,
+            Proof::None => Verdict::Unproven,
+            Proof::Credential(_) if has_expired => Verdict::Unproven,
+            Proof::Credential(Some(token)) if Some(token) != self.credential => Verdict::Unproven,
+            Proof::Identity { subject, .. } if *subject != *self.subject => Verdict::OtherSubject,
             _ if claim.attempt <= self.attempt => Verdict::Outdated,
             proof => {
                 self.attempt = claim.attempt;
-                if let Proof::Subject(_, credential) = proof {
-                    self.credential = credential;
+                if let Proof::Identity { credential, expires, .. } = proof {
+                    (self.credential, self.expires) = (credential, expires);
                 }
                 Verdict::Accepted
             }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use super::carrier::Carrier;
 use super::conversation::Session;
-use super::replies::{ReplyTo, tell_ended, tell_subscribed};
+use super::replies::{LOST, ReplyTo, tell_ended};
 use super::requests::Action;
-use super::resumable::{Subscription, Wanted};
+use super::resumable::Wanted;
 use crate::channel::PRIVATE;
 use crate::error_code::ErrorCode;
-use crate::position::{Position, Start};
+use crate::position::Start;
 use crate::rules::Rules;
 
-/// Subscribes a client that comes back. What its session has, it gets without a question: from the position that it names, or from
-/// where the subscription began. What of that it does not name, it has no more, unless the server subscribed it. All else that it
-/// names, it asks for.
+/// Subscribes a client that comes back. What its session has, it gets without a question (unless the channel wants one): from the
+/// position that it names, or from where the subscription began. What of that it does not name, it has no more, unless the server
+/// subscribed it. All else that it names, it asks for.
 pub(super) fn restore(
     session: &mut Session,
     client_id: &str,
@@ -26,53 +26,52 @@ pub(super) fn restore(
     let Some(resumable) = session.resumable_part() else { return };
     let mut had: Vec<_> = std::mem::take(&mut resumable.subscriptions).into_iter().map(Some).collect();
     let places: HashMap<_, _> = had.iter().flatten().map(|it| it.channel.clone()).zip(0..).collect();
+    let asked = session.requests().subscribing();
+    let mut restored = Vec::new();
     let mut others = Vec::new();
     for (name, start) in wanted {
         match places.get(&*name).and_then(|place: &usize| had[*place].take()) {
-            Some(subscription) => restore_one(session, subscription, start, carrier),
+            Some(subscription) => restored.push((subscription, start)),
+            // It is told when that is decided.
+            None if asked.contains(&*name) => {}
             None => others.push((name, start)),
         }
     }
-    for subscription in had.into_iter().flatten().filter(|had| had.by_server) {
-        restore_one(session, subscription, None, carrier);
+    restored.extend(had.into_iter().flatten().filter(|had| had.by_server).zip(std::iter::repeat(None)));
+    for (had, start) in restored {
+        if rules.rechecks(&had.channel) {
+            let channel = had.channel.clone();
+            ask(session, channel.as_str(), Action::Restore { had, start }, may_ask, rules, carrier);
+        } else {
+            session.restore_one(had, start, carrier);
+        }
     }
     for (name, start) in others {
         if let Some(owner) = name.strip_prefix(PRIVATE) {
             // Its own channel begins with the first message that is sent to it.
             if owner != client_id {
-                tell_ended(&name, "session_lost", None, carrier);
+                tell_ended(&name, LOST, None, carrier);
             }
-        } else if session.requests.as_ref().is_some_and(|requests| requests.asks_to_subscribe(&name)) {
-            // It is told when that is decided.
-        } else if !may_ask {
-            let text = "too much of this client is under way";
-            let code = ErrorCode::LimitExceeded;
-            session.reply_error(code, text, Some(&name), ReplyTo::message(None), carrier);
         } else {
             let action = Action::Subscribe { start: start.unwrap_or(Start::Newcomer), restart: false };
-            session.request(&name, action, None, rules, carrier);
+            ask(session, &name, action, may_ask, rules, carrier);
         }
     }
 }
 
-fn restore_one(session: &mut Session, had: Subscription, asked: Option<Start>, carrier: &mut impl Carrier) {
-    let start = match asked {
-        // It was not let in to what came before.
-        Some(Start::After(Position { epoch, offset }))
-            if had.by_server && epoch == had.start.epoch && offset < had.start.offset =>
-        {
-            None
-        }
-        asked => asked,
-    };
-    let subscribed = carrier.subscribe(&had.channel, start.unwrap_or(Start::Promised(had.start)));
-    if !carrier.is_live() {
-        return;
+fn ask(
+    session: &mut Session,
+    channel: &str,
+    action: Action,
+    may_ask: bool,
+    rules: &Rules,
+    carrier: &mut impl Carrier,
+) {
+    if may_ask {
+        return session.request(channel, action, None, rules, carrier);
     }
-    match tell_subscribed(&had.channel, subscribed, None, carrier) {
-        Ok(()) => session.resumable_part().into_iter().for_each(|it| it.subscriptions.push(had.clone())),
-        Err(most) => session.tell_too_many(most, &had.channel, ReplyTo::message(None), carrier),
-    }
+    let text = "too much of this client is under way";
+    session.reply_error(ErrorCode::LimitExceeded, text, Some(channel), ReplyTo::message(None), carrier);
 }
 
 #[cfg(test)]

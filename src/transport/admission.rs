@@ -188,7 +188,7 @@ pub(crate) fn admit(peer: &mut Peer<'_>, subject: &str) {
         Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return,
     };
     if is_session {
-        return greet(peer, subject, None);
+        return greet(peer, subject, None, None);
     }
     let_in(peer, false);
     trace_let_in(&shared, client, subject);
@@ -203,7 +203,12 @@ fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
 }
 
 /// Lets a client in, and begins its session. What it has `lost` is another one, and why.
-pub(crate) fn greet(peer: &mut Peer<'_>, subject: &str, lost: Option<(&str, Box<Wanted>)>) {
+pub(crate) fn greet(
+    peer: &mut Peer<'_>,
+    subject: &str,
+    expires: Option<u64>,
+    lost: Option<(&str, Box<Wanted>)>,
+) {
     let shared = Arc::clone(&peer.connections.shared);
     let_in(peer, shared.config.await_connect);
     let Some(client) = peer.connection().map(|connection| connection.id) else { return };
@@ -211,7 +216,8 @@ pub(crate) fn greet(peer: &mut Peer<'_>, subject: &str, lost: Option<(&str, Box<
     let client_id = shared.public_id(client);
     let network = peer.connection().and_then(|connection| connection.io.network());
     peer.converse(|session, peer| {
-        let newcomer = Newcomer { client_id: &client_id, subject, address: &network.unwrap_or_default() };
+        let address = network.unwrap_or_default();
+        let newcomer = Newcomer { client_id: &client_id, subject, address: &address, expires };
         session.greet(&newcomer, lost, &shared.terms, &shared.rules, peer);
     });
     peer.connections.schedule(peer.key);

@@ -67,9 +67,9 @@ fn carry_out_away(connections: &mut Connections, client: ClientId, command: Clie
 
 fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) {
     match command {
-        ClientCommand::Admit(subject) => for_client(peer, |peer| {
+        ClientCommand::Admit { subject, expires } => for_client(peer, |peer| {
             if peer.connection().and_then(Connection::opener).is_some() {
-                first::admitted(peer, &subject);
+                first::admitted(peer, &subject, expires);
             } else {
                 admit(peer, &subject);
             }
@@ -89,14 +89,16 @@ fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) 
             let mut subscribed = false;
             for_session(peer, |session, peer| {
                 let id = request.as_deref().and_then(Id::from_json);
-                subscribed = session.subscribe_for_application(&channel, from, id, peer);
+                let rules = Arc::clone(&peer.connections.shared.rules);
+                subscribed = session.subscribe_for_application(&channel, from, id, &rules, peer);
             });
             if let Some(number) = number {
                 peer.connections.shared.inbox.push(Event::Subscribed { number, subscribed });
             }
         }
         ClientCommand::Unsubscribe(channel, reason) => for_session(peer, |session, peer| {
-            session.unsubscribe_for_application(&channel, &reason, peer);
+            let rules = Arc::clone(&peer.connections.shared.rules);
+            session.unsubscribe_for_application(&channel, &reason, &rules, peer);
         }),
         ClientCommand::WhenRoom(number) => {
             let shared = &peer.connections.shared;
@@ -242,11 +244,12 @@ mod tests {
             let (key, client) = connect(cell);
             let id = cell.borrow_mut().get(key).expect("it waits").id;
             let channel = ChannelName::new("a").expect("legal");
+            let other = channel.clone();
             let from = cell.borrow().shared.broker.promise(&channel, Moment::default());
             for command in [
                 result(1),
                 ClientCommand::Subscribe { channel, from, request: None, number: None },
-                ClientCommand::Unsubscribe("a".into(), "moved".into()),
+                ClientCommand::Unsubscribe(other, "moved".into()),
                 ClientCommand::Decide(1, Decision::Allow),
                 ClientCommand::SendRoute(true, Bytes::from_static(b"{}")),
             ] {
@@ -259,7 +262,7 @@ mod tests {
             let error = heard.strip_suffix(&*close).expect("the close frame comes last");
             assert!(String::from_utf8_lossy(error).contains(r#""code":"unauthenticated""#));
             assert_eq!(cell.borrow().counters.refused.load(), 1);
-            perform(cell, id, ClientCommand::Admit("".into()));
+            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
             assert_eq!(arrived(&client), b"", "it is too late");
         });
     }
@@ -269,9 +272,9 @@ mod tests {
         with_settings(&json!({"authenticate": true}), |cell| {
             let (key, client) = connect(cell);
             let id = cell.borrow_mut().get(key).expect("it waits").id;
-            perform(cell, id, ClientCommand::Admit("".into()));
+            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
             assert!(String::from_utf8_lossy(&arrived(&client)).contains("connection_established"));
-            perform(cell, id, ClientCommand::Admit("".into()));
+            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
             assert_eq!(arrived(&client), b"");
         });
     }

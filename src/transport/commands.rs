@@ -42,7 +42,12 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub enum ClientCommand {
     /// Let it in: this is its subject.
-    Admit(Box<str>),
+    Admit {
+        /// Who it is: empty when it is anonymous.
+        subject: Box<str>,
+        /// Until when its credentials let it in again, in milliseconds of Unix time.
+        expires: Option<u64>,
+    },
     /// Tell it something past the logs, with the `id` of the message that asked for it.
     Answer(Answer, Option<String>),
     /// Send a message on a websocket path; `true` for text.
@@ -65,7 +70,7 @@ pub enum ClientCommand {
         number: Option<u64>,
     },
     /// End the subscription to a channel, and tell why.
-    Unsubscribe(String, String),
+    Unsubscribe(ChannelName, String),
     /// Tell the application under this number when there is room in its private channel.
     WhenRoom(u64),
     /// The application has decided about the question of this number.

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::thread;
 
 use crate::close::CloseReason;
@@ -126,7 +127,8 @@ impl Peer<'_> {
         while let Some((key, channel)) = connections.sockets.finished.pop() {
             Self::act(connections, key, |peer| {
                 peer.converse(|session, peer| {
-                    session.unsubscribe_for_application(channel.as_str(), "finished", peer);
+                    let rules = Arc::clone(&peer.connections.shared.rules);
+                    session.unsubscribe_for_application(&channel, "finished", &rules, peer);
                 });
             });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::close::CloseReason;
+use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
 use crate::protocol::message::{Id, Kind, Resume, parse};
 use crate::session::{Claim, Proof, Session, Verdict};
@@ -69,7 +70,9 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
             hand_over(peer, client);
             return true;
         }
-        let claim = Claim { secret, attempt, proof: Proof::Credential(credential) };
+        let asks = shared.config.resume == ResumeSetting::Authenticate;
+        let proof = if asks { Proof::None } else { Proof::Credential(credential) };
+        let claim = Claim { secret, attempt, proof };
         match judge(peer.connections, client, &claim) {
             Verdict::Accepted => {
                 come_back(peer, client);
@@ -79,7 +82,7 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
                 peer.close(CloseReason::Superseded);
                 return true;
             }
-            Verdict::OtherCredential => other_credential = true,
+            Verdict::Unproven => other_credential = true,
             Verdict::Unknown | Verdict::OtherSubject => {}
         }
     }
@@ -93,14 +96,14 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     let token = opener.said.as_ref().and_then(|first| first.token.clone());
     introduce(peer, Introduction { request, route: None, params: Vec::new(), token, other_credential });
     if !shared.config.authenticate {
-        admitted(peer, "");
+        admitted(peer, "", None);
     }
     peer.flush_replies();
     true
 }
 
 /// Goes on with a client that the application lets in: it gets its session if that is of the same subject, and otherwise a new one.
-pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
+pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str, expires: Option<u64>) {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(connection) = peer.connection() else { return };
     let newcomer = connection.id;
@@ -112,7 +115,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
     let claimed = returning.as_ref().and_then(|it| Some((it.session?, it.attempt)));
     let mut verdict = Verdict::Unknown;
     if let Some(((client, secret), attempt)) = claimed.filter(|_| shared.config.authenticate) {
-        let claim = Claim { secret, attempt, proof: Proof::Subject(subject, credential) };
+        let claim = Claim { secret, attempt, proof: Proof::Identity { subject, credential, expires } };
         verdict = judge(peer.connections, client, &claim);
         match verdict {
             Verdict::Accepted => {
@@ -121,7 +124,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
                 return come_back(peer, client);
             }
             Verdict::Outdated => return peer.close(CloseReason::Superseded),
-            Verdict::Unknown | Verdict::OtherCredential | Verdict::OtherSubject => {}
+            Verdict::Unknown | Verdict::Unproven | Verdict::OtherSubject => {}
         }
     }
     let Some(upgraded) = peer.connection().and_then(Connection::upgraded_mut) else { return };
@@ -134,7 +137,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
     }
     let reason = if verdict == Verdict::OtherSubject { "subject" } else { "unknown" };
     let lost = opener.said.and_then(|first| first.returning).map(|returning| (reason, returning.wanted));
-    greet(peer, subject, lost);
+    greet(peer, subject, expires, lost);
 }
 
 /// Gives a session to this connection.

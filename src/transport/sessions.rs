@@ -110,7 +110,8 @@ impl Leaving {
 
 /// Judges a claim to the session of a client.
 pub(crate) fn judge(connections: &mut Connections, client: ClientId, claim: &Claim<'_>) -> Verdict {
-    let (now, lifetime) = (connections.now(), connections.shared.config.session_lifetime);
+    let (now, today) = (connections.now(), connections.shared.clock.unix_millis());
+    let lifetime = connections.shared.config.session_lifetime;
     let session = match connections.away.get(client) {
         Some(kept) => Some(&mut kept.session),
         None => {
@@ -118,7 +119,7 @@ pub(crate) fn judge(connections: &mut Connections, client: ClientId, claim: &Cla
             open.and_then(|(_, connection)| connection.session())
         }
     };
-    session.map_or(Verdict::Unknown, |session| session.judge(claim, lifetime, now))
+    session.map_or(Verdict::Unknown, |session| session.judge(claim, lifetime, now, today))
 }
 
 /// Takes a session from where it is. If it has a connection, that one is closed; what it said and was not acted on does not count.
@@ -212,13 +213,15 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
         ClientCommand::Close(code, text) => carrier.ended = Some(CloseReason::Application { code, text }),
         ClientCommand::Subscribe { channel, from, request, number } => {
             let id = request.as_deref().and_then(Id::from_json);
-            let subscribed = session.subscribe_for_application(&channel, from, id, &mut carrier);
+            let rules = Arc::clone(&carrier.connections.shared.rules);
+            let subscribed = session.subscribe_for_application(&channel, from, id, &rules, &mut carrier);
             if let Some(number) = number {
                 carrier.connections.shared.inbox.push(Event::Subscribed { number, subscribed });
             }
         }
         ClientCommand::Unsubscribe(channel, reason) => {
-            session.unsubscribe_for_application(&channel, &reason, &mut carrier);
+            let rules = Arc::clone(&carrier.connections.shared.rules);
+            session.unsubscribe_for_application(&channel, &reason, &rules, &mut carrier);
         }
         ClientCommand::WhenRoom(number) => {
             // Nothing waits for its socket.
@@ -235,7 +238,7 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
             }
         }
         ClientCommand::BeginReading => kept.paused = false,
-        ClientCommand::Admit(_)
+        ClientCommand::Admit { .. }
         | ClientCommand::SendRoute(..)
         | ClientCommand::Evict(_)
         | ClientCommand::ReadAgain => {}

@@ -176,7 +176,8 @@ class FakeCore:
         self.calls.append(("send_binary", client, data))
         return None if client in self.gone else self.waiting
 
-    def admit(self, client: int, subject: str, /) -> bool:
+    def admit(self, client: int, subject: str, expires: int | None, /) -> bool:
+        self.expires = expires
         return self._called("admit", client, subject)
 
     def admin_url(self) -> str | None:

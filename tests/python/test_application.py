@@ -215,6 +215,7 @@ def test_the_structure_that_the_core_gets(app):
         "compress": False,
         "sender": False,
         "replay": "head",
+        "recheck": False,
     }
     assert (second["subscribe"], second["publish"]) == ("ask", "ask")
     assert config["websocket_routes"] == ["/own/{x}"]

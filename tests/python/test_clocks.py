@@ -132,7 +132,7 @@ def test_silence_and_age_are_measured_in_time_that_passed(preloaded: Path, secon
             reader.read_until("short-lived", reader.publish("short-lived", "new"))
             end = time.monotonic() + 5
             while recovered:  # it goes with a tick in which no reader waits for it
-                assert time.monotonic() < end, "what is older than history_seconds goes, whatever the clock says"
+                assert time.monotonic() < end, "what is too old goes, whatever the clock says"
                 recovered, other = recover(server, "short-lived", 0, epoch)
                 with other:
                     pass

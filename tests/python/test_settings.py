@@ -47,6 +47,7 @@ def another(name: str) -> object:
         "websocket_path": "/x",
         "send_buffer": 9999,
         "max_away": 7,
+        "resume": "authenticate",
         "admin": "[::1]:8001",
         "deflate_level": 3,
         "deflate_window": 11,

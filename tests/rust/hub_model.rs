@@ -161,6 +161,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         compress: true,
         sender: false,
         replay: Replay::Head,
+        recheck: false,
     }
 }
 

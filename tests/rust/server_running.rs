@@ -43,7 +43,7 @@ impl Inbox for Faulty {
 pub fn rule(pattern: &str, subscribe: &str, publish: &str) -> Value {
     json!({
         "pattern": pattern, "subscribe": subscribe, "publish": publish, "history": 100, "history_bytes": 1 << 20,
-        "history_seconds": 60, "mode": "all", "overrun": "gap", "compress": true, "sender": false, "replay": "head",
+        "history_seconds": 60, "mode": "all", "overrun": "gap", "compress": true, "sender": false, "replay": "head", "recheck": false,
     })
 }
 

@@ -748,6 +748,7 @@ impl Run {
             compress: true,
             sender: false,
             replay: Replay::Head,
+            recheck: false,
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();
@@ -856,13 +857,15 @@ impl Run {
             }
             Step::UnsubscribeForApplication { channel } => {
                 let (channel, _) = CHANNELS[*channel];
+                // The binding refuses what is not the name of a channel.
+                let Ok(name) = ChannelName::new(channel) else { return };
                 self.model.trace.push(format!("unsubscribe {channel}"));
                 if self.model.subscriptions.remove(channel) {
                     let reason = "moved";
                     let ended = json!({"type": "subscription_ended", "channel": channel, "reason": reason});
                     self.model.say(ended, None);
                 }
-                self.session.unsubscribe_for_application(channel, "moved", &mut self.world);
+                self.session.unsubscribe_for_application(&name, "moved", &self.rules, &mut self.world);
             }
             Step::CountError => {
                 self.model.say_error(ErrorCode::UnknownType, None, None);
@@ -958,7 +961,7 @@ impl Run {
     fn subscribe_for_application(&mut self, channel: &str, id: Option<&str>) {
         let from = Position { epoch: EPOCH, offset: self.model.top(channel) };
         let (channel, id) = (ChannelName::new(channel).expect("legal"), id.and_then(Id::from_json));
-        self.session.subscribe_for_application(&channel, from, id, &mut self.world);
+        self.session.subscribe_for_application(&channel, from, id, &self.rules, &mut self.world);
     }
 
     /// The application answers a message. What it says after that to the same `id` is ignored.

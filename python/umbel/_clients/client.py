@@ -154,6 +154,9 @@ class Client:
 
         Returns:
             ``False`` when the client has left. ``True`` does not say that the client was subscribed.
+
+        Raises:
+            ValueError: if this is not the name of a channel.
         """
         return self._port.core.unsubscribe(self._number, channel, reason)
 

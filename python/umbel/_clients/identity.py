@@ -29,10 +29,14 @@ class Identity:
     Attributes:
         subject: who it is, for example the id of a user. Empty for an anonymous client.
         claims: what else is known, for example the claims of a token. A copy of what was given.
+        expires: until when the credentials are good, in seconds of Unix time, as in the claim ``exp`` of a
+            JWT; ``None`` for ever. After that a client that comes back to its session is asked for new ones:
+            ``authenticate`` is called, and a client that it refuses is closed with 4401. A connection that
+            stands is left alone.
 
     Raises:
-        TypeError: if the subject is not a str.
-        ValueError: if the subject can't be encoded as UTF-8.
+        TypeError: if the subject is not a str, or ``expires`` is not a number.
+        ValueError: if the subject can't be encoded as UTF-8, or ``expires`` is not a time in seconds.
 
     Example:
         >>> Identity("alice", {"admin": True}).claims["admin"]
@@ -41,6 +45,7 @@ class Identity:
 
     subject: str
     claims: Mapping[str, Any] = field(default_factory=lambda: EMPTY, hash=False)
+    expires: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.subject, str):
@@ -53,6 +58,12 @@ class Identity:
             raise ValueError(
                 "the subject of an Identity has half of a surrogate pair: that is no text"
             ) from None
+        if self.expires is not None:
+            if type(self.expires) not in (int, float):
+                kind = type(self.expires).__name__
+                raise TypeError(f"expires must be a number of seconds or None, not {kind}: use .timestamp()")
+            if not 0 <= self.expires < LATEST:
+                raise ValueError(f"expires must be seconds of Unix time, not {self.expires}")
         if not isinstance(self.claims, Claims):
             object.__setattr__(self, "claims", Claims(self.claims))
 
@@ -65,16 +76,18 @@ class Identity:
     def of(cls, result: "Identity | str | Mapping[str, Any]") -> "Identity":
         """Make an identity from what an ``authenticate`` function returned.
 
+        A mapping has the claims of a JWT: ``sub`` is the subject, and ``exp``, if there is one, the end.
+
         Raises:
-            TypeError: if it is none of the three types.
-            ValueError: if it has no subject (``sub`` in a mapping).
+            TypeError: if it is none of the three types, or ``exp`` is not a number.
+            ValueError: if it has no subject, or ``exp`` is not a time in seconds.
         """
         if isinstance(result, Identity):
             identity = result
         elif isinstance(result, str):
             identity = cls(result)
         elif isinstance(result, Mapping):
-            identity = cls(str(result.get("sub") or ""), result)
+            identity = cls(str(result.get("sub") or ""), result, result.get("exp"))
         else:
             raise TypeError(
                 f"authenticate returned {type(result).__name__}; return an Identity, str, mapping or None"
@@ -88,3 +101,4 @@ class Identity:
 
 EMPTY: Mapping[str, Any] = Claims()
 ANONYMOUS = Identity("")
+LATEST = 100_000_000_000  # the year 5138; milliseconds of today are more

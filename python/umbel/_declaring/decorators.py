@@ -51,6 +51,7 @@ class Decorators(ClientDecorators):
         compress: bool = True,
         sender: bool = False,
         replay: Literal["head", "start"] = "head",
+        recheck: bool = False,
         thread: bool = False,
     ) -> Callable[[G], G]:
         """Declare the channels whose names match a pattern, and who may subscribe.
@@ -102,6 +103,11 @@ class Decorators(ClientDecorators):
                 ``"start"`` with the oldest publication that the history still has. So a chat shows its last
                 messages, and with ``mode="latest"`` a newcomer gets the newest publication of each key. Each
                 subscriber gets up to the whole history, so keep that short.
+            recheck: call the function again when a subscriber comes back to its session. Otherwise it keeps
+                what it was subscribed to, and the application ends that with ``client.unsubscribe`` or
+                ``client.close`` when a right is withdrawn; both also reach a client that is away. Until the
+                function has returned ``True``, the client gets nothing from the channel. If it returns
+                ``False``, fails or takes too long, the subscription is over.
             thread: call the functions of this channel in threads, because they block.
 
         Returns:
@@ -126,6 +132,7 @@ class Decorators(ClientDecorators):
             compress=compress,
             sender=sender,
             replay=replay,
+            recheck=recheck,
             thread=thread,
         )
         self._declared.check()

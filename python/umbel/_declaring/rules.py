@@ -31,6 +31,7 @@ class ChannelRule:
     compress: bool = True
     sender: bool = False
     replay: Literal["head", "start"] = "head"
+    recheck: bool = False
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
@@ -52,9 +53,11 @@ class ChannelRule:
                     f"{name} must be a finite number of at least 1: "
                     "a reader that is served a few ticks late would lose publications"
                 )
-        for name in ("open", "compress", "sender", "thread"):
+        for name in ("open", "compress", "sender", "recheck", "thread"):
             if not isinstance(getattr(self, name), bool):
                 raise self._error(f"{name} must be True or False")
+        if self.recheck and self.open:
+            raise self._error("it is open to all, so there is no function to ask again: drop recheck=True")
         if self.sender and self.publish is False:
             raise self._error("sender=True needs publish=: updates name the client that published them")
         if not isinstance(self.publish, bool):
@@ -104,7 +107,7 @@ class ChannelRule:
                 "nothing says who may subscribe. "
                 "Decorate a function that returns True or False, or declare it with open=True."
             )
-        same = ("pattern", "history", "history_bytes", "compress", "sender", *CHOICES)
+        same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", *CHOICES)
         return {name: getattr(self, name) for name in same} | {
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask",

@@ -129,6 +129,9 @@ class Settings:
             address, for clients without an identity.
         session_lifetime: seconds after which a session can't be had again, however often its client came
             back: a bound for a token that was stolen.
+        resume: what a client must show that comes back to its session: ``"token"``, the secret token of the
+            session alone, so that 10,000 come back without a call of the application; or ``"authenticate"``,
+            which also calls ``authenticate`` each time, and gives the session only to the same subject.
         handshake_timeout: seconds from the accept until the client is let in, ``authenticate`` included.
         message_timeout: seconds from the first to the last byte of a message.
         write_timeout: seconds for which a connection may take none of the bytes that wait for it. Then it is
@@ -185,6 +188,7 @@ class Settings:
     session_ttl: float = 120.0
     max_away: int | None = None
     session_lifetime: float = 86_400.0
+    resume: str = "token"
     handshake_timeout: float = 10.0
     message_timeout: float = 60.0
     write_timeout: float = 30.0
@@ -221,6 +225,8 @@ class Settings:
             raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: set both or neither")
+        if self.resume not in ("token", "authenticate"):
+            raise ValueError(f'resume must be "token" or "authenticate", not {self.resume!r}')
         if isinstance(self.origins, str) and self.origins != "*":
             raise ValueError(
                 f'origins must be None, "*" or a list of origins; write origins=["{self.origins}"]'
@@ -294,6 +300,7 @@ class Options(TypedDict, total=False):
     session_ttl: float
     max_away: int | None
     session_lifetime: float
+    resume: str
     handshake_timeout: float
     message_timeout: float
     write_timeout: float

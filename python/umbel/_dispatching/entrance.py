@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
+from time import time
 from typing import NamedTuple
 
 from umbel._clients.identity import ANONYMOUS, Identity
@@ -63,8 +64,12 @@ class AuthenticateJob(Job):
     def done(self, value: object) -> None:
         if value is None:
             self.fail("not_allowed", "authentication required", close=UNAUTHENTICATED)
+            return
+        identity = Identity.of(value)  # type: ignore[arg-type]  # it checks the type itself
+        if identity.expires is not None and identity.expires <= time():
+            self.fail("not_allowed", "the credentials have expired", close=UNAUTHENTICATED)
         else:
-            self.enter(Identity.of(value))  # type: ignore[arg-type]  # it checks the type itself
+            self.enter(identity)
 
     def fail(self, code: str, message: str, incident: str | None = None, close: int = 1011) -> None:
         if code == "timeout":
@@ -117,7 +122,10 @@ class Entrance:
             return False
         if counts and not self.count(number, identity):
             return False
-        self._caller.slots.core.admit(number, identity.subject)
+        expires = identity.expires
+        self._caller.slots.core.admit(
+            number, identity.subject, None if expires is None else int(expires * 1000)
+        )
         return True
 
     def count(self, number: int, identity: Identity) -> bool:

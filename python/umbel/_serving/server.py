@@ -11,6 +11,7 @@ from umbel._core import Core, Stats
 from umbel._declaring.declarations import Declarations
 from umbel._declaring.settings import Settings
 from umbel._dispatching.dispatcher import Dispatcher
+from umbel.exceptions import ConfigurationError
 
 from . import lifetime, stderr
 
@@ -195,6 +196,11 @@ class Server:
                 "it is on again"
             )
         declared = self._app._declared
+        if self.settings.resume == "authenticate" and declared.authenticate is None:
+            raise ConfigurationError(
+                'resume="authenticate" asks the authenticate function, and the application has none: '
+                "declare one with @app.authenticate"
+            )
         core = Core(self.settings.to_json(**declared.config()), dict(declared.pages))
         dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
         self.addresses = tuple(core.start())

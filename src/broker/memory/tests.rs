@@ -32,6 +32,7 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         compress: true,
         sender: false,
         replay: Replay::Head,
+        recheck: false,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }

@@ -119,7 +119,7 @@ impl Notes {
 }
 
 pub(in crate::session) fn newcomer(subject: &str) -> Newcomer<'_> {
-    Newcomer { client_id: "c7", subject, address: "192.0.2.1" }
+    Newcomer { client_id: "c7", subject, address: "192.0.2.1", expires: None }
 }
 
 /// A session that is spoken with.
@@ -143,12 +143,15 @@ impl Talk {
             compress: true,
             sender: false,
             replay: Replay::Head,
+            recheck: false,
         };
         let rules = Rules::new(&[
             rule("ask:{x}", Access::Ask, Access::Ask),
             rule("guarded:{x}", Access::Ask, Access::Open),
             rule("closed:{x}", Access::No, Access::No),
             rule("open:{x}", Access::Open, Access::Open),
+            Rule { recheck: true, ..rule("again:{x}", Access::Ask, Access::Open) },
+            rule("run:{x}", Access::Ask, Access::No),
         ]);
         Self {
             session: Session::default(),
@@ -393,7 +396,13 @@ fn a_repeated_request_that_began_a_run_leads_to_its_channel_and_begins_no_other(
         let start = Position { epoch: EPOCH, offset };
         let said = json!({"type": "ai_chat_request", "id": 1});
         talk.says(&said);
-        assert!(talk.session.subscribe_for_application(&channel, start, Id::from_json("1"), &mut talk.notes));
+        assert!(talk.session.subscribe_for_application(
+            &channel,
+            start,
+            Id::from_json("1"),
+            &talk.rules,
+            &mut talk.notes
+        ));
         talk.says(&said);
         assert_eq!(talk.done()[2..], ["keep run:a"]);
         assert_eq!(talk.notes.replies[1]["existing"], true);
@@ -416,7 +425,13 @@ fn a_run_that_could_not_begin_is_answered_with_its_error() {
     let channel = ChannelName::new("run:a").expect("legal");
     let (start, said) = (Position { epoch: EPOCH, offset: 0 }, json!({"type": "ai_chat_request", "id": 1}));
     talk.says(&said);
-    assert!(!talk.session.subscribe_for_application(&channel, start, Id::from_json("1"), &mut talk.notes));
+    assert!(!talk.session.subscribe_for_application(
+        &channel,
+        start,
+        Id::from_json("1"),
+        &talk.rules,
+        &mut talk.notes
+    ));
     talk.told();
     talk.unsubscribes("open:0");
     talk.says(&said);
@@ -575,7 +590,7 @@ fn the_position_that_the_application_gives_is_not_one_that_the_client_recovers()
     let mut talk = Talk::new();
     let channel = ChannelName::new("any:a").expect("legal");
     let from = Position { epoch: EPOCH, offset: 0 };
-    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &talk.rules, &mut talk.notes));
     assert_eq!(talk.notes.replies[0].get("recovered"), None);
 }
 
@@ -604,7 +619,13 @@ fn a_client_is_not_blamed_for_subscriptions_that_the_application_makes() {
     for number in 0..30 {
         let channel = ChannelName::new(&format!("any:{number}")).expect("legal");
         let from = Position { epoch: EPOCH, offset: 0 };
-        talk.session.subscribe_for_application(&channel, from, Id::from_json("5"), &mut talk.notes);
+        talk.session.subscribe_for_application(
+            &channel,
+            from,
+            Id::from_json("5"),
+            &talk.rules,
+            &mut talk.notes,
+        );
     }
     let told = talk.told();
     assert_eq!(told.iter().filter(|told| *told == "limit_exceeded 5").count(), 30 - MOST_SUBSCRIPTIONS);
@@ -691,7 +712,7 @@ fn a_subscription_begins_anew_without_a_question() {
     assert_eq!(talk.told(), ["0 1", "0 1", "not_allowed 1"]);
     let channel = ChannelName::new("closed:a").expect("legal");
     let from = Position { epoch: EPOCH, offset: 0 };
-    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &talk.rules, &mut talk.notes));
     talk.says(&restart("closed:a"));
     assert_eq!(talk.done(), ["subscribe closed:a", "restart closed:a"]);
 }
@@ -702,7 +723,7 @@ fn a_subscription_that_the_application_makes_while_it_is_asked_begins_anew_too()
     talk.says(&json!({"type": "subscribe_updates", "channel": "ask:a", "restart": true}));
     let channel = ChannelName::new("ask:a").expect("legal");
     let from = Position { epoch: EPOCH, offset: 0 };
-    assert!(talk.session.subscribe_for_application(&channel, from, None, &mut talk.notes));
+    assert!(talk.session.subscribe_for_application(&channel, from, None, &talk.rules, &mut talk.notes));
     talk.decides(1, Decision::Allow);
     assert_eq!(talk.done(), ["ask 1 subscribe ask:a", "subscribe ask:a", "restart ask:a"]);
 }
@@ -712,8 +733,9 @@ fn the_application_ends_a_subscription_after_what_was_published() {
     let mut talk = Talk::new();
     talk.subscribes("open:a");
     talk.done();
+    let channel = ChannelName::new("open:a").expect("legal");
     for _ in 0..2 {
-        talk.session.unsubscribe_for_application("open:a", "moved", &mut talk.notes);
+        talk.session.unsubscribe_for_application(&channel, "moved", &talk.rules, &mut talk.notes);
     }
     assert_eq!(talk.done(), ["catch up", "unsubscribe open:a", "catch up", "unsubscribe open:a"]);
     assert_eq!(talk.told(), ["0 null", "subscription_ended null"]);

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
 use crate::moment::Moment;
-use crate::position::{Position, Start};
+use crate::position::{Epoch, Position, Start};
 use crate::session::conversation::tests::{EPOCH, Talk, denied, newcomer};
-use crate::session::{Claim, Decision, Proof, Secret, Session, Terms, Verdict, Wanted};
+use crate::session::resumable::Subscription;
+use crate::session::{Claim, Decision, Newcomer, Proof, Secret, Session, Terms, Verdict, Wanted};
 
 const SECRET: Secret = Secret::new([7; 16]);
+const TODAY: u64 = 1_800_000_000_000;
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 fn terms() -> Terms {
@@ -39,8 +41,12 @@ fn claim(attempt: u64) -> Claim<'static> {
     Claim { secret: SECRET, attempt, proof: Proof::Credential(None) }
 }
 
+fn identity(subject: &str, credential: Option<u64>, expires: Option<u64>) -> Proof<'_> {
+    Proof::Identity { subject, credential, expires }
+}
+
 fn judge(talk: &mut Talk, claim: &Claim<'_>) -> Verdict {
-    talk.session.judge(claim, LIFETIME, talk.notes.now)
+    talk.session.judge(claim, LIFETIME, talk.notes.now, TODAY)
 }
 
 /// Comes back on another connection, and says what the client is told.
@@ -91,12 +97,12 @@ fn only_later_attempts_of_who_knows_the_secret_are_accepted() {
 fn another_token_is_asked_about_and_renews_the_session_of_the_same_subject() {
     let mut talk = begun();
     let with = |proof| Claim { proof, ..claim(1) };
-    assert_eq!(judge(&mut talk, &with(Proof::Credential(Some(2)))), Verdict::OtherCredential);
-    assert_eq!(judge(&mut talk, &with(Proof::Subject("bob", Some(2)))), Verdict::OtherSubject);
-    assert_eq!(judge(&mut talk, &with(Proof::Credential(Some(2)))), Verdict::OtherCredential);
-    assert_eq!(judge(&mut talk, &with(Proof::Subject("ann", Some(2)))), Verdict::Accepted);
+    assert_eq!(judge(&mut talk, &with(Proof::Credential(Some(2)))), Verdict::Unproven);
+    assert_eq!(judge(&mut talk, &with(identity("bob", Some(2), None))), Verdict::OtherSubject);
+    assert_eq!(judge(&mut talk, &with(Proof::Credential(Some(2)))), Verdict::Unproven);
+    assert_eq!(judge(&mut talk, &with(identity("ann", Some(2), None))), Verdict::Accepted);
     let next = |proof| Claim { proof, ..claim(2) };
-    assert_eq!(judge(&mut talk, &next(Proof::Credential(Some(1)))), Verdict::OtherCredential);
+    assert_eq!(judge(&mut talk, &next(Proof::Credential(Some(1)))), Verdict::Unproven);
     assert_eq!(judge(&mut talk, &next(Proof::Credential(Some(2)))), Verdict::Accepted);
 }
 
@@ -124,7 +130,7 @@ fn what_the_session_has_is_restored_without_a_question_and_all_else_is_asked_for
     talk.unsubscribes("ask:c");
     let channel = ChannelName::new("open:seat").expect("legal");
     let seat = Position { epoch: EPOCH, offset: 0 };
-    talk.session.subscribe_for_application(&channel, seat, None, &mut talk.notes);
+    talk.session.subscribe_for_application(&channel, seat, None, &talk.rules, &mut talk.notes);
     let replies = come_back(&mut talk, &[("ask:a", None), ("ask:c", None), ("@c7", None), ("@c8", None)]);
     assert_eq!(
         types(&replies),
@@ -164,6 +170,128 @@ fn a_question_that_is_open_is_answered_for_what_the_client_wants_now() {
     assert_eq!(talk.done(), ["subscribe ask:a"]);
 }
 
+/// A session that has a channel about which the application wants to be asked again.
+fn with_recheck() -> Talk {
+    let mut talk = begun();
+    talk.subscribes("again:a");
+    talk.decides(1, Decision::Allow);
+    talk
+}
+
+#[test]
+fn a_channel_that_is_rechecked_comes_back_when_the_application_says_so_again() {
+    let mut talk = with_recheck();
+    let at = |offset| Some(Start::After(Position { epoch: EPOCH, offset }));
+    let replies = come_back(&mut talk, &[("again:a", at(5)), ("open:a", None)]);
+    let others = [("connection_established", None), ("subscription_established", Some("open:a"))];
+    assert_eq!(types(&replies), others, "the others do not wait for it");
+    assert_eq!(talk.done(), ["ask 2 subscribe again:a", "subscribe open:a"]);
+    // The question is shared by those who come back meanwhile, and answered for where they stand.
+    assert_eq!(types(&come_back(&mut talk, &[("again:a", at(6))])), others[..1]);
+    talk.says(&json!({"type": "publish", "channel": "again:a", "data": 1}));
+    assert!(talk.done().is_empty(), "what comes after it waits");
+    talk.decides(2, Decision::Allow);
+    assert_eq!(talk.done(), ["subscribe again:a", "publish again:a 1"]);
+    let replies = std::mem::take(&mut talk.notes.replies);
+    assert_eq!((&replies[0]["offset"], &replies[0]["recovered"]), (&json!(6), &json!(true)));
+}
+
+#[test]
+fn a_recheck_that_fails_ends_the_subscription_and_one_that_nobody_wants_is_dropped() {
+    let mut talk = with_recheck();
+    come_back(&mut talk, &[("again:a", None)]);
+    talk.says(&json!({"type": "publish", "channel": "again:a", "data": 1}));
+    talk.decides(2, denied(ErrorCode::Internal));
+    let ended = &talk.notes.replies[0];
+    assert_eq!((&ended["type"], &ended["reason"]), (&json!("subscription_ended"), &json!("not_allowed")));
+    assert_eq!(talk.done(), ["ask 2 subscribe again:a", "publish again:a 1"]);
+    assert!(talk.session.subscriptions().next().is_none());
+
+    let mut talk = with_recheck();
+    come_back(&mut talk, &[("again:a", None)]);
+    come_back(&mut talk, &[]);
+    talk.decides(2, Decision::Allow);
+    assert!(talk.done().is_empty() && talk.notes.replies.is_empty());
+}
+
+#[test]
+fn what_the_application_says_about_a_channel_under_recheck_is_the_decision() {
+    for (seats, told) in [(true, "subscription_established"), (false, "subscription_ended")] {
+        let mut talk = with_recheck();
+        let at = Start::After(Position { epoch: EPOCH, offset: 5 });
+        come_back(&mut talk, &[("again:a", Some(at))]);
+        talk.says(&json!({"type": "publish", "channel": "again:a", "data": 1}));
+        let channel = ChannelName::new("again:a").expect("legal");
+        let seat = Position { epoch: EPOCH, offset: 9 };
+        let Talk { session, notes, rules } = &mut talk;
+        if seats {
+            assert!(session.subscribe_for_application(&channel, seat, None, rules, notes));
+        } else {
+            session.unsubscribe_for_application(&channel, "out", rules, notes);
+        }
+        assert_eq!(talk.notes.replies[0]["type"], told);
+        if seats {
+            assert_eq!(talk.notes.replies[0]["offset"], 5, "from where the client stands");
+        }
+        assert!(talk.done().contains(&"publish again:a 1".to_owned()), "what waited goes on");
+        let before = talk.notes.replies.len();
+        talk.decides(2, Decision::Allow);
+        assert_eq!(talk.notes.replies.len(), before, "the question is over");
+        assert_eq!(talk.session.subscriptions().count(), usize::from(seats));
+    }
+}
+
+#[test]
+fn a_client_that_was_seated_in_a_channel_that_is_rechecked_stays_seated_if_it_may() {
+    let mut talk = begun();
+    let channel = ChannelName::new("again:a").expect("legal");
+    let seat = Position { epoch: EPOCH, offset: 7 };
+    talk.session.subscribe_for_application(&channel, seat, None, &talk.rules, &mut talk.notes);
+    for attempt in 0..2 {
+        come_back(&mut talk, &[]);
+        assert_eq!(talk.done(), if attempt == 0 { vec!["ask 1 subscribe again:a"] } else { vec![] });
+    }
+    talk.decides(1, Decision::Allow);
+    assert_eq!(talk.notes.replies[0]["offset"], 7);
+}
+
+#[test]
+fn a_run_that_was_forgotten_meanwhile_is_over() {
+    let mut talk = begun();
+    let channel = ChannelName::new("run:a").expect("legal");
+    let had = |epoch| Subscription {
+        channel: channel.clone(),
+        start: Position { epoch, offset: 0 },
+        by_server: true,
+    };
+    for (epoch, told) in [(EPOCH, "subscription_established"), (Epoch::new(1), "subscription_ended")] {
+        talk.session.resumable_part().expect("it lasts").subscriptions = vec![had(epoch)];
+        let replies = come_back(&mut talk, &[("run:a", None)]);
+        assert_eq!(types(&replies)[1], (told, Some("run:a")));
+        assert_eq!(talk.notes.subscriptions.len(), talk.session.subscriptions().count());
+    }
+}
+
+#[test]
+fn after_its_credentials_have_expired_a_client_has_to_be_asked_about() {
+    let mut talk = Talk::new();
+    talk.session = Session::resumable(Some(SECRET), Some(1));
+    let newcomer = Newcomer { expires: Some(TODAY + 1), ..newcomer("ann") };
+    talk.session.greet(&newcomer, None, &terms(), &talk.rules, &mut talk.notes);
+    let mut judge = |attempt, proof, today| {
+        talk.session.judge(&Claim { proof, ..claim(attempt) }, LIFETIME, talk.notes.now, today)
+    };
+    assert_eq!(judge(1, Proof::Credential(Some(1)), TODAY), Verdict::Accepted);
+    assert_eq!(judge(2, Proof::Credential(Some(1)), TODAY + 1), Verdict::Unproven);
+    assert_eq!(judge(2, Proof::Credential(None), TODAY + 1), Verdict::Unproven);
+    assert_eq!(judge(2, Proof::None, TODAY), Verdict::Unproven, "the application wants to be asked");
+    assert_eq!(judge(2, identity("ann", Some(2), Some(TODAY + 9)), TODAY + 1), Verdict::Accepted);
+    assert_eq!(judge(3, Proof::Credential(Some(2)), TODAY + 1), Verdict::Accepted);
+    assert_eq!(judge(4, Proof::Credential(Some(2)), TODAY + 9), Verdict::Unproven);
+    assert_eq!(judge(4, identity("ann", None, None), TODAY + 9), Verdict::Accepted);
+    assert_eq!(judge(5, Proof::Credential(None), u64::MAX), Verdict::Accepted);
+}
+
 #[test]
 fn who_was_seated_by_the_server_gets_nothing_from_before_that() {
     let mut talk = begun();
@@ -172,6 +300,7 @@ fn who_was_seated_by_the_server_gets_nothing_from_before_that() {
         &channel,
         Position { epoch: EPOCH, offset: 7 },
         None,
+        &talk.rules,
         &mut talk.notes,
     );
     for (asked, expected) in [(3, 7), (7, 7), (9, 9)] {
@@ -208,7 +337,7 @@ enum Step {
     ComeBack(Vec<(usize, Option<u64>)>),
 }
 
-const CHANNELS: [&str; 5] = ["open:a", "open:b", "ask:a", "ask:b", "closed:a"];
+const CHANNELS: [&str; 7] = ["open:a", "open:b", "ask:a", "ask:b", "closed:a", "again:a", "again:b"];
 
 fn step() -> impl Strategy<Value = Step> {
     let channel = || 0..CHANNELS.len();
@@ -247,10 +376,16 @@ impl History {
             }
             Step::Seat(channel) => {
                 let from = Position { epoch: EPOCH, offset: 4 };
-                talk.session.subscribe_for_application(&name(channel), from, None, &mut talk.notes);
+                talk.session.subscribe_for_application(
+                    &name(channel),
+                    from,
+                    None,
+                    &talk.rules,
+                    &mut talk.notes,
+                );
             }
             Step::Unseat(channel) => {
-                talk.session.unsubscribe_for_application(CHANNELS[channel], "out", &mut talk.notes);
+                talk.session.unsubscribe_for_application(&name(channel), "out", &talk.rules, &mut talk.notes);
             }
             Step::Decide(allow) => {
                 if let Some(number) = self.open.pop_front() {

@@ -201,7 +201,7 @@ fn nobody_leaves_a_private_channel() {
 fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
     let rule = json!({
         "pattern": "{x}", "subscribe": "open", "publish": "open", "history": 2, "history_bytes": 1000,
-        "history_seconds": 60, "mode": "all", "overrun": "close", "compress": true, "sender": false, "replay": "head",
+        "history_seconds": 60, "mode": "all", "overrun": "close", "compress": true, "sender": false, "replay": "head", "recheck": false,
     });
     // Not enough for them to be closed within each other.
     let small = std::thread::Builder::new().stack_size(128 << 10);
