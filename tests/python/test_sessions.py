@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 from coming_back import begun, closed, cut, opened, resumed, until
 from umbel import Client, Identity, Message, Refused, Request, Umbel
+from websockets.exceptions import ConnectionClosed
 from wire import Wire
 
 
@@ -437,6 +438,24 @@ async def test_a_stop_ends_sessions_that_are_away(app: Umbel) -> None:
             await cut(it)
         await until(lambda: life.noted == ["connect", "away 1006"])
     assert life.noted == ["connect", "away 1006", "disconnect 1006"]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_who_comes_back_during_a_stop_is_sent_away(app: Umbel, shards: int) -> None:
+    app.channel("room:{x}", open=True)
+    server = app.serve(port=0, shards=shards, drain=5)
+    async with server, AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(begun(server)) for _ in range(4)]
+        # These have connected, and say who they are when the server stops already.
+        returning = [await stack.enter_async_context(opened(server)) for _ in sessions]
+        server.stop()
+        for it, back in zip(sessions, returning, strict=True):
+            assert (await it.hear("reconnect"))["within"]
+            with suppress(ConnectionClosed):
+                await back.say("resume", session=it.greeting["session"]["token"], attempt=1, positions={})
+        codes = {(await closed(it))[0] for it in returning}
+        assert codes == {1012}
+        assert {(await closed(it))[0] for it in sessions} <= {1012, 4502}
 
 
 async def test_clients_come_back_while_python_is_blocked(app: Umbel) -> None:
