@@ -440,6 +440,33 @@ async def test_a_stop_ends_sessions_that_are_away(app: Umbel) -> None:
     assert life.noted == ["connect", "away 1006", "disconnect 1006"]
 
 
+async def test_who_comes_and_goes_faster_than_the_application_works_is_not_counted(app: Umbel) -> None:
+    noted: list[str] = []
+    goes_on = asyncio.Event()
+
+    @app.on_away
+    async def away(client: Client, code: int, reason: str) -> None:
+        noted.append("away")
+        await goes_on.wait()
+
+    @app.on_back
+    def back(client: Client) -> None:
+        noted.append("back")
+
+    async with app.serve(port=0, max_running=1) as server:
+        async with begun(server) as it:
+            await cut(it)
+        await until(lambda: noted == ["away"])
+        for attempt in range(1, 20):
+            async with resumed(server, it, attempt) as it_again:
+                await until(lambda: app.clients()[0].connected)
+                await cut(it_again)
+            await until(lambda: not app.clients()[0].connected)
+        goes_on.set()
+        async with resumed(server, it, 20) as it_again:
+            await until(lambda: noted == ["away", "back"])
+
+
 @pytest.mark.parametrize("shards", [1, 2])
 async def test_who_comes_back_during_a_stop_is_sent_away(app: Umbel, shards: int) -> None:
     app.channel("room:{x}", open=True)

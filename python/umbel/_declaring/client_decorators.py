@@ -100,7 +100,8 @@ class ClientDecorators:
 
         The client may come back within the setting ``session_ttl``: then ``on_back`` is called, otherwise
         ``on_disconnect``. Only clients that can come back are away. A client whose new connection comes
-        before the old one has ended is never away.
+        before the old one has ended is never away. One that has come back before this function was started
+        was not away for the application either: neither function is called.
 
         Raises:
             ConfigurationError: if there is an on_away function already, or the function does not fit.

@@ -81,6 +81,16 @@ class Caller:
             backlog = self._backlogs[slot] = deque()
         backlog.append(job)
 
+    def withdraw(self, slot: Slot, kind: type[Job]) -> bool:
+        """Forget the job that a client has submitted last if it is of this kind and has not started."""
+        backlog = self._backlogs.get(slot)
+        if not backlog or not isinstance(backlog[-1], kind):
+            return False
+        backlog.pop()
+        if not backlog:
+            del self._backlogs[slot]  # who submits next starts at once
+        return True
+
     def submit_last(self, slot: Slot, job: Job) -> None:
         """Start a job when all other jobs of a client have started, even at the end of the server."""
         self._last[slot] = job

@@ -124,7 +124,9 @@ class Clients:
         if slot := self._slots.by_number.get(number):
             slot.client.connected = False
             self._entrance.away(number)
-            if self._away is not None:
+            # Otherwise a client that comes and goes would fill the queue.
+            unnoticed = self._caller.withdraw(slot, BackJob)
+            if self._away is not None and not unnoticed:
                 self._caller.submit(slot, AwayJob(slot, self._away, code, reason))
 
     def back(self, number: int, handshake: Handshake) -> None:
@@ -133,7 +135,8 @@ class Clients:
             was_away = not slot.client.connected
             slot.client._came_back(handshake)
             self._entrance.back(number)
-            if was_away and self._back is not None:
+            unnoticed = was_away and self._caller.withdraw(slot, AwayJob)
+            if was_away and self._back is not None and not unnoticed:
                 self._caller.submit(slot, BackJob(slot, self._back))
 
     def present(self, subject: str | None) -> list[Client]:
