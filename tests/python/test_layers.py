@@ -43,7 +43,6 @@ TWINS = {
     "_declaring.declarations": "test_application",
     "_declaring.decorators": "test_application",
     "_declaring.rules": "test_application",
-    "client._machine": "test_client_vectors",
     "client._machine_line": "test_client_vectors",
     "client._machine_requests": "test_client_vectors",
     "client._machine_subscriptions": "test_client_vectors",

@@ -55,7 +55,8 @@ class Requests:
             self._drop(key, "cancelled")
         elif request := self.sent.get(key):
             self._fail(key, request, "cancelled")
-            # Until its answer comes, the server counts it. A run is stopped when the answer names it.
+            # Until its answer comes, the server counts it, so it is repeated, too. A run is stopped when the
+            # answer names it.
             request.kind = "stopping" if request.kind in ("run", "stopping") else "forgotten"
 
     def flush(self) -> None:
@@ -90,11 +91,8 @@ class Requests:
         self._lost_at = None
         if not resumed:
             self.lose()
-        for key, request in list(self.sent.items()):
-            if request.kind == "forgotten":
-                del self.sent[key]
-            else:
-                self._line.send_text(request.text)
+        for request in self.sent.values():
+            self._line.send_text(request.text)
 
     def disconnected(self, lost_at: float) -> None:
         """Called when a connection has ended, with the time when its session ends, too."""

@@ -100,7 +100,7 @@ class Subscriptions:
                     continue
                 channel.offset = offset
                 for it in channel.subscriptions:
-                    if before <= it.offset < offset and it.epoch == channel.epoch:
+                    if before <= it.offset < offset and it.epoch == channel.epoch and it.begun:
                         it.offset = offset
                         ready.setdefault(it.id, []).append(update)
         finally:
@@ -118,7 +118,7 @@ class Subscriptions:
             return
         channel.epoch, channel.offset = after, to
         for it in channel.subscriptions:
-            if it.epoch == epoch and it.offset >= before:
+            if it.epoch == epoch and it.offset >= before and it.begun:
                 if message["reason"] == "turn":
                     self._lost(channel, it, "turn", it.offset)
                 elif epoch != after or it.offset < to:
@@ -137,8 +137,8 @@ class Subscriptions:
         channel.epoch, channel.offset = position_of(message, "offset")
         recovered, reason = message.get("recovered", not named), message.get("reason", "epoch")
         for it in channel.subscriptions:
-            # An answer speaks of the log that was named, and from the position that was named.
-            if named and it.epoch == named[0] and it.offset >= named[1]:
+            # An answer speaks of the log that was named, from the position that was named up to the top.
+            if named and it.epoch == named[0] and named[1] <= it.offset <= max(named[1], message["top"]):
                 kept = recovered or (reason == "trimmed" and it.offset >= channel.offset)
                 self._place(channel, it, message["top"], kept, reason, away)
             elif not named and not it.epoch:
@@ -237,7 +237,7 @@ class Subscriptions:
         needy = [
             it
             for it in channel.subscriptions
-            if not channel.live or it.epoch != channel.epoch or it.offset < channel.offset
+            if not (it.begun and channel.live and it.epoch == channel.epoch and it.offset >= channel.offset)
         ]
         if channel.name.startswith("@") and channel.name == self._private:
             # Nobody can subscribe to it: it is there from the first direct message on.
@@ -268,7 +268,7 @@ class Subscriptions:
         self, channel: Channel, it: Subscription, top: int, kept: bool, reason: str, away: bool
     ) -> None:
         """Give a subscription its position after an answer: its own when that is kept, or the channel's."""
-        newcomer = not it.begun and not it.epoch
+        newcomer = not (it.begun or it.epoch or it.reason)
         offset = it.offset if kept else channel.offset
         if away or not it.begun:
             told = {} if newcomer else {"recovered": kept}
@@ -349,7 +349,7 @@ def forget(channel: Channel, reason: str) -> None:
     channel.epoch, channel.live = "", False
     channel.asked = channel.named = None
     for it in channel.subscriptions:
-        it.epoch, it.reason = "", reason
+        it.epoch, it.reason = "", it.reason or (it.epoch and reason)
 
 
 MOST_AT_ONCE: Final = 128
