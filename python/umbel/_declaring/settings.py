@@ -61,8 +61,8 @@ class Settings:
         heartbeat: seconds of silence, from the client or to it, after which the server pings the client. When
             nothing comes from the client for twice as long, it is closed with 4408. A shorter time finds dead
             clients sooner, and wakes mobile devices more often. Behind a proxy, keep it below the time after
-            which that cuts silent connections: nginx does after 60 seconds in which nothing went to the
-            client.
+            which that cuts silent connections: nginx does after 60 seconds in which nothing went either way,
+            others when nothing went to the client.
         reconnect_window: seconds within which clients that lose their connections are asked to come back.
             Each chooses a random moment, so that not all come at once. ``connection_established`` tells
             clients this time, for connections that break off; ``reconnect`` tells it again when the server
