@@ -228,6 +228,13 @@ impl Entries {
         }
     }
 
+    /// Notifies all watchers that are armed.
+    pub fn notify(&self) {
+        for watcher in &self.watchers {
+            watcher.moved();
+        }
+    }
+
     /// Up to here everything was offered to all readers that keep up.
     pub fn offered(&self, now: Moment) -> Place {
         let offered = self.watchers.iter().map(|watcher| watcher.is_offered());

@@ -152,9 +152,7 @@ impl Log {
     pub fn finish(&self) {
         let entries = self.lock();
         self.finished.store(true, Ordering::Release);
-        for watcher in &entries.watchers {
-            watcher.moved();
-        }
+        entries.notify();
     }
 
     /// Whether nothing more comes.
@@ -309,10 +307,14 @@ impl Log {
         entries.waiters.add(who, act);
         // The hubs look at their readers while it is crowded.
         self.crowded.store(true, Ordering::Relaxed);
-        for watcher in &entries.watchers {
-            watcher.moved();
-        }
+        entries.notify();
         false
+    }
+
+    /// Asks the hubs how far their readers are. While it is within its bounds, a log is not told, so that it may keep for them
+    /// what they have had for long.
+    pub fn ask_offered(&self) {
+        self.lock().notify();
     }
 
     fn release_waiters(&self) {

@@ -317,6 +317,19 @@ fn a_reader_that_has_stalled_slows_no_producer_but_its_own() {
 }
 
 #[test]
+fn what_is_too_old_goes_also_when_nothing_is_published_to_its_readers() {
+    let mut world = world(10);
+    join(&mut world, 0, &["a"]);
+    publish(&world, "a", 3, 10);
+    pass(&mut world, TICK * 2);
+    assert_eq!(got(&mut world, 0), (3, vec![]));
+    world.now = world.now + Duration::from_secs(3600);
+    world.broker.tidy(world.now);
+    pass(&mut world, TICK * 2);
+    assert_eq!(log(&world, "a").held().oldest, None);
+}
+
+#[test]
 fn whoever_waits_for_all_readers_goes_on_when_the_last_one_leaves() {
     let mut world = world(10);
     join(&mut world, 0, &["a"]);

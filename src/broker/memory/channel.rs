@@ -110,6 +110,9 @@ impl Channel {
     pub fn visit(&self, now: Moment, linger: Duration) -> AfterVisit {
         let last_use = self.last_use();
         let held = self.trim(now);
+        if held.is_crowded {
+            self.log.ask_offered();
+        }
         self.after_visit(held, now, || {
             let since = self.idle_since(last_use, now);
             // What is appended meanwhile may be due before the channel has been idle for long enough.
