@@ -204,7 +204,16 @@ impl Server {
 
     /// Waits until every thread has ended; `false` when that takes longer than `timeout`.
     pub fn join(&self, timeout: Duration) -> bool {
-        self.threads.join(timeout, self.shared.clock)
+        self.threads.join(timeout, &self.shared.clock)
+    }
+
+    /// Moves the clock forward, for a test: histories and sessions that are over then are gone when this returns, or soon after.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.clock.advance(by);
+        while self.shared.broker.tidy(self.shared.clock.now()) {}
+        for commands in &self.shared.commands {
+            commands.wake();
+        }
     }
 
     /// Appends one JSON text to a channel. The cost does not depend on the number of subscribers.

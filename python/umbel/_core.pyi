@@ -379,6 +379,14 @@ class Core:
         for updates that name their sender, for sessions, and for the log. The client comes back to its session without an OPEN
         event until ``expires``, in milliseconds of Unix time.
         """
+    def advance_clock(self, seconds: float, /) -> None:
+        """Move the clock forward, for a test.
+
+        What is over then (histories, sessions that are away) is gone when this returns, or soon after.
+
+        Raises:
+            ValueError: if that is no number of seconds.
+        """
     def close(self, client: int, code: int, reason: str, /) -> bool:
         """Close with a code and a reason, after what was sent before.
 

@@ -185,6 +185,13 @@ impl Core {
         Ok(())
     }
 
+    #[pyo3(signature = (seconds, /))]
+    fn advance_clock(&self, python: Python<'_>, seconds: f64) -> PyResult<()> {
+        let by = duration(seconds)?;
+        python.detach(|| self.server.advance_clock(by));
+        Ok(())
+    }
+
     #[pyo3(signature = (client, code, reason, /))]
     fn close(&self, client: u64, code: u16, reason: String) -> PyResult<bool> {
         let legal = CloseCode::new(code).ok_or_else(|| {

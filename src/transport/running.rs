@@ -28,7 +28,7 @@ impl Threads {
     }
 
     /// Waits until every thread has ended; `false` when that takes longer than `timeout`.
-    pub fn join(&self, timeout: Duration, clock: Clock) -> bool {
+    pub fn join(&self, timeout: Duration, clock: &Clock) -> bool {
         let end = clock.now() + timeout;
         let mut running = self.lock();
         while running.shards > 0 || running.admin {

@@ -56,7 +56,7 @@ impl Shard {
     pub async fn run(mut self) {
         let (commands, clock) = {
             let connections = self.connections.borrow();
-            (Arc::clone(&connections.commands), connections.shared.clock)
+            (Arc::clone(&connections.commands), connections.shared.clock.clone())
         };
         loop {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
@@ -169,8 +169,8 @@ fn flush(connections: &mut Connections) {
         let Connections { hub, sockets, .. } = &mut *connections;
         let written = catch_unwind(AssertUnwindSafe(|| hub.flush(now, time, sockets)));
         Peer::end_unserved(connections, written);
-        let clock = connections.shared.clock;
-        connections.hub.end_tick(|| clock.now());
+        let Connections { hub, shared, .. } = &mut *connections;
+        hub.end_tick(|| shared.clock.now());
     }
 }
 

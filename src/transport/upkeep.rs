@@ -12,7 +12,7 @@ use crate::transport::tls::{Certificate, TlsError};
 
 /// Starts it on the runtime of this thread, with which it ends.
 pub(crate) fn start(shared: &Arc<Shared>) {
-    let (broker, clock) = (Arc::clone(&shared.broker), shared.clock);
+    let (broker, clock) = (Arc::clone(&shared.broker), shared.clock.clone());
     spawn_local(async move {
         loop {
             sleep(TIDY_INTERVAL).await;

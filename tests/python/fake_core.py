@@ -180,6 +180,9 @@ class FakeCore:
         self.expires = expires
         return self._called("admit", client, subject)
 
+    def advance_clock(self, seconds: float, /) -> None:
+        raise NotImplementedError
+
     def admin_url(self) -> str | None:
         return None
 
