@@ -15,7 +15,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PY := .venv/bin/python
 CORE := python/umbel/_core.abi3.so
 CORE_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find src -name '*.rs')
-PYTHON_PLACES := python examples tests benches
+PYTHON_PLACES := python examples tests benches clients
 
 .PHONY: help
 help:  ## this list
@@ -25,7 +25,7 @@ help:  ## this list
 demo: build  ## a live demonstration in the browser, until Ctrl-C
 	@$(PY) -m umbel demo
 
-STAGES := lint test-rust build test-python test-interop test-conformance test-browser test-fuzz bench-short
+STAGES := lint test-rust build test-python test-interop test-js test-conformance test-browser test-fuzz bench-short
 
 # Two things are built beside the stages before them, because those leave a processor idle. The core is linked on one
 # processor, which takes most of its build; `build` waits for it. The fuzz targets and the load of the benchmarks are built at
@@ -131,12 +131,12 @@ fmt: .venv/.ready  ## format all sources
 
 .PHONY: clean
 clean:  ## remove all that was built or installed here
-	@rm -rf .venv target build dist $(CORE) tests/*/node_modules tests/browser/output tests/conformance/reports
+	@rm -rf .venv target build dist $(CORE) tests/*/node_modules clients/js/node_modules clients/js/types tests/browser/output tests/conformance/reports
 	find python tests benches examples -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- the stages of `make test` that have no line in the list above
 
-.PHONY: test-rust test-python test-interop test-conformance test-browser test-fuzz
+.PHONY: test-rust test-python test-interop test-js test-conformance test-browser test-fuzz
 
 # With all features, which have every test; lint compiles the others. Benchmarks are run as tests, once each: the same profile, so
 # nothing is built twice.
@@ -153,6 +153,16 @@ test-python: build
 
 test-interop: build
 	@$(PY) -m pytest --quiet tests/interop
+
+# The JavaScript client, against a server of this checkout.
+test-js: build clients/js/node_modules/.package-lock.json
+	@cd clients/js
+	PYTHON=$(abspath $(PY)) node --test test/*.test.mjs
+
+clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
+	@cd clients/js
+	npm ci --silent --no-audit --no-fund
+	touch node_modules/.package-lock.json
 
 # Status 2: the suite, which is Python 2 code, can't be had here.
 test-conformance: build

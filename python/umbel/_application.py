@@ -13,6 +13,7 @@ from ._declaring.settings import Options, Settings, check_names
 from ._dispatching.dispatcher import Dispatcher
 from ._json import encode
 from ._serving import lifetime, stderr
+from ._serving.pages import client_script
 from ._serving.process import Process
 from ._serving.server import Server
 from .exceptions import NOT_ALLOWED, ConfigurationError, Refused
@@ -57,6 +58,11 @@ class Umbel(Decorators):
         self._server: Server | None = None
         self._publish: Callable[[str, bytes, str | None], Receipt] = not_running
         self._dispatcher: Dispatcher | None = None
+
+    @property
+    def client_script(self) -> str:
+        """The path of the JavaScript client with its hash. Browsers keep that file for good."""
+        return client_script().path
 
     # Publishing
 

@@ -292,12 +292,12 @@ class Core:
     takes a client returns ``False`` (or ``None``) when that client is gone: that is an outcome, not an error.
     """
 
-    def __new__(cls, config: bytes, pages: dict[str, tuple[str, bytes]]) -> Core:
+    def __new__(cls, config: bytes, pages: dict[str, tuple[list[tuple[str, str]], bytes, bytes | None]]) -> Core:
         """Check the configuration and make the broker.
 
         Args:
             config: JSON of the settings, as ``umbel.Settings.to_json`` writes it.
-            pages: fixed answers to ``GET``: path → (content type, body).
+            pages: fixed answers to ``GET``: path → (headers, body, body for clients that accept gzip).
 
         Raises:
             ValueError: if a setting is out of range; the message says which and why.

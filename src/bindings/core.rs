@@ -29,6 +29,9 @@ use crate::transport::events::Load;
 /// Position, key, data, milliseconds since 1970, sender.
 type Entry<'py> = (Position, Option<String>, Bound<'py, PyBytes>, u64, Option<Bound<'py, PyBytes>>);
 
+/// The headers of a page, its body, and its body for clients that accept gzip.
+type PageParts = (Vec<(String, String)>, Vec<u8>, Option<Vec<u8>>);
+
 #[pyclass(frozen, module = "umbel._core")]
 pub struct Core {
     server: Server,
@@ -38,12 +41,12 @@ pub struct Core {
 #[pymethods]
 impl Core {
     #[new]
-    fn new(config: &[u8], pages: HashMap<String, (String, Vec<u8>)>) -> PyResult<Self> {
+    fn new(config: &[u8], pages: HashMap<String, PageParts>) -> PyResult<Self> {
         let config = Config::from_json(config).map_err(StartError::from)?;
         let bridge = Arc::new(Bridge::new(config.event_queue)?);
         let pages = pages
             .into_iter()
-            .map(|(path, (content_type, body))| (path, Page { content_type, body }))
+            .map(|(path, (headers, body, gzip))| (path, Page { headers, body, gzip }))
             .collect();
         let server = Server::new(config, pages, Arc::clone(&bridge) as _)?;
         Ok(Self { server, bridge })

@@ -2,47 +2,76 @@
 
 use crate::config::is_reserved_path;
 use crate::protocol::http::{HttpError, Method, Request, response};
-use crate::transport::shared::Shared;
+use crate::transport::shared::{Page, Shared};
 
 /// The whole response to a request.
 ///
 /// # Errors
 /// The refusal: there is nothing at this path, or not for this kind of request.
 pub(crate) fn respond(shared: &Shared, request: &Request) -> Result<Vec<u8>, HttpError> {
-    let (status, content_type, body) = find(shared, request)?;
+    let answer = find(shared, request)?;
     if request.has_body() {
         return Err(HttpError::BODY_TOO_LONG);
     }
     if !matches!(request.method(), Method::Get | Method::Head) {
         return Err(ONLY_GET);
     }
-    let headers = [("Content-Type", content_type), ("Cache-Control", "no-cache")];
-    // The application's pages can change with the next start, so browsers ask again each time.
-    let headers = if is_reserved_path(request.path()) { &headers[..1] } else { &headers };
-    let mut bytes = response(status, headers, body).ok_or(BAD_PAGE)?;
-    if request.method() == Method::Head {
+    let (status, headers, body) = match answer {
+        Answer::Probe(status, body) => (status, vec![("Content-Type", PLAIN)], body),
+        Answer::Page(page) => answer_with(page, request),
+    };
+    let mut bytes = response(status, &headers, body).ok_or(BAD_PAGE)?;
+    // RFC 9110 §8.6: the length in both heads is that of the body that is left out.
+    if request.method() == Method::Head || status == NOT_MODIFIED {
         bytes.truncate(bytes.len() - body.len());
     }
     Ok(bytes)
 }
 
-/// Status, content type and body.
-fn find<'a>(shared: &'a Shared, request: &Request) -> Result<(u16, &'a str, &'a [u8]), HttpError> {
+/// What there is at a path.
+enum Answer<'a> {
+    Probe(u16, &'a [u8]),
+    Page(&'a Page),
+}
+
+fn find<'a>(shared: &'a Shared, request: &Request) -> Result<Answer<'a>, HttpError> {
     match request.path() {
-        "/healthz" => return Ok((200, PLAIN, b"ok\n")),
-        "/readyz" if shared.is_draining() => return Ok((503, PLAIN, b"draining\n")),
-        "/readyz" => return Ok((200, PLAIN, b"ready\n")),
+        "/healthz" => return Ok(Answer::Probe(200, b"ok\n")),
+        "/readyz" if shared.is_draining() => return Ok(Answer::Probe(503, b"draining\n")),
+        "/readyz" => return Ok(Answer::Probe(200, b"ready\n")),
+        // Files of the server itself. An application declares no page there (`Declarations.claim_path`).
+        path if path.starts_with("/umbel/") => {
+            return shared.pages.get(path).map(Answer::Page).ok_or(HttpError::NOT_FOUND);
+        }
         path if is_reserved_path(path) => return Err(HttpError::NOT_FOUND),
         _ => {}
     }
     let path = request.segments();
     if let Some(page) = shared.pages.get(path) {
-        return Ok((200, &page.content_type, &page.body));
+        return Ok(Answer::Page(page));
     }
     let speaks_websocket = path == shared.config.websocket_path
         || shared.routes.iter().any(|route| route.matches(path).is_some());
     Err(if speaks_websocket { UPGRADE_REQUIRED } else { HttpError::NOT_FOUND })
 }
+
+/// Status, headers and body: packed if the client accepts that, and left out if the client has it already.
+fn answer_with<'a>(page: &'a Page, request: &Request) -> (u16, Vec<(&'a str, &'a str)>, &'a [u8]) {
+    let mut headers: Vec<_> = page.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let tag = headers.iter().find_map(|&(name, value)| (name == "ETag").then_some(value));
+    let is_known = tag.is_some_and(|tag| request.has_token("If-None-Match", tag));
+    let mut body = &page.body;
+    if let Some(gzip) = &page.gzip {
+        headers.push(("Vary", "Accept-Encoding"));
+        if request.has_token("Accept-Encoding", "gzip") {
+            headers.push(("Content-Encoding", "gzip"));
+            body = gzip;
+        }
+    }
+    (if is_known { NOT_MODIFIED } else { 200 }, headers, body)
+}
+
+const NOT_MODIFIED: u16 = 304;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 

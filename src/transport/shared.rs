@@ -75,10 +75,12 @@ pub(crate) struct KnownClient {
 /// A fixed answer to `GET`.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The value of `Content-Type`.
-    pub content_type: String,
+    /// Names and values. A request whose `If-None-Match` has the value of their `ETag` gets 304.
+    pub headers: Vec<(String, String)>,
     /// The bytes of the page.
     pub body: Vec<u8>,
+    /// The same for clients that accept gzip.
+    pub gzip: Option<Vec<u8>>,
 }
 
 impl Shared {

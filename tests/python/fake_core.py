@@ -42,7 +42,7 @@ class FakeCore:
 
     made: FakeCore | None = None
 
-    def __init__(self, config: bytes = b"{}", pages: dict[str, tuple[str, bytes]] | None = None) -> None:
+    def __init__(self, config: bytes = b"{}", pages: dict[str, Any] | None = None) -> None:
         FakeCore.made = self
         self.config = orjson.loads(config)
         self.pages = pages

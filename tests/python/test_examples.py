@@ -70,6 +70,12 @@ def test_chat_has_two_rooms():
         assert program.stop() == 0
 
 
+@pytest.mark.parametrize(("names", "most"), [(["chatroom.py", "chatroom.html"], 60), (["answer.html"], 30)])
+def test_pages_are_short(names, most):
+    # What they do is tested in Chromium: tests/browser/client.mjs.
+    assert sum(len((EXAMPLES / name).read_text().splitlines()) for name in names) <= most
+
+
 def test_the_smallest_server_is_under_ten_lines():
     lines = [line for line in (EXAMPLES / "chat.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= 12  # the docstring and the main guard included

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import subprocess
 import tomllib
@@ -59,6 +60,11 @@ def test_the_package_takes_its_version_from_the_manifest_of_the_core() -> None:
     project = manifest("pyproject.toml")["project"]
     assert "version" in project["dynamic"]
     assert "version" not in project
+
+
+def test_the_javascript_client_has_the_version_of_its_server() -> None:
+    for name in ("package.json", "package-lock.json"):
+        assert json.loads((ROOT / "clients" / "js" / name).read_text())["version"] == VERSION
 
 
 def test_the_newest_section_of_the_changelog_is_this_version_or_unreleased() -> None:

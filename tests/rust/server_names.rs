@@ -29,8 +29,9 @@ fn statuses(address: &str, path: &str) -> [String; 2] {
 
 #[test]
 fn paths_of_the_server_win_over_pages_and_patterns_of_the_application() {
-    let page = || Page { content_type: "text/plain".into(), body: b"mine".to_vec() };
-    let pages = ["/", "/metrics", "/umbel/x", "/healthz"].map(|path| (path.to_owned(), page()));
+    let headers = vec![("Content-Type".to_owned(), "text/plain".to_owned())];
+    let page = || Page { headers: headers.clone(), body: b"mine".to_vec(), gzip: None };
+    let pages = ["/", "/metrics", "/umbel/mine", "/healthz"].map(|path| (path.to_owned(), page()));
     let changes = json!({"websocket_routes": ["/{any:path}"]});
     let running = Running::start_with(&changes, HashMap::from(pages), |_| false);
     for (path, expected) in [
@@ -39,6 +40,7 @@ fn paths_of_the_server_win_over_pages_and_patterns_of_the_application() {
         ("/metrics", ["404", "404"]),
         ("/dashboard", ["404", "404"]),
         ("/api/v1/publish", ["404", "404"]),
+        ("/umbel/mine", ["200", "404"]), // a file of the server
         ("/umbel/x", ["404", "404"]),
         ("/healthz", ["200", "404"]),
         ("/readyz", ["200", "404"]),

@@ -56,6 +56,8 @@ class Settings:
             network. So a page can't connect by letting a name of its own point at this server (DNS
             rebinding). Programs that send no ``Origin`` may always connect. On a Unix socket all names are
             known, because the proxy checks them. With ``origins`` this setting has no effect.
+        serve_client: answer ``GET /umbel/client.js`` with the JavaScript client, for web pages of every
+            origin. Without it, pages bring the client along: the npm package ``umbel``.
         tick: seconds between two deliveries to one connection. A longer tick saves CPU and bytes. A shorter
             one lowers latency while much is published. 0 delivers as soon as possible.
         heartbeat: seconds of silence, from the client or to it, after which the server pings the client. When
@@ -165,6 +167,7 @@ class Settings:
     websocket_path: str = "/ws"
     origins: Sequence[str] | Literal["*"] | None = None
     allowed_hosts: Sequence[str] = ()
+    serve_client: bool = True
     tick: float = 0.016
     heartbeat: float = 30.0
     reconnect_window: float = 1.0
@@ -277,6 +280,7 @@ class Options(TypedDict, total=False):
     websocket_path: str
     origins: Sequence[str] | Literal["*"] | None
     allowed_hosts: Sequence[str]
+    serve_client: bool
     tick: float
     heartbeat: float
     reconnect_window: float
@@ -373,6 +377,6 @@ PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 """What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""
 
 PYTHON_ONLY: Final = frozenset(
-    {"drain", "handler_timeout", "max_connections_per_identity", "max_threads", "max_runs"}
+    {"drain", "handler_timeout", "max_connections_per_identity", "max_threads", "max_runs", "serve_client"}
 )
 """Fields that the core does not know."""

@@ -14,6 +14,7 @@ from umbel._dispatching.dispatcher import Dispatcher
 from umbel.exceptions import ConfigurationError
 
 from . import lifetime, stderr
+from .pages import all_pages
 
 logger = logging.getLogger("umbel")
 
@@ -201,7 +202,8 @@ class Server:
                 'resume="authenticate" asks the authenticate function, and the application has none: '
                 "declare one with @app.authenticate"
             )
-        core = Core(self.settings.to_json(**declared.config()), dict(declared.pages))
+        pages = all_pages(declared.pages, with_client=self.settings.serve_client)
+        core = Core(self.settings.to_json(**declared.config()), pages)
         dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
         self.addresses = tuple(core.start())
         self.admin_url = core.admin_url()

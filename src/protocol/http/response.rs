@@ -98,6 +98,7 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
 const fn status_text(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

@@ -25,10 +25,27 @@ fn text(status: &str, headers: &str, body: &str) -> String {
 fn probes_and_pages_are_answered() {
     assert_eq!(response("GET /healthz HTTP/1.1\nHost: a\n\n"), text("200 OK", "", "ok\n"));
     assert_eq!(response("GET /readyz HTTP/1.1\nHost: a\n\n"), text("200 OK", "", "ready\n"));
-    let page = "HTTP/1.1 200 OK\nContent-Type: text/html\nCache-Control: no-cache\nContent-Length: 3\n\
-        Connection: close\n\n";
+    let page = "HTTP/1.1 200 OK\nContent-Type: text/html\nContent-Length: 3\nConnection: close\n\n";
     assert_eq!(response("GET /page HTTP/1.1\nHost: a\n\n"), format!("{page}<p>"));
     assert_eq!(response("HEAD /page HTTP/1.1\nHost: a\n\n"), page);
+}
+
+#[test]
+fn a_file_of_the_server_is_packed_for_those_that_accept_it_and_left_out_for_those_that_have_it() {
+    let head = |status: &str, encoding: &str, length: usize| {
+        format!(
+            "HTTP/1.1 {status}\nETag: \"7\"\nVary: Accept-Encoding\n{encoding}Content-Length: {length}\n\
+             Connection: close\n\n"
+        )
+    };
+    let get = |headers: &str| response(&format!("GET /umbel/file.js HTTP/1.1\nHost: a\n{headers}\n"));
+    let gzip = "Content-Encoding: gzip\n";
+    assert_eq!(get(""), head("200 OK", "", 5) + "plain");
+    assert_eq!(get("Accept-Encoding: br, gzip\n"), head("200 OK", gzip, 6) + "packed");
+    assert_eq!(get("Accept-Encoding: gzip;q=0\n"), head("200 OK", "", 5) + "plain");
+    assert_eq!(get("If-None-Match: \"6\"\n"), head("200 OK", "", 5) + "plain");
+    assert_eq!(get("If-None-Match: \"6\", \"7\"\n"), head("304 Not Modified", "", 5));
+    assert_eq!(get("If-None-Match: \"7\"\nAccept-Encoding: gzip\n"), head("304 Not Modified", gzip, 6));
 }
 
 #[test]
@@ -36,6 +53,7 @@ fn refusals_say_why() {
     let nothing = text("404 Not Found", "", "nothing is served here\n");
     assert_eq!(response("GET /elsewhere HTTP/1.1\nHost: a\n\n"), nothing);
     assert_eq!(response("GET /metrics HTTP/1.1\nHost: a\n\n"), nothing);
+    assert_eq!(response("GET /umbel/file HTTP/1.1\nHost: a\n\n"), nothing);
     let upgrade = "Upgrade: websocket\nSec-WebSocket-Version: 13\n";
     assert_eq!(
         response("GET /ws HTTP/1.1\nHost: a\n\n"),

@@ -99,10 +99,10 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
         broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
         rules,
         routes: Vec::new(),
-        pages: HashMap::from([(
-            "/page".into(),
-            Page { content_type: "text/html".into(), body: b"<p>".into() },
-        )]),
+        pages: HashMap::from([
+            ("/page".into(), page(&[("Content-Type", "text/html")], b"<p>", None)),
+            ("/umbel/file.js".into(), page(&[("ETag", "\"7\"")], b"plain", Some(b"packed"))),
+        ]),
         policy: policy(),
         route_policy: policy(),
         tls: None,
@@ -124,6 +124,14 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new()
         .block_on(&runtime, async { test(&Rc::new(RefCell::new(Connections::new(0, shared)))) });
+}
+
+fn page(headers: &[(&str, &str)], body: &[u8], gzip: Option<&[u8]>) -> Page {
+    Page {
+        headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+        body: body.into(),
+        gzip: gzip.map(Into::into),
+    }
 }
 
 /// A client that was accepted and has said nothing: its key and its end of the stream.

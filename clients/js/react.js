@@ -1,0 +1,299 @@
+/**
+ * React hooks for Umbel: components that follow channels, runs and the connection.
+ *
+ * Rendering makes a client and opens nothing: effects do. So rendering on a server opens nothing, and strict mode, hot updates
+ * and options that are written inline neither open a second socket nor subscribe twice.
+ *
+ * @module umbel/react
+ */
+import {
+  createContext, createElement, useContext, useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore,
+} from "react";
+import { Client } from "./umbel.js";
+
+/** @import { Connection, Gap, Options, Position, Run, UmbelError, Update } from "./umbel.js" */
+/** @import { ReactNode } from "react" */
+
+// ----------------------------------------------------------------------------------------------------------------- client
+
+/**
+ * A client of the providers with one URL. A hot update of the file that has the provider finds it again.
+ *
+ * @typedef {{ client: Client, options: Options, users: number, closing?: ReturnType<typeof setTimeout> }} Shared
+ */
+
+/** @type {Map<string, Shared>} */
+const known = new Map();
+
+/** Milliseconds. Strict mode and hot updates take a component away and put it back at once. */
+const LINGER = 100;
+
+const Context = createContext(/** @type {Client | null} */ (null));
+
+/**
+ * @param {string | undefined} url
+ * @returns {Shared}
+ */
+function share(url) {
+  let shared = known.get(url ?? "");
+  if (!shared) {
+    const options = {};
+    shared = { client: new Client(url, options), options, users: 0 };
+    // On a server each rendering has its own, and it is never opened.
+    if (typeof document === "object") known.set(url ?? "", shared);
+  }
+  return shared;
+}
+
+/**
+ * Gives the hooks below it their client.
+ *
+ * @param {Options & { client?: Client, url?: string, children?: ReactNode }} props `client` is one that you have made and will
+ *   close. Otherwise `url` and the options are those of `connect`; the client is closed with the last provider.
+ */
+export function UmbelProvider({ client, url, children, ...options }) {
+  const [turn, setTurn] = useState(0);
+  const shared = useMemo(() => (client ? null : share(url)), [client, url, turn]);
+  useInsertionEffect(() => { if (shared) Object.assign(shared.options, options); });
+  useEffect(() => {
+    if (!shared) return undefined;
+    // It was closed while this provider was hidden.
+    if (shared.client.connection.state === "closed") return void setTurn(turn + 1);
+    clearTimeout(shared.closing);
+    shared.users += 1;
+    return () => {
+      shared.users -= 1;
+      if (shared.users) return;
+      shared.closing = setTimeout(() => {
+        shared.client.close();
+        if (known.get(url ?? "") === shared) known.delete(url ?? "");
+      }, LINGER);
+    };
+  }, [shared, turn]);
+  return createElement(Context.Provider, { value: client ?? shared?.client ?? null }, children);
+}
+
+/**
+ * The client, for `publish` and `request`. Call them in effects and event handlers.
+ *
+ * @returns {Client}
+ */
+export function useClient() {
+  const client = useContext(Context);
+  if (!client) throw new Error("this hook needs an <UmbelProvider> around its component");
+  return client;
+}
+
+// ----------------------------------------------------------------------------------------------------------------- stores
+
+/** Milliseconds between two renders: at most 60 of them a second, whatever comes. */
+const FRAME = 17;
+
+/** @type {Set<Store<any>>} */
+const changed = new Set();
+let shown = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let showing;
+
+/** All that has changed is shown in one render. A timer and no frame: hidden pages have no frames. */
+function show() {
+  showing = undefined;
+  shown = performance.now();
+  const stores = [...changed];
+  changed.clear();
+  for (const store of stores) store.show();
+}
+
+/**
+ * What components see of something that is followed for as long as one of them is there.
+ *
+ * @template T
+ */
+class Store {
+  /** @type {Set<() => void>} */
+  #listeners = new Set();
+  /** @type {(() => void) | undefined} */
+  #end;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #ending;
+  #start;
+  #present;
+
+  /**
+   * @param {T} first
+   * @param {(store: Store<T>) => () => void} start
+   * @param {(next: T) => T} [present] makes what is shown of what is known
+   */
+  constructor(first, start, present = (next) => next) {
+    this.first = this.now = this.next = first;
+    this.#start = start;
+    this.#present = present;
+  }
+
+  read = () => this.now;
+  readFirst = () => this.first;
+
+  /** @param {() => void} listener */
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    clearTimeout(this.#ending);
+    this.#end ??= this.#start(this);
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size) return;
+      this.#ending = setTimeout(() => { this.#end?.(); this.#end = undefined; this.now = this.next = this.first; }, LINGER);
+    };
+  };
+
+  /** @param {Partial<T>} change */
+  set(change) {
+    this.next = { ...this.next, ...change };
+    changed.add(this);
+    showing ??= setTimeout(show, Math.max(0, shown + FRAME - performance.now()));
+  }
+
+  show() {
+    this.now = this.#present(this.next);
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/**
+ * @template T
+ * @param {Store<T>} store
+ * @returns {T}
+ */
+const useStore = (store) => useSyncExternalStore(store.subscribe, store.read, store.readFirst);
+
+/**
+ * The newest value, for functions that are called later.
+ *
+ * @template T
+ * @param {T} value
+ */
+function useNewest(value) {
+  const newest = useRef(value);
+  useInsertionEffect(() => { newest.current = value; });
+  return newest;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ hooks
+
+/**
+ * Follows a channel.
+ *
+ * `reduce` makes the state of the updates: it is called once with all that came since the last render, outside of rendering.
+ * Without it, `data` are the newest `keep` updates. `gap` is what was missed, until `position` or the channel changes: load your
+ * state again when it is set. With another channel in the next render, nothing of the former is shown.
+ *
+ * @template [T=Update[]]
+ * @param {string | null | undefined} channel nothing is followed without one
+ * @param {{ reduce?: (state: T, updates: Update[]) => T, initial?: T, keep?: number, position?: Position,
+ *   onUpdates?: (updates: Update[]) => void, onGap?: (gap: Gap) => void }} [options] those of the newest render count
+ * @returns {{ data: T, state: "waiting" | "live" | "ended", gap: Gap | null, error: UmbelError | null }}
+ */
+export function useChannel(channel, options = {}) {
+  const client = useClient();
+  const newest = useNewest(options);
+  const store = useMemo(() => {
+    const { initial = /** @type {any} */ ([]), position } = options;
+    /** @type {{ data: T, state: "waiting" | "live" | "ended", gap: Gap | null, error: UmbelError | null }} */
+    const first = { data: initial, state: "waiting", gap: null, error: null };
+    return new Store(first, (store) => {
+      if (!channel) return () => {};
+      const subscription = client.subscribe(channel, {
+        position,
+        onBegun() { store.set({ state: "live" }); },
+        onUpdates(updates) {
+          const { reduce = newestOf, keep = 1000, onUpdates } = newest.current;
+          store.set({ data: /** @type {any} */ (reduce)(store.next.data, updates, keep) });
+          onUpdates?.(updates);
+        },
+        onGap(gap) {
+          store.set({ gap });
+          newest.current.onGap?.(gap);
+        },
+        onEnded(error) { store.set({ state: "ended", error }); },
+      });
+      return () => subscription.close();
+    });
+  }, [client, channel]);
+  return useStore(store);
+}
+
+/**
+ * @param {Update[]} before
+ * @param {Update[]} updates
+ * @param {number} keep
+ */
+const newestOf = (before, updates, keep) => [...before, ...updates].slice(-keep);
+
+/**
+ * Follows a channel of mode `latest`.
+ *
+ * @template {string | number} K
+ * @template V
+ * @param {string | null | undefined} channel nothing is followed without one
+ * @param {(data: V) => K} key which of the values an update is
+ * @returns {ReadonlyMap<K, V>} the newest value of each key; another map when something has changed
+ */
+export function useLatest(channel, key) {
+  const client = useClient();
+  const newest = useNewest(key);
+  const store = useMemo(() => new Store({ values: /** @type {Map<K, V>} */ (new Map()) }, (store) => {
+    if (!channel) return () => {};
+    const latest = client.latest(channel, {
+      key: (/** @type {V} */ data) => newest.current(data),
+      onChange() { store.set({ values: latest }); },
+    });
+    return () => latest.close();
+  }, (next) => ({ values: new Map(next.values) })), [client, channel]);
+  return useStore(store).values;
+}
+
+/**
+ * One run at a time: an answer that arrives in pieces.
+ *
+ * @returns {{ text: string, status: Run["status"] | "idle", error: unknown, run: Run | null,
+ *   start: (type: string, data?: unknown) => Run, cancel: () => void }} `start` also takes the place of a run before
+ */
+export function useRun() {
+  const client = useClient();
+  const store = useMemo(() => new Store(
+    { text: "", status: /** @type {Run["status"] | "idle"} */ ("idle"), error: /** @type {unknown} */ (null), run: /** @type {Run | null} */ (null) },
+    (store) => () => store.next.run?.close(),
+  ), [client]);
+  const calls = useMemo(() => ({
+    /**
+     * @param {string} type
+     * @param {unknown} [data]
+     */
+    start(type, data) {
+      store.next.run?.close();
+      const run = client.run(type, data);
+      const see = (/** @type {unknown} */ error = null) => {
+        if (store.next.run === run) store.set({ text: run.text, status: run.status, error });
+      };
+      store.set({ text: "", status: run.status, error: null, run });
+      (async () => { for await (const _ of run) see(); })().then(() => see(), see);
+      return run;
+    },
+    cancel() { store.next.run?.cancel(); },
+  }), [client, store]);
+  return { ...useStore(store), ...calls };
+}
+
+/**
+ * What the client says about its connection.
+ *
+ * @returns {Connection}
+ */
+export function useConnection() {
+  const client = useClient();
+  const store = useMemo(() => new Store(/** @type {Connection} */ ({ state: "idle" }), (store) => {
+    client.open();
+    store.set(client.connection);
+    return client.on("connection", (connection) => store.set(connection));
+  }), [client]);
+  return useStore(store);
+}

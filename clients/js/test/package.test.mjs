@@ -1,0 +1,110 @@
+// The package as its users get it: its size, its types, and what is in it, in an empty project.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+import { transform } from "esbuild";
+
+const HERE = fileURLToPath(new URL("..", import.meta.url));
+const run = promisify(execFile);
+let project;
+
+before(async () => {
+  project = await mkdtemp(join(tmpdir(), "umbel-project-"));
+  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", project], { cwd: HERE });
+  const [{ filename }] = JSON.parse(stdout.slice(stdout.indexOf("[")));
+  await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }');
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", `./${filename}`], { cwd: project });
+});
+after(() => rm(project, { recursive: true, force: true }));
+
+const bytes = async (name) => {
+  const { code } = await transform(await readFile(join(HERE, name), "utf8"), { minify: true, format: "esm", target: "es2022" });
+  return gzipSync(code, { level: 9 }).length;
+};
+
+test("the client and the hooks stay small", async (t) => {
+  const [client, hooks] = [await bytes("umbel.js"), await bytes("react.js")];
+  const served = gzipSync(await readFile(join(HERE, "umbel.js")), { level: 9 }).length;
+  t.diagnostic(`minified and gzipped: ${client} bytes, hooks ${hooks}; as served, gzipped: ${served}`);
+  assert.ok(client < CLIENT, `${client} bytes`);
+  assert.ok(hooks < 1536, `${hooks} bytes`);
+  assert.ok(served < SERVED, `${served} bytes`);
+});
+
+test("the package has what it needs and nothing else", async () => {
+  const files = await readdir(join(project, "node_modules", "umbel"), { recursive: true, withFileTypes: true });
+  assert.deepEqual(files.filter((file) => file.isFile()).map(({ name }) => name).sort(), [
+    "LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json", "react.d.ts", "react.js", "umbel.d.ts", "umbel.js",
+  ]);
+});
+
+test("plain Node.js can use it", async () => {
+  await writeFile(join(project, "main.js"), `
+    import { connect, UmbelError } from "umbel";
+    class Silent { close() {} }
+    const umbel = connect("https://example.org/ws", { WebSocket: Silent });
+    umbel.request("a").catch((error) => console.log(error instanceof UmbelError, error.code));
+    umbel.close();
+  `);
+  assert.equal((await run(process.execPath, ["main.js"], { cwd: project })).stdout, "true closed\n");
+});
+
+test("its types say what there is, and what there is not", async () => {
+  await mkdir(join(project, "node_modules", "@types"), { recursive: true });
+  await cp(join(HERE, "node_modules", "@types", "react"), join(project, "node_modules", "@types", "react"), { recursive: true });
+  await symlink(join(HERE, "node_modules", "csstype"), join(project, "node_modules", "csstype"));
+  const check = async (source) => {
+    await writeFile(join(project, "main.ts"), source);
+    const options = "--noEmit --strict --skipLibCheck --module nodenext --target es2022 --lib es2023,dom";
+    return run(join(HERE, "node_modules", ".bin", "tsc"), [...options.split(" "), "main.ts"], { cwd: project })
+      .then(() => "", ({ stdout }) => stdout);
+  };
+  assert.equal(await check(`
+    import { connect, type Gap, type Update } from "umbel";
+    import { useChannel, useLatest } from "umbel/react";
+    const umbel = connect(undefined, { token: async () => "t", cap: 1000 });
+    export async function follow(): Promise<void> {
+      for await (const update of umbel.subscribe("a", { position: { epoch: "e", offset: 1 } })) {
+        const gap: Gap | undefined = update.gap;
+        const number: number = update.offset;
+      }
+      for await (const text of umbel.run("ask")) text.toUpperCase();
+      const { offset } = await umbel.publish("a", 1);
+      offset.toFixed();
+    }
+    export function Component(): number {
+      const { data } = useChannel("a", { initial: 0, reduce: (sum: number, updates: Update[]) => sum + updates.length });
+      const prices: ReadonlyMap<string, { id: string }> = useLatest("b", (price: { id: string }) => price.id);
+      return data + prices.size;
+    }
+  `), "");
+  assert.match(await check('import { connect } from "umbel"; connect(1);'), /not assignable/);
+});
+
+test("Vite builds a page with it", async () => {
+  for (const name of ["react", "react-dom", "scheduler"]) {
+    await symlink(join(HERE, "node_modules", name), join(project, "node_modules", name));
+  }
+  await writeFile(join(project, "index.html"), '<script type="module" src="/page.js"></script>');
+  await writeFile(join(project, "page.js"), `
+    import { createElement } from "react";
+    import { createRoot } from "react-dom/client";
+    import { UmbelProvider, useConnection } from "umbel/react";
+    const State = () => useConnection().state;
+    createRoot(document.body).render(createElement(UmbelProvider, null, createElement(State)));
+  `);
+  await run(process.execPath, [join(HERE, "node_modules", "vite", "bin", "vite.js"), "build"], { cwd: project });
+  const [built] = await readdir(join(project, "dist", "assets"));
+  assert.match(await readFile(join(project, "dist", "assets", built), "utf8"), /umbel\.v1\.first/);
+});
+
+/** Bytes that may not be exceeded without a reason. */
+const CLIENT = 8400;
+const SERVED = 17_500;

@@ -1,0 +1,95 @@
+"""The server of the JavaScript client's tests: it publishes numbers, and counts what it is asked for.
+
+Every publication of `numbers:…` says which life of the server it is from, and its own offset. So a reader can
+tell by itself whether something is missing, came twice, or came in another order.
+
+    python served.py PORT '{"settings": …, "rate": 200, "channels": 4}'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from umbel import Client, Message, Request, Run, Umbel
+
+port, options = int(sys.argv[1]), json.loads(sys.argv[2])
+app = Umbel(port=port, origins="*", **options.get("settings", {}))
+app.channel("numbers:{name}", open=True, history=options.get("history", 20_000))
+app.channel("run:{run_id}", open=True)
+app.channel("latest:{name}", open=True, publish=True, mode="latest", replay="start")
+app.channel("{name:path}", open=True, publish=True, history=5000, history_bytes=64 << 20)
+for path, file in options.get("pages", {}).items():
+    app.page(path, Path(file))
+
+life = secrets.token_hex(4)
+done: Counter[str] = Counter()
+tokens: list[str | None] = []
+
+
+@app.authenticate
+async def who(request: Request) -> str | None:
+    tokens.append(request.token)
+    if request.token == "bad":
+        return None
+    return request.token or request.query.get("user", "somebody")
+
+
+@app.background
+async def publish() -> None:
+    number = 0
+    while rate := options.get("rate", 0):
+        number += 1
+        for channel in range(options.get("channels", 1)):
+            app.publish(f"numbers:{channel}", {"life": life, "n": number})
+        await asyncio.sleep(1 / rate)
+
+
+@app.on("add")
+async def add(client: Client, message: Message) -> object:
+    """Count how often each request is done."""
+    done[message.data] += 1
+    await asyncio.sleep(0.001)
+    return {"life": life, "done": message.data}
+
+
+@app.on("counts")
+def counts(client: Client, message: Message) -> object:
+    assert app._server is not None
+    stats = app._server.stats()
+    return {
+        "life": life,
+        "twice": [each for each, count in done.items() if count > 1],
+        "done": len(done),
+        "tokens": tokens,
+        "connections": stats.connections,
+        "subscriptions": stats.subscriptions,
+    }
+
+
+@app.on("burst")
+def burst(client: Client, message: Message) -> None:
+    for number in range(message.data["count"]):
+        app.publish(message.data["channel"], {"n": number, "pad": "x" * message.data.get("pad", 0)})
+
+
+@app.on("cut")
+def cut(client: Client, message: Message) -> None:
+    client.close(message.data or 1012, "as asked")
+
+
+@app.stream("recite")
+async def recite(run: Run, message: Message) -> AsyncIterator[str]:
+    for number in range(message.data):
+        await asyncio.sleep(0.01)
+        yield f"{number} "
+    if message.data > 1000:
+        raise RuntimeError("more than there is")
+
+
+app.run()

@@ -1,0 +1,71 @@
+"""What a server answers to ``GET``: the pages of its application, and the client for web pages."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+Page = tuple[list[tuple[str, str]], bytes, bytes | None]
+"""Headers, body, and the body for clients that accept gzip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file of JavaScript, and the path that changes with it."""
+
+    path: str
+    tag: str
+    body: bytes
+    packed: bytes
+
+    @classmethod
+    def read(cls, file: Path) -> Script:
+        """Read and pack a file.
+
+        Raises:
+            OSError: if it can't be read.
+        """
+        body = file.read_bytes()
+        tag = hashlib.sha256(body).hexdigest()[:12]
+        return cls(f"/umbel/client-{tag}.js", tag, body, gzip.compress(body, mtime=0))
+
+    def pages(self) -> dict[str, Page]:
+        """Return it twice: at its own path it never changes, and at ``/umbel/client.js`` it may."""
+        return {self.path: self._page(FOR_EVER), "/umbel/client.js": self._page("no-cache")}
+
+    def _page(self, cache_control: str) -> Page:
+        headers = [
+            ("Content-Type", "text/javascript; charset=utf-8"),
+            ("Cache-Control", cache_control),
+            ("ETag", f'"{self.tag}"'),
+            # For pages of other origins, also those that are isolated (COEP). It has nothing that is secret.
+            ("Access-Control-Allow-Origin", "*"),
+            ("Cross-Origin-Resource-Policy", "cross-origin"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        return headers, self.body, self.packed
+
+
+@cache
+def client_script() -> Script:
+    """Return the client for web pages, as it was when it was read first."""
+    return Script.read(Path(__file__).with_name("umbel.js"))
+
+
+def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -> dict[str, Page]:
+    """Return the pages of an application and of its server."""
+    # The application's pages can change with the next start, so browsers ask again each time.
+    pages: dict[str, Page] = {
+        path: ([("Content-Type", kind), ("Cache-Control", "no-cache")], body, None)
+        for path, (kind, body) in declared.items()
+    }
+    return pages | client_script().pages() if with_client else pages
+
+
+FOR_EVER: Final = "public, max-age=31536000, immutable"
+"""Seconds: a year. With another client the path is another one."""
