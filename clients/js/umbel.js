@@ -1135,6 +1135,11 @@ export class Client {
     this.#do((now) => this.#machine.connect(now));
   }
 
+  /** Connects at once if it waits, and demands an answer if it is connected: for a button, or a hint that the network is back. */
+  retry() {
+    this.#probe("retry");
+  }
+
   /** Ends the session. All that waits is settled, and no socket, timer or listener is left. */
   close() {
     this.#listening.abort();

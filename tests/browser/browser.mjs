@@ -64,6 +64,12 @@ const scenarios = {
     await page.getByTestId("slow").click();
     steps.batchesAfterSlow = await grows(page, "batches");
 
+    await page.getByTestId("cut").click();
+    steps.recovered = await grows(page, "recovered");
+    await page.waitForFunction(() => document.getElementById("state").dataset.is === "live");
+    steps.delivered = await grows(page, "delivered");
+    steps.violations = await number(page, "violations");
+
     await page.getByTestId("ask").fill("What is a cursor?");
     await page.getByTestId("send").click();
     await page.waitForFunction(hasText, "answer");

@@ -9,7 +9,6 @@ when we are root. Exit status 1 comes with a line that says what is missing.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
+CLIENT = HERE.parents[1] / "clients" / "js"
 
 Browser = Callable[..., dict[str, Any]]
 """Runs one scenario of browser.mjs: name, address, options."""
@@ -42,11 +42,11 @@ def install() -> str | None:
             subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     if not shutil.which("npm"):
         return "npm is missing: install Node.js 20 or later"
-    lock = json.loads((HERE / "package-lock.json").read_text())
-    manifest = HERE / "node_modules" / "playwright-core" / "package.json"
-    wanted = lock["packages"]["node_modules/playwright-core"]["version"]
-    if not manifest.exists() or json.loads(manifest.read_text())["version"] != wanted:
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    for folder in (HERE, CLIENT):
+        wanted, found = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+        if not found.exists() or found.stat().st_mtime < wanted.stat().st_mtime:
+            subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
+            found.touch()
     return None
 
 

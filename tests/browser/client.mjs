@@ -273,7 +273,7 @@ test("an answer goes on after a reload of its page, and can be stopped then", as
   await shows("You asked: ");
   await page.reload();
   await shows("You asked: Why? and and ");
-  await page.click("#stop");
+  await page.click("#cancel");
   await page.waitForFunction(() => document.getElementById("answer").textContent.endsWith("[cancelled]"));
 });
 

@@ -28,6 +28,8 @@ def test_everything_on_the_page_works(browser: Browser, demo: Server, tmp_path: 
     )
     assert found["publishedWhileSlow"] > 0
     assert found["batchesAfterSlow"] > 0
+    assert found["recovered"] > 0
+    assert found["violations"] == 0
     assert len(found["answer"]) > 20
     assert screenshot.stat().st_size > 10_000
 

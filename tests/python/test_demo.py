@@ -498,8 +498,11 @@ async def running(**settings: Any) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def client(demo: Any, path: str = "/ws") -> AsyncIterator[Page]:
-    async with connect(demo.server.url.replace("http", "ws") + path + "?page=test") as connection:
-        yield Page(connection)
+    async with connect(demo.server.url.replace("http", "ws") + path) as connection:
+        page = Page(connection)
+        if path == "/slow":  # the relay speaks first
+            await page.say(type="authenticate", token="test")
+        yield page
 
 
 def fetch(url: str) -> str:
@@ -547,5 +550,5 @@ def expected() -> set[str]:
 
 NAMES = (
     *("published", "delivered", "batches", "lateness", "rate", "crowd", "slow", "ask", "send", "answer"),
-    *("sources", "connections", "gaps", "violations", "state"),
+    *("sources", "connections", "gaps", "violations", "state", "cut", "cuts", "recovered"),
 )

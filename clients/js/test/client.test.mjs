@@ -443,6 +443,9 @@ test("a page that is seen again, or online again, demands an answer, and connect
   assert.equal(Socket.all.length, 1);
   tell("online");
   assert.equal(Socket.all.length, 2);
+  last().end(1006);
+  umbel.retry();
+  assert.equal(Socket.all.length, 3);
 });
 
 test("after eight hours asleep an answer is demanded, and a dead socket is replaced", async (t) => {

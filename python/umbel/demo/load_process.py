@@ -196,16 +196,16 @@ class Subscribers:
             self.totals.connected -= subscriber.established
 
 
-def upgrade(host: str, port: int, path: str = "/ws", *, deflate: bool = True) -> bytes:
+def upgrade(host: str, port: int, *, protocol: str = "umbel.v1", deflate: bool = True) -> bytes:
     """Return the request that opens a connection."""
     lines = [
-        f"GET {path} HTTP/1.1",
+        "GET /ws HTTP/1.1",
         f"Host: {f'[{host}]' if ':' in host else host}:{port}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
         "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Protocol: umbel.v1",
+        f"Sec-WebSocket-Protocol: {protocol}",
     ]
     if deflate:
         lines.append("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover")

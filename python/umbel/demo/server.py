@@ -114,8 +114,8 @@ class Demo:
     # What the page asks for
 
     def identify(self, request: Request) -> str:
-        """Let everybody in. A page names itself, so that its answers go on when it changes its connection."""
-        return request.query.get("page", "")[:64] or "crowd"
+        """Let everybody in. A page names itself: its answers are its own."""
+        return (request.token or "crowd")[:64]
 
     def on_info(self, client: Client, message: Message) -> dict[str, Any]:
         """Tell what does not change."""

@@ -1,8 +1,8 @@
 """The slow reader: a relay between this page and the server that reads a few KiB per second.
 
 A browser can't stop reading from a WebSocket. So when the page becomes a slow reader, its connection goes
-through here: the server has a real connection on a real socket that is read too slowly, with all that follows
-from it, and whatever comes through reaches the page as it is.
+through here, with its session. The server has a real connection on a real socket that is read too slowly, and
+all that follows from it. What comes through reaches the page as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import socket
 from contextlib import suppress
 from typing import Final
-from urllib.parse import quote
 
 from umbel import WebSocket
 
@@ -29,10 +28,9 @@ class Relay:
     async def run(self) -> None:
         """Relay until either end closes."""
         host, port = self._address
-        # The page's name goes along.
-        path = f"/ws?page={quote(self._websocket.identity.subject)}"
+        request = upgrade(host, port, protocol="umbel.v1.first", deflate=False)
         with await self._connect() as upstream:
-            await self._loop.sock_sendall(upstream, upgrade(host, port, path, deflate=False))
+            await self._loop.sock_sendall(upstream, request)
             tasks = [asyncio.create_task(self._down(upstream)), asyncio.create_task(self._up(upstream))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
