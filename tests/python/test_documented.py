@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import umbel
-from umbel import _core
+from umbel import _core, client
 from umbel._clients.request import Fields
 
 PACKAGE = Path(umbel.__file__).parent
@@ -16,8 +16,9 @@ PACKAGE = Path(umbel.__file__).parent
 
 def public():
     """The public classes and their members, those of bases too. The stub has the compiled ones."""
-    for name in umbel.__all__:
-        value = getattr(umbel, name)
+    every = {**vars(client), **vars(umbel)}
+    for name in [*umbel.__all__, *client.__all__]:
+        value = every[name]
         if inspect.isclass(value) and not hasattr(_core, name):
             yield name, value
             for base in value.__mro__:
@@ -33,7 +34,8 @@ def public():
 def test_public_names_are_documented(name, value):
     owner, _, key = name.partition(".")
     if inspect.ismemberdescriptor(value) or isinstance(value, cached_property):
-        assert f"\n    {key}: " in inspect.getdoc(getattr(umbel, owner))  # among its attributes
+        holder = getattr(umbel, owner, None) or getattr(client, owner)
+        assert f"\n    {key}: " in inspect.getdoc(holder)  # among its attributes
     else:
         assert inspect.getdoc(value)
 

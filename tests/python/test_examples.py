@@ -1,12 +1,15 @@
 """The examples are programs that work, and the README shows one of them."""
 
 import asyncio
+import contextlib
+import json
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 from programs import started
+from umbel import client
 from websockets.asyncio.client import connect
 from wire import Wire
 
@@ -74,6 +77,40 @@ def test_chat_has_two_rooms():
 def test_pages_are_short(names, most):
     # What they do is tested in Chromium: tests/browser/client.mjs.
     assert sum(len((EXAMPLES / name).read_text().splitlines()) for name in names) <= most
+
+
+def test_worker_goes_on_where_it_was(tmp_path):
+    place = tmp_path / "position.json"
+
+    async def scenario(url):
+        async with client.connect(url) as umbel:
+            results = umbel.subscribe("results")
+            await results.ready()
+            for words in (["one", "three"], ["five", "seven"]):
+                with started(str(EXAMPLES / "worker.py"), url, "--position", str(place)) as worker:
+                    if not place.exists():
+                        while await umbel.publish("jobs", "warm up"):
+                            with contextlib.suppress(TimeoutError):
+                                await asyncio.wait_for(anext(results), 0.2)
+                                break
+                    for word in words:
+                        await umbel.publish("jobs", word)
+                    done = []
+                    while len(done) < 2:
+                        result = (await asyncio.wait_for(anext(results), 10))["data"]
+                        if result["job"] != "warm up":
+                            done.append(result)
+                    assert done == [{"job": word, "letters": len(word)} for word in words]
+                    while json.loads(place.read_text())[1] < umbel_offset(results):
+                        await asyncio.sleep(0.01)
+                    assert await asyncio.to_thread(worker.stop, signal.SIGINT) == 0
+
+    def umbel_offset(results):
+        return results.position.offset  # as many jobs as results
+
+    with started(str(EXAMPLES / "fanout.py"), "--port", "0") as program:
+        asyncio.run(scenario(program.url))
+        assert program.stop() == 0
 
 
 def test_the_smallest_server_is_under_ten_lines():

@@ -1,4 +1,4 @@
-"""The command line: ``umbel run``, ``umbel demo``, ``umbel --version``.
+"""The command line: ``umbel run``, ``umbel demo``, ``umbel tail``, ``umbel --version``.
 
 Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command is wrong.
 """
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        return run(parsed)
+        return tail(parsed) if parsed.command == "tail" else run(parsed)
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code
@@ -66,6 +66,19 @@ def run(parsed: argparse.Namespace) -> int:
     except (TypeError, ValueError, RuntimeError) as error:
         raise CommandError(f"{error}", 1) from error
     return 0
+
+
+def tail(parsed: argparse.Namespace) -> int:
+    """Print what comes in channels.
+
+    Raises:
+        CommandError: if the client's library is not installed.
+    """
+    try:
+        module: Any = importlib.import_module("umbel._command_line.tail")
+    except ImportError as error:
+        raise CommandError(f"{error}", 1) from error
+    return int(module.tail(parsed))
 
 
 def demo(words: Sequence[str]) -> int:

@@ -41,6 +41,16 @@ def parser() -> argparse.ArgumentParser:
     for field in fields(Settings):
         add_option(serve, field.name, KINDS[field.name], texts.get(field.name, "") + default_of(field))
     commands.add_parser("demo", help="serve a live demonstration", add_help=False)
+    tail = commands.add_parser(
+        "tail",
+        help="print what comes in channels",
+        description="Print each update of some channels as a line of JSON, until Ctrl-C.\n"
+        "After a lost connection it goes on. A line with a gap says that something was missed.\n"
+        "The variable UMBEL_TOKEN has the token for the application, if it needs one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tail.add_argument("url", help="of the server, as in ws://127.0.0.1:8000/ws")
+    tail.add_argument("channel", nargs="+", help="name of a channel; @ for direct messages to this client")
     return main_parser
 
 

@@ -1,0 +1,295 @@
+"""The shell of the client machine: sockets, timers, and what the application awaits."""
+
+import asyncio
+import inspect
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from umbel.exceptions import ConnectionClosed
+
+from ._errors import failure
+from ._inbox import Inbox
+from ._limits import Limits
+from ._machine import Machine
+from ._socket import Socket, reason_of
+from ._state import State
+from ._subscription import Subscription
+from ._timer import Timer, now
+
+Token = str | Callable[[], str | Awaitable[str | None] | None] | None
+
+
+class Shell:
+    """Does what the machine says, and tells it what happens. All of it in the thread of the event loop.
+
+    Attributes:
+        state: where the connection is.
+        client_id, subject: what the server has told; empty before.
+        limits: those of the application.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Token,
+        limits: Limits,
+        on_state: Callable[[State], None] | None,
+        options: dict[str, Any],
+        clock: Callable[[], float] = now,
+    ) -> None:
+        self.state = State()
+        self.client_id = ""
+        self.subject: str | None = None
+        self.limits = limits
+        self._url, self._token, self._on_state, self._options = url, token, on_state, options
+        fixed = {"token": token} if isinstance(token, str) else {"ask_token": token is not None}
+        self._machine = Machine({**limits.options(), **fixed}, random.random)
+        self._loop = asyncio.get_running_loop()
+        self._inboxes: dict[int, Inbox] = {}
+        self._settled: dict[int, asyncio.Future[tuple[bool, Any]]] = {}
+        self._runs: set[int] = set()
+        self._socket: Socket | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._now = clock
+        self._timer = Timer(self._machine, self._act, clock)
+        self._frame = 0
+        self._busy = False
+        self._let_in: asyncio.Future[None] = self._loop.create_future()
+        self._error: Exception | None = None
+
+    async def start(self) -> None:
+        """Begin, and wait until the server has let the client in.
+
+        Raises:
+            ConnectionClosed: if it never will.
+        """
+        self._do("connect")
+        await self._let_in
+
+    async def stop(self) -> None:
+        """Close, and wait until nothing is left: at most some seconds when the server does not answer."""
+        self._do("close")
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LONGEST_CLOSE)
+        finally:
+            for task in (tasks := list(self._tasks)):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # What the application asks for
+
+    def subscribe(self, inbox: Inbox, start: dict[str, Any] | None) -> None:
+        inbox.key = self._machine.subscribe(self._now(), inbox.channel, start)
+        self._inboxes[inbox.key] = inbox
+        self._act()
+
+    def go_on(self, inbox: Inbox) -> None:
+        if inbox.end is None:
+            self.subscribe(inbox, {"epoch": inbox.epoch, "offset": inbox.offset})
+
+    def leave(self, inbox: Inbox) -> None:
+        if inbox.key in self._inboxes:
+            del self._inboxes[inbox.key]
+            self._do("unsubscribe", inbox.key)
+
+    def drop(self, inbox: Inbox) -> None:
+        """A subscription that nobody refers to is given up. Called in any thread, in the middle of
+        anything.
+        """
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.leave, inbox)
+
+    def send(self, event: str, *arguments: Any) -> tuple[int, asyncio.Future[tuple[bool, Any]]]:
+        key = getattr(self._machine, event)(self._now(), *arguments)
+        future = self._settled[key] = self._loop.create_future()
+        self._act()
+        return key, future
+
+    async def ask(self, event: str, *arguments: Any) -> Any:
+        key, future = self.send(event, *arguments)
+        try:
+            ok, value = await future
+        except asyncio.CancelledError:
+            self._settled.pop(key, None)
+            self._do("cancel", key)
+            raise
+        if not ok:
+            raise failure(value)
+        return value
+
+    def run(self, type: str, data: Any) -> tuple[int, asyncio.Future[tuple[bool, Any]]]:
+        """Ask for a run. Its outcome is the subscription to its updates."""
+        key, future = self.send("run", type, data)
+        self._runs.add(key)
+        return key, future
+
+    def cancel(self, key: int) -> bool:
+        """Cancel a request that has no outcome yet. Returns whether there is one."""
+        if key not in self._settled:
+            return False
+        self._do("cancel", key)
+        return True
+
+    def close(self) -> None:
+        self._do("close")
+
+    # Events of sockets
+
+    def opened(self, attempt: int, protocol: str) -> None:
+        self._do("opened", attempt, protocol)
+
+    def received(self, attempt: int, data: bytes) -> None:
+        self._frame = len(data)
+        self._do("received", attempt, data)
+
+    def closed(self, attempt: int, code: int, reason: str) -> None:
+        self._do("closed", attempt, code, reason)
+
+    def failed(self, attempt: int, error: Exception, fatal: bool) -> None:
+        self._error = error
+        self._do("failed", attempt, reason_of(error), fatal)
+
+    # Inside
+
+    def _do(self, event: str, *arguments: Any) -> Any:
+        """Tell the machine what has happened, and do what it says."""
+        result = getattr(self._machine, event)(self._now(), *arguments)
+        self._act()
+        return result
+
+    def _act(self) -> None:
+        if self._busy:  # a function of the application was called, and what it asks for comes after the rest
+            return
+        self._busy = True
+        only_updates = True
+        actions = self._machine.actions
+        try:
+            while actions:
+                those = actions[:]
+                actions.clear()
+                for name, *rest in those:
+                    if name == "updates":
+                        self._act_updates(*rest)
+                    else:
+                        only_updates = False
+                        getattr(self, f"_act_{name}")(*rest)
+        finally:
+            self._busy = False
+        if not only_updates:
+            self._timer.set()
+
+    def _act_open(self, attempt: int) -> None:
+        first = not self._let_in.done()
+        self._socket = Socket(attempt, self._url, self._options, self, first)
+        self._keep(self._socket.task)
+
+    def _act_send(self, attempt: int, text: str) -> None:
+        if self._socket and self._socket.attempt == attempt:
+            self._socket.send(text)
+
+    def _act_drop(self, attempt: int, code: int) -> None:
+        if self._asking:
+            self._asking.cancel()
+        if self._socket and self._socket.attempt == attempt:
+            self._socket.close(code)
+            self._socket = None
+
+    def _act_ask_token(self, ticket: int) -> None:
+        if self._asking:
+            self._asking.cancel()
+        self._asking = self._loop.create_task(self._ask_token(ticket), name="umbel client token")
+        self._keep(self._asking)
+
+    def _act_state(self, name: Any, detail: dict[str, Any]) -> None:
+        if name == "connected":
+            self.client_id, self.subject = detail["client_id"], detail["subject"]
+            if not self._let_in.done():
+                self._let_in.set_result(None)
+        retry_in = max(0.0, (detail["at"] - self._now()) / 1000) if "at" in detail else None
+        failing = detail.get("failing", False) or (self.state.failing and name == "connecting")
+        if failing and not self.state.failing:
+            why = f"{detail['code']} {detail['reason']}".rstrip()
+            logger.warning("no connection to %s (%s): further attempts follow", self._url, why)
+        self.state = State(name, detail.get("code"), detail.get("reason", ""), retry_in, failing)
+        if name == "closed" and not self._let_in.done():
+            closed = ConnectionClosed(detail["code"], detail["reason"])
+            closed.__cause__ = self._error
+            self._let_in.set_exception(closed)
+            self._let_in.exception()  # nobody waits when the block was cancelled
+        logger.debug("%s: %s", self._url, self.state)
+        if self._on_state:
+            try:
+                self._on_state(self.state)
+            except Exception:
+                logger.exception("on_state has failed")
+
+    def _act_begun(self, key: int, detail: dict[str, Any]) -> None:
+        if inbox := self._inboxes.get(key):
+            if inbox.begun is None or detail.get("recovered"):
+                inbox.epoch, inbox.offset = detail["position"]["epoch"], detail["position"]["offset"]
+            inbox.begun = inbox.begun or detail
+            inbox.changed.set()
+
+    def _act_updates(self, key: int, updates: list[Any]) -> None:
+        inbox = self._inboxes.get(key)
+        if inbox and not inbox.put(updates, self._frame):
+            # It is asked for again when the reader has read what it has.
+            del self._inboxes[key]
+            self._machine.unsubscribe(self._now(), key)
+
+    def _act_gap(self, key: int, gap: dict[str, Any]) -> None:
+        if inbox := self._inboxes.get(key):
+            inbox.put_gap(gap)
+
+    def _act_ended(self, key: int, reason: dict[str, Any]) -> None:
+        if inbox := self._inboxes.pop(key, None):
+            if reason.get("code") == "closed" and self.state.code != 1000:
+                reason = {**reason, "close_code": self.state.code}
+            inbox.end = reason
+            inbox.changed.set()
+
+    def _act_settled(self, key: int, ok: bool, value: Any) -> None:
+        future = self._settled.pop(key, None)
+        if key in self._runs:
+            self._runs.discard(key)
+            value = self._begin_run(value) if ok else value
+        if future and not future.done():
+            future.set_result((ok, value))
+
+    def _act_warn(self, text: str) -> None:
+        logger.warning("%s: %s", self._url, text)
+
+    def _begin_run(self, run: dict[str, Any]) -> Subscription:
+        inbox = Inbox(run["channel"], self.limits.buffer, self.go_on)
+        inbox.key, inbox.epoch = run["subscription"], run["epoch"]
+        inbox.begun = {"position": {"epoch": run["epoch"], "offset": 0}, "top": 0}
+        self._inboxes[run["subscription"]] = inbox
+        return Subscription(inbox, self.leave, self.drop)
+
+    async def _ask_token(self, ticket: int) -> None:
+        assert callable(self._token)
+        try:
+            value = self._token()
+            if inspect.isawaitable(value):
+                value = await value
+            if not isinstance(value, str | None):
+                raise TypeError(f"the token function returned a {type(value).__name__}, not a str")
+        except Exception as error:
+            self._do("token_failed", ticket, f"{type(error).__name__}: {error}")
+        else:
+            self._do("token", ticket, value)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+logger = logging.getLogger("umbel.client")
+
+LONGEST_CLOSE: Final = 5.0
+"""Seconds that the end of a connection may take when the server does not answer."""
