@@ -36,7 +36,7 @@ const Context = createContext(/** @type {Client | null} */ (null));
  */
 function share(url) {
   let shared = known.get(url ?? "");
-  if (!shared) {
+  if (!shared || shared.client.connection.state === "closed") {
     const options = {};
     shared = { client: new Client(url, options), options, users: 0 };
     // On a server each rendering has its own, and it is never opened.
@@ -147,7 +147,12 @@ class Store {
 
   /** @param {Partial<T>} change */
   set(change) {
-    this.next = { ...this.next, ...change };
+    this.replace({ ...this.next, ...change });
+  }
+
+  /** @param {T} next */
+  replace(next) {
+    this.next = next;
     changed.add(this);
     showing ??= setTimeout(show, Math.max(0, shown + FRAME - performance.now()));
   }
@@ -183,8 +188,8 @@ function useNewest(value) {
  * Follows a channel.
  *
  * `reduce` makes the state of the updates: it is called once with all that came since the last render, outside of rendering.
- * Without it, `data` are the newest `keep` updates. `gap` is what was missed, until `position` or the channel changes: load your
- * state again when it is set. With another channel in the next render, nothing of the former is shown.
+ * Without it, `data` are the newest `keep` updates. `gap` is the newest one: let an effect that depends on it load your state
+ * again. With another channel in the next render, nothing of the former is shown.
  *
  * @template [T=Update[]]
  * @param {string | null | undefined} channel nothing is followed without one
@@ -292,8 +297,8 @@ export function useConnection() {
   const client = useClient();
   const store = useMemo(() => new Store(/** @type {Connection} */ ({ state: "idle" }), (store) => {
     client.open();
-    store.set(client.connection);
-    return client.on("connection", (connection) => store.set(connection));
+    store.replace(client.connection);
+    return client.on("connection", (connection) => store.replace(connection));
   }), [client]);
   return useStore(store);
 }

@@ -21,7 +21,7 @@
  * @typedef {{ state: "idle" | "connecting" | "connected" | "waiting" | "closed", code?: number, reason?: string, failing?: boolean,
  *   at?: number, clientId?: string, subject?: string | null, resumed?: boolean }} Connection what is known of the connection; while
  *   it waits, `at` is the time of the next attempt as `Date.now()` counts, and after `failing` of them in a row it is `failing`
- * @typedef {Partial<Omit<typeof DEFAULTS, "askToken" | "token">> & { token?: string | null | (() => string | null | Promise<string | null>),
+ * @typedef {Partial<Omit<typeof DEFAULTS, "askToken" | "token">> & { token?: string | null | ((signal: AbortSignal) => string | null | Promise<string | null>),
  *   WebSocket?: any, random?: () => number }} Options `token` says who the client is: a function, because tokens expire
  * @typedef {{ position?: Position | null, onUpdate?: (update: Update) => void, onUpdates?: (updates: Update[]) => void,
  *   onGap?: (gap: Gap) => void, onBegun?: (begun: Begun) => void, onEnded?: (error: UmbelError | null, reason: string) => void
@@ -1035,7 +1035,7 @@ const PROTOCOLS = ["umbel.v1.first", "umbel.v1"];
 
 // =================================================================================================================== client
 
-/** Calls a function of the application. What it throws is its own, and disturbs nobody else. */
+/** Calls a function. What one of the application throws disturbs nobody else. */
 function call(/** @type {Function | undefined} */ handler, /** @type {unknown[]} */ ...values) {
   try {
     handler?.(...values);
@@ -1083,6 +1083,10 @@ export class Client {
   #ahead = 0;
   /** The page is in the back/forward cache: nothing is opened. */
   #frozen = false;
+  /** The newest attempt. */
+  #attempt = 0;
+  /** Ends the call of the token function that is under way. */
+  #asking = new AbortController();
   #listening = new AbortController();
   /** @type {Map<number, Handlers>} */
   #subscriptions = new Map();
@@ -1127,9 +1131,18 @@ export class Client {
     if (this.#connection.state !== "idle") return;
     this.#url = address(this.#url);
     if (!this.#socketClass) throw new TypeError(NO_WEBSOCKET);
-    const { token, random = Math.random, WebSocket: _, ...timing } = this.#options;
-    const plain = typeof token === "function" ? {} : { token };
-    this.#machine = new Machine({ ...timing, ...plain, askToken: typeof token === "function" }, random);
+    const { token, random = Math.random, WebSocket: _, ...numbers } = this.#options;
+    const asks = typeof token === "function";
+    /** @type {Record<string, any>} */
+    const options = asks ? { askToken: true } : { token: token ?? null };
+    for (const [name, value] of Object.entries(numbers)) {
+      if (value === undefined) continue;
+      if (!(typeof value === "number" && value >= 0 && Object.keys(DEFAULTS).includes(name))) {
+        throw new TypeError(`${name}: ${value} is no option of this client`);
+      }
+      options[name] = value;
+    }
+    this.#machine = new Machine(options, random);
     this.#listen();
     this.#ahead = Date.now() - performance.now();
     this.#do((now) => this.#machine.connect(now));
@@ -1143,6 +1156,7 @@ export class Client {
   /** Ends the session. All that waits is settled, and no socket, timer or listener is left. */
   close() {
     this.#listening.abort();
+    this.#asking.abort();
     this.#do((now) => this.#machine.close(now));
   }
 
@@ -1230,7 +1244,7 @@ export class Client {
       // Handlers of the application ask for more meanwhile: that comes after what is in the list.
       for (let next = 0; next < actions.length; next += 1) {
         const [name, ...values] = actions[next];
-        this.#acts[name](...values);
+        call(this.#acts[name], ...values);
       }
       actions.length = 0;
       this.#performing = false;
@@ -1302,10 +1316,8 @@ export class Client {
       this.#frozen = true;
       clearTimeout(this.#timer);
       this.#timer = undefined;
-      const { attempt } = this.#line ?? {};
-      if (attempt === undefined) return undefined;
-      this.#drop(attempt, PUT_AWAY);
-      return this.#do((now) => this.#machine.closed(now, attempt, PUT_AWAY, "the page was left"));
+      this.#drop(this.#attempt, PUT_AWAY);
+      return this.#do((now) => this.#machine.closed(now, this.#attempt, PUT_AWAY, "the page was left"));
     });
   }
 
@@ -1358,6 +1370,7 @@ export class Client {
   /** @type {Record<string, (...values: any[]) => void>} */
   #acts = {
     open: (attempt) => {
+      this.#attempt = attempt;
       const opens = this.#socketClass;
       /** @type {WebSocket} */
       let socket;
@@ -1391,10 +1404,14 @@ export class Client {
     drop: (attempt, code) => this.#drop(attempt, code),
     askToken: async (ticket) => {
       const { token } = this.#options;
+      this.#attempt = ticket;
+      // Of two calls, the former is superseded: it took too long.
+      this.#asking.abort();
+      this.#asking = new AbortController();
       /** @type {(now: number) => void} */
       let input;
       try {
-        const value = typeof token === "function" ? await token() : token;
+        const value = typeof token === "function" ? await token(this.#asking.signal) : token;
         input = (now) => this.#machine.token(now, ticket, value);
       } catch (error) {
         input = (now) => this.#machine.tokenFailed(now, ticket, String(error));

@@ -365,6 +365,16 @@ test("two thousand updates a second: at most sixty renders a second, and each is
   assert.ok(shownCounts.size <= 60 * seconds + 2, `${shownCounts.size} in ${seconds} s`);
 });
 
+test("what is shown of the connection is only what is so now", async (t) => {
+  const { page } = await react(t);
+  await page.evaluate((url) => mount(url), network.url());
+  await shown(page, "messages", "live 0");
+  network.cut();
+  await page.waitForFunction(() => notes.client.connection.resumed);
+  await shown(page, "state", "connected");
+  assert.deepEqual(Object.keys(JSON.parse(await page.locator("#state").textContent())).sort(), ["clientId", "resumed", "state", "subject"]);
+});
+
 test("newest values and runs are shown", async (t) => {
   const { page } = await react(t);
   await page.evaluate((url) => mount(url), served.url());
@@ -400,7 +410,7 @@ test("what a server has rendered is what a page renders first, and neither opens
   globalThis.WebSocket = class { constructor() { opened += 1; } };
   const { default: { html } } = await import(pathToFileURL(file));
   delete globalThis.WebSocket;
-  assert.match(html, /idle.*waiting 0/);
+  assert.match(html, /idle.*waiting 0/s);
   assert.equal(opened, 0);
   const { page, sockets } = await react(t);
   await page.evaluate((html) => { document.getElementById("root").innerHTML = html; }, html);

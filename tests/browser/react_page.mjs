@@ -36,9 +36,9 @@ function Answer() {
 }
 
 function State() {
-  const { state } = useConnection();
+  const connection = useConnection();
   notes.client = useClient();
-  return createElement("p", { id: "state" }, state);
+  return createElement("p", { id: "state" }, JSON.stringify(connection));
 }
 
 function App({ url, hydrating = false }) {

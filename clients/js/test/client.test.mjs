@@ -93,6 +93,13 @@ test("without a WebSocket there is a sentence", { skip: Boolean(globalThis.WebSo
   assert.throws(() => connect("ws://test.example/ws"), /there is no WebSocket here/);
 });
 
+test("an option that there is not is an error where it is written", () => {
+  for (const wrong of [{ tokens: "a" }, { base: "1 s" }, { cap: NaN }, { toString: 1 }]) {
+    assert.throws(() => connect("ws://test.example/ws", { WebSocket: Socket, ...wrong }), /is no option of this client/);
+  }
+  assert.equal(Socket.all.length, 0);
+});
+
 test("an address that can't be opened closes the client", () => {
   class Refusing { constructor() { throw new Error("insecure"); } }
   start({ WebSocket: Refusing });
@@ -363,11 +370,17 @@ test("a run can be stopped at any time", async () => {
 
 test("a token function is asked once for each attempt, and may fail or never return", async () => {
   let asked = 0;
+  const signals = [];
   const answers = [() => Promise.reject(new Error("offline")), () => new Promise(() => {}), () => "t3"];
-  umbel = connect("ws://test.example/ws", { WebSocket: Socket, window: 5, base: 5, attemptTimeout: 20, token: () => answers[asked++]() });
+  const token = (signal) => {
+    signals.push(signal);
+    return answers[asked++]();
+  };
+  umbel = connect("ws://test.example/ws", { WebSocket: Socket, window: 5, base: 5, attemptTimeout: 20, token });
   umbel.on("warning", (text) => warnings.push(text));
   await until(() => Socket.all.length, "a socket");
   assert.equal(asked, 3);
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, false]);
   assert.match(warnings[0], /offline/);
   last().onopen();
   assert.deepEqual(last().sent, [{ type: "authenticate", token: "t3" }]);
@@ -419,6 +432,20 @@ test("a page in the back/forward cache has no socket and no timer, and goes on w
   assert.equal(Socket.all.length, 2);
   last().onopen();
   assert.equal(last().sent[0].type, "resume");
+});
+
+test("a page that is put away while it asks for a token opens nothing", async (t) => {
+  const { tell, leave } = page();
+  t.after(leave);
+  let answer;
+  umbel = connect("ws://test.example/ws", { WebSocket: Socket, token: () => new Promise((resolve) => { answer = resolve; }) });
+  tell("pagehide", { persisted: true });
+  answer("t");
+  await new Promise((resolve) => { setTimeout(resolve, 5); });
+  assert.equal(Socket.all.length, 0);
+  tell("pageshow", { persisted: true });
+  answer("t2");
+  await until(() => Socket.all.length, "a socket");
 });
 
 test("leaving a page for good ends the session", (t) => {
