@@ -108,8 +108,10 @@ fuzz-build:
 
 .PHONY: soak
 SOAK_SECONDS ?= 600
-soak: build  ## mixed traffic with random faults for SOAK_SECONDS (600): what is lost, what stays behind?
+soak: build  ## mixed traffic with random faults for SOAK_SECONDS (600), and many cuts for half as long: what is lost?
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest --quiet --capture=tee-sys tests/python/test_soak.py
+	export CHAOS_CLIENTS=200 CHAOS_CHANNELS=20 CHAOS_SECONDS=$$(($(SOAK_SECONDS) / 2))
+	$(PY) -m pytest --quiet --capture=tee-sys tests/python/test_chaos.py
 
 .PHONY: lint
 lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right

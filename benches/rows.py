@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import attacks
+import clients
 import costs
 import delivery
 from harness import Bench
@@ -193,6 +194,18 @@ def _rows() -> list[Row]:
             "growth during attacks on the memory",
             "≤ 32 MiB",
             attacks.memory,
+        ),
+        Row(
+            "client-python-decode",
+            "Python client, batches of 100 read by for, CPU per update",
+            "≤ 1.5 × websockets + orjson.loads",
+            clients.decode,
+        ),
+        Row(
+            "client-python-recover",
+            "Python client, from a cut to caught up, defaults, median and p95",
+            "< 0.7 s, < 2 s",
+            clients.recover,
         ),
     ]
     return every

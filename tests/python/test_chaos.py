@@ -29,7 +29,14 @@ SECONDS: Final = float(os.environ.get("CHAOS_SECONDS", "0"))
 SEED: Final = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
 
 FAST: Final = Limits(
-    base=0.02, cap=0.2, useful=0.1, attempts=1000, attempts_in=1, attempt_timeout=2, answer_timeout=0.5
+    base=0.02,
+    cap=0.2,
+    useful=0.1,
+    attempts=1000,
+    attempts_in=1,
+    attempt_timeout=2,
+    answer_timeout=0.5,
+    buffer=16 << 10,
 )
 SHORT: Final = "short:0"
 """A channel whose history is shorter than what is published while a client is away."""
@@ -43,7 +50,7 @@ class Service:
         self.published: dict[tuple[str, str], list[Any]] = {}
         self.done: Counter[str] = Counter()
         self.answers: dict[str, Any] = {}
-        self.up = False
+        self.up = self.over = False
         self.app.channel("room:{x}", open=True)
         self.app.channel("short:{x}", open=True, history=3)
         self.app.on("say")(self.say)
@@ -83,8 +90,8 @@ class Service:
 class Reader:
     """Reads a channel, and compares it with what was published."""
 
-    def __init__(self, service: Service, channel: str) -> None:
-        self.service, self.channel = service, channel
+    def __init__(self, service: Service, channel: str, slow: bool) -> None:
+        self.service, self.channel, self.slow = service, channel, slow
         self.epoch, self.offset = "", 0
         self.gaps: Counter[str] = Counter()
         self.read = 0
@@ -104,6 +111,8 @@ class Reader:
             self.read += 1
             assert updates.position is not None
             assert (updates.position.epoch, updates.position.offset) == (self.epoch, self.offset)
+            if self.slow and not self.service.over:
+                await asyncio.sleep(0.5 if self.read % 50 == 0 else 0.02)
 
     def missed(self, gap: dict[str, Any]) -> None:
         self.gaps[gap["reason"]] += 1
@@ -178,7 +187,9 @@ async def test_every_client_gets_everything_once_and_in_order(caplog: pytest.Log
     dice = random.Random(SEED)
     service = Service()
     rooms = [*(f"room:{n}" for n in range(CHANNELS)), SHORT]
-    readers = [[Reader(service, channel) for channel in rooms] for _ in range(CLIENTS)]
+    readers = [
+        [Reader(service, channel, slow=dice.random() < 0.2) for channel in rooms] for _ in range(CLIENTS)
+    ]
     asking = [Asking(f"client {n}", random.Random(SEED + n), rooms) for n in range(CLIENTS)]
     async with AsyncExitStack() as life:
         serving = await life.enter_async_context(AsyncExitStack())
@@ -206,6 +217,7 @@ async def test_every_client_gets_everything_once_and_in_order(caplog: pytest.Log
                 restarts += 1
         await disturbing
         network.heal()
+        service.over = True
         for it in asking:
             it.enough = True
         for channel in rooms:

@@ -143,9 +143,14 @@ class Shell:
     def opened(self, attempt: int, protocol: str) -> None:
         self._do("opened", attempt, protocol)
 
-    def received(self, attempt: int, data: bytes) -> None:
+    def received(self, attempt: int, data: bytes) -> bool:
+        """Returns whether there is something new to read."""
         self._frame = len(data)
-        self._do("received", attempt, data)
+        self._machine.received(self._now(), attempt, data)
+        actions = self._machine.actions
+        news = bool(actions) and actions[0][0] == "updates"
+        self._act()
+        return news
 
     def closed(self, attempt: int, code: int, reason: str) -> None:
         self._do("closed", attempt, code, reason)

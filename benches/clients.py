@@ -1,0 +1,148 @@
+"""What the client for Python programs costs, and how soon it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from umbel import Umbel
+from umbel.client import connect
+from websockets.asyncio.client import connect as websocket
+
+from harness import HERE, Bench
+from measure import Result, judge
+
+UPDATES = 100
+"""Updates in a batch."""
+
+FIRST: Any = "umbel.v1.first"
+
+
+def decode(bench: Bench) -> Result:
+    """CPU time per update: the client's batches read by `for`, against `websockets` and `orjson.loads`
+    alone.
+    """
+    frames = 20 if bench.effort.name == "short" else 5000
+    with batches(frames) as url:
+        most = frames * UPDATES
+        pairs = [(asyncio.run(bare(url, most)), asyncio.run(client(url, most))) for _ in range(5)]
+    alone, ours = (min(those) / most * 1e9 for those in zip(*pairs, strict=True))
+    ratio = ours / alone
+    return Result(f"{ours:.0f} ns", f"{alone:.0f} ns", ratio, judge(bench, ratio <= 1.5), "per update")
+
+
+@contextmanager
+def batches(frames: int) -> Iterator[str]:
+    command = [sys.executable, HERE / "servers" / "batches.py", str(frames), str(UPDATES)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield f"ws://127.0.0.1:{server.stdout.readline().strip()}/ws"
+        server.stdin.close()
+
+
+async def bare(url: str, most: int) -> float:
+    async with websocket(url, subprotocols=[FIRST], compression=None, proxy=None) as connection:
+        await connection.send("go")
+        gc.collect()
+        began = time.process_time()
+        seen = 0
+        while seen < most:
+            for _ in orjson.loads(await connection.recv(decode=False))["updates"]:
+                seen += 1
+        return time.process_time() - began
+
+
+async def client(url: str, most: int) -> float:
+    async with connect(url, compression=None, proxy=None) as umbel:
+        updates = umbel.subscribe("task:42")
+        await updates.ready()
+        gc.collect()
+        began = time.process_time()
+        seen = 0
+        async for batch in updates.batches():
+            for _ in batch:
+                seen += 1
+            if seen == most:
+                break
+        return time.process_time() - began
+
+
+def recover(bench: Bench) -> Result:
+    """Seconds from a cut until what was published meanwhile is there, with the defaults; the network is back
+    at once.
+    """
+    groups, size = (1, 3) if bench.effort.name == "short" else (10, 20)
+    times = sorted(time for _ in range(groups) for time in asyncio.run(cut_all(size)))
+    median, p95 = statistics.median(times), times[int(0.95 * (len(times) - 1))]
+    passed = judge(bench, median < 0.7 and p95 < 2)
+    return Result(f"{median:.2f} / {p95:.2f} s", "", None, passed, f"of {len(times)} cuts")
+
+
+async def cut_all(count: int) -> list[float]:
+    """Cut so many clients off, all at once."""
+    logging.getLogger("umbel").setLevel(logging.WARNING)  # not where each of the servers listens
+    app = Umbel()
+    app.channel("task:{x}", open=True)
+    cut = asyncio.Event()
+
+    async def one(url: str) -> float:
+        async with connect(url, proxy=None) as umbel:
+            updates = umbel.subscribe("task:42")
+            await updates.ready()
+            await cut.wait()
+            began = time.monotonic()
+            await anext(updates)
+            return time.monotonic() - began
+
+    async with app.serve(port=0) as server, Wires(int(server.url.rsplit(":", 1)[1])) as wires:
+        tasks = [asyncio.create_task(one(wires.url)) for _ in range(count)]
+        while app.subscribers("task:42") < count:
+            await asyncio.sleep(0.01)
+        wires.cut()
+        app.publish("task:42", 1)
+        cut.set()
+        return list(await asyncio.gather(*tasks))
+
+
+class Wires:
+    """Connections to a server that can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Wires:
+        self._listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.url = f"ws://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}/ws"
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far, outer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers |= {writer, outer}
+        await asyncio.gather(self._pump(reader, outer), self._pump(far, writer))
+        self._writers -= {writer, outer}
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(4096):
+                sink.write(data)
+        sink.transport.abort()
