@@ -21,6 +21,7 @@ ORDER = [
     "_application",
     "__init__",
     "client",
+    "testing",
     "_command_line",
     "demo",
     "__main__",
@@ -30,8 +31,11 @@ ORDER = [
 FRIENDS = {
     "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over"},
     "_dispatching.clients": {"_handshake", "_came_back"},
+    "testing": {"_core", "_declared", "_claim", "_attach", "_release", "_forked"},
 }
-"""Private names of another module that a module may use: the events of a WebSocket and of a client."""
+"""Private names of another module that a module may use: the events of a WebSocket and of a client, and what
+a server needs of an application.
+"""
 
 TWINS = {
     "_clients.port": "test_client",

@@ -92,7 +92,7 @@ class Identity:
             raise TypeError(
                 f"authenticate returned {type(result).__name__}; return an Identity, str, mapping or None"
             )
-        if not identity.subject:
+        if not identity.subject and identity is not ANONYMOUS:
             raise ValueError(
                 "authenticate returned an identity without a subject. A mapping needs the key 'sub'"
             )

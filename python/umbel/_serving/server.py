@@ -22,7 +22,9 @@ logger = logging.getLogger("umbel")
 class Application(Protocol):
     """What a server needs of the application that it serves."""
 
-    _declared: Declarations
+    @property
+    def _declared(self) -> Declarations:
+        """What it declares."""
 
     def _claim(self, server: "Server") -> None:
         """Be served by this server, and by no other."""
