@@ -5,7 +5,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from coming_back import begun, opened
 from serving import ROOT
+from umbel import Umbel
 from umbel.client._machine import OPTIONS, Machine
 
 VECTORS = sorted((ROOT / "clients" / "vectors").glob("*.json"))
@@ -63,6 +65,38 @@ def test_vectors_speak_the_protocol(path: Any) -> None:
         for action in step["expect"]:
             if action[0] == "send":
                 CHECKS["client_message"].validate(action[2])
+
+
+def said() -> tuple[list[str], list[str]]:
+    """What clients say in the vectors: first on a connection, and later."""
+    first, later = set[str](), set[str]()
+    for path in VECTORS:
+        for step in json.loads(path.read_text())["steps"]:
+            for action in step["expect"]:
+                if action[0] == "send":
+                    is_first = action[2]["type"] in ("authenticate", "resume")
+                    (first if is_first else later).add(json.dumps(action[2]))
+    return sorted(first), sorted(later)
+
+
+async def test_the_server_understands_what_the_vectors_say() -> None:
+    app = Umbel()
+    app.channel("{name:path}", open=True, publish=True)
+    first, later = said()
+    assert len(first) > 5
+    assert len(later) > 20
+    async with app.serve(port=0, max_running=100) as server:
+        for text in first:
+            async with opened(server) as it:
+                await it.connection.send(text)
+                assert (await it.hear())["type"] == "connection_established", text
+        async with begun(server) as it:
+            # Two vectors may use one `id` for two requests.
+            for number, text in enumerate(later, 1):
+                await it.connection.send(json.dumps({**json.loads(text), "id": number}))
+            await it.say("heartbeat", id="last")
+            while (answer := await it.hear()).get("id") != "last":
+                assert answer.get("code") != "bad_message", answer
 
 
 def test_a_wrong_vector_is_noticed() -> None:
