@@ -397,8 +397,9 @@ class Channels {
     else if (channel) {
       channel.live = false;
       channel.epoch = "";
-      // A newcomer has asked for the channel, and waits for the answer to that.
-      const waits = Boolean(channel.asked);
+      // A newcomer may have asked for the channel, and waits for the answer to that.
+      channel.asked ||= null;
+      const waits = channel.asked !== null;
       this.#end(channel, { reason }, (it) => it.begun || !waits);
     }
   }

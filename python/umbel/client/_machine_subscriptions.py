@@ -154,8 +154,9 @@ class Subscriptions:
             self._left(name, message["id"])
         elif channel:
             channel.live, channel.epoch = False, ""
-            # A newcomer has asked for the channel, and waits for the answer to that.
-            waits = bool(channel.asked)
+            # A newcomer may have asked for the channel, and waits for the answer to that.
+            channel.asked = channel.asked or None
+            waits = channel.asked is not None
             self._end(channel, {"reason": message["reason"]}, lambda it: it.begun or not waits)
 
     def error(self, message: JSON) -> None:
