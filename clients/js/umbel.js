@@ -1458,12 +1458,26 @@ export class Client {
 
 // ================================================================================================================== readers
 
+/** What loops wait for. */
+class Bell {
+  /** @type {(() => void)[]} */
+  #waiting = [];
+
+  wait() {
+    return new Promise((/** @type {(_?: any) => void} */ resolve) => { this.#waiting.push(resolve); });
+  }
+
+  ring() {
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+}
+
 /**
  * A channel that is followed: `for await (const update of subscription)`, or the functions that it was made with.
  *
  * In the stream a gap has its place, too: an item whose `gap` says what was missed.
  *
- * @implements {AsyncIterable<Update>}
+ * @implements {AsyncIterable<Update | Missed>}
  */
 export class Subscription {
   /** How far the application has read: with it, another subscription goes on here. @type {Position | null} */
@@ -1472,7 +1486,7 @@ export class Subscription {
   #options;
   #id = 0;
   #over = false;
-  /** @type {{ item: Update, epoch: string, to: number, size: number }[]} */
+  /** @type {{ item: Update | Missed, epoch: string, to: number, size: number }[]} */
   #buffer = [];
   #read = 0;
   #size = 0;
@@ -1481,9 +1495,8 @@ export class Subscription {
   /** Of the newest item in the buffer. */
   #epoch = "";
   /** @type {unknown} */
-  #failure = null;
-  /** @type {{ resolve: (result: IteratorResult<Update>) => void, reject: (error: unknown) => void }[]} */
-  #readers = [];
+  #failure;
+  #bell = new Bell();
 
   /**
    * @param {any} port
@@ -1501,18 +1514,31 @@ export class Subscription {
   close() {
     this.#port.unsubscribe(this.#id);
     this.#buffer = [];
-    this.#read = 0;
     this.#end();
   }
 
-  [Symbol.asyncIterator]() {
-    return {
-      next: () => this.#next(),
-      return: () => {
-        this.close();
-        return Promise.resolve({ done: /** @type {const} */ (true), value: undefined });
-      },
-    };
+  /** @returns {AsyncGenerator<Update | Missed, void>} */
+  async *[Symbol.asyncIterator]() {
+    try {
+      for (;;) {
+        const next = this.#buffer[this.#read];
+        if (next) {
+          this.#read += 1;
+          this.#size -= next.size;
+          this.position = { epoch: next.epoch, offset: next.to };
+          if (this.#read > 1000 || this.#read === this.#buffer.length) {
+            this.#buffer.splice(0, this.#read);
+            this.#read = 0;
+          }
+          yield next.item;
+        } else if (this.#failure) throw this.#failure;
+        else if (this.#over) return;
+        else if (this.#left) this.#begin(this.position);
+        else await this.#bell.wait();
+      }
+    } finally {
+      this.close();
+    }
   }
 
   #begin(/** @type {Position | null | undefined} */ position) {
@@ -1541,7 +1567,7 @@ export class Subscription {
         const gap = { ...missed, channel: this.channel };
         this.#epoch = gap.epoch;
         this.#port.missed(gap);
-        if (!calls) this.#push(/** @type {any} */ ({ channel: this.channel, gap }), gap.to, ITEM);
+        if (!calls) this.#push({ channel: this.channel, gap }, gap.to, ITEM);
         else this.position = { epoch: gap.epoch, offset: gap.to };
         call(onGap, gap);
       },
@@ -1563,50 +1589,20 @@ export class Subscription {
     for (const update of updates) this.#push(update, update.offset, size);
   }
 
-  #push(/** @type {Update} */ item, /** @type {number} */ to, /** @type {number} */ size) {
+  #push(/** @type {Update | Missed} */ item, /** @type {number} */ to, /** @type {number} */ size) {
     if (this.#over || this.#left) return;
-    const reader = this.#readers.shift();
-    if (reader) {
-      this.position = { epoch: this.#epoch, offset: to };
-      return void reader.resolve({ done: false, value: item });
-    }
     this.#buffer.push({ item, epoch: this.#epoch, to, size });
     this.#size += size;
-    if (this.#size <= BUFFER) return undefined;
+    this.#bell.ring();
+    if (this.#size <= BUFFER) return;
     this.#left = true;
-    return this.#port.unsubscribe(this.#id);
-  }
-
-  #next() {
-    if (this.#read < this.#buffer.length) {
-      const { item, epoch, to, size } = this.#buffer[this.#read];
-      this.#read += 1;
-      this.#size -= size;
-      this.position = { epoch, offset: to };
-      if (this.#read === this.#buffer.length || this.#read > 1000) {
-        this.#buffer.splice(0, this.#read);
-        this.#read = 0;
-      }
-      if (this.#left && !this.#buffer.length) this.#begin(this.position);
-      return Promise.resolve({ done: false, value: item });
-    }
-    if (this.#failure) {
-      const failure = this.#failure;
-      this.#failure = null;
-      return Promise.reject(failure);
-    }
-    if (this.#over) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve, reject) => { this.#readers.push({ resolve, reject }); });
+    this.#port.unsubscribe(this.#id);
   }
 
   #end(/** @type {unknown} */ failure = null) {
     this.#over = true;
-    const [first, ...others] = this.#readers;
-    this.#readers = [];
-    if (!first || !failure) this.#failure = failure;
-    if (failure) first?.reject(failure);
-    else first?.resolve({ done: true, value: undefined });
-    for (const { resolve } of others) resolve({ done: true, value: undefined });
+    this.#failure ??= failure;
+    this.#bell.ring();
   }
 }
 
@@ -1674,8 +1670,7 @@ export class Run {
   #over = false;
   /** @type {unknown} */
   #failure;
-  /** @type {Set<() => void>} */
-  #readers = new Set();
+  #bell = new Bell();
 
   /**
    * @param {any} port
@@ -1727,7 +1722,7 @@ export class Run {
       } else if (this.#over) {
         return;
       } else {
-        await new Promise((resolve) => { this.#readers.add(() => resolve(null)); });
+        await this.#bell.wait();
       }
     }
   }
@@ -1743,7 +1738,7 @@ export class Run {
         }
       }
       this.status = this.#over ? this.status : "running";
-      this.#wake();
+      this.#bell.ring();
     },
     gap: (/** @type {Gap} */ { reason }) => {
       if (reason === "turn") return;
@@ -1757,13 +1752,7 @@ export class Run {
     if (this.#over) return;
     this.#over = true;
     this.status = status;
-    this.#wake();
-  }
-
-  #wake() {
-    const readers = [...this.#readers];
-    this.#readers.clear();
-    for (const reader of readers) reader();
+    this.#bell.ring();
   }
 }
 

@@ -72,7 +72,10 @@ test("its types say what there is, and what there is not", async () => {
     const umbel = connect(undefined, { token: async () => "t", cap: 1000 });
     export async function follow(): Promise<void> {
       for await (const update of umbel.subscribe("a", { position: { epoch: "e", offset: 1 } })) {
-        const gap: Gap | undefined = update.gap;
+        if (update.gap) {
+          const gap: Gap = update.gap;
+          continue;
+        }
         const number: number = update.offset;
       }
       for await (const text of umbel.run("ask")) text.toUpperCase();
