@@ -159,7 +159,7 @@ test-interop: build
 # The JavaScript client, against a server of this checkout.
 test-js: build clients/js/node_modules/.package-lock.json
 	@cd clients/js
-	PYTHON=$(abspath $(PY)) node --test test/*.test.mjs
+	PYTHON=$(abspath $(PY)) node --test --test-timeout=120000 test/*.test.mjs
 
 clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
 	@cd clients/js
