@@ -203,8 +203,11 @@ impl Session {
         let restore = self.requests.as_mut().and_then(|requests| requests.take_restore(channel));
         if let Some(request) = restore {
             // That is the decision. What the client gets begins where it stands.
+            let is_asked = request.is_asked();
             self.perform(channel, request.action, None, carrier);
-            self.go_on(channel, rules, carrier);
+            if is_asked {
+                self.go_on(channel, rules, carrier);
+            }
         }
         if let Err(most) = self.subscribe(channel, Start::Promised(from), true, id, carrier) {
             self.tell_too_many(most, channel, ReplyTo::request(id), carrier);
@@ -231,7 +234,7 @@ impl Session {
         if self.unsubscribe(channel.as_str(), carrier) || restore.is_some() {
             tell_ended(channel.as_str(), reason, None, carrier);
         }
-        if restore.is_some() {
+        if restore.is_some_and(|request| request.is_asked()) {
             self.go_on(channel, rules, carrier);
         }
     }

@@ -58,6 +58,12 @@ impl Session {
         self.requests.as_mut()?.resumable.as_mut()
     }
 
+    /// Whether its client could come back with its next connection. `true` while it is lent.
+    pub fn lives(&self, lifetime: Duration, now: Moment) -> bool {
+        let resumable = self.requests.as_ref().and_then(|requests| requests.resumable.as_ref());
+        resumable.is_none_or(|it| it.lives(lifetime, now))
+    }
+
     /// Whose session it is, if its client may come back: the subject, or for an anonymous client its address. `None` while it is lent.
     pub fn owner(&self) -> Option<Arc<str>> {
         let resumable = self.requests.as_ref().and_then(|requests| requests.resumable.as_ref());

@@ -32,6 +32,13 @@ pub(super) enum Action {
     },
 }
 
+impl Request {
+    /// Whether the application is asked about it. Then nothing before it waits.
+    pub fn is_asked(&self) -> bool {
+        self.waits_for != WaitsFor::EarlierRequest
+    }
+}
+
 impl Action {
     /// Where what is said about it belongs. A publish is done once.
     pub fn reply_to<'a>(&self, id: Option<Id<'a>>) -> ReplyTo<'a> {
@@ -208,7 +215,7 @@ impl Requests {
     /// The channels to which the client will be subscribed, if the application says so.
     pub fn subscribing(&self) -> HashSet<&str> {
         let is_one = |request: &&Request| match request.action {
-            Action::Subscribe { .. } => request.waits_for != WaitsFor::EarlierRequest,
+            Action::Subscribe { .. } => request.is_asked(),
             Action::Restore { .. } => true,
             Action::Unsubscribe | Action::Publish { .. } => false,
         };

@@ -154,10 +154,15 @@ impl Resumable {
         self.secret.is_some() && self.began.is_some()
     }
 
+    /// Whether it is younger than any session may become.
+    pub fn lives(&self, lifetime: Duration, now: Moment) -> bool {
+        self.began.is_some_and(|began| now.since(began) < lifetime)
+    }
+
     /// Judges a claim, and notes the attempt when it is accepted. The last argument is milliseconds of Unix time.
     pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment, today: u64) -> Verdict {
         let is_it = self.secret.is_some_and(|secret| bool::from(secret.0.ct_eq(&claim.secret.0)));
-        let lives = self.began.is_some_and(|began| now.since(began) < lifetime);
+        let lives = self.lives(lifetime, now);
         let has_expired = self.expires.is_some_and(|expires| expires <= today);
         match claim.proof {
             _ if !is_it || !lives => Verdict::Unknown,

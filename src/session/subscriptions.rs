@@ -40,8 +40,10 @@ pub(super) fn restore(
     restored.extend(had.into_iter().flatten().filter(|had| had.by_server).zip(std::iter::repeat(None)));
     for (had, start) in restored {
         if rules.rechecks(&had.channel) {
+            // However much is under way: no session has more of these questions than subscriptions.
             let channel = had.channel.clone();
-            ask(session, channel.as_str(), Action::Restore { had, start }, may_ask, rules, carrier);
+            let action = Action::Restore { had, start };
+            session.request(channel.as_str(), action, None, rules, carrier);
         } else {
             session.restore_one(had, start, carrier);
         }

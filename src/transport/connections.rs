@@ -130,6 +130,18 @@ impl Connections {
         self.generation
     }
 
+    /// A connection is no longer that of its client, who may have another one before this one is gone. What is done for the client
+    /// does not find it any more.
+    pub fn disown(&mut self, key: ReaderKey) {
+        let id = ClientId::new(self.index, key, self.next_serial());
+        if let Some(connection) = self.get(key) {
+            connection.id = id;
+            if let Some(outbox) = &mut connection.outbox {
+                outbox.share = None; // it is counted again, for the new id
+            }
+        }
+    }
+
     /// Gives a connection away that another shard takes in.
     pub fn release(&mut self, key: ReaderKey) -> Option<Connection> {
         let connection = self.sockets.slots.try_remove(key as usize)?;

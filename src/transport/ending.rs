@@ -107,6 +107,7 @@ impl Peer<'_> {
         // A socket that is gone shows itself to the task, which drops the connection.
         let _ = self.write(bytes);
         self.connections.hub.leave(key);
+        self.connections.disown(key);
         ended(self.connections, leaving, &mut phase, reason);
         self.connections.hold_output(key);
         self.connections.schedule(key);

@@ -47,6 +47,7 @@ pub(crate) fn ended(
     connections.counters.closed.add(reason.index(), 1);
     if let Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) = phase
         && session.lasts
+        && session.lives(connections.shared.config.session_lifetime, connections.now())
         // A session that was lent is lost with a panic.
         && (*reason != CloseReason::Panic || session.owner().is_some())
         && !reason.ends_session()
@@ -127,7 +128,7 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
     if let Some(kept) = connections.away.remove(client) {
         return Some(kept);
     }
-    let (now, index, serial) = (connections.now(), connections.index, connections.next_serial());
+    let now = connections.now();
     let (key, connection) = connections.find(client)?;
     let kept = Kept {
         session: std::mem::take(connection.session()?),
@@ -137,10 +138,7 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
         since: now,
         reason: CloseReason::Superseded,
     };
-    connection.id = ClientId::new(index, key, serial);
-    if let Some(outbox) = &mut connection.outbox {
-        outbox.share = None; // it is counted again, for the new id
-    }
+    connections.disown(key);
     connections.away.left(client);
     Peer::act(connections, key, |peer| peer.close(CloseReason::Superseded));
     Some(kept)

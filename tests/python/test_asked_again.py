@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from coming_back import begun, closed, cut, opened, resumed, until
-from umbel import ConfigurationError, Identity, Request, Umbel
+from umbel import Client, ConfigurationError, Identity, Message, Request, Server, Umbel
 from wire import Wire
 
 
@@ -79,6 +79,72 @@ async def test_who_may_not_read_any_more_gets_nothing(app: Umbel) -> None:
         async with resumed(server, it, 2, positions={"room:a": None}) as back:
             assert (await back.hear())["reason"] == "not_allowed", "no answer in time is no"
             assert app.subscribers("room:a") == 0
+
+
+async def test_who_has_much_under_way_is_asked_about_all_the_same(app: Umbel) -> None:
+    goes_on = asyncio.Event()
+    room = Room(app)
+
+    @app.on_connect
+    def seat(client: Client) -> None:
+        client.subscribe("room:seat")
+
+    @app.on("slow")
+    async def slow(client: Client, message: Message) -> None:
+        await goes_on.wait()
+
+    async with app.serve(port=0, max_running=1) as server:
+        async with begun(server) as it:
+            await it.hear("subscription_established")
+            positions = await subscribed(it, "room:a")
+            for number in range(2):
+                await it.say("slow", id=number)
+            await until(lambda: it_waits(server))
+            await cut(it)
+        async with resumed(server, it, 1, positions=positions) as back:
+            goes_on.set()
+            answers = [await back.hear("subscription_established") for _ in range(2)]
+            assert {answer["channel"] for answer in answers} == {"room:a", "room:seat"}
+    assert room.asked == ["a", "a", "seat"]
+
+
+def it_waits(server: Server) -> bool:
+    """Whether a message waits for the function of another one."""
+    assert server._dispatcher is not None
+    return any(server._dispatcher._caller._backlogs.values())
+
+
+async def test_what_the_application_says_while_a_publish_waits_does_not_repeat_that(app: Umbel) -> None:
+    goes_on = asyncio.Event()
+    published: list[object] = []
+    clients: list[Client] = []
+
+    async def publish(client: Client, x: str, data: object) -> bool:
+        published.append(data)
+        await goes_on.wait()
+        return True
+
+    @app.channel("room:{x}", recheck=True, publish=publish)
+    def may(client: Client, x: str) -> bool:
+        clients.append(client)
+        return True
+
+    async with app.serve(port=0) as server:
+        async with begun(server) as it:
+            positions = await subscribed(it, "room:a")
+            await it.say("publish", channel="room:a", data=1, id=7)
+            await until(lambda: published)
+            await cut(it)
+        await until(lambda: not clients[0].connected)
+        # The publish is still to be decided about. So the question about the channel waits for it.
+        async with resumed(server, it, 1, positions=positions) as back:
+            clients[0].subscribe("room:a")
+            await back.hear("subscription_established")
+            clients[0].unsubscribe("room:a", "moved")
+            assert (await back.hear("subscription_ended"))["reason"] == "moved"
+            goes_on.set()
+            assert (await back.hear("published"))["id"] == 7
+    assert published == [1]
 
 
 async def test_credentials_that_have_expired_do_not_bring_back_a_session(app: Umbel) -> None:

@@ -1,7 +1,7 @@
 """The life of a client: it is let in, ``on_connect`` is called, it leaves, ``on_disconnect`` is called."""
 
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from umbel._clients.client import Client
@@ -116,7 +116,7 @@ class Clients:
         self._caller.drop(slot)
         if other := self._slots.by_number.get(into):
             other.client.identity = slot.client.identity
-            other.context = slot.context
+            other.context = renewed(other.context, slot.context, self._caller.context)
             self.back(into, slot.client._handshake)
 
     def away(self, number: int, code: int, reason: str) -> None:
@@ -193,3 +193,15 @@ class Clients:
             if not slot.gone:
                 self._slots.core.begin_reading(slot.number)
         self._caller.advance(slot)
+
+
+def renewed(context: Context, latest: Context, beginning: Context) -> Context:
+    """Return what a client's functions had, with what ``authenticate`` has set since the beginning.
+
+    What ``on_connect`` has set stays: it is not called again.
+    """
+    context = context.copy()
+    for variable, value in latest.items():
+        if beginning.get(variable) is not value:
+            context.run(variable.set, value)
+    return context
