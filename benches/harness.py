@@ -185,6 +185,7 @@ class Load(Process):
             float(options.get("seconds", 0))
             + float(options.get("warmup", 0))
             + float(options.get("drain", 0))
+            + float(options.get("quiet", 0))
         )
         self._patience = float(options["timeout"])
         words = [str(bench.load_binary), command, "--port", str(server.port), "--server-pid", str(server.pid)]

@@ -10,6 +10,7 @@ import attacks
 import clients
 import costs
 import delivery
+import sessions
 from harness import Bench
 from measure import Result
 
@@ -124,6 +125,36 @@ def _rows() -> list[Row]:
             "connect time, 10,000 at once",
             "mean < 50 ms",
             part(costs.reconnect, connections=10_000),
+        ),
+        Row(
+            "resume-10000",
+            "10,000 reset at once, back within 1 s, 100/s go on: caught up, mean connect",
+            "p95 < 2 s, < 250 ms",
+            part(sessions.resume, connections=10_000),
+        ),
+        Row(
+            "resume-spread",
+            "the same within 10 s: mean connect, p95 of 1,000 others",
+            "< 50 ms, ≤ 1.5 × undisturbed",
+            part(sessions.resume_slowly, connections=10_000, others=1000),
+        ),
+        Row(
+            "resume-blocked",
+            "10,000 back within 1 s while the interpreter is blocked for 3 s",
+            "all in that time",
+            part(sessions.resume_blocked, connections=10_000),
+        ),
+        *(
+            Row(
+                f"memory-away{suffix}",
+                f"memory per session that is away, {what}",
+                f"≤ {limit} KiB",
+                part(sessions.memory_away, connections=10_000, client=client),
+            )
+            for suffix, what, limit, client in (
+                ("", "without Python", 1, False),
+                ("-client", "with a Client", 4, True),
+            )
         ),
         Row(
             "blocked",

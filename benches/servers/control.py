@@ -5,6 +5,7 @@ command a line and answers each with one JSON object on stdout:
 
 ==============  ========================================================================================
 ``rate R``      publish R times a second from now on (0: stop)
+``others R``    publish R times a second to the channel `others` (Umbel only)
 ``timeit K``    time K publish() calls, the publisher being stopped
 ``block S``     hold the interpreter lock for S seconds inside the event loop
 ``stats``       nothing; every answer carries the statistics

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import itertools
 import os
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
 import control
 import umbel
-from umbel import Client, Identity, Message, Request, Umbel, WebSocket
+from umbel import Client, Identity, Message, Refused, Request, Umbel, WebSocket
 
 
 def application(options: argparse.Namespace) -> Umbel:
@@ -29,9 +31,28 @@ def application(options: argparse.Namespace) -> Umbel:
         async def identify(request: Request) -> Identity:
             return Identity(subject=request.headers["x-user"])
 
+    if options.tokens:
+        declare_tokens(app)
+
     if options.requests:
         declare_requests(app)
     return app
+
+
+def declare_tokens(app: Umbel) -> None:
+    """Lets clients in by the token of their first message, and counts how often that is asked."""
+
+    @app.authenticate
+    async def check(request: Request) -> Identity:
+        global asked
+        asked += 1
+        kind, _, number = (request.token or "").partition("-")
+        if kind != "user" or not number.isdecimal():
+            raise Refused(4401, "who is that?")
+        return Identity(subject=number)
+
+
+asked = 0
 
 
 def declare_requests(app: Umbel) -> None:
@@ -77,20 +98,38 @@ async def serve(options: argparse.Namespace) -> None:
         for item in items:
             app.publish("bench", item)
 
+    others = control.Publisher(app.publish, payload, itertools.repeat(["others"]))
+
+    def rate_others(text: str) -> None:
+        others.set_rate(float(text))
+
+    blocks: list[int] = []
+
+    def hold_now(seconds: float) -> None:
+        blocks.append(time.monotonic_ns())
+        block(seconds)
+        blocks.append(time.monotonic_ns())
+
     def hold(text: str) -> None:
-        loop.call_soon_threadsafe(block, float(text))
+        loop.call_soon_threadsafe(hold_now, float(text))
 
     def stats() -> control.Stats:
         return {
             **publisher.pace.stats(),
             "publish_seconds": publisher.publish_seconds,
             "overhead_seconds": publisher.overhead_seconds,
+            "others_published": others.pace.published,
+            "asked": asked,
+            "connections": server.stats().connections,
+            # When the interpreter was blocked: from, to, from, to.
+            "blocks_ns": blocks,
         }
 
     async with app.serve(host="127.0.0.1", port=options.port, shards=options.shards) as server:
         publisher.start()
+        others.start()
         control.listening(urlsplit(server.url).port or 0, umbel.__file__)
-        commands = {"rate": rate, "timeit": timeit, "burst": burst, "block": hold}
+        commands = {"rate": rate, "timeit": timeit, "others": rate_others, "burst": burst, "block": hold}
         await asyncio.to_thread(control.obey, commands, stats)
     # The drain is not what is measured; connections may still be open.
     os._exit(0)
@@ -105,4 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
     parser.add_argument("--requests", action="store_true", help="answer requests: ask, ask_now, /echo")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
+    parser.add_argument(
+        "--tokens", action="store_true", help="authenticate by the token of the first message"
+    )
     asyncio.run(serve(parser.parse_args()))

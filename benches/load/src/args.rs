@@ -31,6 +31,17 @@ pub struct Options {
     /// Draw each connection's channels at random instead of connection number modulo channels.
     pub random: bool,
     pub seed: u64,
+    /// Speak first, so that each connection has a session.
+    pub sessions: bool,
+    /// What connections with a session say who they are: this and their number.
+    pub token: Option<String>,
+    /// Cut all readers at the beginning of the window. Each comes back at a random moment within this many seconds.
+    pub come_back: bool,
+    pub within: f64,
+    /// Seconds before the cut, to compare with.
+    pub quiet: f64,
+    /// Further connections that are not cut, and read the channel `others`.
+    pub others: usize,
     /// Further connections that subscribe and then never read.
     pub slow: usize,
     /// Every n-th connection has each of its updates parsed, inflated and checked.
@@ -79,6 +90,22 @@ impl Options {
         Ok(options)
     }
 
+    /// Lets all readers lose their connections and come back.
+    ///
+    /// # Errors
+    /// When their positions would not be known.
+    pub fn let_come_back(&mut self) -> Result<(), String> {
+        if self.deflate {
+            return Err("resume needs every position, so it can't be combined with --deflate".into());
+        }
+        (self.polling, self.sessions, self.come_back) = (true, true, true);
+        if self.per_connection > 1 {
+            // Several positions are followed by the full check only.
+            self.sample_every = 1;
+        }
+        Ok(())
+    }
+
     fn set_flag(&mut self, name: &str) -> bool {
         let flag = match name {
             "--deflate" => &mut self.deflate,
@@ -87,6 +114,7 @@ impl Options {
             "--hold" => &mut self.hold,
             "--lossy" => &mut self.lossy,
             "--echo" => &mut self.echo,
+            "--sessions" => &mut self.sessions,
             "--no-subscribe" => {
                 self.subscribe = false;
                 return true;
@@ -116,6 +144,10 @@ impl Options {
             "--channels" => self.channels = number::<usize>(name, value)?.max(1),
             "--per-connection" => self.per_connection = number::<usize>(name, value)?.max(1),
             "--seed" => self.seed = number(name, value)?,
+            "--token" => self.token = Some(value.into()),
+            "--within" => self.within = number(name, value)?,
+            "--quiet" => self.quiet = number(name, value)?,
+            "--others" => self.others = number(name, value)?,
             "--slow" => self.slow = number(name, value)?,
             "--sample-every" => self.sample_every = number::<usize>(name, value)?.max(1),
             "--warmup" => self.warmup = number(name, value)?,
@@ -152,6 +184,12 @@ impl Default for Options {
             per_connection: 1,
             random: false,
             seed: 1,
+            sessions: false,
+            token: None,
+            come_back: false,
+            within: 1.0,
+            quiet: 0.0,
+            others: 0,
             slow: 0,
             sample_every: 100,
             lossy: false,
@@ -184,6 +222,7 @@ umbel-load <command> [options]
 
   fanout        open connections, subscribe, count and check what arrives
   request       open connections, keep --in-flight requests unanswered on each, check every answer
+  resume        as fanout; all are cut at the beginning of the window, come back to their sessions, and miss nothing
   idle          hold connections and answer pings
   connect       open connections as fast as --concurrency allows; close each once it is open, or --hold them
   floor-server  the floor program: one thread, one non-blocking send of a ready-made frame per socket and pass;
@@ -195,5 +234,7 @@ what        --until upgrade|established  --deflate  --no-subscribe
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
 meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)
+sessions    --sessions (speak first)  --token T (each is T and its number)  --within S (come back at a random moment)
+            --others K (are not cut, read the channel `others`)  --quiet S (before the cut, to compare with)
 requests    --in-flight K  --message-type T  --data-bytes B  --echo (the answer is the request itself)
 measuring   --cpu N (pin)  --server-pid P (its CPU time in the window)  --sample-every K (full checks)";

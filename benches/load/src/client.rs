@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use crate::args::{Options, Until};
+use crate::comeback::Comeback;
 use crate::connection::{self, Connection, Phase, Role};
+use crate::publisher::{Publisher, Schedule};
 use crate::report::Report;
 use crate::requests::Question;
 use crate::verify::Inflater;
@@ -22,43 +24,15 @@ pub struct Client<'o> {
     /// Emptied `partial` buffers, to be used again.
     pub(crate) spare: Vec<Vec<u8>>,
     upgrade_request: Vec<u8>,
-    publishing: Schedule,
+    pub(crate) publisher: Publisher,
     pinging: Schedule,
-    published: u64,
-    unsent: Vec<u8>,
+    pub(crate) comeback: Comeback,
     pub(crate) question: Question,
     /// Whether an answer is followed by the next request.
     pub(crate) asking: bool,
     /// When epoll last reported something, nanoseconds.
     last_event: u64,
     go: bool,
-}
-
-/// A moment that comes at a fixed rate, whatever happened before: open loop.
-struct Schedule {
-    period: u64,
-    next: u64,
-}
-
-impl Schedule {
-    fn new(rate: f64) -> Self {
-        Self { period: if rate > 0.0 { (1e9 / rate) as u64 } else { 0 }, next: u64::MAX }
-    }
-
-    fn start(&mut self, now: u64) {
-        if self.period > 0 {
-            self.next = now;
-        }
-    }
-
-    /// True once for every moment that has passed.
-    fn due(&mut self, now: u64) -> bool {
-        let due = now >= self.next;
-        if due {
-            self.next += self.period;
-        }
-        due
-    }
 }
 
 const STDIN: u64 = u64::MAX;
@@ -74,11 +48,13 @@ impl<'o> Client<'o> {
         let mut connections = Vec::new();
         let readers = if options.churn { options.concurrency } else { options.connections };
         for index in 0..readers {
-            connections.push(Connection::new(Role::Reader, index % options.sample_every == 0));
+            connections.push(Connection::new(Role::Reader, index % options.sample_every == 0, options));
         }
-        let others = [(Role::Slow, options.slow), (Role::Publisher, usize::from(options.publish_rate > 0.0))];
+        let publishers = usize::from(options.publish_rate > 0.0);
+        let others =
+            [(Role::Other, options.others), (Role::Slow, options.slow), (Role::Publisher, publishers)];
         for (role, count) in others {
-            connections.extend((0..count).map(|_| Connection::new(role, false)));
+            connections.extend((0..count).map(|_| Connection::new(role, false, options)));
         }
         let epoll = socket::Epoll::new().map_err(|error| format!("epoll: {error}"))?;
         if options.wait {
@@ -95,10 +71,9 @@ impl<'o> Client<'o> {
             buffer: vec![0; BUFFER_BYTES],
             spare: Vec::new(),
             upgrade_request: connection::upgrade_request(options),
-            publishing: Schedule::new(options.publish_rate),
+            publisher: Publisher::new(options.publish_rate),
             pinging: Schedule::new(options.ping_rate),
-            published: 0,
-            unsent: Vec::new(),
+            comeback: Comeback::default(),
             question: Question::new(options),
             asking: false,
             last_event: 0,
@@ -118,17 +93,37 @@ impl<'o> Client<'o> {
             eprintln!("ready");
             self.run_until(clock::now() + clock::nanoseconds(self.options.timeout), |client| client.go)?;
         }
-        self.publishing.start(clock::now());
+        self.publisher.schedule.start(clock::now());
         self.pinging.start(clock::now());
         self.start_requests(clock::now());
         self.run_for(self.options.warmup)?;
+        if self.options.quiet > 0.0 {
+            self.report.recording = true;
+            self.run_for(self.options.quiet)?;
+            self.report.others_quiet = std::mem::take(&mut self.report.others);
+        }
         self.report.begin_window(self.options.server_pid);
-        self.run_for(self.options.seconds)?;
+        if self.options.come_back {
+            self.cut_and_come_back()?;
+        } else {
+            self.run_for(self.options.seconds)?;
+        }
         self.report.end_window(self.options.server_pid);
         eprintln!("window");
-        self.publishing = Schedule::new(0.0);
+        self.publisher.schedule = Schedule::new(0.0);
         self.drain()?;
         Ok(self.finish())
+    }
+
+    /// Cuts all readers, and waits until the last one has caught up, at most as long as the window is.
+    fn cut_and_come_back(&mut self) -> Result<(), String> {
+        self.cut_readers();
+        let deadline = clock::now() + clock::nanoseconds(self.options.seconds);
+        self.run_until(deadline, |client| client.comeback.behind == 0)?;
+        if self.comeback.behind > 0 {
+            self.report.fault("not all came back in time");
+        }
+        Ok(())
     }
 
     /// Waits until what is still on its way has arrived, at most as long as `--drain` says.
@@ -149,17 +144,12 @@ impl<'o> Client<'o> {
         let readers = self.connections.iter().filter(|connection| connection.role == Role::Reader);
         let live: Vec<_> = readers.filter(|connection| connection.phase == Phase::Live).collect();
         self.report.live = live.len();
-        self.report.positions = live
-            .iter()
-            .map(|connection| connection.position)
-            .filter(|&at| at != crate::receive::UNKNOWN)
-            .fold(None, |range, at| {
-                let (low, high) = range.unwrap_or((at, at));
-                Some((at.min(low), at.max(high)))
-            });
+        self.report.positions = range(live.iter().map(|connection| connection.position));
+        let others = self.connections.iter().filter(|connection| connection.role == Role::Other);
+        self.report.others_positions = range(others.map(|connection| connection.position));
         let slow = self.connections.iter().filter(|connection| connection.role == Role::Slow);
         self.report.slow_open = slow.filter_map(Connection::fd).filter(|fd| !socket::hung_up(*fd)).count();
-        self.report.published = self.published;
+        self.report.published = self.publisher.published;
         for connection in &self.connections {
             if let Some(socket) = &connection.socket {
                 socket::reset_on_close(socket);
@@ -177,11 +167,12 @@ impl<'o> Client<'o> {
         loop {
             self.open_more()?;
             let now = clock::now();
-            self.keep_schedules(now);
+            self.keep_schedules(now)?;
             if now >= deadline || done(self) {
                 return Ok(());
             }
-            let until = deadline.min(self.publishing.next).min(self.pinging.next);
+            let until =
+                deadline.min(self.publisher.schedule.next).min(self.pinging.next).min(self.comeback.next());
             let patience = if self.options.polling { 0 } else { until.saturating_sub(now) };
             let count = self.epoll.wait(patience).map_err(|error| format!("epoll: {error}"))?;
             if count > 0 {
@@ -224,7 +215,7 @@ impl<'o> Client<'o> {
     }
 
     /// Begins to open a connection; an error here is this machine's limit and ends the run.
-    fn open(&mut self, index: usize) -> Result<(), String> {
+    pub(crate) fn open(&mut self, index: usize) -> Result<(), String> {
         let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + index as u32 % self.options.sources);
         let started = clock::now();
         let socket = socket::connect(self.options.host, self.options.port, source)
@@ -245,7 +236,7 @@ impl<'o> Client<'o> {
         if events & (libc::EPOLLIN | HANG_UP) != 0 {
             self.receive(index, events & HANG_UP != 0);
         }
-        if !self.unsent.is_empty() && self.connections[index].role == Role::Publisher {
+        if self.connections[index].role == Role::Publisher {
             self.flush_publisher(index);
         }
     }
@@ -267,25 +258,31 @@ impl<'o> Client<'o> {
             Until::Upgrade => self.established(index),
             Until::Established => self.connections[index].phase = Phase::Greeting,
         }
+        if let Some(frame) = self.connections[index].first_frame(self.options, index) {
+            self.send(index, &frame);
+        }
     }
 
     /// After `connection_established`, or after the 101 response where that is enough.
     pub(crate) fn established(&mut self, index: usize) {
-        if !self.connections[index].subscribes(self.options) {
-            return self.opened(index);
+        let channels = self.connections[index].channels(self.options, index);
+        if channels.is_empty() {
+            return self.opened(index, clock::now());
         }
-        let (frames, missing) = connection::subscribe_frames(self.options, index);
-        self.connections[index].phase = Phase::Subscribing { missing };
-        self.send(index, &frames);
+        self.connections[index].phase = Phase::Subscribing { missing: channels.len() };
+        self.send(index, &connection::subscribe_frames(&channels));
     }
 
     /// The connection is as open as it gets.
-    pub(crate) fn opened(&mut self, index: usize) {
-        self.report.connects += 1;
-        self.report.connect_time.record(clock::now() - self.connections[index].started);
+    pub(crate) fn opened(&mut self, index: usize, now: u64) {
         self.opening -= 1;
         let connection = &mut self.connections[index];
         connection.phase = Phase::Live;
+        if connection.comes_back() {
+            return self.look_caught_up(index, now);
+        }
+        self.report.connects += 1;
+        self.report.connect_time.record(now.saturating_sub(connection.started));
         if self.options.churn {
             self.reopen(index);
         } else if connection.role == Role::Slow
@@ -296,10 +293,7 @@ impl<'o> Client<'o> {
     }
 
     fn reopen(&mut self, index: usize) {
-        if let Some(socket) = self.connections[index].socket.take() {
-            socket::reset_on_close(&socket);
-        }
-        self.connections[index].partial.clear();
+        self.connections[index].reset();
         if let Err(reason) = self.open(index) {
             self.report.fault(&reason);
         }
@@ -307,13 +301,17 @@ impl<'o> Client<'o> {
 
     pub(crate) fn close(&mut self, index: usize, reason: &str) {
         let connection = &mut self.connections[index];
-        if connection.socket.take().is_none() {
+        if connection.socket.is_none() {
             return;
         }
         let was_open = connection.phase == Phase::Live;
         connection.phase = Phase::Closed;
+        connection.reset();
         if !was_open {
             self.opening -= 1;
+            if connection.comes_back() {
+                return self.failed(index, reason);
+            }
         }
         self.report.fault(reason);
         if self.options.churn
@@ -333,8 +331,8 @@ impl<'o> Client<'o> {
         }
     }
 
-    fn keep_schedules(&mut self, now: u64) {
-        if now >= self.publishing.next {
+    fn keep_schedules(&mut self, now: u64) -> Result<(), String> {
+        if now >= self.publisher.schedule.next {
             self.publish_due(now);
         }
         while self.pinging.due(now) {
@@ -342,30 +340,14 @@ impl<'o> Client<'o> {
             frame::write_masked(&mut ping, frame::PING, &clock::now().to_be_bytes());
             self.send(0, &ping);
         }
+        self.keep_appointments(now)
     }
+}
 
-    fn publish_due(&mut self, now: u64) {
-        let index = self.connections.len() - 1;
-        while self.publishing.due(now) {
-            let data = connection::padded_data(clock::now(), self.options.data_bytes);
-            let (number, channels) = (self.published as usize, self.options.channels);
-            let channel = if channels == 1 { String::new() } else { format!("-{}", number % channels) };
-            self.published += 1;
-            let message = format!(
-                r#"{{"type":"publish","channel":"bench{channel}","data":{data},"id":{}}}"#,
-                self.published
-            );
-            frame::write_masked(&mut self.unsent, frame::TEXT, message.as_bytes());
-        }
-        self.flush_publisher(index);
-    }
-
-    fn flush_publisher(&mut self, index: usize) {
-        let Some(fd) = self.connections[index].fd() else { return };
-        match socket::send(fd, &self.unsent) {
-            Ok(sent) => drop(self.unsent.drain(..sent)),
-            Err(error) if socket::would_block(&error) => {}
-            Err(error) => self.close(index, &format!("publisher: {error}")),
-        }
-    }
+/// The least and the greatest of the positions that are known.
+fn range(positions: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
+    positions.filter(|&at| at != crate::receive::UNKNOWN).fold(None, |range, at| {
+        let (low, high) = range.unwrap_or((at, at));
+        Some((at.min(low), at.max(high)))
+    })
 }

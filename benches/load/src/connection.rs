@@ -5,11 +5,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::args::Options;
 use crate::frame;
 use crate::requests::Requests;
-use crate::verify::Verifier;
+use crate::session::Session;
+use crate::socket;
+use crate::verify::{Place, Verifier};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Reader,
+    /// Reads a channel of its own, and is never cut.
+    Other,
     /// Subscribes, then never reads again.
     Slow,
     Publisher,
@@ -18,6 +22,8 @@ pub enum Role {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     Closed,
+    /// Cut, and comes back later.
+    Waiting,
     Connecting,
     Upgrading,
     /// Waits for `connection_established`.
@@ -36,6 +42,7 @@ pub struct Connection {
     pub started: u64,
     /// Offset of the last update of the only channel; unused with several.
     pub position: u64,
+    pub follows_several: bool,
     /// The beginning of a frame whose end has not arrived.
     pub partial: Vec<u8>,
     /// A fragmented message so far, and whether it is compressed.
@@ -43,20 +50,23 @@ pub struct Connection {
     /// Present on sampled connections.
     pub verifier: Option<Box<Verifier>>,
     pub requests: Requests,
+    pub session: Option<Box<Session>>,
 }
 
 impl Connection {
-    pub fn new(role: Role, sampled: bool) -> Self {
+    pub fn new(role: Role, sampled: bool, options: &Options) -> Self {
         Self {
             socket: None,
             role,
             phase: Phase::Closed,
             started: 0,
             position: 0,
+            follows_several: options.per_connection > 1 && role != Role::Other,
             partial: Vec::new(),
             fragments: None,
             verifier: sampled.then(Box::default),
             requests: Requests::default(),
+            session: options.sessions.then(Box::default),
         }
     }
 
@@ -64,8 +74,50 @@ impl Connection {
         self.socket.as_ref().map(AsRawFd::as_raw_fd)
     }
 
-    pub fn subscribes(&self, options: &Options) -> bool {
-        options.subscribe && self.role != Role::Publisher && !options.churn
+    /// What it subscribes to.
+    pub fn channels(&self, options: &Options, index: usize) -> Vec<String> {
+        if !options.subscribe || options.churn {
+            return Vec::new();
+        }
+        match self.role {
+            Role::Publisher => Vec::new(),
+            Role::Other => vec!["others".into()],
+            Role::Reader | Role::Slow => channels_of_reader(options, index),
+        }
+    }
+
+    /// Whether it was cut, and has not caught up.
+    pub fn comes_back(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_back())
+    }
+
+    /// Ends it with a reset, so that no port stays in `TIME_WAIT`. What was read of an unfinished frame is forgotten.
+    pub fn reset(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket::reset_on_close(&socket);
+        }
+        self.partial.clear();
+        self.fragments = None;
+    }
+
+    /// What a client with a session says first.
+    pub fn first_frame(&self, options: &Options, index: usize) -> Option<Vec<u8>> {
+        let session = self.session.as_ref()?;
+        let places = match &self.verifier {
+            Some(verifier) if self.follows_several => verifier.places(),
+            _ => {
+                let place = Place { epoch: session.epoch.clone(), offset: self.position, top: session.top };
+                self.channels(options, index).into_iter().map(|channel| (channel, place.clone())).collect()
+            }
+        };
+        let token = options.token.as_ref().map(|token| format!("{token}{index}"));
+        let mut frame = Vec::new();
+        frame::write_masked(
+            &mut frame,
+            frame::TEXT,
+            session.first_message(token.as_deref(), places).as_bytes(),
+        );
+        Some(frame)
     }
 }
 
@@ -74,8 +126,11 @@ pub fn upgrade_request(options: &Options) -> Vec<u8> {
     let mut request = format!(
         "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: umbel.v1\r\n",
-        options.path, options.host, options.port
+         Sec-WebSocket-Protocol: {}\r\n",
+        options.path,
+        options.host,
+        options.port,
+        if options.sessions { "umbel.v1.first, umbel.v1" } else { "umbel.v1" }
     );
     if options.deflate {
         request.push_str(
@@ -93,7 +148,7 @@ pub fn upgrade_request(options: &Options) -> Vec<u8> {
 
 /// Reads the answer to [`upgrade_request`]: `None` when it has not arrived in full, else its length and whether
 /// permessage-deflate was agreed.
-pub fn read_upgrade(bytes: &[u8]) -> Result<Option<(usize, bool)>, String> {
+pub fn read_upgrade(bytes: &[u8], sessions: bool) -> Result<Option<(usize, bool)>, String> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..end]);
     let status = head.lines().next().unwrap_or_default();
@@ -103,22 +158,24 @@ pub fn read_upgrade(bytes: &[u8]) -> Result<Option<(usize, bool)>, String> {
     if !head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
         return Err("wrong Sec-WebSocket-Accept".into());
     }
+    if sessions && !head.contains("umbel.v1.first") {
+        return Err("the server knows no sessions".into());
+    }
     let deflate = head.to_ascii_lowercase().contains("permessage-deflate");
     Ok(Some((end + 4, deflate)))
 }
 
-/// The subscribe messages of one connection as frames, and how many answers they bring.
-pub fn subscribe_frames(options: &Options, index: usize) -> (Vec<u8>, usize) {
+/// The messages that subscribe to channels, as frames.
+pub fn subscribe_frames(channels: &[String]) -> Vec<u8> {
     let mut frames = Vec::new();
-    let channels = channels_of(options, index);
     for (id, channel) in channels.iter().enumerate() {
         let message = format!(r#"{{"type":"subscribe_updates","channel":"{channel}","id":{}}}"#, id + 1);
         frame::write_masked(&mut frames, frame::TEXT, message.as_bytes());
     }
-    (frames, channels.len())
+    frames
 }
 
-fn channels_of(options: &Options, index: usize) -> Vec<String> {
+fn channels_of_reader(options: &Options, index: usize) -> Vec<String> {
     if options.channels == 1 {
         return vec!["bench".into()];
     }

@@ -9,14 +9,17 @@
 mod args;
 mod client;
 mod clock;
+mod comeback;
 mod connection;
 mod floor;
 mod frame;
 mod histogram;
 mod message;
+mod publisher;
 mod receive;
 mod report;
 mod requests;
+mod session;
 mod socket;
 mod verify;
 
@@ -44,6 +47,7 @@ fn run(command: &str, words: impl Iterator<Item = String>) -> Result<ExitCode, S
             options.subscribe = false;
             options.in_flight = options.in_flight.max(1);
         }
+        "resume" => options.let_come_back()?,
         "connect" => options.churn = !options.hold,
         "floor-server" => {
             prepare(&options)?;

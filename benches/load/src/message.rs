@@ -48,6 +48,12 @@ pub fn number_field(message: &[u8], quoted_name: &[u8]) -> Option<u64> {
     digits(&message[memmem::find(message, quoted_name)? + quoted_name.len()..])
 }
 
+/// A text field of a small message, found by its quoted name with the colon and the quote after it.
+pub fn text_field<'a>(message: &'a [u8], quoted_name: &[u8]) -> Option<&'a str> {
+    let rest = &message[memmem::find(message, quoted_name)? + quoted_name.len()..];
+    std::str::from_utf8(&rest[..memchr(b'"', rest)?]).ok()
+}
+
 #[derive(Clone, Copy)]
 struct Update {
     offset: u64,

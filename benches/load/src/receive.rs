@@ -1,9 +1,9 @@
 //! The receiving half of the client: bytes to frames, frames to counts.
 
 use crate::client::Client;
-use crate::connection::{self, Phase};
+use crate::connection::{self, Phase, Role};
 use crate::frame::{self, Header};
-use crate::verify::{Inflater, gap_size};
+use crate::verify::{Inflater, Subscribed, gap_size};
 use crate::{clock, message, socket};
 
 impl Client<'_> {
@@ -85,7 +85,7 @@ impl Client<'_> {
     fn consume(&mut self, index: usize, bytes: &[u8], now: u64) -> usize {
         let mut used = 0;
         if self.connections[index].phase == Phase::Upgrading {
-            match connection::read_upgrade(bytes) {
+            match connection::read_upgrade(bytes, self.options.sessions) {
                 Ok(None) => return 0,
                 Ok(Some((length, deflate))) => {
                     used = length;
@@ -148,6 +148,10 @@ impl Client<'_> {
             }
             frame::CLOSE => {
                 let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
+                if code >= 4500 {
+                    // It may not come back.
+                    self.connections[index].session = None;
+                }
                 self.close(index, &format!("closed by the server with {code}"));
             }
             opcode => self.report.fault(&format!("opcode {opcode}")),
@@ -187,13 +191,13 @@ impl Client<'_> {
         if self.options.in_flight > 0 && phase == Phase::Live {
             self.answered(index, text, now);
         } else if text.starts_with(message::GAP) {
-            self.gap(index, text);
+            self.gap(index, text, now);
         } else if text.starts_with(message::ESTABLISHED) {
             if phase == Phase::Greeting {
-                self.established(index);
+                self.greeted(index, text, now);
             }
         } else if text.starts_with(message::SUBSCRIBED) {
-            self.subscribed(index, text);
+            self.subscribed(index, text, now);
         } else if text.starts_with(message::PUBLISHED) {
             self.report.counters.published_answers += 1;
         } else if text.starts_with(message::ERROR) {
@@ -202,16 +206,41 @@ impl Client<'_> {
         }
     }
 
-    fn subscribed(&mut self, index: usize, text: &[u8]) {
+    fn greeted(&mut self, index: usize, text: &[u8], now: u64) {
+        let comes_back = self.connections[index].comes_back();
+        let Some(session) = &mut self.connections[index].session else { return self.established(index) };
+        match session.greeted(text) {
+            Err(reason) => self.report.fault(&reason),
+            Ok(resumed) if comes_back => self.let_in_again(index, resumed, now),
+            Ok(_) => self.established(index),
+        }
+    }
+
+    fn subscribed(&mut self, index: usize, text: &[u8], now: u64) {
         let connection = &mut self.connections[index];
-        connection.position = message::number_field(text, br#""offset":"#).unwrap_or(0);
-        if let Some(verifier) = &mut connection.verifier
-            && let Err(reason) = verifier.subscribed(text)
-        {
-            self.report.fault(&reason);
+        let begun = match Subscribed::read(text) {
+            Ok(begun) => begun,
+            Err(reason) => return self.report.fault(&reason),
+        };
+        let comes_back = connection.comes_back();
+        let mut missed = begun.missed(comes_back.then_some(connection.position));
+        if let Some(verifier) = &mut connection.verifier {
+            let checked = verifier.subscribed(&begun, comes_back);
+            if connection.follows_several || checked.is_err() {
+                missed = checked;
+            }
+        }
+        connection.position = begun.offset;
+        if let Some(session) = &mut connection.session {
+            session.top = begun.top;
+            session.epoch = begun.epoch;
+        }
+        match missed {
+            Ok(missed) => self.report.counters.lost += self.report.returns.began(&missed, begun.recovered),
+            Err(reason) => self.report.fault(&reason),
         }
         match &mut self.connections[index].phase {
-            Phase::Subscribing { missing: 1 } => self.opened(index),
+            Phase::Subscribing { missing: 1 } => self.opened(index, now),
             Phase::Subscribing { missing } => *missing -= 1,
             _ => self.report.fault("a subscription that was not asked for"),
         }
@@ -221,9 +250,13 @@ impl Client<'_> {
         let Some(batch) = message::read_batch(text) else {
             return self.report.fault("a batch that cannot be read");
         };
-        self.report.counters.messages += batch.count;
-        self.report.counters.counted_frames += 1;
-        if self.report.recording {
+        let is_other = self.connections[index].role == Role::Other;
+        let counters = &mut self.report.counters;
+        *if is_other { &mut counters.others_messages } else { &mut counters.messages } += batch.count;
+        counters.counted_frames += 1;
+        if self.report.recording && is_other {
+            self.report.others.record(now.saturating_sub(batch.first_time));
+        } else if self.report.recording {
             for (histogram, time) in
                 [(&mut self.report.oldest, batch.first_time), (&mut self.report.newest, batch.last_time)]
             {
@@ -232,10 +265,11 @@ impl Client<'_> {
                 }
             }
         }
-        if self.options.channels == 1 {
+        if !self.connections[index].follows_several {
             self.follow(index, batch);
         }
         self.check(index, text, now, batch.count);
+        self.look_caught_up(index, now);
     }
 
     /// One channel: the first update must continue the position, and the count must lead to the last.
@@ -275,24 +309,30 @@ impl Client<'_> {
         self.connections[index].verifier = Some(verifier);
     }
 
-    fn gap(&mut self, index: usize, text: &[u8]) {
+    fn gap(&mut self, index: usize, text: &[u8], now: u64) {
         let connection = &mut self.connections[index];
         self.report.counters.gaps += 1;
         let from = message::number_field(text, br#""from":"#).unwrap_or(0);
         let to = message::number_field(text, br#""to":"#).unwrap_or(0);
         let size = match &mut connection.verifier {
             Some(verifier) => verifier.gap(text).map(|checked| checked.lost),
-            None if self.options.channels == 1 && connection.position != UNKNOWN => {
+            None if !connection.follows_several && connection.position != UNKNOWN => {
                 gap_size(connection.position, from, to)
             }
             // With several channels, or after compressed frames, positions are followed on sampled connections only.
             None => Ok(to.saturating_sub(from)),
         };
         connection.position = to;
+        if let Some(session) = &mut connection.session
+            && let Some(epoch) = message::text_field(text, br#""epoch":""#)
+        {
+            session.epoch = epoch.into();
+        }
         match size {
             Ok(lost) => self.report.counters.lost += lost,
             Err(reason) => self.report.fault(&reason),
         }
+        self.look_caught_up(index, now);
     }
 }
 

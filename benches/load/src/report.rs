@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::args::Options;
 use crate::clock;
+use crate::comeback::Returns;
 use crate::histogram::Histogram;
 
 /// Counters over the whole run; a window is the difference of two copies.
@@ -32,6 +33,8 @@ pub struct Counters {
     pub published_answers: u64,
     /// Right answers to requests.
     pub answers: u64,
+    /// Updates of the readers that are not cut (`--others`).
+    pub others_messages: u64,
 }
 
 #[derive(Default)]
@@ -60,6 +63,10 @@ pub struct Report {
     pub newest: Histogram,
     /// Age of every update, sampled connections.
     pub every: Histogram,
+    /// Age of the oldest update of each frame, on the connections that are not cut: in the window, and before it.
+    pub others: Histogram,
+    pub others_quiet: Histogram,
+    pub returns: Returns,
     pub pong: Histogram,
     /// From a request to its answer.
     pub answer: Histogram,
@@ -67,6 +74,7 @@ pub struct Report {
     /// Never-reading connections that the server has not closed.
     pub slow_open: usize,
     pub positions: Option<(u64, u64)>,
+    pub others_positions: Option<(u64, u64)>,
     pub published: u64,
     faults: BTreeMap<String, u64>,
 }
@@ -87,8 +95,9 @@ impl Report {
     }
 
     pub fn begin_window(&mut self, server: Option<i32>) {
-        let ages = [&mut self.oldest, &mut self.newest, &mut self.every, &mut self.pong, &mut self.answer];
-        ages.into_iter().for_each(Histogram::clear);
+        let ages = [&mut self.oldest, &mut self.newest, &mut self.every];
+        let ages = ages.into_iter().chain([&mut self.others, &mut self.pong, &mut self.answer]);
+        ages.for_each(Histogram::clear);
         self.recording = true;
         self.begin = self.moment(server);
     }
@@ -149,6 +158,8 @@ impl Report {
             "connect_ms": self.connect_time.to_json(),
             "position_min": self.positions.map(|(low, _)| low),
             "position_max": self.positions.map(|(_, high)| high),
+            "others_position_min": self.others_positions.map(|(low, _)| low),
+            "others_position_max": self.others_positions.map(|(_, high)| high),
             "faults": self.faults,
             "valid": self.is_valid(),
         });
@@ -179,11 +190,15 @@ impl Report {
             "latency_ms": self.every.to_json(),
             "latency_oldest_ms": self.oldest.to_json(),
             "latency_newest_ms": self.newest.to_json(),
+            "others_ms": self.others.to_json(),
+            "others_quiet_ms": self.others_quiet.to_json(),
+            "returns": options.come_back.then(|| self.returns.to_json()),
             "pong_ms": self.pong.to_json(),
             "answer_ms": self.answer.to_json(),
             "total": {
                 "frames": self.counters.frames,
                 "messages": self.counters.messages,
+                "others_messages": self.counters.others_messages,
                 "checked_updates": self.counters.checked_updates,
                 "gaps": self.counters.gaps,
                 "lost": self.counters.lost,

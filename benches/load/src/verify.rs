@@ -27,22 +27,71 @@ struct Timed {
     t: u64,
 }
 
-/// `gap`, `subscription_established`, `subscription_ended`: the fields that move a position.
 #[derive(Deserialize)]
-struct Control {
+struct Gap {
     channel: String,
     #[serde(default)]
-    offset: u64,
-    #[serde(default)]
+    epoch: String,
     from: u64,
-    #[serde(default)]
     to: u64,
+}
+
+/// A `subscription_established`. The floor program says no more than the channel and the offset.
+#[derive(Deserialize)]
+pub struct Subscribed {
+    channel: String,
+    #[serde(default)]
+    pub epoch: String,
+    #[serde(default)]
+    pub offset: u64,
+    #[serde(default)]
+    pub top: u64,
+    pub recovered: Option<bool>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// What a client does not get that comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Missed {
+    Nothing,
+    Known(u64),
+    Unknown,
+}
+
+impl Subscribed {
+    pub fn read(message: &[u8]) -> Result<Self, String> {
+        parse(message)
+    }
+
+    /// What is missing after the offset that was asked for, if one was.
+    pub fn missed(&self, asked: Option<u64>) -> Result<Missed, String> {
+        match (asked, self.recovered) {
+            (None, None) => Ok(Missed::Nothing),
+            (Some(asked), Some(true)) if self.offset == asked => Ok(Missed::Nothing),
+            (Some(asked), Some(false)) => match self.reason.as_str() {
+                "trimmed" if self.offset > asked => Ok(Missed::Known(self.offset - asked)),
+                "epoch" | "ahead" => Ok(Missed::Unknown),
+                _ => Err("not recovered, and the reason does not fit".into()),
+            },
+            (Some(_), Some(true)) => Err("recovered, but at another offset".into()),
+            (None, Some(_)) | (Some(_), None) => Err("`recovered` is no answer to a position".into()),
+        }
+    }
+}
+
+/// Where a reader stands in a channel, and how far the channel reached when it was subscribed.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    pub epoch: String,
+    pub offset: u64,
+    pub top: u64,
 }
 
 /// Positions of one sampled connection, by channel.
 #[derive(Default)]
 pub struct Verifier {
-    positions: HashMap<String, u64>,
+    places: HashMap<String, Place>,
 }
 
 /// What one message said, once it was found right.
@@ -53,10 +102,21 @@ pub struct Checked {
 }
 
 impl Verifier {
-    pub fn subscribed(&mut self, message: &[u8]) -> Result<(), String> {
-        let control: Control = parse(message)?;
-        self.positions.insert(control.channel, control.offset);
-        Ok(())
+    /// Notes where a subscription begins. A client that comes back has named its place.
+    pub fn subscribed(&mut self, begun: &Subscribed, comes_back: bool) -> Result<Missed, String> {
+        let place = self.places.entry(begun.channel.clone()).or_default();
+        let missed = begun.missed(comes_back.then_some(place.offset));
+        *place = Place { epoch: begun.epoch.clone(), offset: begun.offset, top: begun.top };
+        missed
+    }
+
+    pub fn places(&self) -> Vec<(String, Place)> {
+        self.places.iter().map(|(channel, place)| (channel.clone(), place.clone())).collect()
+    }
+
+    /// Whether all that the channels had when they were subscribed has come.
+    pub fn is_at_top(&self) -> bool {
+        self.places.values().all(|place| place.offset >= place.top)
     }
 
     /// Checks that each update continues its channel and hands over the publishing times.
@@ -67,13 +127,12 @@ impl Verifier {
         }
         for update in &batch.updates {
             let before = update.from.unwrap_or(update.offset.wrapping_sub(1));
-            let position = self.positions.get_mut(update.channel).ok_or("a channel not subscribed to")?;
-            if *position != before {
-                let fault = if before > *position { "updates missing" } else { "updates repeated" };
-                *position = update.offset;
+            let place = self.places.get_mut(update.channel).ok_or("a channel not subscribed to")?;
+            let position = std::mem::replace(&mut place.offset, update.offset);
+            if position != before {
+                let fault = if before > position { "updates missing" } else { "updates repeated" };
                 return Err(fault.into());
             }
-            *position = update.offset;
             if let Ok(timed) = serde_json::from_str::<Timed>(update.data.get()) {
                 on_time(timed.t);
             }
@@ -82,10 +141,10 @@ impl Verifier {
     }
 
     pub fn gap(&mut self, message: &[u8]) -> Result<Checked, String> {
-        let gap: Control = parse(message)?;
-        let position = self.positions.get_mut(&gap.channel).ok_or("a gap in a channel not subscribed to")?;
-        let lost = gap_size(*position, gap.from, gap.to)?;
-        *position = gap.to;
+        let gap: Gap = parse(message)?;
+        let place = self.places.get_mut(&gap.channel).ok_or("a gap in a channel not subscribed to")?;
+        let lost = gap_size(place.offset, gap.from, gap.to)?;
+        (place.epoch, place.offset) = (gap.epoch, gap.to);
         Ok(Checked { updates: 0, lost })
     }
 }
@@ -145,11 +204,52 @@ impl Inflater {
 mod tests {
     use super::*;
 
+    fn begun(rest: &str) -> Subscribed {
+        let message =
+            format!(r#"{{"type":"subscription_established","channel":"c","epoch":"e","top":6,{rest}}}"#);
+        Subscribed::read(message.as_bytes()).unwrap()
+    }
+
     fn subscribed() -> Verifier {
         let mut verifier = Verifier::default();
-        let message = br#"{"type":"subscription_established","channel":"c","epoch":"e","offset":4}"#;
-        verifier.subscribed(message).unwrap();
+        assert_eq!(verifier.subscribed(&begun(r#""offset":4"#), false), Ok(Missed::Nothing));
         verifier
+    }
+
+    #[test]
+    fn who_comes_back_goes_on_at_its_place_or_is_told_what_it_missed() {
+        let answers = [
+            (r#""offset":4,"recovered":true"#, Ok(Missed::Nothing)),
+            (r#""offset":6,"recovered":false,"reason":"trimmed""#, Ok(Missed::Known(2))),
+            (r#""offset":6,"recovered":false,"reason":"epoch""#, Ok(Missed::Unknown)),
+        ];
+        for (answer, missed) in answers {
+            assert_eq!(subscribed().subscribed(&begun(answer), true), missed, "{answer}");
+        }
+        for wrong in [
+            r#""offset":5,"recovered":true"#,
+            r#""offset":3,"recovered":true"#,
+            r#""offset":4,"recovered":false,"reason":"trimmed""#,
+            r#""offset":6,"recovered":false"#,
+            r#""offset":4"#,
+        ] {
+            assert!(subscribed().subscribed(&begun(wrong), true).is_err(), "{wrong}");
+        }
+        assert!(subscribed().subscribed(&begun(r#""offset":4,"recovered":true"#), false).is_err());
+    }
+
+    #[test]
+    fn who_has_come_back_is_at_the_top_with_the_last_update() {
+        let mut verifier = subscribed();
+        verifier.subscribed(&begun(r#""offset":4,"recovered":true"#), true).unwrap();
+        for (offset, there) in [(5, false), (6, true)] {
+            let message = format!(
+                r#"{{"type":"batched_updates","updates":[{{"channel":"c","offset":{offset},"data":{{}}}}],"count":1}}"#
+            );
+            verifier.batch(message.as_bytes(), |_| ()).unwrap();
+            assert_eq!(verifier.is_at_top(), there);
+        }
+        assert_eq!(verifier.places()[0].1.offset, 6);
     }
 
     #[test]
