@@ -45,6 +45,19 @@ test("the package has what it needs and nothing else", async () => {
   ]);
 });
 
+test("the examples of the pages are programs", async () => {
+  let count = 0;
+  for (const page of ["clients/js/README.md", "docs/client-js.md", "README.md"]) {
+    const text = await readFile(join(HERE, "../..", page), "utf8");
+    for (const [, loader, code] of text.matchAll(/^```(jsx?|html)\n(.*?)^```/gms)) {
+      const script = loader === "html" ? code.replace(/^.*<script[^>]*>|<\/script>.*$/gs, "") : code;
+      await transform(script, { loader: loader === "html" ? "js" : loader, format: "esm", target: "es2022" });
+      count += 1;
+    }
+  }
+  assert.ok(count > 8, `${count} examples`);
+});
+
 test("plain Node.js can use it", async () => {
   await writeFile(join(project, "main.js"), `
     import { connect, UmbelError } from "umbel";
