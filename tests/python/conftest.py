@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from umbel import Client, Settings, Umbel
 from umbel._dispatching.dispatcher import Dispatcher
 from umbel._dispatching.runs import Runs
 from umbel._dispatching.slots import Slot
+
+os.environ["no_proxy"] = "127.0.0.1,localhost"
+"""The client takes proxies from the environment."""
 
 
 class Bench:

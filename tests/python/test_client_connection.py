@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import http
 import random
+import ssl
 import time
 from typing import Any
 
 import pytest
 from breaking import breaking
 from connecting import FAST, cut, later, nothing_is_left, port_of, through, until
+from serving import ROOT
 from umbel import Client, ConnectionClosed, Message, Request, Umbel
 from umbel.client import (
     Limits,
@@ -291,3 +293,37 @@ def test_limits_are_checked() -> None:
     for wrong in ({"cap": -1}, {"attempts": 0}, {"window": float("nan")}):
         with pytest.raises(ValueError, match=r"can't be|at least"):
             Limits(**wrong)  # type: ignore[arg-type]
+
+
+async def test_it_trusts_whom_it_is_told_to(app: Umbel) -> None:
+    place = ROOT / "tests" / "python" / "tls"
+    files = {"tls_cert": str(place / "certificate.pem"), "tls_key": str(place / "key.pem")}
+    async with app.serve(port=0, **files) as server:  # type: ignore[arg-type]
+        with pytest.raises(ConnectionClosed, match="certificate verify failed"):
+            async with connect(server.url):
+                pass
+        trust = ssl.create_default_context(cafile=files["tls_cert"])
+        async with connect(server.url, ssl=trust) as umbel:
+            assert umbel.state.name == "connected"
+
+
+async def test_a_program_that_blocks_the_loop_loses_nothing(app: Umbel) -> None:
+    app.channel("task:{x}", open=True)
+    states: list[State] = []
+    async with (
+        app.serve(port=0, heartbeat=1, reconnect_window=0.02) as server,
+        through(server, on_state=states.append) as (umbel, _),
+    ):
+        updates = umbel.subscribe("task:1")
+        await updates.ready()
+        for number in range(10):
+            app.publish("task:1", number)
+        time.sleep(2.5)  # the server hears nothing for two heartbeats, and closes
+        for number in range(10, 20):
+            app.publish("task:1", number)
+        assert [(await anext(updates))["data"] for _ in range(20)] == list(range(20))
+        await until(lambda: any(state.name == "waiting" for state in states))
+        await until(lambda: umbel.state.name == "connected")
+        app.publish("task:1", "after")
+        assert (await anext(updates))["data"] == "after"
+        assert len([state for state in states if state.name == "waiting"]) == 1

@@ -16,6 +16,7 @@ from umbel.client import (
     SubscriptionFailed,
     connect,
 )
+from umbel.client._inbox import Inbox
 
 
 async def test_three_lines_follow_a_channel(app: Umbel) -> None:
@@ -176,3 +177,38 @@ async def test_a_subscription_may_be_dropped_in_another_thread(app: Umbel) -> No
         await asyncio.to_thread(held.clear)
         gc.collect()
         await until(lambda: app.subscribers("task:1") == 0)
+
+
+async def test_a_defect_of_the_client_is_logged_and_costs_the_connection_only(
+    app: Umbel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.channel("task:{x}", open=True)
+
+    def fail(inbox: Inbox, updates: list[Any], size: int) -> bool:
+        monkeypatch.setattr(Inbox, "put", real)
+        raise RuntimeError("expected")
+
+    async with app.serve(port=0, reconnect_window=0.02) as server, through(server) as (umbel, _):
+        updates = umbel.subscribe("task:1")
+        await updates.ready()
+        real = Inbox.put
+        monkeypatch.setattr(Inbox, "put", fail)
+        app.publish("task:1", 1)
+        await until(lambda: "the client has failed" in caplog.text)
+        await until(lambda: umbel.state.name == "connected")
+
+
+async def test_close_ends_the_iteration_at_once(app: Umbel) -> None:
+    app.channel("task:{x}", open=True)
+    async with app.serve(port=0) as server, connect(server.url) as umbel:
+        updates = umbel.subscribe("task:1")
+        await updates.ready()
+        for number in range(10):
+            app.publish("task:1", number)
+        seen = []
+        async for update in updates:
+            seen.append(update["data"])
+            updates.close()
+            updates.close()
+        assert seen[0] == 0
+        await until(lambda: not app.subscribers("task:1"))

@@ -97,6 +97,13 @@ class Inbox:
             self._size += UPDATE
         self.changed.set()
 
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self.end = {"reason": "closed by the application"}
+        self._chunks.clear()
+        self._size = 0
+        self.changed.set()
+
     def take(self) -> tuple[list[Update], str] | None:
         """What came first, with its epoch."""
         if not self._chunks:

@@ -173,17 +173,15 @@ class Shell:
         self._busy = True
         only_updates = True
         actions = self._machine.actions
+        done = 0
         try:
-            while actions:
-                those = actions[:]
-                actions.clear()
-                for name, *rest in those:
-                    if name == "updates":
-                        self._act_updates(*rest)
-                    else:
-                        only_updates = False
-                        getattr(self, f"_act_{name}")(*rest)
+            while done < len(actions):
+                name, *rest = actions[done]
+                done += 1
+                only_updates = only_updates and name == "updates"
+                getattr(self, f"_act_{name}")(*rest)
         finally:
+            del actions[:done]
             self._busy = False
         if not only_updates:
             self._timer.set()
@@ -191,6 +189,7 @@ class Shell:
     def _act_open(self, attempt: int) -> None:
         first = not self._let_in.done()
         self._socket = Socket(attempt, self._url, self._options, self, first)
+        self._socket.task.add_done_callback(lambda task: self._ended(attempt, task))
         self._keep(self._socket.task)
 
     def _act_send(self, attempt: int, text: str) -> None:
@@ -288,6 +287,12 @@ class Shell:
             self._do("token_failed", ticket, f"{type(error).__name__}: {error}")
         else:
             self._do("token", ticket, value)
+
+    def _ended(self, attempt: int, task: asyncio.Task[None]) -> None:
+        """What no socket raises is a defect of the client: it is logged, and costs the connection only."""
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s: the client has failed", self._url, exc_info=error)
+            self.closed(attempt, 1006, "the client has failed")
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

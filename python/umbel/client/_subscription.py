@@ -69,11 +69,10 @@ class Subscription:
         return Position(**self._inbox.begun["position"]) if self._inbox.begun else None
 
     def close(self) -> None:
-        """Give the subscription up. The iteration ends. Calling it again does nothing."""
+        """Give the subscription up. The iteration ends at once. Calling it again does nothing."""
         if self._inbox.end is None:
-            self._inbox.end = {"reason": "closed by the application"}
+            self._inbox.close()
             self._leave(self._inbox)
-            self._inbox.changed.set()
 
     def __aiter__(self) -> AsyncIterator[Update]:
         return self
