@@ -1504,10 +1504,11 @@ export class Subscription {
    * @param {SubscribeOptions} options
    */
   constructor(port, channel, options) {
+    if (typeof channel !== "string") throw new TypeError("a channel is a string");
     this.channel = channel;
     this.#port = port;
     this.#options = options;
-    this.#begin(options.position);
+    this.#begin(options.position && positionOf(options.position, "offset"));
   }
 
   /** Follows the channel no longer. What was not read is dropped. */

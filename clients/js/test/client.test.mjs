@@ -236,6 +236,13 @@ test("a channel that can't be had is an error of the loop, or of onEnded", async
   assert.equal(told, "not_allowed");
 });
 
+test("what is no channel or no position is an error where it is written", () => {
+  const socket = start().letIn();
+  assert.throws(() => umbel.subscribe(undefined), /a channel is a string/);
+  assert.throws(() => umbel.subscribe("a", { position: { epoch: "e1" } }), /an epoch and an offset/);
+  assert.deepEqual(socket.types(), ["authenticate"]);
+});
+
 test("leaving a loop leaves the channel", async () => {
   const socket = start().letIn();
   const subscription = umbel.subscribe("a");
