@@ -201,7 +201,7 @@ test("freezing a page costs no connection", async (t) => {
   assert.equal(sockets.length, 1);
 });
 
-test(`${CUTS} cuts among 20 clients of a page`, { timeout: 120_000 }, async (t) => {
+test(`${CUTS} cuts among 20 clients of a page`, { timeout: 60_000 + CUTS * 300 }, async (t) => {
   const page = await open(t);
   const random = numbers(7);
   let cuts = 0;
@@ -228,10 +228,11 @@ test(`${CUTS} cuts among 20 clients of a page`, { timeout: 120_000 }, async (t) 
       return umbel;
     });
   }, network.url());
-  await until(() => cuts >= CUTS, `${CUTS} cuts`, 90_000);
+  await until(() => cuts >= CUTS, `${CUTS} cuts`, 30_000 + CUTS * 250);
   network.onlink = () => {};
   network.cut();
   await page.waitForFunction(() => clients.every(({ connection }) => connection.state === "connected"));
+  t.diagnostic(`${cuts} cuts`);
   assert.deepEqual(await page.evaluate(() => wrong), []);
   assert.equal(await page.evaluate(() => Promise.all(clients.map((umbel) => umbel.request("counts")))).then((all) => all.length), 20);
 });
@@ -351,6 +352,8 @@ test("two thousand updates a second: at most sixty renders a second, and each is
   await shown(page, "messages", "live 0");
   const seconds = await page.evaluate(async () => {
     notes.renders.length = 0;
+    notes.tasks = [];
+    new PerformanceObserver((list) => notes.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ entryTypes: ["longtask"] });
     const began = performance.now();
     for (let turn = 0; turn < 40; turn += 1) {
       await notes.client.request("burst", { channel: "react:a", count: 50 });
@@ -359,7 +362,8 @@ test("two thousand updates a second: at most sixty renders a second, and each is
     return (performance.now() - began) / 1000;
   });
   await shown(page, "messages", "live 2000");
-  const { renders, seen } = await page.evaluate(() => notes);
+  const { renders, seen, tasks } = await page.evaluate(() => notes);
+  t.diagnostic(`tasks over 50 ms: ${JSON.stringify(tasks)}`);
   assert.equal(seen.length, 2000);
   const shownCounts = new Set(renders.map(([, , count]) => count));
   assert.ok(shownCounts.size <= 60 * seconds + 2, `${shownCounts.size} in ${seconds} s`);
