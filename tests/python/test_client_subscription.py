@@ -212,3 +212,16 @@ async def test_close_ends_the_iteration_at_once(app: Umbel) -> None:
             updates.close()
         assert seen[0] == 0
         await until(lambda: not app.subscribers("task:1"))
+
+
+async def test_waiting_in_vain_leaves_nothing_behind(app: Umbel) -> None:
+    app.channel("task:{x}", open=True)
+    async with app.serve(port=0) as server, connect(server.url) as umbel:
+        updates = umbel.subscribe("task:1")
+        await updates.ready()
+        for _ in range(100):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(updates), 0.001)
+        assert len(updates._inbox._waiting) <= 1
+        app.publish("task:1", 1)
+        assert (await anext(updates))["data"] == 1

@@ -67,11 +67,26 @@ class Inbox:
         self.end: dict[str, Any] | None = None
         self.paused = False
         self.epoch, self.offset = "", 0
-        self.changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._limit = limit
         self._go_on = go_on
         self._chunks: deque[tuple[list[Update], str, int]] = deque()
         self._size = 0
+
+    def wait(self) -> asyncio.Future[None]:
+        """Wait until something has changed."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting = [it for it in self._waiting if not it.done()]  # those that were cancelled go
+        self._waiting.append(future)
+        return future
+
+    def wake(self) -> None:
+        """Something has changed."""
+        if self._waiting:
+            for future in self._waiting:
+                if not future.done():
+                    future.set_result(None)
+            self._waiting.clear()
 
     def put(self, updates: list[Update], size: int) -> bool:
         """Keep updates of the present epoch. Returns ``False`` if there is no room for all: then for no
@@ -86,7 +101,7 @@ class Inbox:
             self._chunks.append((updates, self.epoch, int(each * len(updates))))
             self._size += int(each * len(updates))
             self.offset = updates[-1]["offset"]
-            self.changed.set()
+            self.wake()
         return not self.paused
 
     def put_gap(self, gap: dict[str, Any]) -> None:
@@ -95,14 +110,14 @@ class Inbox:
             missed: Any = Missed(channel=self.channel, offset=self.offset, gap=gap)
             self._chunks.append(([missed], self.epoch, UPDATE))
             self._size += UPDATE
-        self.changed.set()
+        self.wake()
 
     def close(self) -> None:
         """Nobody reads any more."""
         self.end = {"reason": "closed by the application"}
         self._chunks.clear()
         self._size = 0
-        self.changed.set()
+        self.wake()
 
     def take(self) -> tuple[list[Update], str] | None:
         """What came first, with its epoch."""

@@ -237,7 +237,7 @@ class Shell:
             if inbox.begun is None or detail.get("recovered"):
                 inbox.epoch, inbox.offset = detail["position"]["epoch"], detail["position"]["offset"]
             inbox.begun = inbox.begun or detail
-            inbox.changed.set()
+            inbox.wake()
 
     def _act_updates(self, key: int, updates: list[Any]) -> None:
         inbox = self._inboxes.get(key)
@@ -255,7 +255,7 @@ class Shell:
             if reason.get("code") == "closed" and self.state.code != 1000:
                 reason = {**reason, "close_code": self.state.code}
             inbox.end = reason
-            inbox.changed.set()
+            inbox.wake()
 
     def _act_settled(self, key: int, ok: bool, value: Any) -> None:
         future = self._settled.pop(key, None)

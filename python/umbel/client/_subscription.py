@@ -50,7 +50,7 @@ class Subscription:
             ConnectionClosed: if the connection is over.
         """
         while self._inbox.begun is None and self._inbox.end is None:
-            await self._wait()
+            await self._inbox.wait()
         if self._inbox.begun is None:
             self._raise_end()
             raise SubscriptionFailed(self.channel, "ended", self.reason)
@@ -108,13 +108,9 @@ class Subscription:
             if self._inbox.end is not None:
                 self._raise_end()
                 raise StopAsyncIteration
-            await self._wait()
+            await self._inbox.wait()
         self._updates, self._epoch = taken
         self._next = 0
-
-    async def _wait(self) -> None:
-        self._inbox.changed.clear()
-        await self._inbox.changed.wait()
 
     def _raise_end(self) -> None:
         end: dict[str, Any] = self._inbox.end or {}
