@@ -92,15 +92,11 @@ impl Session {
         self.errors.quiet_until()
     }
 
-    /// Bytes of the client's messages that are kept for requests that wait.
-    pub fn waiting_bytes(&self) -> usize {
-        self.requests.as_ref().map_or(0, |requests| requests.waiting_bytes())
-    }
-
-    /// Bytes of the answers that are remembered.
-    pub fn remembered_bytes(&self) -> usize {
-        let memory = self.requests.as_ref().and_then(|requests| requests.memory.as_ref());
-        memory.map_or(0, |memory| memory.bytes())
+    /// Bytes that are kept of the client's messages for requests that wait, and bytes of the answers that are remembered.
+    pub fn kept_bytes(&self) -> (usize, usize) {
+        let Some(requests) = &self.requests else { return (0, 0) };
+        let remembered = requests.memory.as_ref().map_or(0, |memory| memory.bytes());
+        (requests.waiting_bytes(), remembered)
     }
 
     /// Forgets all answers. Requests that are repeated are still not done again.

@@ -1,5 +1,6 @@
 //! The requests of one client that are not done yet.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -83,6 +84,8 @@ pub(super) struct Unconfirmed {
 pub(super) struct Requests {
     last_number: u64,
     waiting: Vec<Request>,
+    /// How many of them are about each channel. A client that comes back may ask for thousands at once.
+    waiting_about: HashMap<ChannelName, u32>,
     /// That these keep.
     waiting_bytes: usize,
     unconfirmed: Vec<Unconfirmed>,
@@ -111,7 +114,7 @@ impl Requests {
 
     /// Whether an earlier request about this channel waits.
     pub fn waits_for(&self, channel: &ChannelName) -> bool {
-        self.waiting.iter().any(|request| request.channel == *channel)
+        self.waiting_about.contains_key(channel)
     }
 
     /// Keeps a request until the application has decided about the question of this number.
@@ -147,6 +150,7 @@ impl Requests {
     ) {
         let id = id.map(|id| id.as_json().into());
         self.waiting_bytes += action.size();
+        *self.waiting_about.entry(channel.clone()).or_default() += 1;
         self.waiting.push(Request { waits_for, message, id, channel, action });
     }
 
@@ -166,9 +170,7 @@ impl Requests {
     pub fn take_decided(&mut self, number: u64) -> Option<Request> {
         let is_it = |request: &Request| request.waits_for == WaitsFor::Decision(number);
         let index = self.waiting.iter().position(is_it)?;
-        let request = self.waiting.remove(index);
-        self.waiting_bytes -= request.action.size();
-        Some(request)
+        Some(self.take(index))
     }
 
     /// Bytes that requests keep that wait.
@@ -178,8 +180,11 @@ impl Requests {
 
     /// Takes out, in their order, all requests about a channel.
     pub fn take_channel(&mut self, channel: &ChannelName) -> Vec<Request> {
+        if !self.waits_for(channel) {
+            return Vec::new();
+        }
         let taken: Vec<_> = self.waiting.extract_if(.., |request| request.channel == *channel).collect();
-        self.waiting_bytes -= taken.iter().map(|request| request.action.size()).sum::<usize>();
+        taken.iter().for_each(|request| self.note_taken(request));
         taken
     }
 
@@ -204,6 +209,7 @@ impl Requests {
         };
         // They keep no bytes.
         let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
+        dropped.iter().for_each(|request| self.note_taken(request));
         let mut channels: Vec<_> = dropped.into_iter().map(|request| request.channel).collect();
         channels.retain(|channel| {
             let first = self.waiting.iter().find(|request| request.channel == *channel);
@@ -228,7 +234,23 @@ impl Requests {
             matches!(request.action, Action::Restore { .. }) && request.channel == *channel
         };
         let index = self.waiting.iter().position(is_it)?;
-        Some(self.waiting.remove(index))
+        Some(self.take(index))
+    }
+
+    fn take(&mut self, index: usize) -> Request {
+        let request = self.waiting.remove(index);
+        self.note_taken(&request);
+        request
+    }
+
+    fn note_taken(&mut self, request: &Request) {
+        self.waiting_bytes -= request.action.size();
+        if let Entry::Occupied(mut count) = self.waiting_about.entry(request.channel.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     /// Keeps a publish until the broker has confirmed it.

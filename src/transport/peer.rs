@@ -78,7 +78,7 @@ impl Peer<'_> {
         let client = connection.id;
         let Some(mut session) = connection.session().map(Session::lend) else { return };
         act(&mut session, self);
-        let (waiting, remembered) = (session.waiting_bytes(), session.remembered_bytes());
+        let (waiting, remembered) = session.kept_bytes();
         let Connections { shared, commands, sockets, .. } = &mut *self.connections;
         let connection = sockets.slots.get_mut(self.key as usize).filter(|connection| connection.is_live());
         let Some(connection) = connection else {

@@ -243,7 +243,7 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
     }
     let Absent { pending, ended, .. } = carrier;
     kept.pending = pending;
-    let (waiting, remembered) = (kept.session.waiting_bytes(), kept.session.remembered_bytes());
+    let (waiting, remembered) = kept.session.kept_bytes();
     if waiting > 0 || remembered > 0 || kept.pending.is_some() {
         let Connections { shared, commands, .. } = &*connections;
         let pending = kept.pending.get_or_insert_with(|| Pending::of_session(client, shared, commands));

@@ -771,7 +771,7 @@ impl Run {
             let (waiting, running) = (model.waiting(), model.running.len());
             let has_room = waiting < MAX_PENDING && running < UNANSWERED;
             assert_eq!(self.session.listens(world.now), has_room && model.is_patient());
-            assert!(running <= UNANSWERED && self.session.remembered_bytes() <= ANSWER_BYTES);
+            assert!(running <= UNANSWERED && self.session.kept_bytes().1 <= ANSWER_BYTES);
             assert!(waiting < MAX_PENDING + MAX_CHANNELS, "what waits is bounded");
             assert!(!model.closed);
         }

@@ -374,9 +374,9 @@ fn an_answer_that_was_forgotten_is_lost_and_the_request_is_not_done_again() {
         talk.session.answer(&long, Id::from_json("1"), &mut talk.notes);
     }
     (2..4).for_each(|id| talk.publishes("open:a", id));
-    assert!(talk.session.remembered_bytes() > 0);
+    assert!(talk.session.kept_bytes().1 > 0);
     talk.session.forget_answers();
-    assert_eq!(talk.session.remembered_bytes(), 0);
+    assert_eq!(talk.session.kept_bytes().1, 0);
     talk.publishes("open:a", 2);
     assert_eq!(talk.done().len(), 3);
     let told = talk.told();
