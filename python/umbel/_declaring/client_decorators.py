@@ -115,6 +115,9 @@ class ClientDecorators:
     def on_back(self, function: C) -> C:
         """Declare the function that is called when a client that was away has come back: ``f(client)``.
 
+        It is started after ``on_away``, and may run at the same time if that waits for something: look at
+        ``client.connected`` after an ``await``.
+
         Raises:
             ConfigurationError: if there is an on_back function already, or the function does not fit.
             RuntimeError: if the application is being served.
