@@ -1272,7 +1272,8 @@ export class Client {
   /** What subscriptions and runs may do. */
   #port = {
     subscribe: (/** @type {string} */ channel, /** @type {Position | null | undefined} */ position, /** @type {Handlers} */ handlers) => this.#do((now) => {
-      const id = this.#machine.subscribe(now, channel, position);
+      if (typeof channel !== "string") throw new TypeError("a channel is a string");
+      const id = this.#machine.subscribe(now, channel, position && positionOf(position, "offset"));
       this.#subscriptions.set(id, handlers);
       return id;
     }),
@@ -1504,11 +1505,10 @@ export class Subscription {
    * @param {SubscribeOptions} options
    */
   constructor(port, channel, options) {
-    if (typeof channel !== "string") throw new TypeError("a channel is a string");
     this.channel = channel;
     this.#port = port;
     this.#options = options;
-    this.#begin(options.position && positionOf(options.position, "offset"));
+    this.#begin(options.position);
   }
 
   /** Follows the channel no longer. What was not read is dropped. */

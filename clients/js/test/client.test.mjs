@@ -240,6 +240,8 @@ test("what is no channel or no position is an error where it is written", () => 
   const socket = start().letIn();
   assert.throws(() => umbel.subscribe(undefined), /a channel is a string/);
   assert.throws(() => umbel.subscribe("a", { position: { epoch: "e1" } }), /an epoch and an offset/);
+  assert.throws(() => umbel.attach({}), /a channel is a string/);
+  assert.throws(() => umbel.attach({ channel: "run:x" }), /an epoch and an offset/);
   assert.deepEqual(socket.types(), ["authenticate"]);
 });
 
