@@ -116,7 +116,7 @@ pub struct Config {
     pub send_buffer: Option<usize>,
     /// Functions that run for one client at a time. Twice as many messages of it may be under way.
     pub max_running: usize,
-    /// When so many events wait for Python, shards stop reading.
+    /// When so many clients and messages wait for Python, shards stop reading.
     pub event_queue: usize,
     /// How channels behave, in the order in which the rules are tried.
     #[serde(default)]

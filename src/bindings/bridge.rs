@@ -22,8 +22,8 @@ use crate::session::Question;
 use crate::transport::credit;
 use crate::transport::events::{Event, Inbox, Level, Load};
 
-/// The queue of events for Python. It holds at most as many as the setting `event_queue` says, and [`MAX_BYTES`]; a shard that is
-/// refused room reads nothing more until there is room.
+/// The queue of events for Python. Of those in which clients want something it holds at most as many as the setting `event_queue`
+/// says, and of all together [`MAX_BYTES`]; a shard that is refused room reads nothing more until there is room.
 pub struct Bridge {
     /// Guards the queue. It is held for one push, or while one batch is taken.
     queue: Mutex<Queue>,
@@ -36,6 +36,8 @@ pub struct Bridge {
 struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
+    /// Events in which clients want something.
+    asking: usize,
     /// Log lines among the events: DEBUG, and all others. What happens often must not cost what is serious its place.
     lines: [Lines; 2],
     /// Log lines that were dropped since the start.
@@ -62,11 +64,6 @@ struct Lines {
 impl Queue {
     fn lines(&mut self, level: Level) -> &mut Lines {
         &mut self.lines[usize::from(level != Level::Debug)]
-    }
-
-    /// Events that are no log lines.
-    fn others(&self) -> usize {
-        self.events.len() - self.lines.iter().map(|lines| lines.waiting).sum::<usize>()
     }
 }
 
@@ -114,6 +111,7 @@ impl Bridge {
         queue.busy = count > 0;
         let mut events: Vec<_> = queue.events.drain(..count).collect();
         queue.bytes -= events.iter().map(Event::weight).sum::<usize>();
+        queue.asking -= events.iter().filter(|event| event.asks()).count();
         for event in &events {
             if let Event::Log { level, .. } = event {
                 queue.lines(*level).waiting -= 1;
@@ -151,7 +149,7 @@ impl Bridge {
     }
 
     fn has_half(&self, queue: &Queue) -> bool {
-        queue.others() <= self.capacity / 2 && queue.bytes <= MAX_BYTES / 2
+        queue.asking <= self.capacity / 2 && queue.bytes <= MAX_BYTES / 2
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -178,6 +176,7 @@ impl Inbox for Bridge {
             lines.waiting += 1;
         }
         queue.bytes += event.weight();
+        queue.asking += usize::from(event.asks());
         queue.events.push_back(event);
         if queue.events.len() >= MANY {
             self.signal(&mut queue);
@@ -198,7 +197,14 @@ impl Inbox for Bridge {
 
     fn has_room(&self) -> bool {
         let mut queue = self.lock();
-        let room = queue.others() < self.capacity && queue.bytes < MAX_BYTES;
+        let room = queue.asking < self.capacity && queue.bytes < MAX_BYTES;
+        queue.starved |= !room;
+        room
+    }
+
+    fn has_room_to_return(&self) -> bool {
+        let mut queue = self.lock();
+        let room = queue.bytes < MAX_BYTES;
         queue.starved |= !room;
         room
     }
@@ -276,7 +282,7 @@ fn question_tuple<'py>(
 /// Events for which Python is woken although more may come at once: it has enough to do.
 const MANY: usize = 64;
 
-/// Bytes of messages that wait for Python, of all clients together.
+/// Bytes of messages and requests that wait for Python, of all clients together.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Log lines that wait for Python: so many of DEBUG, and so many others. More are dropped and counted, because nothing else limits them while Python is blocked.
@@ -284,8 +290,12 @@ const MAX_LOG_LINES: usize = 1000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::transport::budget::Budget;
     use crate::transport::client_id::ClientId;
+    use crate::transport::credit::{Allowance, Most};
 
     fn push_line(bridge: &Bridge, number: usize) {
         bridge.push(Event::Log { level: Level::Warning, text: number.to_string() });
@@ -333,6 +343,29 @@ mod tests {
         let lines = taken(&bridge, usize::MAX);
         assert_eq!(lines[MAX_LOG_LINES..], ["7", "3 log lines were dropped here: Python did not take them"]);
         assert_eq!(bridge.log_lines_dropped(), 3);
+    }
+
+    #[test]
+    fn clients_that_lose_their_connections_cost_nobody_a_place() {
+        let bridge = Bridge::new(2).unwrap();
+        let (budget, most) = (Budget::new(1 << 30, &[]), Most { bytes: 1 << 30, messages: 100 });
+        let allowance = Arc::new(Allowance::new(ClientId(1), most, &budget.messages, &Arc::default()));
+        let text = |client| {
+            let (client, credit) = (ClientId(client), allowance.credit(1));
+            Event::Text { client, text: "x".repeat(MAX_BYTES / 8), credit }
+        };
+        for client in 0..9 {
+            bridge.push(Event::Away { client: ClientId(client), code: 1006, reason: String::new() });
+        }
+        bridge.push(text(1));
+        assert!(bridge.has_room());
+        bridge.push(text(2));
+        assert!(!bridge.has_room() && bridge.has_room_to_return());
+        (0..6).for_each(|client| bridge.push(text(client)));
+        assert!(!bridge.has_room_to_return(), "bytes are bounded in any case");
+        assert!(!bridge.take(10).1);
+        assert!(bridge.take(9).1);
+        assert!(bridge.has_room() && bridge.has_room_to_return());
     }
 
     #[test]

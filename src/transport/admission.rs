@@ -21,7 +21,6 @@ use crate::transport::shared::{KnownClient, Shared};
 
 /// Works on a part of a request head.
 pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
-    let has_room = has_room(&peer.connections.shared);
     let limits = head_limits(&peer.connections.shared.config);
     let Some(connection) = peer.connection() else { return };
     let Phase::Head(head) = &mut connection.phase else { return };
@@ -30,11 +29,7 @@ pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
         Ok(None) => {}
         Ok(Some((request, size))) => {
             head.buffer.drain(..size);
-            if is_upgrade(&request) && !has_room {
-                head.request = Some(Box::new(request));
-            } else {
-                answer(peer, request);
-            }
+            answer(peer, request);
         }
         Err(error) => peer.refuse(&error, None),
     }
@@ -56,16 +51,33 @@ pub(crate) fn go_on_with_head(peer: &mut Peer<'_>) -> bool {
 
 /// Whether the application can be told of one more client. Where it is told of none, it always can.
 pub(crate) fn has_room(shared: &Shared) -> bool {
+    !is_told(shared) || shared.inbox.has_room()
+}
+
+/// Whether the application can be told that a client has come back to its session.
+pub(crate) fn has_room_to_return(shared: &Shared) -> bool {
+    !is_told(shared) || shared.inbox.has_room_to_return()
+}
+
+fn is_told(shared: &Shared) -> bool {
     let config = &shared.config;
-    let is_told = config.authenticate || config.notify_connect || !config.websocket_routes.is_empty();
-    !is_told || shared.inbox.has_room()
+    config.authenticate || config.notify_connect || !config.websocket_routes.is_empty()
 }
 
 fn answer(peer: &mut Peer<'_>, request: Request) {
     let shared = &peer.connections.shared;
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
-            Ok(handshake) => return open(peer, request, handshake),
+            // Nobody is told of a client before it has said who it is.
+            Ok(handshake) if handshake.accepted.client_is_first || has_room(shared) => {
+                return open(peer, request, handshake);
+            }
+            Ok(_) => {
+                if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase) {
+                    head.request = Some(Box::new(request));
+                }
+                return;
+            }
             Err(error) => error,
         }
     } else {

@@ -156,6 +156,12 @@ pub enum Level {
 }
 
 impl Event {
+    /// Whether a client wants something. A shard asks for room before it reads such a thing. Other events are of clients that are
+    /// known, and can't be put off.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Question { .. } | Self::Text { .. } | Self::Binary { .. })
+    }
+
     /// Bytes that this event keeps alive, for the bound of the queue.
     pub fn weight(&self) -> usize {
         size_of::<Self>()
@@ -211,6 +217,12 @@ pub trait Inbox: Send + Sync {
     /// Whether shards may go on reading. After `false`,
     /// [`Command::RoomForEvents`](crate::transport::commands::Command::RoomForEvents) follows when they may.
     fn has_room(&self) -> bool;
+
+    /// Whether clients may come back to their sessions. An application that does nothing for a while must not keep them out, so
+    /// this may be true for longer than [`Inbox::has_room`]: only the bytes of what they say count, not the number of events.
+    fn has_room_to_return(&self) -> bool {
+        self.has_room()
+    }
 
     /// Whether the application is at work on a batch of events, or one waits for it. At its end it says
     /// [`CommandQueue::batch_over`](crate::transport::commands::CommandQueue::batch_over).

@@ -9,7 +9,7 @@ use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
 use crate::protocol::message::{Id, Kind, Resume, parse};
 use crate::session::{Claim, Proof, Session, Verdict};
-use crate::transport::admission::{Introduction, greet, has_room, introduce, let_in};
+use crate::transport::admission::{Introduction, greet, has_room, has_room_to_return, introduce, let_in};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
 use crate::transport::connection::{Connection, Endpoint};
@@ -69,6 +69,10 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
         if client.shard() != peer.connections.index && !shared.is_draining() {
             hand_over(peer, client);
             return true;
+        }
+        if !has_room_to_return(&shared) {
+            peer.connections.wait_for_room(peer.key);
+            return false;
         }
         let asks = shared.config.resume == ResumeSetting::Authenticate;
         let proof = if asks { Proof::None } else { Proof::Credential(credential) };

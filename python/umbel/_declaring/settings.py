@@ -141,8 +141,8 @@ class Settings:
         close_timeout: seconds to wait for the close frame of the other end. The function of a websocket path
             is cancelled this long after its connection has ended.
         send_buffer: bytes that the kernel may hold for each connection (SO_SNDBUF); ``None`` for 128 KiB.
-        event_queue: events that may wait for Python. When the queue is full, the server stops reading from
-            its sockets.
+        event_queue: clients and messages that may wait for Python. When the queue is full, the server stops
+            reading from its sockets, and lets in only clients that come back to their sessions.
         drain: seconds that a graceful stop may take.
         handler_timeout: seconds that a function of the application may take for one message; ``None`` for no
             limit. When the time is over, the client gets an ``error`` with code ``timeout``, and the function
