@@ -152,7 +152,11 @@ class Requests {
     if (this.#queue.has(key)) this.#drop(key, "cancelled");
     else if (request) {
       this.#fail(key, request, "cancelled");
-      // Until its answer comes, the server counts it, so it is repeated, too. A run is stopped when the answer names it.
+      if (request.kind === "run" && this.#line.connected) {
+        this.#line.send({ type: "ai_cancel", data: { request: key } });
+      }
+      // Until its answer comes, the server counts it, so it is repeated, too. A run that has begun in spite of that is stopped
+      // when the answer names it.
       request.kind = request.kind === "run" || request.kind === "stopping" ? "stopping" : "forgotten";
     }
   }

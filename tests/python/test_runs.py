@@ -292,6 +292,28 @@ async def test_cancelling_ends_the_run_at_once_and_cancels_the_generator(app, be
 
 
 @virtual
+async def test_a_run_is_cancelled_by_its_request_also_before_it_has_begun(app, bench):
+    @app.stream("ask")
+    async def answer(run, message):
+        assert run.request_id == "a"
+        yield "x"
+        await asyncio.sleep(1000)
+
+    umbel = bench()
+    umbel.core.open(1)
+    umbel.core.open(2)
+    umbel.core.message(1, "ask", id="a")
+    await umbel.run()
+    umbel.core.message(2, "ai_cancel", id=1, request="a")
+    umbel.core.message(1, "ai_cancel", id=2, request="b")
+    umbel.core.message(1, "ai_cancel", id=3, data={"request": "a"})
+    umbel.core.message(1, "ai_cancel", id=4, request="a")
+    await umbel.run()
+    assert [answer["data"]["cancelled"] for answer in umbel.replies] == [False, False, True, False]
+    assert end(umbel.core)["status"] == "cancelled"
+
+
+@virtual
 async def test_a_generator_that_goes_on_after_its_cancellation_says_nothing_more(app, bench):
     @app.stream("ask")
     async def answer(run, message):

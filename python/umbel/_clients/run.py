@@ -45,6 +45,7 @@ class Run:
         channel: the channel of this run, ``run:<id>``.
         client: the client that started the run. It may have left; the run goes on unless the stream was
             declared with ``cancel_on_disconnect=True``.
+        request_id: the ``id`` of the message that started the run; ``None`` without one.
         conversation_id: ``data.conversationId`` of the message that started the run; ``None`` without one.
         status: ``running``, ``complete``, ``cancelled`` or ``error``.
     """
@@ -53,6 +54,7 @@ class Run:
         self.id: Final = secrets.token_hex(16)
         self.channel: Final = f"run:{self.id}"
         self.client: Final = client
+        self.request_id: Final[str | int | None] = message.body.get("id")
         data = message.data
         self.conversation_id: Final[Any] = data.get("conversationId") if isinstance(data, dict) else None
         self.status = "running"

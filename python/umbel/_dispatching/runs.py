@@ -62,6 +62,7 @@ class Runs:
         self._numbers = count(1)
         self._starting: dict[int, Start] = {}
         self._unfinished: dict[str, tuple[Run, Slot, Credit | None]] = {}  # the credit of the message
+        self._requested: dict[tuple[str, str | int], Run] = {}  # unfinished ones, by client and request
         self._ended: dict[str, Ended] = {}  # the oldest first
         self._kept = 0
 
@@ -104,6 +105,8 @@ class Runs:
         if slot.runs is None:
             slot.runs = {}
         slot.runs[run] = stream.cancel_on_disconnect
+        if run.request_id is not None:
+            self._requested[run.client.id, run.request_id] = run
 
     def subscribed(self, number: int, subscribed: bool) -> None:
         """Begin a run whose starter is subscribed. Its client was told if it is not."""
@@ -113,7 +116,11 @@ class Runs:
         run, slot = start.run, start.slot
         if not subscribed or run.status != "running":
             del slot.runs[run]  # type: ignore[union-attr]
-            self.core.forget(run.channel)
+            self._forget_request(run)
+            if subscribed:
+                self.core.finish(run.channel)  # it was cancelled, and its readers leave
+            else:
+                self.core.forget(run.channel)
             return
         if start.credit is not None:
             # It may go on for long, and max_runs bounds runs. They must not keep ai_cancel from being read.
@@ -130,9 +137,16 @@ class Runs:
             ClientError: if another client started the run, or the message names no run.
         """
         data = message.data if isinstance(message.data, dict) else {}
+        request = message.body.get("request", data.get("request"))
+        if type(request) in (str, int):
+            # It may not have begun yet, so that its client does not know the run.
+            asked = self._requested.get((client.id, request))
+            return {"cancelled": asked is not None and asked.cancel()}
         run_id = message.body.get("runId", data.get("runId"))
         if not isinstance(run_id, str):
-            raise ClientError("bad_message", "ai_cancel needs the field runId, a string")
+            raise ClientError(
+                "bad_message", "ai_cancel needs the field runId, a string, or request, the id of a message"
+            )
         if run_id not in self._unfinished:
             return {"cancelled": False}
         if not self.may_read(client, run_id):
@@ -158,6 +172,7 @@ class Runs:
         _, slot, _ = self._unfinished.pop(run.id)
         if slot.runs:
             del slot.runs[run]
+        self._forget_request(run)
         self.core.finish(run.channel)
         kept = min(run.size, self.history_bytes)
         until = self.loop.time() + RUN_KEPT
@@ -175,8 +190,14 @@ class Runs:
         for run, *_ in list(self._unfinished.values()):
             run.cancel()
         self._starting.clear()
+        self._requested.clear()
         self._ended.clear()
         self._kept = 0
+
+    def _forget_request(self, run: Run) -> None:
+        key = (run.client.id, run.request_id or "")
+        if self._requested.get(key) is run:
+            del self._requested[key]
 
     def _forget_old(self) -> None:
         now = self.loop.time()

@@ -55,8 +55,10 @@ class Requests:
             self._drop(key, "cancelled")
         elif request := self.sent.get(key):
             self._fail(key, request, "cancelled")
-            # Until its answer comes, the server counts it, so it is repeated, too. A run is stopped when the
-            # answer names it.
+            if request.kind == "run" and self._line.connected:
+                self._line.send({"type": "ai_cancel", "data": {"request": key}})
+            # Until its answer comes, the server counts it, so it is repeated, too. A run that has begun in
+            # spite of that is stopped when the answer names it.
             request.kind = "stopping" if request.kind in ("run", "stopping") else "forgotten"
 
     def flush(self) -> None:
