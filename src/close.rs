@@ -96,6 +96,15 @@ close_codes! {
     SUPERSEDED = 4502, "superseded", No, "another connection has this session";
 }
 
+impl CloseCode {
+    /// Whether a client should connect again after it. After a code of the application that says nothing about it, as after a
+    /// connection that broke off.
+    pub fn comes_back(self) -> bool {
+        let known = TABLE.iter().find(|row| row.code == self).map(|row| row.come_back == Return::Yes);
+        known.unwrap_or(self.get() < 4500)
+    }
+}
+
 /// The side that caused the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -217,6 +226,10 @@ close_reasons! {
     NotDecided = Some(CloseCode::TRY_LATER), Server, "the application did not answer in time";
     /// The budget for unfinished messages is used up, and this one is the oldest.
     HeldTooLong = Some(CloseCode::TRY_LATER), Server, "too much is held for unfinished messages";
+    /// All channels of the stream are over, and the client has what was in them.
+    Finished = Some(CloseCode::NORMAL), Application, "nothing more comes in these channels";
+    /// The stream has lasted for as long as it may.
+    Rotated = Some(CloseCode::RESTART), Server, "the stream has lasted for stream_seconds";
     /// The graceful stop has reached this connection.
     Restart = Some(CloseCode::RESTART), Server, "the server restarts";
     /// The time of the graceful stop is over. The connection is dropped without a close frame.
@@ -293,6 +306,13 @@ mod tests {
             let expected = if row.code.get() < 4500 { Return::Yes } else { Return::No };
             assert_eq!(row.come_back, expected, "{}", row.name);
         }
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_says_by_its_range_whether_to_come_back() {
+        let comes_back = |code| CloseCode::new(code).expect("it may be sent").comes_back();
+        assert!(comes_back(1012) && comes_back(3000) && comes_back(4401) && comes_back(4499));
+        assert!(!comes_back(1000) && !comes_back(1009) && !comes_back(4500) && !comes_back(4999));
     }
 
     #[test]

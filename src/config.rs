@@ -36,6 +36,11 @@ pub struct Config {
     pub reconnect_window: Duration,
     /// Path of the Umbel protocol.
     pub websocket_path: String,
+    /// Path of event streams, and of what is below it.
+    pub stream_path: String,
+    /// Time after which an event stream ends and its client opens another one. 0: never.
+    #[serde(deserialize_with = "seconds")]
+    pub stream_seconds: Duration,
     /// Patterns of the paths where the application speaks a protocol of its own. The separator is `/`.
     #[serde(default)]
     pub websocket_routes: Vec<String>,
@@ -252,6 +257,12 @@ impl Config {
             ("websocket_path", self.websocket_path.starts_with('/'), "a path that starts with a slash"),
             ("websocket_path", !is_reserved_path(&self.websocket_path), "none of the server's own paths"),
             (
+                "stream_path",
+                is_stream_path(&self.stream_path),
+                "a path as in /events, without a slash at its end",
+            ),
+            ("stream_path", self.stream_path != self.websocket_path, "another path than websocket_path"),
+            (
                 "origins",
                 !matches!(&self.origins, Some(OriginSetting::Any(text)) if text != "*"),
                 "null, \"*\" or a list such as [\"https://example.com\"]",
@@ -280,6 +291,12 @@ impl Config {
         let broken = bounds.into_iter().find(|(_, holds, _)| !holds);
         broken.map_or(Ok(()), |(setting, _, legal)| Err(ConfigError::Range { setting, legal }))
     }
+}
+
+/// The default is the only one of the server's own paths where streams can be.
+fn is_stream_path(path: &str) -> bool {
+    let is_own = path == "/api/v1/stream" || !is_reserved_path(path);
+    path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && is_own
 }
 
 /// Whether a path is the server's own. No page and no websocket path of an application is served there, whatever its

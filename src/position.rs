@@ -14,6 +14,11 @@ impl Epoch {
     pub const fn new(random: u64) -> Self {
         Self(random)
     }
+
+    /// The number.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Epoch {
@@ -82,6 +87,13 @@ pub enum GapReason {
     Reset,
 }
 
+impl Gap {
+    /// The reader's position afterwards.
+    pub const fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.to }
+    }
+}
+
 impl GapReason {
     /// Every reason, in the order of the table in `docs/protocol.md`.
     pub const ALL: [Self; 5] = [Self::Overrun, Self::Burst, Self::Memory, Self::Turn, Self::Reset];
@@ -112,6 +124,8 @@ pub enum Start {
     After(Position),
     /// After a position that no log of this server ever had. The client is told so, and begins as a newcomer.
     Foreign,
+    /// After a position that nobody knows any more. The client is told so, and begins as a newcomer.
+    Unknown,
     /// After a position that the server has promised. What the log has lost since is a gap.
     Promised(Position),
 }
@@ -125,11 +139,13 @@ pub enum Unrecovered {
     Epoch,
     /// The log has not come that far.
     Ahead,
+    /// Nobody knows how far the client had come.
+    Unknown,
 }
 
 impl Unrecovered {
     /// Every reason, in the order of the table in `docs/protocol.md`.
-    pub const ALL: [Self; 3] = [Self::Trimmed, Self::Epoch, Self::Ahead];
+    pub const ALL: [Self; 4] = [Self::Trimmed, Self::Epoch, Self::Ahead, Self::Unknown];
 
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
@@ -137,6 +153,7 @@ impl Unrecovered {
             Self::Trimmed => "trimmed",
             Self::Epoch => "epoch",
             Self::Ahead => "ahead",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -350,6 +350,8 @@ class Umbel(Decorators):
             raise ConfigurationError(
                 f"path {path!r} is the websocket_path of this server and is declared, too; change one"
             )
+        for path in self._declared.paths_at(server.settings.stream_path):
+            raise ConfigurationError(f"path {path!r} belongs to the stream_path of this server; change one")
         self._server = server
         self._declared.served = True
 

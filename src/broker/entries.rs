@@ -109,6 +109,7 @@ impl Entries {
         match start {
             Start::Newcomer => (newcomer, None),
             Start::Foreign => (newcomer, Some(Err(Unrecovered::Epoch))),
+            Start::Unknown => (newcomer, Some(Err(Unrecovered::Unknown))),
             Start::After(position) => match self.find(position, top) {
                 Ok(place) => (place, Some(Ok(()))),
                 Err(Unrecovered::Trimmed) => (oldest, Some(Err(Unrecovered::Trimmed))),
@@ -118,7 +119,7 @@ impl Entries {
                 let kept = match self.find(position, top) {
                     Ok(_) | Err(Unrecovered::Trimmed) => position.offset,
                     // The log was made after the promise: all of it is what was promised.
-                    Err(Unrecovered::Epoch | Unrecovered::Ahead) => 0,
+                    Err(Unrecovered::Epoch | Unrecovered::Ahead | Unrecovered::Unknown) => 0,
                 };
                 (top.with_offset(kept), None)
             }

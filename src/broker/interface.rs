@@ -39,6 +39,9 @@ pub trait Broker: Send + Sync {
     /// How many readers a channel has in this process. It makes no log.
     fn readers(&self, channel: &ChannelName) -> u64;
 
+    /// Whether nothing more comes in a channel, and a reader at this position has all of it. It makes no log.
+    fn is_over(&self, channel: &ChannelName, position: Position) -> bool;
+
     /// Says that nothing more comes in a channel. A reader that has all of it leaves the channel by itself.
     fn finish(&self, channel: &ChannelName);
 

@@ -72,6 +72,8 @@ pub struct Seat {
 pub struct LogRead {
     /// The reader's place afterwards.
     pub to: Place,
+    /// The epoch of that place.
+    pub epoch: Epoch,
     /// Updates that were written.
     pub count: u32,
     /// Bytes of them, with the commas between.
@@ -88,6 +90,11 @@ impl LogRead {
     /// Nothing to tell the reader.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.gap.is_none()
+    }
+
+    /// Where the reader is afterwards.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.to.offset() }
     }
 
     /// What the reader has lost, if it has.
@@ -247,7 +254,8 @@ impl Log {
         let top = self.top();
         let gap = entries.gap(cursor, top);
         let to = gap.map_or(cursor, |gap| top.with_offset(gap.to));
-        let mut read = LogRead { to, count: 0, bytes: 0, cut: false, gap, oldest: None };
+        let epoch = entries.epochs.current();
+        let mut read = LogRead { to, epoch, count: 0, bytes: 0, cut: false, gap, oldest: None };
         let first = entries.index_after(to.offset(), top.offset());
         let start = out.len();
         for entry in entries.kept.range(first..) {

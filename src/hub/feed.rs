@@ -16,6 +16,7 @@ use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
 use crate::hub::read_plan::ReadPlan;
 use crate::position::Gap;
+use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::message::{BATCH_PREFIX, ServerMessage, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 
@@ -23,6 +24,8 @@ use crate::protocol::wire::{MessageKind, Wire};
 #[derive(Debug)]
 pub(super) struct Feed {
     pub name: ChannelName,
+    /// What stands for the name in the ids of event streams.
+    pub hash: ChannelHash,
     pub log: Arc<Log>,
     pub watcher: Arc<Watcher>,
     pub readers: Vec<ReaderKey>,
@@ -45,6 +48,7 @@ impl Feed {
     pub fn new(name: ChannelName, log: Arc<Log>, watcher: Arc<Watcher>) -> Self {
         let top = log.top();
         Self {
+            hash: ChannelHash::of(name.as_str()),
             name,
             log,
             watcher,
@@ -171,11 +175,12 @@ impl PreparedRead {
         &mut self,
         encoder: &mut FrameEncoder,
         channel: &str,
+        hash: ChannelHash,
         wire: Wire,
         time: Timestamp,
     ) -> &Bytes {
         let index = self.frames.iter().position(|(other, _)| *other == wire).unwrap_or_else(|| {
-            let frame = self.encode(encoder, channel, wire, time);
+            let frame = self.encode(encoder, channel, hash, wire, time);
             encoder.made += frame.len() as u64;
             self.frames.push((wire, frame));
             self.frames.len() - 1
@@ -183,9 +188,25 @@ impl PreparedRead {
         &self.frames[index].1
     }
 
-    fn encode(&self, encoder: &mut FrameEncoder, channel: &str, wire: Wire, time: Timestamp) -> Bytes {
-        let mut out = Vec::with_capacity(self.updates.len() + BATCH_PREFIX.len() + 96);
-        self.gap(channel, wire, &mut out);
+    fn encode(
+        &self,
+        encoder: &mut FrameEncoder,
+        channel: &str,
+        hash: ChannelHash,
+        wire: Wire,
+        time: Timestamp,
+    ) -> Bytes {
+        let mut out = Vec::with_capacity(self.updates.len() + BATCH_PREFIX.len() + 192);
+        let id = |position| {
+            let mut id = Vec::new();
+            if wire.has_ids() {
+                StreamPositions::write_one(hash, position, &mut id);
+            }
+            id
+        };
+        if let Some(gap) = &self.read.gap {
+            self.gap(channel, &id(gap.position()), wire, &mut out);
+        }
         if self.read.count > 0 {
             let mut text = std::mem::take(&mut encoder.text);
             text.clear();
@@ -193,18 +214,22 @@ impl PreparedRead {
             text.extend_from_slice(&self.updates);
             batch_suffix(u64::from(self.read.count), time, &mut text);
             encoder.work += text.len() as u64;
-            encoder.message(MessageKind::Text, &text, wire, &mut out);
+            if wire.has_ids() {
+                wire.text_with_id(&text, &id(self.read.position()), &mut out);
+            } else {
+                encoder.message(MessageKind::Text, &text, wire, &mut out);
+            }
             encoder.text = text;
         }
         out.into()
     }
 
     /// Appends the message about the gap, when there is one.
-    pub fn gap(&self, channel: &str, wire: Wire, out: &mut Vec<u8>) {
+    pub fn gap(&self, channel: &str, id: &[u8], wire: Wire, out: &mut Vec<u8>) {
         let Some(Gap { from, to, epoch, reason }) = self.read.gap else { return };
         let mut text = Vec::new();
         ServerMessage::Gap { channel, epoch, from, to, reason: reason.name() }.write(&mut text);
-        wire.text(&text, out);
+        wire.text_with_id(&text, id, out);
     }
 
     /// The updates as a compressed segment. `None` where they are sent plain.

@@ -1,21 +1,18 @@
 //! The tick and the rolling flush.
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 
 use crate::broker::LogRead;
-use crate::hub::feed::{Feed, FrameCache};
+use crate::hub::feed::FrameCache;
 use crate::hub::keeping_up::{KeepingUp, Readership};
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::outbound::{Delivery, Outbound, Outgoing};
 use crate::hub::read_plan::ReadPlan;
+use crate::hub::serve::{Ends, LARGE, Lag, Served, WARM, count};
 use crate::hub::subscriptions::{Hub, MAX_BATCH};
 use crate::moment::Moment;
-use crate::position::{Gap, GapReason};
 use crate::protocol::message::Timestamp;
 use crate::rules::Overrun;
-use crate::stats::Counters;
 
 /// What [`Hub::catch_up`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +176,9 @@ impl Hub {
         let mut lags = self.lags(reader, ends, now);
         let served = match lags[..] {
             [] => Served::default(),
-            [lag] => self.serve_one(reader, lag, false, now, time, out),
+            [lag] if self.readers[reader as usize].wire.is_shared() => {
+                self.serve_one(reader, lag, false, now, time, out)
+            }
             _ => {
                 // Not everything may fit into one frame: another channel comes first each time.
                 let first = self.slice as usize % lags.len();
@@ -249,7 +248,7 @@ impl Hub {
         if read.is_empty() {
             return Served::default();
         }
-        let frame = prepared.frame(&mut self.encoder, feed.name.as_str(), wire, time);
+        let frame = prepared.frame(&mut self.encoder, feed.name.as_str(), feed.hash, wire, time);
         let bytes = frame.len();
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
@@ -272,7 +271,7 @@ impl Hub {
         let state = &mut self.readers[reader as usize];
         let mut reads = SmallVec::<[(usize, LogRead); 8]>::new();
         let (mut unfinished, mut large) = (false, None);
-        self.multi_channel_frame.begin();
+        self.multi_channel_frame.begin(self.streams.of(reader));
         for &lag in lags {
             let Lag { index, plan } = lag;
             let cursor = &state.cursors[index];
@@ -287,7 +286,7 @@ impl Hub {
                 out.overrun(reader);
                 return Served::default();
             }
-            if prepared.updates.len() > LARGE {
+            if prepared.updates.len() > LARGE && state.wire.is_shared() {
                 // Its frame is shared. A frame of several channels is this reader's own, and would be kept as a copy.
                 (unfinished, large) = (true, Some(lag));
                 if reads.is_empty() {
@@ -295,7 +294,7 @@ impl Hub {
                 }
                 continue;
             }
-            let channel = feed.name.as_str();
+            let channel = (feed.name.as_str(), feed.hash);
             self.multi_channel_frame.add(&mut self.encoder, prepared, channel, wire);
             unfinished |= prepared.read.cut || prepared.end < plan.end;
             reads.push((index, prepared.read));
@@ -315,6 +314,7 @@ impl Hub {
                 cursor.place = read.to;
                 count(&self.counters, &self.feeds[cursor.feed as usize], read, now, out);
             }
+            self.streams.told(reader, &self.multi_channel_frame);
         }
         self.delivered(reader, delivery, bytes, unfinished)
     }
@@ -330,52 +330,6 @@ impl Hub {
     }
 }
 
-/// Counts what a reader was given of a channel.
-fn count(counters: &Counters, feed: &Feed, read: &LogRead, now: Moment, out: &mut impl Outbound) {
-    counters.delivered.add(u64::from(read.count));
-    counters.payload_sent.add(read.bytes as u64);
-    if let Some(Gap { from, to, reason, .. }) = read.loss() {
-        counters.gaps.add(1);
-        counters.lost.add(to.saturating_sub(from));
-        match reason {
-            GapReason::Overrun => counters.gaps_overrun.add(1),
-            GapReason::Burst => counters.gaps_burst.add(1),
-            GapReason::Memory => counters.gaps_memory.add(1),
-            GapReason::Turn | GapReason::Reset => {}
-        }
-        out.lost(&feed.name, reason);
-    }
-    if let Some(oldest) = read.oldest {
-        counters.lateness.record(now.since(oldest));
-    }
-}
-
-/// How far a reader is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// To where many readers are served alike: readers of one channel to the top of its log, readers of several to the
-    /// tops of the last tick. With ten channels each, every reader of a pass would otherwise be at an offset of its own
-    /// in each of them, and nothing could be shared.
-    Shared,
-    /// To the tops of the logs.
-    Tops,
-}
-
-/// What serving a reader has done.
-#[derive(Clone, Copy, Debug, Default)]
-struct Served {
-    bytes: usize,
-    /// One frame was not enough for all of it.
-    unfinished: bool,
-}
-
-/// One channel in which a reader is behind: the index of its cursor, and what it is to get.
-#[derive(Clone, Copy, Debug)]
-struct Lag {
-    index: usize,
-    plan: ReadPlan,
-}
-
 /// Readers served before sockets are read again: about 1 ms at 4 µs per send.
 const SLICE_READERS: usize = 256;
 
@@ -383,12 +337,5 @@ const SLICE_READERS: usize = 256;
 /// everything is compressed.
 pub const SLICE_BYTES: u64 = 4 << 20;
 
-/// Bytes of updates of one channel that do not go into a frame with others.
-const LARGE: usize = 16 * 1024;
-
 /// Bytes of all frames, segments and updates that are kept for sharing.
 const CACHED_BYTES: u64 = 64 << 20;
-
-/// How long frames of a feed at rest are kept. Readers that lost their connections together come back within seconds,
-/// and share them.
-const WARM: Duration = Duration::from_secs(1);

@@ -18,6 +18,8 @@
 //! | `subscriptions` | the hub, and which reader has which channels |
 //! | `due` | when there is something to do |
 //! | `flush` | the tick, the queue, and serving a reader |
+//! | `serve` | how far a reader is served, and what is counted |
+//! | `streams` | how far event streams have told their clients |
 //! | `keeping_up` | which readers keep up, and what logs keep for them |
 //! | `outbound` | what the hub asks of the sockets |
 //! | `reader`, `keys` | a connection as the hub sees it |
@@ -36,6 +38,8 @@ mod multi_channel_frame;
 mod outbound;
 mod read_plan;
 mod reader;
+mod serve;
+mod streams;
 mod subscriptions;
 
 pub use due::Due;

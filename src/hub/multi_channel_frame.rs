@@ -1,8 +1,12 @@
 //! One frame with updates of several channels.
 
+use smallvec::SmallVec;
+
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::PreparedRead;
+use crate::position::Position;
 use crate::protocol::deflate::{finish_segments, stored};
+use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::message::{BATCH_PREFIX, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 
@@ -18,15 +22,30 @@ pub(super) struct MultiChannelFrame {
     /// Text after the last block.
     text: Vec<u8>,
     count: u64,
+    /// What the id of an event stream says after the messages so far.
+    positions: StreamPositions,
+    /// What it says after the updates.
+    reached: SmallVec<[(ChannelHash, Position); 8]>,
+    id: Vec<u8>,
 }
 
 impl MultiChannelFrame {
-    pub fn begin(&mut self) {
+    /// Begins a frame. `told` is how far an event stream has told its client.
+    pub fn begin(&mut self, told: Option<&StreamPositions>) {
         self.out.clear();
         self.blocks.clear();
         self.text.clear();
         self.text.extend_from_slice(BATCH_PREFIX);
         self.count = 0;
+        if let Some(told) = told {
+            self.positions.copy(told);
+            self.reached.clear();
+        }
+    }
+
+    /// How far the client of an event stream is when it has this frame.
+    pub fn positions(&self) -> &StreamPositions {
+        &self.positions
     }
 
     /// Adds one channel. `wire` is how this channel is sent to the reader.
@@ -34,10 +53,18 @@ impl MultiChannelFrame {
         &mut self,
         encoder: &mut FrameEncoder,
         prepared: &mut PreparedRead,
-        channel: &str,
+        (channel, hash): (&str, ChannelHash),
         wire: Wire,
     ) {
-        prepared.gap(channel, wire, &mut self.out);
+        if wire.has_ids() {
+            // A gap and the id that moves past it are one event. The updates of the channels before it are still to come.
+            self.reached.push((hash, prepared.read.position()));
+            if let Some(gap) = &prepared.read.gap {
+                self.positions.tell(hash, gap.position());
+                self.write_id();
+            }
+        }
+        prepared.gap(channel, &self.id, wire, &mut self.out);
         if prepared.read.count == 0 {
             return;
         }
@@ -57,10 +84,16 @@ impl MultiChannelFrame {
 
     /// Ends the frame. Returns everything to send on the reader's wire.
     pub fn finish(&mut self, wire: Wire, time: Timestamp) -> &[u8] {
+        if wire.has_ids() {
+            for (hash, position) in self.reached.drain(..) {
+                self.positions.tell(hash, position);
+            }
+            self.write_id();
+        }
         if self.count > 0 {
             batch_suffix(self.count, time, &mut self.text);
             if self.blocks.is_empty() {
-                wire.text(&self.text, &mut self.out);
+                wire.text_with_id(&self.text, &self.id, &mut self.out);
             } else {
                 stored(&self.text, &mut self.blocks);
                 finish_segments(&mut self.blocks);
@@ -68,6 +101,11 @@ impl MultiChannelFrame {
             }
         }
         &self.out
+    }
+
+    fn write_id(&mut self) {
+        self.id.clear();
+        self.positions.write(&mut self.id);
     }
 
     /// Bytes so far.

@@ -15,8 +15,10 @@ use crate::hub::keeping_up::KeepingUp;
 use crate::hub::keys::{FeedKey, ReaderKey};
 use crate::hub::multi_channel_frame::MultiChannelFrame;
 use crate::hub::reader::{Cursor, Reader};
+use crate::hub::streams::Streams;
 use crate::moment::Moment;
 use crate::position::{Start, Subscribed};
+use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::wire::Wire;
 use crate::stats::Counters;
 
@@ -31,6 +33,7 @@ pub struct Hub {
     names: HashMap<ChannelName, FeedKey>,
     /// Indexed by [`ReaderKey`].
     pub(super) readers: Vec<Reader>,
+    pub(super) streams: Streams,
     /// Readers to be served, in this order. A reader is in it once: see [`Reader::queued`].
     pub(super) queue: VecDeque<ReaderKey>,
     /// Feeds that moved, or that moved a tick ago and whose watchers are not armed again yet.
@@ -70,6 +73,7 @@ impl Hub {
             feeds: Slab::new(),
             names: HashMap::new(),
             readers: Vec::new(),
+            streams: Streams::default(),
             queue: VecDeque::new(),
             active: Vec::new(),
             next_tick: Moment::default(),
@@ -141,12 +145,34 @@ impl Hub {
         self.readers[index] = Reader { queued, ..Reader::new(wire) };
     }
 
+    /// Lets a reader that has joined be an event stream, which has come so far.
+    pub fn follow(&mut self, reader: ReaderKey, told: StreamPositions) {
+        self.streams.add(reader, told);
+    }
+
+    /// Appends what the next message of a stream has as its `id`. Nothing for other readers.
+    pub fn write_id(&mut self, reader: ReaderKey, out: &mut Vec<u8>) {
+        if let Some(state) = self.readers.get(reader as usize) {
+            self.streams.note_cursors(reader, &state.cursors, &self.feeds);
+        }
+        if let Some(told) = self.streams.of(reader) {
+            told.write(out);
+        }
+    }
+
+    /// Notes that a stream has unsubscribed from a channel in which nothing more comes. Returns `true` when that is so of all its
+    /// channels.
+    pub fn note_finished(&mut self, reader: ReaderKey, channel: &str) -> bool {
+        self.streams.note_finished(reader, ChannelHash::of(channel))
+    }
+
     /// Removes a connection and its subscriptions. Another one may have its key afterwards.
     pub fn leave(&mut self, reader: ReaderKey) {
         let Some(state) = self.readers.get_mut(reader as usize) else { return };
         if std::mem::take(&mut state.blocked) {
             self.counters.blocked.sub(1);
         }
+        self.streams.remove(reader);
         for cursor in std::mem::take(&mut state.cursors) {
             self.unseat(cursor);
         }
@@ -212,6 +238,7 @@ impl Hub {
     /// What was published before is lost for this reader, except for what [`Hub::catch_up`] delivers before this call.
     pub fn unsubscribe(&mut self, reader: ReaderKey, channel: &str) -> bool {
         let Some(index) = self.cursor(reader, channel) else { return false };
+        self.streams.note_cursors(reader, &self.readers[reader as usize].cursors, &self.feeds);
         let cursor = self.readers[reader as usize].cursors.swap_remove(index);
         self.unseat(cursor);
         true
@@ -245,7 +272,8 @@ impl Hub {
     /// Puts a cursor to where its reader begins.
     fn begin(&mut self, reader: ReaderKey, cursor: usize, start: Start, now: Moment) -> Subscribed {
         let state = &mut self.readers[reader as usize];
-        let cursor = &mut state.cursors[cursor];
+        let index = cursor;
+        let cursor = &mut state.cursors[index];
         let (key, feed) = (cursor.feed, &self.feeds[cursor.feed as usize]);
         let Seat { place, position, top, recovered } = feed.log.seat(&feed.watcher, start);
         cursor.place = place;
@@ -258,6 +286,7 @@ impl Hub {
             state.returning = true;
             self.enqueue(reader);
         }
+        self.streams.note_begin(reader, &mut self.readers[reader as usize], index, &self.feeds);
         if is_finished {
             let (keeping_up, mut hub) = self.readership();
             keeping_up.look_again(key, &mut hub, now);

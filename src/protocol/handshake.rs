@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 use super::deflate::{self, DeflatePolicy, Parameters};
-use super::hosts::Hosts;
 use super::http::syntax::{is_token_byte, trim};
 use super::http::{HttpError, Method, Request};
+use super::origins::{Origins, check_origin};
 
 /// The subprotocols of `docs/protocol.md`, in the order of preference. With the first one, the client speaks first.
 pub const SUBPROTOCOLS: [&str; 2] = [FIRST, "umbel.v1"];
@@ -24,26 +24,6 @@ pub struct Policy {
     pub deflate: Option<DeflatePolicy>,
     /// Whose pages may connect.
     pub origins: Origins,
-}
-
-/// Whose pages may connect (RFC 6455 §10.2).
-///
-/// This protects the users of browsers. It is no authentication: other clients send any `Origin`, or none, which is always
-/// allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// All pages.
-    Any,
-    /// Pages from the host and port that `Host` names, when it is one of these.
-    SameHost(Hosts),
-    /// Pages of exactly these origins, such as `https://app.example` or `https://app.example:8443`. There are no patterns.
-    List(Vec<String>),
-}
-
-impl Default for Origins {
-    fn default() -> Self {
-        Self::SameHost(Hosts::default())
-    }
 }
 
 /// An accepted handshake.
@@ -131,38 +111,6 @@ fn accept_key(request: &Request) -> Result<String, HttpError> {
     Ok(STANDARD.encode(digest))
 }
 
-fn check_origin(request: &Request, origins: &Origins) -> Result<(), HttpError> {
-    let mut values = request.headers("origin");
-    let origin = match (values.next(), values.next()) {
-        (None, _) => return Ok(()),
-        (Some(origin), None) => origin,
-        (Some(_), Some(_)) => return Err(FORBIDDEN_ORIGIN),
-    };
-    let allowed = match origins {
-        Origins::Any => true,
-        Origins::SameHost(hosts) => match request.host().filter(|host| is_same_host(origin, host)) {
-            Some(host) if !hosts.knows(host) => return Err(UNKNOWN_HOST),
-            same_host => same_host.is_some(),
-        },
-        Origins::List(list) => {
-            origin.is_ascii() && list.iter().any(|other| other.eq_ignore_ascii_case(origin))
-        }
-    };
-    if allowed { Ok(()) } else { Err(FORBIDDEN_ORIGIN) }
-}
-
-/// Compares host and port. The scheme is not compared: when a proxy ends TLS, it is not known here.
-fn is_same_host(origin: &str, host: &str) -> bool {
-    let default_port = match origin.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ":80",
-        _ => return false,
-    };
-    let Some((_, authority)) = origin.split_once("://") else { return false };
-    let without_default = |text: &str| text.strip_suffix(default_port).unwrap_or(text).to_ascii_lowercase();
-    without_default(authority) == without_default(host)
-}
-
 /// RFC 6455 §4.2.2: the one of the client's offers that the server prefers.
 fn choose_subprotocol<'a>(request: &Request, supported: &'a [String]) -> Result<Option<&'a str>, HttpError> {
     let mut offers =
@@ -197,7 +145,3 @@ const BAD_EXTENSIONS: HttpError = HttpError::new(400, "malformed Sec-WebSocket-E
 const BAD_SUBPROTOCOL: HttpError = HttpError::new(400, "malformed Sec-WebSocket-Protocol");
 const UNKNOWN_SUBPROTOCOL: HttpError =
     HttpError::new(400, "this server speaks none of the offered subprotocols");
-const FORBIDDEN_ORIGIN: HttpError =
-    HttpError::new(403, "pages of this origin may not connect").with_setting("origins");
-const UNKNOWN_HOST: HttpError =
-    HttpError::new(403, "pages may not connect by this host name").with_setting("allowed_hosts");

@@ -50,6 +50,11 @@ impl Hosts {
         Self { reach, allowed: allowed.iter().map(parse).collect() }
     }
 
+    /// Whether the server is reached from this machine only.
+    pub fn is_local(&self) -> bool {
+        self.reach == Reach::Loopback
+    }
+
     /// Whether the value of a `Host` header names this server. It may have a port.
     pub fn knows(&self, host: &str) -> bool {
         let name = Name::new(without_port(host));

@@ -5,7 +5,8 @@
 //! | module | what it turns into what |
 //! |---|---|
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
-//! | [`handshake`], [`hosts`] | a request and a policy into the `101` response or a refusal |
+//! | [`handshake`], [`origins`], [`hosts`] | a request and a policy into the `101` response or a refusal |
+//! | [`event_stream`] | the request for a stream into channels and positions; positions into the `id` of an event |
 //! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the receiving state of one connection |
 //! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`], [`read_ahead`](ReadAhead) | the parts of it, one idea each |
 //! | [`message`] | the JSON text of a client into a [`message::ClientMessage`]; a [`message::ServerMessage`] into JSON text |
@@ -21,12 +22,14 @@ pub mod assembler;
 pub mod close_wait;
 pub mod deflate;
 pub mod error;
+pub mod event_stream;
 pub mod frame;
 pub mod handshake;
 pub mod hosts;
 pub mod http;
 pub mod mask;
 pub mod message;
+pub mod origins;
 mod read_ahead;
 mod unfinished;
 pub mod utf8;

@@ -33,6 +33,8 @@ pub struct Session {
     pub(super) unanswered: u16,
     /// Its client may come back when its connection has ended.
     pub lasts: bool,
+    /// The client of a stream wants to see heartbeats.
+    pub(super) sees_heartbeats: bool,
     /// Made when the first request has an `id` or has to wait, updates name the client, or the client may come back.
     pub(super) requests: Option<Box<Requests>>,
 }

@@ -26,6 +26,7 @@ mod memory;
 mod replies;
 mod requests;
 mod resumable;
+mod streams;
 mod subscriptions;
 
 pub use carrier::{Answer, Carrier, Decision, Question};
@@ -33,5 +34,6 @@ pub use conversation::Session;
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};
 pub use memory::{ANSWER_BYTES, REMEMBERED_IDS, UNANSWERED};
 pub use replies::{Newcomer, Terms};
-pub use requests::{MAX_PENDING, REMEMBERED_ERRORS};
+pub use requests::{MAX_PENDING, REMEMBERED_ERRORS, StreamChannels};
 pub use resumable::{Claim, Proof, Secret, Verdict, Wanted};
+pub use streams::{begin_stream, greet_stream, show_heartbeat};

@@ -13,6 +13,9 @@ use crate::channel::ChannelName;
 use crate::position::Start;
 use crate::protocol::message::Id;
 
+/// The channels that an event stream wants, and from where on.
+pub type StreamChannels = Box<[(Box<str>, Start)]>;
+
 /// What a client wants of one channel.
 #[derive(Debug)]
 pub(super) enum Action {
@@ -95,6 +98,8 @@ pub(super) struct Requests {
     pub sender: Option<Arc<str>>,
     /// Of a client that may come back.
     pub resumable: Option<Resumable>,
+    /// What an event stream is to begin with, until it does.
+    pub stream: Option<StreamChannels>,
     /// Numbers of the last messages that counted as errors.
     blamed: VecDeque<u32>,
 }

@@ -1,53 +1,22 @@
-//! From the request to an open connection: upgrade, the application's decision, the greeting.
+//! From the request for a WebSocket to an open connection: upgrade, the application's decision, the greeting.
 
 use std::sync::Arc;
 
 use crate::close::{CloseCode, CloseReason};
 use crate::config::is_reserved_path;
-use crate::error_code::ErrorCode;
 use crate::printable::Printable;
-use crate::protocol::handshake::{Upgrade, is_upgrade, upgrade};
+use crate::protocol::handshake::{Upgrade, upgrade};
 use crate::protocol::http::{HttpError, INNER_SLASH, Request};
 use crate::protocol::websocket::WebSocket;
 use crate::session::{Newcomer, Session, Wanted};
+use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
 use crate::transport::events::{Event, Opening};
-use crate::transport::http::{DRAINING, respond};
+use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
 use crate::transport::peer::Peer;
-use crate::transport::policy::head_limits;
 use crate::transport::shared::{KnownClient, Shared};
-
-/// Works on a part of a request head.
-pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
-    let limits = head_limits(&peer.connections.shared.config);
-    let Some(connection) = peer.connection() else { return };
-    let Phase::Head(head) = &mut connection.phase else { return };
-    head.buffer.extend_from_slice(chunk);
-    match head.reader.read(&head.buffer, &limits) {
-        Ok(None) => {}
-        Ok(Some((request, size))) => {
-            head.buffer.drain(..size);
-            answer(peer, request);
-        }
-        Err(error) => peer.refuse(&error, None),
-    }
-}
-
-/// Goes on with a request that waited until the application has room. Returns `false` while it has none.
-pub(crate) fn go_on_with_head(peer: &mut Peer<'_>) -> bool {
-    if !has_room(&peer.connections.shared) {
-        peer.connections.wait_for_room(peer.key);
-        return false;
-    }
-    if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase)
-        && let Some(request) = head.request.take()
-    {
-        answer(peer, *request);
-    }
-    true
-}
 
 /// Whether the application can be told of one more client. Where it is told of none, it always can.
 pub(crate) fn has_room(shared: &Shared) -> bool {
@@ -64,40 +33,19 @@ fn is_told(shared: &Shared) -> bool {
     config.authenticate || config.notify_connect || !config.websocket_routes.is_empty()
 }
 
-fn answer(peer: &mut Peer<'_>, request: Request) {
-    let shared = &peer.connections.shared;
-    let refused = if is_upgrade(&request) {
-        match judge(shared, &request) {
-            // Nobody is told of a client before it has said who it is.
-            Ok(handshake) if handshake.accepted.client_is_first || has_room(shared) => {
-                return open(peer, request, handshake);
-            }
-            Ok(_) => {
-                if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase) {
-                    head.request = Some(Box::new(request));
-                }
-                return;
-            }
-            Err(error) => error,
-        }
-    } else {
-        match respond(shared, &request) {
-            Ok(bytes) => return peer.say_last(&bytes, &CloseReason::Response),
-            Err(error) => error,
-        }
-    };
-    peer.refuse(&refused, Some(&request));
-}
-
 /// An accepted handshake, and what it is for.
-struct Handshake {
-    accepted: Upgrade,
+pub(crate) struct Handshake {
+    pub accepted: Upgrade,
     /// Index of the websocket path, and its parameters.
     route: Option<usize>,
     params: Vec<String>,
 }
 
-fn judge(shared: &Shared, request: &Request) -> Result<Handshake, HttpError> {
+/// Judges a request for a WebSocket.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn judge(shared: &Shared, request: &Request) -> Result<Handshake, HttpError> {
     if shared.is_draining() {
         return Err(DRAINING);
     }
@@ -107,7 +55,7 @@ fn judge(shared: &Shared, request: &Request) -> Result<Handshake, HttpError> {
 }
 
 /// Upgrades a connection, and asks the application whether it may come in.
-fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) {
+pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) {
     let shared = Arc::clone(&peer.connections.shared);
     let Handshake { accepted, route, params } = handshake;
     let window = accepted.deflate.map(|parameters| parameters.server_max_window_bits);
@@ -207,7 +155,7 @@ pub(crate) fn admit(peer: &mut Peer<'_>, subject: &str) {
     peer.connections.schedule(peer.key);
 }
 
-fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
+pub(crate) fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
     shared.trace_client(client, || match subject {
         "" => "let in".to_owned(),
         subject => format!("let in as {}", Printable(subject)),
@@ -258,15 +206,10 @@ pub(crate) fn let_in(peer: &mut Peer<'_>, paused: bool) {
 /// Closes a client in the name of the application. One that was not let in hears why before the close frame.
 pub(crate) fn close_for_application(peer: &mut Peer<'_>, code: CloseCode, text: String) {
     if peer.live().is_some_and(|connection| matches!(connection.phase, Phase::Deciding(_))) {
-        let error = match code {
-            CloseCode::UNAUTHENTICATED => ErrorCode::Unauthenticated,
-            CloseCode::INTERNAL => ErrorCode::Internal,
-            CloseCode::TOO_MANY => ErrorCode::LimitExceeded,
-            CloseCode::TRY_LATER => ErrorCode::Timeout,
-            _ => ErrorCode::NotAllowed,
-        };
-        if peer.live().is_some_and(|connection| connection.route().is_none()) {
-            Session::default().refuse(error, &text, None, peer);
+        let speaks =
+            |connection: &mut Connection| connection.route().is_none() && connection.asked().is_none();
+        if peer.live().is_some_and(speaks) {
+            Session::default().refuse(error_of(code), &text, None, peer);
         }
     }
     peer.close(CloseReason::Application { code, text });

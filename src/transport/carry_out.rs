@@ -7,12 +7,13 @@ use crate::broker::RoomFor;
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::protocol::message::Id;
-use crate::session::Session;
+use crate::session::{Session, begin_stream};
 use crate::transport::admission::{admit, close_for_application};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, Command};
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
+use crate::transport::event_stream;
 use crate::transport::events::Event;
 use crate::transport::first;
 use crate::transport::peer::Peer;
@@ -70,6 +71,8 @@ fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) 
         ClientCommand::Admit { subject, expires } => for_client(peer, |peer| {
             if peer.connection().and_then(Connection::opener).is_some() {
                 first::admitted(peer, &subject, expires);
+            } else if peer.connection().is_some_and(|connection| connection.asked().is_some()) {
+                event_stream::admitted(peer, &subject);
             } else {
                 admit(peer, &subject);
             }
@@ -118,7 +121,13 @@ fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) 
             for_session(peer, |session, peer| session.published(number, outcome, peer));
             listen_again(peer, |_| {});
         }
-        ClientCommand::BeginReading => listen_again(peer, |connection| connection.paused = false),
+        ClientCommand::BeginReading => {
+            for_session(peer, |session, peer| {
+                let rules = Arc::clone(&peer.connections.shared.rules);
+                begin_stream(session, &rules, peer);
+            });
+            listen_again(peer, |connection| connection.paused = false);
+        }
         ClientCommand::ReadAgain => listen_again(peer, |_| {}),
     }
 }

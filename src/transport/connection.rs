@@ -13,6 +13,7 @@ use crate::protocol::websocket::WebSocket;
 use crate::protocol::wire::Wire;
 use crate::session::{RateLimit, Session};
 use crate::transport::addresses::Counted;
+use crate::transport::asked::Asked;
 use crate::transport::budget::{Account, Budget, Hold, Share};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::CommandQueue;
@@ -88,12 +89,12 @@ pub(crate) struct Head {
     pub request: Option<Box<Request>>,
 }
 
-/// What is spoken after the upgrade.
+/// What is spoken after the upgrade, or sent as a stream.
 #[derive(Debug)]
 pub(crate) struct Upgraded {
-    /// Reads frames.
+    /// Reads frames. A stream has none.
     pub websocket: WebSocket,
-    /// Writes frames.
+    /// Writes messages.
     pub wire: Wire,
     pub endpoint: Endpoint,
 }
@@ -102,7 +103,7 @@ impl Upgraded {
     /// Why the client has ended, while the application may still say something.
     pub fn ending(&self) -> Option<&CloseReason> {
         match &self.endpoint {
-            Endpoint::First(_) | Endpoint::Umbel(_) => None,
+            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Umbel(_) => None,
             Endpoint::Route(route) => route.ending.as_ref(),
         }
     }
@@ -117,6 +118,8 @@ impl Upgraded {
 pub(crate) enum Endpoint {
     /// The Umbel protocol, before the client has said who it is.
     First(Box<Opener>),
+    /// An event stream, before its client was let in.
+    Asked(Box<Asked>),
     /// The Umbel protocol.
     Umbel(Session),
     /// A websocket path of the application.
@@ -183,13 +186,13 @@ impl Connection {
     pub fn session(&mut self) -> Option<&mut Session> {
         match &mut self.upgraded_mut()?.endpoint {
             Endpoint::Umbel(session) => Some(session),
-            Endpoint::First(_) | Endpoint::Route(_) => None,
+            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Route(_) => None,
         }
     }
 
     pub fn route(&mut self) -> Option<&mut Route> {
         match &mut self.upgraded_mut()?.endpoint {
-            Endpoint::First(_) | Endpoint::Umbel(_) => None,
+            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Umbel(_) => None,
             Endpoint::Route(route) => Some(route),
         }
     }
@@ -198,6 +201,14 @@ impl Connection {
     pub fn opener(&mut self) -> Option<&mut Opener> {
         match &mut self.phase {
             Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => Some(opener),
+            _ => None,
+        }
+    }
+
+    /// The stream that was asked for, while its client is not let in.
+    pub fn asked(&self) -> Option<&Asked> {
+        match &self.phase {
+            Phase::Deciding(Upgraded { endpoint: Endpoint::Asked(asked), .. }) => Some(asked),
             _ => None,
         }
     }
@@ -221,6 +232,7 @@ impl Connection {
                 let may_say_more = match endpoint {
                     Endpoint::Umbel(session) => session.listens(now),
                     Endpoint::First(opener) => opener.listens(),
+                    Endpoint::Asked(_) => false,
                     Endpoint::Route(route) => route.listens(),
                 };
                 may_say_more && !self.paused && self.pending.as_ref().is_none_or(|pending| pending.has_room())
@@ -267,7 +279,7 @@ impl Connection {
     pub fn account<'a>(&self, budget: &'a Budget) -> &'a Arc<Account> {
         match self.upgraded().map(|upgraded| &upgraded.endpoint) {
             Some(Endpoint::Route(_)) => &budget.of_routes,
-            Some(Endpoint::First(_) | Endpoint::Umbel(_)) | None => &budget.messages,
+            Some(Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Umbel(_)) | None => &budget.messages,
         }
     }
 
@@ -280,7 +292,7 @@ impl Connection {
     /// Keeps input until it can be worked on, behind what is kept already. Nothing counts after a close.
     pub fn keep(&mut self, input: &[u8], budget: &Budget) {
         let (Phase::Deciding(upgraded) | Phase::Open(upgraded)) = &mut self.phase else { return };
-        if upgraded.client_has_ended() {
+        if upgraded.client_has_ended() || upgraded.wire.has_ids() {
             return;
         }
         let ahead = self.ahead.get_or_insert_with(|| {

@@ -15,6 +15,10 @@ pub struct Timeouts {
     pub message: Duration,
     pub write: Duration,
     pub close: Duration,
+    /// Silence after which a stream says something.
+    pub stream_silence: Duration,
+    /// How long a stream may last.
+    pub stream: Option<Duration>,
 }
 
 impl From<&Config> for Timeouts {
@@ -25,6 +29,8 @@ impl From<&Config> for Timeouts {
             message: config.message_timeout,
             write: config.write_timeout,
             close: config.close_timeout,
+            stream_silence: config.heartbeat.min(STREAM_SILENCE),
+            stream: Some(config.stream_seconds).filter(|time| !time.is_zero()),
         }
     }
 }
@@ -53,6 +59,8 @@ enum Output {
 enum Stage {
     Handshake,
     Open,
+    /// An event stream. Its peer says nothing.
+    Stream,
     Closing,
 }
 
@@ -92,6 +100,11 @@ impl Deadlines {
     pub fn opened(&mut self, now: Moment) {
         (self.stage, self.since, self.pinged) = (Stage::Open, now, false);
         self.said(now);
+    }
+
+    /// It is an event stream from now on.
+    pub fn streaming(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Stream, now);
     }
 
     /// Bytes came from the peer.
@@ -146,6 +159,7 @@ impl Deadlines {
             Stage::Handshake => self.since + limits.handshake,
             Stage::Closing => return self.since + limits.close,
             Stage::Open => self.next_beat(limits.heartbeat),
+            Stage::Stream => self.next_sign(limits),
         };
         let stalled = self.stalled_since().map(|since| since + limits.write);
         let message = self.message.map(|since| since + limits.message);
@@ -160,7 +174,7 @@ impl Deadlines {
         match self.stage {
             Stage::Handshake if now >= self.since + limits.handshake => return Verdict::Late,
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
-            Stage::Handshake | Stage::Open | Stage::Closing => {}
+            Stage::Handshake | Stage::Open | Stage::Stream | Stage::Closing => {}
         }
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
@@ -173,10 +187,25 @@ impl Deadlines {
         if self.stage != Stage::Closing && over(self.message, limits.message) {
             return Verdict::Close(CloseReason::UnfinishedMessage);
         }
-        if self.stage == Stage::Open {
-            self.heartbeat(now, listening, limits.heartbeat)
-        } else {
-            Verdict::Wait(self.next(limits))
+        match self.stage {
+            Stage::Open => self.heartbeat(now, listening, limits.heartbeat),
+            Stage::Stream if over(limits.stream.and(Some(self.since)), limits.stream.unwrap_or_default()) => {
+                Verdict::Close(CloseReason::Rotated)
+            }
+            Stage::Stream if now >= self.next_sign(limits) => {
+                self.said(now);
+                Verdict::Ping
+            }
+            Stage::Handshake | Stage::Stream | Stage::Closing => Verdict::Wait(self.next(limits)),
+        }
+    }
+
+    /// When a stream has to say something, or is over. While bytes wait for the socket, there is nothing to add.
+    fn next_sign(&self, limits: &Timeouts) -> Moment {
+        let end = self.since + limits.stream.unwrap_or(NEVER);
+        match self.output {
+            Output::Taken(last) => end.min(last + limits.stream_silence),
+            Output::Waiting(_) => end,
         }
     }
 
@@ -220,6 +249,12 @@ impl Deadlines {
     }
 }
 
+/// Silence after which a stream says something, unless the setting `heartbeat` is shorter. Many proxies cut after 30 or 60 seconds.
+const STREAM_SILENCE: Duration = Duration::from_secs(15);
+
+/// Longer than a server runs.
+const NEVER: Duration = Duration::from_secs(1 << 32);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +265,8 @@ mod tests {
         message: Duration::from_secs(60),
         write: Duration::from_secs(30),
         close: Duration::from_secs(5),
+        stream_silence: Duration::from_secs(15),
+        stream: Some(Duration::from_secs(100)),
     };
 
     fn at(seconds: u64) -> Moment {
@@ -257,6 +294,30 @@ mod tests {
         assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
         assert_eq!(deadlines.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
         assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
+    }
+
+    #[test]
+    fn a_stream_says_something_after_each_silence_and_ends_when_it_has_lasted_long_enough() {
+        let mut deadlines = open();
+        deadlines.streaming(at(0));
+        assert_eq!(deadlines.check(at(14), true, &LIMITS), Verdict::Wait(at(15)));
+        assert_eq!(deadlines.check(at(15), true, &LIMITS), Verdict::Ping);
+        deadlines.said(at(20));
+        assert_eq!(deadlines.check(at(30), true, &LIMITS), Verdict::Wait(at(35)));
+        assert_eq!(deadlines.check(at(90), false, &LIMITS), Verdict::Ping, "its peer has nothing to say");
+        assert_eq!(deadlines.check(at(90), true, &LIMITS), Verdict::Wait(at(100)));
+        assert_eq!(deadlines.check(at(100), true, &LIMITS), Verdict::Close(CloseReason::Rotated));
+        let forever = Timeouts { stream: None, ..LIMITS };
+        assert_eq!(deadlines.check(at(1000), true, &forever), Verdict::Ping);
+    }
+
+    #[test]
+    fn a_stream_whose_socket_takes_nothing_ends_in_time_without_more_to_wait() {
+        let mut deadlines = open();
+        deadlines.streaming(at(0));
+        deadlines.stalled(true, at(10));
+        assert_eq!(deadlines.check(at(30), true, &LIMITS), Verdict::Wait(at(40)));
+        assert_eq!(deadlines.check(at(40), true, &LIMITS), Verdict::Close(CloseReason::NotReading));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
 use crate::transport::addresses::Counted;
-use crate::transport::admission::{go_on_with_head, receive_head};
 use crate::transport::budget::Hold;
 use crate::transport::connection::{Connection, Phase, READ_BYTES};
 use crate::transport::connections::Connections;
 use crate::transport::first;
+use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
@@ -216,6 +216,8 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
     match peer.connection().map(|connection| &mut connection.phase) {
         Some(Phase::Head(_)) => receive_head(peer, chunk),
         Some(Phase::Deciding(_)) if is_first => taken = websocket::receive(peer, chunk),
+        // A stream's client has nothing to say.
+        Some(Phase::Open(upgraded)) if upgraded.wire.has_ids() => {}
         Some(Phase::Open(_)) => taken = websocket::receive(peer, chunk),
         Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|reply| reply.receive(chunk))),
         Some(Phase::Deciding(_)) | None => {}

@@ -10,6 +10,7 @@ use crate::hub::ReaderKey;
 use crate::protocol::http::{HttpError, Request};
 use crate::transport::connection::{Connection, Phase};
 use crate::transport::connections::Connections;
+use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
 use crate::transport::sessions::{Leaving, ended, finish};
@@ -35,14 +36,20 @@ impl Peer<'_> {
     /// client knows its position.
     pub fn close(&mut self, reason: CloseReason) {
         self.catch_up_last();
+        if let Some(bytes) = event_stream::refusal(self, &reason) {
+            return self.say_last(&bytes, &reason);
+        }
         let Some(connection) = self.live() else { return };
         if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {
             return self.say_farewell(&reason);
         }
         let ahead = connection.ahead.take();
         let Some(wire) = self.wire() else { return };
-        let mut bytes = Vec::new();
-        wire.close(reason.code(), reason.text(), &mut bytes);
+        let (id, mut bytes) = (self.id(), Vec::new());
+        wire.close(reason.code(), reason.text(), &id, &mut bytes);
+        if wire.has_ids() {
+            return self.say_last(&bytes, &reason);
+        }
         let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = self.part(&bytes, &reason) else {
             return;
         };
@@ -78,7 +85,7 @@ impl Peer<'_> {
         let mut bytes = Vec::new();
         // Our close frame repeats the client's code, and not its words (RFC 6455 §5.5.1).
         let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
-        wire.close(reason.code(), text, &mut bytes);
+        wire.close(reason.code(), text, &self.id(), &mut bytes);
         self.say_last(&bytes, reason);
     }
 
@@ -131,6 +138,9 @@ impl Peer<'_> {
                     let rules = Arc::clone(&peer.connections.shared.rules);
                     session.unsubscribe_for_application(&channel, "finished", &rules, peer);
                 });
+                if peer.connections.hub.note_finished(key, channel.as_str()) {
+                    peer.close(CloseReason::Finished);
+                }
             });
         }
         written.unwrap_or_else(|panic| resume_unwind(panic));

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -77,6 +78,18 @@ impl Io {
             Stream::Tcp(stream) => Some(network(stream.peer_addr().ok()?.ip()).to_string()),
             Stream::Unix(_) => None,
         }
+    }
+
+    /// Ends a connection whose other end has confirmed nothing for this long, although bytes went to it. Where the system can't do
+    /// that, its own patience counts: a quarter of an hour on most.
+    pub fn limit_silence(&self, time: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Stream::Tcp(stream) = &self.stream {
+            // A connection that has ended meanwhile shows that itself.
+            let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(time));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = time;
     }
 
     pub fn is_secure(&self) -> bool {

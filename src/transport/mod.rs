@@ -37,13 +37,16 @@ pub(crate) mod tls;
 pub(crate) mod upkeep;
 
 mod admission;
+mod asked;
 mod away;
 mod carry_out;
 mod connection;
 mod drain;
 mod drive;
 mod ending;
+mod event_stream;
 mod first;
+mod heads;
 mod http;
 mod io;
 mod latecomers;

@@ -17,7 +17,7 @@ use crate::printable::Printable;
 use crate::protocol::message::Timestamp;
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
-use crate::session::{Carrier, Question, Session};
+use crate::session::{Carrier, Question, Session, show_heartbeat};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
@@ -175,19 +175,34 @@ impl Peer<'_> {
         }
     }
 
-    /// Sends a ping.
+    /// Sends what shows that the connection is alive.
     pub fn ping(&mut self) {
-        if let Some(wire) = self.wire() {
-            wire.ping(&mut self.replies);
-            self.flush_replies();
+        let Some(wire) = self.wire() else { return };
+        let mut is_shown = false;
+        if wire.has_ids() {
+            self.converse(|session, peer| is_shown = show_heartbeat(session, peer));
         }
+        if !is_shown {
+            wire.ping(&mut self.replies);
+        }
+        self.flush_replies();
     }
 
     /// Adds a JSON text to the replies.
     pub fn reply_text(&mut self, text: &[u8]) {
         if let Some(wire) = self.wire() {
-            wire.text(text, &mut self.replies);
+            let id = self.id();
+            wire.text_with_id(text, &id, &mut self.replies);
         }
+    }
+
+    /// What the next message of an event stream has as its `id`. Empty on other wires.
+    pub(super) fn id(&mut self) -> Vec<u8> {
+        let mut id = Vec::new();
+        if self.wire().is_some_and(Wire::has_ids) {
+            self.connections.hub.write_id(self.key, &mut id);
+        }
+        id
     }
 
     /// Answers a ping.

@@ -2,9 +2,10 @@
 
 use crate::config::{Config, ConfigError, OriginSetting};
 use crate::protocol::deflate::DeflatePolicy;
-use crate::protocol::handshake::{Origins, Policy};
+use crate::protocol::handshake::Policy;
 use crate::protocol::hosts::{Hosts, Reach};
 use crate::protocol::http::HeadLimits;
+use crate::protocol::origins::Origins;
 use crate::rules::Rules;
 use crate::session::Terms;
 

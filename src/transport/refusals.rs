@@ -128,6 +128,8 @@ fn of_closing(reason: &CloseReason) -> Refusal {
         | CloseReason::BinaryMessage
         | CloseReason::NoHeartbeat
         | CloseReason::TooFarBehind
+        | CloseReason::Finished
+        | CloseReason::Rotated
         | CloseReason::Superseded
         | CloseReason::ClosedInTurn
         | CloseReason::Response

@@ -297,7 +297,9 @@ impl Carrier for Absent<'_> {
         // It is seated when it comes back.
         let position = match start {
             Start::After(position) | Start::Promised(position) => position,
-            Start::Newcomer | Start::Foreign => self.connections.shared.broker.promise(channel, self.now()),
+            Start::Newcomer | Start::Foreign | Start::Unknown => {
+                self.connections.shared.broker.promise(channel, self.now())
+            }
         };
         let top = position.offset;
         if has_it {

@@ -143,8 +143,13 @@ def test_the_tables_of_messages_say_what_the_schema_says() -> None:
     for section in ("## Client to server", "## Server to client"):
         for cells in rows(PROTOCOL[PROTOCOL.index(section) :], "| type | fields |"):
             documented |= {name: words(cells[1]) for name in words(cells[0])}
+    streams = rows(PROTOCOL, "| event | fields | meaning |")
+    own = {"heartbeat": "stream_heartbeat"}
+    documented |= {own.get(name, name): words(cells[1]) for cells in streams for name in words(cells[0])}
     documented |= {"update": words(rows(PROTOCOL, "| part | fields |")[0][1])}
-    parts = [SCHEMA["$defs"][side]["oneOf"] for side in ("client_message", "server_message")]
+    parts = [
+        SCHEMA["$defs"][side]["oneOf"] for side in ("client_message", "server_message", "stream_message")
+    ]
     known = {part["$ref"].rpartition("/")[2] for side in parts for part in side}
     known -= {"application_message", "application_result", "ai_cancel_result"}
     assert set(documented) == known | {"update"}

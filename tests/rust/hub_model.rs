@@ -18,6 +18,7 @@ use umbel::channel::ChannelName;
 use umbel::hub::{CaughtUp, Delivery, Due, FeedKey, FrameEncoder, Hub, Outbound, Outgoing, ReaderKey};
 use umbel::moment::Moment;
 use umbel::position::{GapReason, Position, Start, Subscribed, Unrecovered};
+use umbel::protocol::event_stream::{ChannelHash, StreamPositions};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 use umbel::publication::Content;
@@ -27,8 +28,15 @@ use umbel::stats::Counters;
 use late_broker::{Elsewhere, LateBroker};
 
 pub const TICK: Duration = Duration::from_millis(16);
-/// Window bits of the readers, by their number.
-const WINDOWS: [Option<u8>; 4] = [None, Some(12), Some(9), None];
+/// How the readers are spoken to, by their number.
+const WIRES: [Wire; READERS as usize] = [
+    Wire::PLAIN_WEBSOCKET,
+    Wire::WebSocket { window: Some(12) },
+    Wire::WebSocket { window: Some(9) },
+    Wire::PLAIN_WEBSOCKET,
+    Wire::Events { chunked: true, alone: false },
+    Wire::Events { chunked: false, alone: true },
+];
 
 /// The feeds whose logs have moved, in a list that the test empties.
 #[derive(Clone, Default)]
@@ -198,8 +206,12 @@ impl<B: ModelBroker> World<B> {
     }
 
     pub fn join(&mut self, reader: ReaderKey) {
-        let window = WINDOWS[reader as usize % WINDOWS.len()];
-        self.hub.join(reader, Wire::WebSocket { window });
+        let wire = WIRES[reader as usize % WIRES.len()];
+        self.hub.join(reader, wire);
+        if let Wire::Events { alone, .. } = wire {
+            let channels = followed(alone).iter().map(|name| (ChannelHash::of(name), None));
+            self.hub.follow(reader, StreamPositions::new(channels));
+        }
         self.sockets.of.insert(reader, Socket::default());
     }
 
@@ -246,8 +258,16 @@ impl<B: ModelBroker> World<B> {
 
     pub fn take(&mut self, reader: ReaderKey) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.sockets.of.get_mut(&reader).expect("a reader").bytes);
-        messages(&bytes)
+        match WIRES[reader as usize % WIRES.len()] {
+            Wire::WebSocket { .. } => messages(&bytes),
+            Wire::Events { chunked, .. } => events(&bytes, chunked),
+        }
     }
+}
+
+/// The channels in the ids of a stream. One that is alone may have other channels all the same.
+fn followed(alone: bool) -> &'static [&'static str] {
+    if alone { &CHANNELS[..1] } else { &CHANNELS }
 }
 
 pub fn name(channel: &str) -> ChannelName {
@@ -416,7 +436,7 @@ pub enum From {
     Offset(u64),
 }
 
-pub const READERS: ReaderKey = 4;
+pub const READERS: ReaderKey = 6;
 pub const CHANNELS: [&str; 4] = ["all:a", "all:b", "latest:a", "latest:b"];
 
 /// The naive model: every publication of every channel, for ever.
@@ -430,7 +450,19 @@ pub struct Model {
 
 pub fn drain_into<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey) {
     let client = model.clients.get_mut(&reader).expect("joined");
-    world.take(reader).iter().for_each(|message| client.apply(message));
+    for message in world.take(reader) {
+        client.apply(&message);
+        let id = message.get("id of the event").and_then(Value::as_str);
+        let is_stream = WIRES[reader as usize].has_ids();
+        assert_eq!(id.is_some(), is_stream);
+        let Some(told) = id.map(|id| StreamPositions::parse(id).expect("a whole id")) else { continue };
+        for channel in CHANNELS {
+            let (told, reached) = (told.get(ChannelHash::of(channel)), client.position(channel));
+            if let (Some(told), Some(reached)) = (told, reached) {
+                assert_eq!(told, Some(reached), "{channel}: the id is what the client has");
+            }
+        }
+    }
 }
 
 /// What a shard does before a reader leaves a channel, or goes.
@@ -606,6 +638,29 @@ pub fn messages(mut bytes: &[u8]) -> Vec<Value> {
         let text = if bytes[0] & 0x40 == 0 { payload.to_vec() } else { inflated(payload) };
         messages.push(serde_json::from_slice(&text).expect("the server sends JSON"));
         bytes = &bytes[header + length..];
+    }
+    messages
+}
+
+/// The JSON messages in a sequence of complete events, each with its id.
+pub fn events(bytes: &[u8], chunked: bool) -> Vec<Value> {
+    let mut text = std::str::from_utf8(bytes).expect("UTF-8").to_owned();
+    if chunked {
+        let mut rest = std::mem::take(&mut text);
+        while let Some((length, chunk)) = rest.split_once("\r\n") {
+            let length = usize::from_str_radix(length, 16).expect("a length");
+            text.push_str(&chunk[..length]);
+            rest = chunk[length..].strip_prefix("\r\n").expect("the end of a chunk").to_owned();
+        }
+    }
+    let mut messages = Vec::new();
+    for event in text.split_terminator("\n\n") {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        let mut message: Value = serde_json::from_str(&field("data: ").expect("data")).expect("JSON");
+        let named = field("event: ").unwrap_or_else(|| "batched_updates".into());
+        assert_eq!(message["type"], named);
+        message["id of the event"] = field("id: ").into();
+        messages.push(message);
     }
     messages
 }

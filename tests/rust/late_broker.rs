@@ -240,6 +240,10 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.readers())
     }
 
+    fn is_over(&self, channel: &ChannelName, position: Position) -> bool {
+        self.with(channel, |channel| channel.copy.is_finished() && channel.copy.position() == position)
+    }
+
     fn finish(&self, channel: &ChannelName) {
         self.with(channel, |channel| channel.copy.finish());
     }

@@ -24,4 +24,5 @@ fn the_corpus_of_every_target_is_harmless() {
     replay("envelope", targets::envelope);
     replay("hub", targets::hub);
     replay("session", targets::session);
+    replay("stream", targets::stream);
 }

@@ -1,9 +1,10 @@
 //! The WebSocket handshake: right and wrong requests.
 
 use umbel::protocol::deflate::DeflatePolicy;
-use umbel::protocol::handshake::{Origins, Policy, Upgrade, is_upgrade, upgrade};
+use umbel::protocol::handshake::{Policy, Upgrade, is_upgrade, upgrade};
 use umbel::protocol::hosts::{Hosts, Reach};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
+use umbel::protocol::origins::Origins;
 
 const GOOD: [&str; 5] = [
     "Host: server.example.com",

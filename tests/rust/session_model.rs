@@ -138,7 +138,7 @@ enum Action {
 fn begins(start: Start, top: u64) -> u64 {
     match start {
         Start::After(position) | Start::Promised(position) => position.offset,
-        Start::Newcomer | Start::Foreign => top,
+        Start::Newcomer | Start::Foreign | Start::Unknown => top,
     }
 }
 

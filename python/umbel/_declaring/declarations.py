@@ -132,6 +132,11 @@ class Declarations:
         """Whether a path is a page or a websocket path."""
         return path in self.pages or any(path == route.pattern for route in self.websockets)
 
+    def paths_at(self, path: str) -> list[str]:
+        """Return the pages and websocket paths that are this path or below it."""
+        declared = [*self.pages, *(route.pattern for route in self.websockets)]
+        return [other for other in declared if other == path or other.startswith(f"{path}/")]
+
     def rules(self, may_read_run: Guard = nobody) -> list[ChannelRule]:
         """Return the rules in the order in which they are tried.
 

@@ -47,6 +47,9 @@ class Settings:
             used, the one before is kept, and the log says why.
         tls_key: path of a PEM file with the private key of the certificate.
         websocket_path: path at which clients connect with the Umbel protocol.
+        stream_path: path of event streams (Server-Sent Events). One channel may be named below it.
+        stream_seconds: seconds after which an event stream ends and its client opens another, so that clients
+            spread again over servers that were added; 0 for no limit.
         origins: web pages that may connect. ``None`` for pages from the host that they connect to, ``"*"``
             for all pages, or a list of origins, as in ``["https://example.org"]``. Programs that send no
             ``Origin`` may always connect.
@@ -62,9 +65,10 @@ class Settings:
             one lowers latency while much is published. 0 delivers as soon as possible.
         heartbeat: seconds of silence, from the client or to it, after which the server pings the client. When
             nothing comes from the client for twice as long, it is closed with 4408. A shorter time finds dead
-            clients sooner, and wakes mobile devices more often. Behind a proxy, keep it below the time after
-            which that cuts silent connections: nginx does after 60 seconds in which nothing went either way,
-            others when nothing went to the client.
+            clients sooner, and wakes mobile devices more often. An event stream gets a comment after as much
+            silence, at most 15 seconds. Behind a proxy, keep it below the time after which that cuts silent
+            connections: nginx does after 60 seconds in which nothing went either way, others when nothing
+            went to the client.
         reconnect_window: seconds within which clients that lose their connections are asked to come back.
             Each chooses a random moment, so that not all come at once. ``connection_established`` tells
             clients this time, for connections that break off; ``reconnect`` tells it again when the server
@@ -165,6 +169,8 @@ class Settings:
     tls_cert: str | None = None
     tls_key: str | None = None
     websocket_path: str = "/ws"
+    stream_path: str = "/api/v1/stream"
+    stream_seconds: float = 0.0
     origins: Sequence[str] | Literal["*"] | None = None
     allowed_hosts: Sequence[str] = ()
     serve_client: bool = True
@@ -219,11 +225,12 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
-        if not PATH.fullmatch(self.websocket_path):
-            raise ValueError(
-                f"websocket_path {self.websocket_path!r} matches no request: it is one path as in '/ws', "
-                "without parameters, a query, or characters that browsers encode"
-            )
+        for name in ("websocket_path", "stream_path"):
+            if not PATH.fullmatch(path := getattr(self, name)):
+                raise ValueError(
+                    f"{name} {path!r} matches no request: it is one path as in '/ws', without parameters, "
+                    "a query, or characters that browsers encode"
+                )
         if is_reserved_path(self.websocket_path):
             raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -278,6 +285,8 @@ class Options(TypedDict, total=False):
     tls_cert: str | None
     tls_key: str | None
     websocket_path: str
+    stream_path: str
+    stream_seconds: float
     origins: Sequence[str] | Literal["*"] | None
     allowed_hosts: Sequence[str]
     serve_client: bool

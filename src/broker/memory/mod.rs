@@ -256,6 +256,12 @@ impl Broker for MemoryBroker {
         self.with_existing(channel, |channel| channel.log().readers()).unwrap_or(0)
     }
 
+    fn is_over(&self, channel: &ChannelName, position: Position) -> bool {
+        let is_over =
+            |channel: &Arc<Channel>| channel.log().is_finished() && channel.log().position() == position;
+        self.with_existing(channel, is_over).unwrap_or(false)
+    }
+
     fn finish(&self, channel: &ChannelName) {
         self.with_existing(channel, |channel| channel.log().finish());
     }

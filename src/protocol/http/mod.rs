@@ -4,11 +4,13 @@
 //! that says why, at a bare LF, a bare CR, a folded line, a space before a colon, a doubled or odd length, and any transfer
 //! coding. The parser is httparse. What it tolerates and this server does not is refused before it is called.
 
+mod form;
 mod head;
 mod request;
 mod response;
 pub(crate) mod syntax;
 
+pub use form::{form_decode, form_pairs};
 pub use head::HeadReader;
 pub use request::{HeadLimits, INNER_SLASH, Method, Request};
-pub use response::{HttpError, response};
+pub use response::{HttpError, endless_head, response};

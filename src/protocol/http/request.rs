@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::form::hex_digit;
 use super::response::HttpError;
 use super::syntax::{is_token_byte, trim};
 
@@ -314,10 +315,6 @@ fn percent_decode(text: &str) -> Option<String> {
     }
     let is_control = |letter: char| letter.is_control() && letter != INNER_SLASH;
     String::from_utf8(bytes).ok().filter(|text| !text.contains(is_control))
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|digit| digit as u8)
 }
 
 /// `uri-host [":" port]` (RFC 9110 §7.2). Escapes are refused: host names and addresses need none.

@@ -84,12 +84,29 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Option<Ve
     legal.then(|| write_response(status, headers, body))
 }
 
+/// The head of a response whose body has no length: it is chunked, or ends with the connection.
+pub fn endless_head(headers: &[(&str, &str)], chunked: bool) -> Vec<u8> {
+    let mut head = String::from("HTTP/1.1 200 OK\r\n");
+    for (name, value) in headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    if chunked {
+        head.push_str("Transfer-Encoding: chunked\r\n");
+    }
+    head.push_str("Connection: close\r\n\r\n");
+    head.into_bytes()
+}
+
 fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} {}\r\n", status_text(status));
     for (name, value) in headers {
         head.extend([name, ": ", value, "\r\n"]);
     }
-    head.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()));
+    // RFC 9110 §8.6: a response without content has no length.
+    if status != 204 {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    head.push_str("Connection: close\r\n\r\n");
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     bytes
@@ -98,6 +115,7 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
 const fn status_text(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",

@@ -107,6 +107,35 @@ pub enum ServerMessage<'a> {
         /// In milliseconds.
         within: u64,
     },
+    /// The first message of an event stream.
+    Connected {
+        /// The client's public id.
+        client_id: &'a str,
+        /// Who the application says that it is; `None` when it is anonymous.
+        subject: Option<&'a str>,
+        /// The channel of a stream of one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channel: Option<&'a str>,
+        /// The channels of a stream of several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channels: Option<&'a [&'a str]>,
+        /// When it was written.
+        timestamp: Timestamp,
+    },
+    /// Shows that an event stream is alive, where the client wants to see that.
+    Heartbeat {
+        /// When it was written.
+        timestamp: Timestamp,
+    },
+    /// The last message of an event stream that the server ends.
+    Closed {
+        /// As in a close frame.
+        code: u16,
+        /// For people.
+        reason: &'a str,
+        /// Whether the client should come back.
+        reconnect: bool,
+    },
     /// Tells that a message was not carried out.
     Error {
         /// For programs: see [`ErrorCode`](crate::error_code::ErrorCode).

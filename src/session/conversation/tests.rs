@@ -110,6 +110,7 @@ impl Notes {
         let (offset, recovered) = match start {
             Start::Newcomer => (self.published, None),
             Start::Foreign => (self.published, Some(Err(Unrecovered::Epoch))),
+            Start::Unknown => (self.published, Some(Err(Unrecovered::Unknown))),
             Start::After(Position { offset: ..2, .. }) => (2, Some(Err(Unrecovered::Trimmed))),
             Start::After(position) => (position.offset, Some(Ok(()))),
             Start::Promised(position) => (position.offset, None),

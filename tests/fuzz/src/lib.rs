@@ -14,10 +14,12 @@ use umbel::broker::memory::MemoryBroker;
 use umbel::json;
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, Inflater, Parameters};
+use umbel::protocol::event_stream::{MAX_STREAM_CHANNELS, StreamPositions, StreamRequest};
 use umbel::protocol::frame::{Opcode, encode_header};
-use umbel::protocol::handshake::{Origins, Policy, upgrade};
+use umbel::protocol::handshake::{Policy, upgrade};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
 use umbel::protocol::message;
+use umbel::protocol::origins::Origins;
 use umbel::protocol::websocket::{Incoming, WebSocket};
 
 /// Request heads: one read, and byte by byte.
@@ -65,6 +67,26 @@ pub fn handshake(data: &[u8]) {
         }
     }
     let _ = deflate::negotiate(request.headers("x"), &DeflatePolicy::default());
+}
+
+/// The last id of a stream's client, and its query: whatever is read is written like that, and nothing else is.
+pub fn stream(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Some(positions) = StreamPositions::parse(&text) {
+        let mut written = Vec::new();
+        positions.write(&mut written);
+        assert_eq!(written, text.as_bytes());
+    }
+    let mut bytes = b"GET /s?".to_vec();
+    bytes.extend(data.iter().filter(|byte| byte.is_ascii_graphic() && **byte != b'#'));
+    bytes.extend_from_slice(b" HTTP/1.1\r\nHost: a\r\nLast-Event-ID: ");
+    bytes.extend_from_slice(text.replace(char::is_control, "").as_bytes());
+    bytes.extend_from_slice(b"\r\n\r\n");
+    let Ok(Some((request, _))) = HeadReader::default().read(&bytes, &HeadLimits::default()) else { return };
+    if let Ok(stream) = StreamRequest::parse(&request, "") {
+        assert!((1..=MAX_STREAM_CHANNELS).contains(&stream.channels.len()));
+        assert_eq!(stream.positions.len(), stream.channels.len());
+    }
 }
 
 /// Frames: the first byte says how; the rest is read in one piece and in small ones.

@@ -1,0 +1,70 @@
+//! Request heads: what is asked for, and who answers it.
+
+use crate::close::CloseReason;
+use crate::protocol::handshake::is_upgrade;
+use crate::protocol::http::Request;
+use crate::transport::admission::{has_room, judge, open};
+use crate::transport::connection::Phase;
+use crate::transport::event_stream;
+use crate::transport::http::respond;
+use crate::transport::peer::Peer;
+use crate::transport::policy::head_limits;
+
+/// Works on a part of a request head.
+pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
+    let limits = head_limits(&peer.connections.shared.config);
+    let Some(connection) = peer.connection() else { return };
+    let Phase::Head(head) = &mut connection.phase else { return };
+    head.buffer.extend_from_slice(chunk);
+    match head.reader.read(&head.buffer, &limits) {
+        Ok(None) => {}
+        Ok(Some((request, size))) => {
+            head.buffer.drain(..size);
+            answer(peer, request);
+        }
+        Err(error) => peer.refuse(&error, None),
+    }
+}
+
+/// Goes on with a request that waited until the application has room. Returns `false` while it has none.
+pub(crate) fn go_on_with_head(peer: &mut Peer<'_>) -> bool {
+    if !has_room(&peer.connections.shared) {
+        peer.connections.wait_for_room(peer.key);
+        return false;
+    }
+    if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase)
+        && let Some(request) = head.request.take()
+    {
+        answer(peer, *request);
+    }
+    true
+}
+
+fn answer(peer: &mut Peer<'_>, request: Request) {
+    let shared = &peer.connections.shared;
+    let refused = if is_upgrade(&request) {
+        match judge(shared, &request) {
+            // Nobody is told of a client before it has said who it is.
+            Ok(handshake) if handshake.accepted.client_is_first || has_room(shared) => {
+                return open(peer, request, handshake);
+            }
+            Ok(_) => return hold(peer, request),
+            Err(error) => error,
+        }
+    } else if event_stream::is_stream(shared, &request) {
+        return if has_room(shared) { event_stream::answer(peer, request) } else { hold(peer, request) };
+    } else {
+        match respond(shared, &request) {
+            Ok(bytes) => return peer.say_last(&bytes, &CloseReason::Response),
+            Err(error) => error,
+        }
+    };
+    peer.refuse(&refused, Some(&request));
+}
+
+/// Keeps a request until the application has room.
+fn hold(peer: &mut Peer<'_>, request: Request) {
+    if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase) {
+        head.request = Some(Box::new(request));
+    }
+}
