@@ -179,10 +179,12 @@ class Requests {
     const request = this.#sent.get(key);
     if (!request) return false;
     const { kind } = request;
-    const { type, channel } = message;
+    const { type, channel, offset } = message;
     if (type === "error") this.#fail(key, request, message.code, message.message, message.details);
-    else if (kind === "publish") this.#line.act("settled", key, true, { channel, offset: message.offset });
-    else if (type === "subscription_established") {
+    else if (kind === "publish") {
+      if (typeof offset !== "number") throw new Error("a publication has an offset");
+      this.#line.act("settled", key, true, { channel, offset });
+    } else if (type === "subscription_established") {
       const subscription = this.#attach(message, kind === "stopping");
       if (kind === "run") this.#line.act("settled", key, true, { subscription, channel, epoch: message.epoch });
     } else if (kind !== "forgotten") this.#line.act("settled", key, true, message.data);
