@@ -31,6 +31,13 @@ const scenarios = {
     return { ...findings, headers };
   },
 
+  // The page's own EventSources, each until it has heard the marker: what each of them heard, in order.
+  async follow(context) {
+    const page = await context.newPage();
+    await page.goto(options.page);
+    return { streams: await page.evaluate(follow, { urls: options.urls, marker: options.marker }) };
+  },
+
   // What a person sees of the demo: numbers that move, buttons that do something, an answer that streams in.
   async demo(context, complaints) {
     const page = await watched(context, complaints);
@@ -174,6 +181,30 @@ function above([id, value]) {
 
 // --------------------------------------------------------------------------------------------------- outside the page
 
+function follow({ urls, marker }) {
+  const names = [
+    "connected", "subscription_established", "subscription_ended", "gap", "server_error", "heartbeat", "reconnect", "closed",
+  ];
+  return Promise.all(urls.map((url) => new Promise((resolve) => {
+    const [source, heard] = [new EventSource(url), []];
+    const end = () => {
+      source.close();
+      resolve({ heard, state: source.readyState });
+    };
+    const hear = ({ type, lastEventId, data }) => {
+      heard.push([type, lastEventId, data]);
+      if (data.includes(marker)) end();
+    };
+    for (const name of names) source.addEventListener(name, hear);
+    source.onmessage = hear;
+    // CLOSED: it never comes back by itself.
+    source.onerror = () => {
+      heard.push(["error", "", String(source.readyState)]);
+      if (source.readyState === 2) end();
+    };
+  })));
+}
+
 async function watched(context, complaints) {
   const page = await context.newPage();
   page.on("console", (message) => {
@@ -216,6 +247,7 @@ const context = await chromium.launchPersistentContext(profile, {
   args: FLAGS,
   viewport: options.viewport ?? { width: 1280, height: 800 },
   colorScheme: options.scheme ?? "light",
+  ignoreHTTPSErrors: options.insecure ?? false,
 });
 context.setDefaultTimeout(20_000);
 const complaints = [];

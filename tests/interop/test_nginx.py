@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import orjson
 import pytest
+from proxy import nginx
+from streams import stream
 from umbel import Umbel
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -21,67 +16,14 @@ from websockets.exceptions import ConnectionClosed
 TIMEOUT = 1
 """Seconds. nginx has 60 if nobody says otherwise. The server pings after 30 (``heartbeat``)."""
 
-CONFIG = """
-daemon off;
-pid {here}/pid;
-error_log {here}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {here}/body;
-  proxy_temp_path {here}/proxy;
-  fastcgi_temp_path {here}/fastcgi;
-  uwsgi_temp_path {here}/uwsgi;
-  scgi_temp_path {here}/scgi;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass {upstream};
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection upgrade;
-      proxy_read_timeout {timeout}s;
-      proxy_send_timeout {timeout}s;
-    }}
-  }}
-}}
+LOCATION = f"""
+proxy_http_version 1.1;
+proxy_set_header Host $host;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection upgrade;
+proxy_read_timeout {TIMEOUT}s;
+proxy_send_timeout {TIMEOUT}s;
 """
-
-
-def installed() -> str:
-    """The path of nginx. It is Debian's package, which is installed if we are root."""
-    path = "/usr/sbin:" + os.environ["PATH"]
-    if not shutil.which("nginx", path=path) and shutil.which("apt-get") and os.geteuid() == 0:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for action in (["update"], ["install", "--yes", "--no-install-recommends", "nginx-light"]):
-            subprocess.run(["apt-get", "-qq", *action], env=environment, capture_output=True, check=False)
-    found = shutil.which("nginx", path=path)
-    if not found:
-        pytest.skip("nginx is not installed")
-    return found
-
-
-@contextmanager
-def nginx(here: pathlib.Path, upstream: str) -> Iterator[str]:
-    """A proxy in front of a server. Its address is for WebSockets."""
-    command = installed()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = here / "nginx.conf"
-    config.write_text(CONFIG.format(here=here, port=port, upstream=upstream, timeout=TIMEOUT))
-    with subprocess.Popen([command, "-e", str(here / "error.log"), "-c", str(config)]) as process:
-        try:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert process.poll() is None, (here / "error.log").read_text()
-                time.sleep(0.05)
-            yield f"ws://127.0.0.1:{port}/ws"
-        finally:
-            process.terminate()
 
 
 async def keeps_saying(connection: ClientConnection) -> None:
@@ -101,7 +43,8 @@ async def test_pings_keep_the_connection(
     app.on("say")(lambda client, message: None)
     async with app.serve(port=0, heartbeat=TIMEOUT / 2 if pings else 60) as server:
         # The library pings by itself if it is not told otherwise.
-        with nginx(tmp_path, server.url) as url:
+        with nginx(tmp_path, server.url, LOCATION) as port:
+            url = f"ws://127.0.0.1:{port}/ws"
             async with connect(url, subprotocols=["umbel.v1"], proxy=None, ping_interval=None) as connection:
                 assert orjson.loads(await connection.recv())["type"] == "connection_established"
                 speaking = asyncio.create_task(keeps_saying(connection)) if speaks else None
@@ -114,3 +57,25 @@ async def test_pings_keep_the_connection(
                     assert not lives
                 if speaking:
                     speaking.cancel()
+
+
+async def test_a_stream_comes_through_at_once_and_is_not_cut_while_nothing_is_published(
+    tmp_path: pathlib.Path,
+) -> None:
+    app = Umbel()
+    app.channel("{name}", open=True)
+    async with app.serve(port=0, heartbeat=TIMEOUT / 2) as server:
+        # By itself nginx speaks HTTP/1.0 to the server, and gathers what comes if it is not told otherwise.
+        with nginx(tmp_path, server.url, f"proxy_read_timeout {TIMEOUT}s;") as port:
+            async with stream(("127.0.0.1", port), "a?heartbeat=event") as events:
+                await events.hear("subscription_established")
+                for number in range(3):
+                    app.publish("a", number)
+                    assert [update["data"] for update in await events.updates(1)] == [number]
+                for _ in range(3 * 2):
+                    await events.hear("heartbeat")
+                app.publish("a", "still there")
+                assert len(await events.updates(1)) == 1
+            async with stream(("127.0.0.1", port), "a", last_id=events.parser.last_id) as again:
+                established = await again.hear("subscription_established")
+                assert established.data["recovered"] is True

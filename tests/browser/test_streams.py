@@ -1,0 +1,186 @@
+"""Chromium's own EventSource: cut again and again, many of them over HTTP/2, and streams that are over."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from chromium import Browser
+from stream_judge import Judge
+from streams import PATH, Event
+from umbel import Run, Umbel
+from wire import wire
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "interop"))
+
+from proxy import nginx
+
+pytestmark = pytest.mark.timeout(180)
+
+CUTS = 200
+MARKER = "that was all"
+
+
+class Scissors:
+    """A proxy that cuts responses after some bytes or some time, until there were enough cuts.
+
+    Heads it lets through: Chromium takes one that is cut off for a whole one, whose type it does not know.
+    """
+
+    def __init__(self, upstream: tuple[str, int], random: random.Random) -> None:
+        self.upstream, self.random = upstream, random
+        self.cuts = 0
+        self._serving = set[asyncio.Task[None]]()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, sender = await asyncio.open_connection(*self.upstream)
+        try:
+            sender.write(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(await upstream.readuntil(b"\r\n\r\n"))
+            if self.cuts >= CUTS:
+                while part := await upstream.read(65536):
+                    writer.write(part)
+            left = self.random.choice([0, 300, 2000, 20_000]) + self.random.randrange(600)
+            async with asyncio.timeout(self.random.uniform(0.05, 0.6)):
+                while left > 0 and (part := await upstream.read(left)):
+                    writer.write(part)
+                    await writer.drain()
+                    left -= len(part)
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.cuts += 1
+            writer.close()
+            sender.transport.abort()
+
+
+def judge(heard: list[list[str]], channels: set[str], published: dict[str, list[bytes]]) -> Counter[str]:
+    """Judge what one EventSource heard, all its connections in a row."""
+    judge, last, new = Judge(published), "", set[str]()
+    for name, last_id, text in heard:
+        if name == "connected":
+            # Its request had the id of the last event, if there was one.
+            new = set() if last else channels
+        if name != "error":
+            judge.hear(Event(name, last_id, orjson.loads(text)), new)
+            last = last_id
+    return judge.seen + Counter(name for name, *_ in heard)
+
+
+async def test_event_sources_that_are_cut_anywhere_join_to_what_was_published(browser: Browser) -> None:
+    app = Umbel(port=0, origins="*", reconnect_window=0, burst_bytes=0, tick=0.005)
+    channels = {"a", "b", "c"}
+    published: dict[str, list[bytes]] = {channel: [] for channel in channels}
+    choice = random.Random(5)
+    for channel in channels:
+        app.channel(channel, open=True, history=60 if channel == "c" else 5000)
+
+    def publish(channel: str, text: str) -> None:
+        published[channel].append(text.encode())
+        app.publish(channel, text)
+
+    async with app.serve() as server, AsyncExitStack() as stack:
+        upstream = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        scissors = [Scissors(upstream, random.Random(number)) for number in range(4)]
+        origins = [await stack.enter_async_context(each.open()) for each in scissors]
+        queries = [["a"], ["b"], ["c", "a"], ["b", "a", "c"], ["c"]]
+        wanted = [(origin, query) for origin in origins for query in queries]
+        urls = [origin + f"{PATH}?" + "&".join(f"channel={c}" for c in query) for origin, query in wanted]
+
+        async def keep_publishing() -> None:
+            while sum(each.cuts for each in scissors) < CUTS:
+                for _ in range(choice.randrange(8)):
+                    publish(
+                        choice.choice("abc"),
+                        choice.choice(["é", "\n", "id: 1\r", "x"]) * choice.randrange(99),
+                    )
+                await asyncio.sleep(0.01)
+            for each in scissors:
+                each.cuts = CUTS
+            await asyncio.sleep(1.5)  # all are back
+            for channel in channels:
+                publish(channel, MARKER)
+
+        publishing = asyncio.create_task(keep_publishing())
+        page = server.url + "/healthz"
+        found = await asyncio.to_thread(browser, "follow", page, page=page, urls=urls, marker=MARKER)
+        await publishing
+    total = Counter[str]()
+    for (_, query), stream in zip(wanted, found["streams"], strict=True):
+        assert stream["heard"][-1][2].count(MARKER), stream["heard"][-3:]
+        total += judge(stream["heard"], set(query), published)
+    assert total["error"] >= CUTS - len(urls) and total["recovered True"] >= CUTS / 2, total
+    assert total["update"] > 1000 and total["trimmed"] > 0, total
+
+
+async def test_twenty_event_sources_have_one_connection_over_http2(
+    browser: Browser, tmp_path: pathlib.Path
+) -> None:
+    app = Umbel(port=0)
+    app.channel("{name}", open=True, replay="start", history=5)
+    async with app.serve() as server:
+        for number in range(20):
+            app.publish(str(number), MARKER)
+        with nginx(tmp_path, server.url, http2=True) as port:
+            origin = f"https://127.0.0.1:{port}"
+            urls = [f"{origin}{PATH}/{number}" for number in range(20)]
+            found = await asyncio.to_thread(
+                browser, "follow", origin, page=f"{origin}/healthz", urls=urls, marker=MARKER, insecure=True
+            )
+    names = [[name for name, *_ in stream["heard"]] for stream in found["streams"]]
+    assert names == [["connected", "subscription_established", "message"]] * 20
+
+
+async def test_an_event_source_stops_by_itself_when_its_stream_is_over(browser: Browser) -> None:
+    app = Umbel(port=0, reconnect_window=0)
+
+    @app.stream("tell")
+    async def tell(run: Run, message: Any) -> AsyncIterator[str]:
+        yield "all of it"
+
+    @app.channel("run:{id}", replay="start")
+    def may(client: Any, id: str) -> bool:
+        return True
+
+    @app.on_connect
+    def note(client: Any) -> None:
+        seen.append(client)
+
+    seen: list[Any] = []
+    async with app.serve() as server:
+        async with wire(server) as starter:
+            await starter.say("tell", id=1, data={})
+            run = (await starter.hear("subscription_established"))["channel"]
+            await starter.hear("subscription_ended")
+        page = server.url + "/healthz"
+        url = f"{server.url}{PATH}/{run}"
+        found = await asyncio.to_thread(browser, "follow", page, page=page, urls=[url], marker="never said")
+    heard = found["streams"][0]["heard"]
+    assert [name for name, *_ in heard if name != "message"] == [
+        *("connected", "subscription_established", "subscription_ended", "closed"),
+        *("error", "error"),
+    ]
+    assert [state for name, _, state in heard if name == "error"] == ["0", "2"], "once more, then never"
+    assert len(seen) == 2, "the application hears of the first opening only"
