@@ -70,12 +70,21 @@ impl Future for ConnectionTask {
         connections.update_now();
         connections.work = 0;
         let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.serial, cx));
+        connections.wake_for_hub();
         driven.unwrap_or_else(|| {
             // It panicked and was closed. There is something left to write, or a close frame to read.
             cx.waker().wake_by_ref();
             Poll::Pending
         })
     }
+}
+
+/// Gives the task of a connection one turn.
+#[cfg(test)]
+pub(crate) fn poll_once(cell: &Rc<RefCell<Connections>>, key: ReaderKey) {
+    let serial = cell.borrow_mut().get(key).map_or(0, |connection| connection.serial);
+    let mut task = ConnectionTask { connections: Rc::clone(cell), key, serial };
+    let _ = Pin::new(&mut task).poll(&mut Context::from_waker(std::task::Waker::noop()));
 }
 
 /// Writes what waits, then reads what came. Stops when the socket or the application takes no more, or when this client has
@@ -222,7 +231,6 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
         Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|reply| reply.receive(chunk))),
         Some(Phase::Deciding(_)) | None => {}
     }
-    peer.connections.wake_for_hub();
     taken
 }
 
@@ -255,7 +263,6 @@ fn write_waiting(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> io::Result<bool> 
     if empty {
         peer.connections.hub.writable(peer.key);
         websocket::outbox_emptied(peer);
-        peer.connections.wake_for_hub();
     }
     peer.connections.schedule(peer.key);
     Ok(empty)

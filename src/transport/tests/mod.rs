@@ -39,6 +39,7 @@ mod drain;
 mod http;
 mod latecomers;
 mod peer;
+mod sessions;
 #[path = "../../../tests/rust/settings.rs"]
 mod settings;
 
@@ -89,7 +90,8 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
     let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
     let config =
         Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
-    let policy = || Policy { subprotocols: Vec::new(), deflate: None, origins: Origins::Any };
+    let spoken = || ["umbel.v1.first", "umbel.v1"].map(str::to_owned).to_vec();
+    let policy = || Policy { subprotocols: spoken(), deflate: None, origins: Origins::Any };
     let rules = Rules::new(&config.channels).expect("legal rules").with_burst(config.burst_bytes);
     let rules = Arc::new(rules);
     let commands = vec![Arc::default()];
