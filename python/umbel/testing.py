@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Final, Unpack, final
 from weakref import WeakKeyDictionary
 
-from umbel import Identity, Request, Server, Settings, Umbel
+from umbel import Identity, Request, Server, Umbel
 from umbel._clients.identity import ANONYMOUS
 from umbel._core import Core
 from umbel._declaring.declarations import AuthenticateResult, Declarations
@@ -221,13 +221,18 @@ class Shell(ClientShell):
 class Stage:
     """An application under test, its server, and its clients. It takes the place of the application."""
 
-    def __init__(self, app: Umbel, settings: Settings) -> None:
+    def __init__(self, app: Umbel, settings: Options) -> None:
         self.shells: list[Shell] = []
         self._app = app
         self._users = 0
         self._directory = tempfile.TemporaryDirectory(prefix="umbel-")
         self.path = Path(self._directory.name) / "socket"
-        self._settings = settings.replace(unix_socket=str(self.path))
+        options: Options = {**SETTINGS, **settings, "unix_socket": str(self.path)}
+        try:
+            self._settings = app.settings.replace(**options)
+        except BaseException:
+            self._directory.cleanup()
+            raise
         self._server: Server | None = None
         self._identities: dict[str, Identity] = {}
         self._numbers = count(1)
@@ -242,8 +247,7 @@ class Stage:
         """Return the stage of an application, with one more user."""
         stage = Stages.get(app)
         if stage is None:
-            options: Options = {**SETTINGS, **settings}
-            stage = cls(app, app.settings.replace(**options))
+            stage = cls(app, settings)
             Stages[app] = stage
             stage._users += 1
             try:

@@ -39,6 +39,8 @@ async def test_clients_of_one_application_share_a_server(app: Umbel) -> None:
         assert await ann.request("whoami")
         with pytest.raises(RuntimeError, match="being served"):
             await app.start(port=0)
+        with pytest.raises(TypeError, match="no setting"):
+            await testing.connect(Umbel(), tik=1.0).__aenter__()  # type: ignore[call-arg]
         with pytest.raises(RuntimeError, match="first client"):
             await testing.connect(app, tick=1.0).__aenter__()
     async with testing.connect(app) as nobody:

@@ -9,7 +9,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
 
 import orjson
@@ -261,7 +261,7 @@ class Settings:
 
     def to_json(self, **structure: Any) -> bytes:
         """Encode the configuration of the core: these settings and the structure of the application."""
-        config = {name: value for name, value in asdict(self).items() if name not in PYTHON_ONLY}
+        config = {name: getattr(self, name) for name in KINDS if name not in PYTHON_ONLY}
         if self.origins is not None and self.origins != "*":
             config["origins"] = list(self.origins)
         config["allowed_hosts"] = list(self.allowed_hosts)
