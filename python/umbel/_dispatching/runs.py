@@ -138,7 +138,7 @@ class Runs:
         """
         data = message.data if isinstance(message.data, dict) else {}
         request = message.body.get("request", data.get("request"))
-        if type(request) in (str, int):
+        if isinstance(request, str | int):
             # It may not have begun yet, so that its client does not know the run.
             asked = self._requested.get((client.id, request))
             return {"cancelled": asked is not None and asked.cancel()}
