@@ -11,6 +11,7 @@ import clients
 import costs
 import delivery
 import sessions
+import streams
 from harness import Bench
 from measure import Result
 
@@ -118,6 +119,28 @@ def _rows() -> list[Row]:
             "memory with identity and subscription",
             "≤ 4 KiB",
             part(costs.memory, connections=10_000, identity=True),
+        ),
+        *(
+            Row(
+                f"stream-{what}-{count}",
+                f"{what}/s of event streams, {count:,}",
+                "≥ 0.9 × WebSocket",
+                part(measure, connections=count),
+            )
+            for what, measure in (("frames", streams.frames), ("messages", streams.messages))
+            for count in (1000, 10_000)
+        ),
+        Row(
+            "stream-channels-1000",
+            "messages/s of event streams of 8 channels, 1,000",
+            "reported, against WebSocket",
+            part(streams.several, connections=1000),
+        ),
+        Row(
+            "stream-memory",
+            "memory per idle event stream with identity",
+            "≤ 4 KiB",
+            part(streams.memory, connections=10_000),
         ),
         Row("connects", "connects/s, one core", "≥ 20,000/s", costs.connects),
         Row(

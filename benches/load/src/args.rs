@@ -25,6 +25,8 @@ pub struct Options {
     pub until: Until,
     pub deflate: bool,
     pub subscribe: bool,
+    /// Connections are event streams.
+    pub streams: bool,
     /// One channel is called `bench`; several are `bench-0`, `bench-1`, …
     pub channels: usize,
     pub per_connection: usize,
@@ -115,6 +117,7 @@ impl Options {
             "--lossy" => &mut self.lossy,
             "--echo" => &mut self.echo,
             "--sessions" => &mut self.sessions,
+            "--streams" => &mut self.streams,
             "--no-subscribe" => {
                 self.subscribe = false;
                 return true;
@@ -180,6 +183,7 @@ impl Default for Options {
             until: Until::Established,
             deflate: false,
             subscribe: true,
+            streams: false,
             channels: 1,
             per_connection: 1,
             random: false,
@@ -230,7 +234,7 @@ umbel-load <command> [options]
 
 where       --host A  --port P  --path /ws  --header 'Name: value'  --sources K (127.0.0.1, .2, …)
 how many    --connections N  --concurrency C  --slow K (subscribe, then never read)
-what        --until upgrade|established  --deflate  --no-subscribe
+what        --until upgrade|established  --deflate  --no-subscribe  --streams (Server-Sent Events)
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
 meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)

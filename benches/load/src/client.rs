@@ -9,7 +9,7 @@ use crate::publisher::{Publisher, Schedule};
 use crate::report::Report;
 use crate::requests::Question;
 use crate::verify::Inflater;
-use crate::{clock, frame, socket};
+use crate::{clock, frame, socket, stream};
 
 pub struct Client<'o> {
     pub(crate) options: &'o Options,
@@ -247,6 +247,10 @@ impl<'o> Client<'o> {
             return self.close(index, &format!("connect: {error}"));
         }
         self.connections[index].phase = Phase::Upgrading;
+        if self.options.streams {
+            let channels = self.connections[index].channels(self.options, index);
+            return self.send(index, &stream::request(self.options, &channels));
+        }
         let request = std::mem::take(&mut self.upgrade_request);
         self.send(index, &request);
         self.upgrade_request = request;
@@ -254,6 +258,11 @@ impl<'o> Client<'o> {
 
     /// After the 101 response.
     pub(crate) fn upgraded(&mut self, index: usize) {
+        if self.options.streams {
+            let missing = self.connections[index].channels(self.options, index).len();
+            self.connections[index].phase = Phase::Subscribing { missing };
+            return;
+        }
         match self.options.until {
             Until::Upgrade => self.established(index),
             Until::Established => self.connections[index].phase = Phase::Greeting,

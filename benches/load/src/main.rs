@@ -21,6 +21,7 @@ mod report;
 mod requests;
 mod session;
 mod socket;
+mod stream;
 mod verify;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::connection::{self, Phase, Role};
 use crate::frame::{self, Header};
 use crate::verify::{Inflater, Subscribed, gap_size};
-use crate::{clock, message, socket};
+use crate::{clock, message, socket, stream};
 
 impl Client<'_> {
     /// Reads what has arrived. Edge-triggered: a read that fills less than was offered has emptied the socket, and new data
@@ -17,7 +17,7 @@ impl Client<'_> {
             self.report.counters.receives += 1;
             let unfinished = match connection.phase {
                 Phase::Upgrading => None,
-                _ => frame_bytes_missing(&connection.partial),
+                _ => frame_bytes_missing(&connection.partial, self.options.streams),
             };
             let (result, offered) = match unfinished {
                 Some(missing) => (fill(fd, &mut connection.partial, missing), missing),
@@ -85,7 +85,12 @@ impl Client<'_> {
     fn consume(&mut self, index: usize, bytes: &[u8], now: u64) -> usize {
         let mut used = 0;
         if self.connections[index].phase == Phase::Upgrading {
-            match connection::read_upgrade(bytes, self.options.sessions) {
+            let answer = if self.options.streams {
+                stream::read_head(bytes).map(|length| length.map(|length| (length, false)))
+            } else {
+                connection::read_upgrade(bytes, self.options.sessions)
+            };
+            match answer {
                 Ok(None) => return 0,
                 Ok(Some((length, deflate))) => {
                     used = length;
@@ -98,7 +103,7 @@ impl Client<'_> {
                 }
             }
         }
-        while let Some(header) = frame::parse(&bytes[used..]) {
+        while let Some(header) = parse(&bytes[used..], self.options.streams) {
             let start = used + header.header_bytes;
             let end = start + header.payload_bytes;
             if end > bytes.len() {
@@ -115,6 +120,10 @@ impl Client<'_> {
     }
 
     fn frame(&mut self, index: usize, header: Header, payload: &[u8], now: u64) {
+        if self.options.streams {
+            let wire_bytes = header.header_bytes + payload.len();
+            return self.message(index, stream::message(payload), wire_bytes, now);
+        }
         match header.opcode {
             frame::TEXT | frame::BINARY if header.fin => {
                 let wire_bytes = header.header_bytes + payload.len();
@@ -343,12 +352,18 @@ pub(crate) const UNKNOWN: u64 = u64::MAX;
 const LONGEST_HEADER: usize = 10;
 
 /// How much of the unfinished frame is missing; `None` when there is none, or its header is not certain to be whole.
-fn frame_bytes_missing(partial: &[u8]) -> Option<usize> {
+fn frame_bytes_missing(partial: &[u8], streams: bool) -> Option<usize> {
     if partial.len() < LONGEST_HEADER {
         return None;
     }
-    let header = frame::parse(partial)?;
+    let header = parse(partial, streams)?;
     (header.header_bytes + header.payload_bytes).checked_sub(partial.len())
+}
+
+/// Reads the header of a frame, or of what is one on an event stream.
+#[inline]
+fn parse(bytes: &[u8], streams: bool) -> Option<Header> {
+    if streams { stream::parse(bytes) } else { frame::parse(bytes) }
 }
 
 /// Appends up to `missing` bytes, so that a large frame is copied once however many reads it takes.
