@@ -19,12 +19,33 @@ pub struct Content<'a> {
     pub key: Option<&'a str>,
     /// JSON text that says which client published it. `None` for the application.
     pub sender: Option<&'a str>,
+    /// The name of its event on streams that have an event for each publication.
+    pub event: Option<EventName<'a>>,
 }
 
 impl<'a> Content<'a> {
     /// What the application publishes.
     pub const fn new(data: &'a [u8], key: Option<&'a str>) -> Self {
-        Self { data, key, sender: None }
+        Self { data, key, sender: None, event: None }
+    }
+
+    /// The same as an event with a name.
+    #[must_use]
+    pub const fn named(self, event: Option<EventName<'a>>) -> Self {
+        Self { event, ..self }
+    }
+}
+
+/// The name of an event. It needs no escape in JSON, and ends no line of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventName<'a>(&'a str);
+
+impl<'a> EventName<'a> {
+    /// Checks a name. `None` for other characters, for more than 64 of them, and for the names of events that have a meaning.
+    pub fn new(name: &'a str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+        let is_legal = (1..=EVENT_BYTES).contains(&name.len()) && name.bytes().all(is_plain);
+        (is_legal && !RESERVED_EVENTS.contains(&name)).then_some(Self(name))
     }
 }
 
@@ -44,17 +65,42 @@ pub struct Publication {
     data: u32,
 }
 
+/// Longest name of an event.
+const EVENT_BYTES: usize = 64;
+
+/// Names that an `EventSource` uses itself, and those of the messages of a stream, now and in later versions.
+pub const RESERVED_EVENTS: [&str; 16] = [
+    "error",
+    "open",
+    "message",
+    "connected",
+    "subscription_established",
+    "subscription_ended",
+    "gap",
+    "server_error",
+    "heartbeat",
+    "reconnect",
+    "closed",
+    "batched_updates",
+    "published",
+    "snapshot",
+    "authenticated",
+    "token_expiring",
+];
+
 /// Longest key, in bytes of UTF-8: as long as a channel name.
 pub const KEY_BYTES: usize = NAME_BYTES;
 
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
     pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
-        let Content { data, key, sender } = content;
+        let Content { data, key, sender, event } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
         let (name, sender) = sender.map_or((&b""[..], &b""[..]), |sender| (SENDER, sender.as_bytes()));
-        let start = [prefix, OFFSET, digits, name, sender, DATA];
+        let (event_start, event, event_end) =
+            event.map_or((&b""[..], &b""[..], &b""[..]), |event| (EVENT, event.0.as_bytes(), &b"\""[..]));
+        let start = [prefix, OFFSET, digits, name, sender, event_start, event, event_end, DATA];
         let before = start.map(<[u8]>::len).iter().sum::<usize>();
         let mut text = Vec::with_capacity(before + data.len() + END.len());
         start.iter().for_each(|part| text.extend_from_slice(part));
@@ -113,6 +159,7 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 const FROM: &[u8] = b"\"from\":";
 const OFFSET: &[u8] = b"\"offset\":";
 const SENDER: &[u8] = b",\"sender\":";
+const EVENT: &[u8] = b",\"event\":\"";
 const DATA: &[u8] = b",\"data\":";
 const END: &[u8] = b"}";
 

@@ -94,6 +94,7 @@ impl Server {
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             addresses: Addresses::new(config.max_connections_per_address),
+            excess: Arc::default(),
             draining: AtomicBool::new(false),
             ended: Notify::new(),
             debug: AtomicBool::new(false),
@@ -220,9 +221,9 @@ impl Server {
     ///
     /// # Errors
     /// [`NameError`] when the name is not one an application may publish to.
-    pub fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> Result<Receipt, NameError> {
+    pub fn publish(&self, channel: &str, content: Content<'_>) -> Result<Receipt, NameError> {
         let channel = ChannelName::new(channel)?;
-        Ok(self.shared.broker.append(&channel, Content::new(data, key), self.shared.clock.now()))
+        Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
     }
 
     /// Appends one JSON text to the private channel of a client.

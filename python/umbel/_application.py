@@ -16,7 +16,7 @@ from ._serving import lifetime, stderr
 from ._serving.pages import client_script
 from ._serving.process import Process
 from ._serving.server import Server
-from .exceptions import NOT_ALLOWED, ConfigurationError, Refused
+from .exceptions import NOT_ALLOWED, Refused
 
 
 @final
@@ -56,7 +56,7 @@ class Umbel(Decorators):
         check_names(settings)
         super().__init__(Settings(**settings))
         self._server: Server | None = None
-        self._publish: Callable[[str, bytes, str | None], Receipt] = not_running
+        self._publish: Callable[[str, bytes, str | None, str | None], Receipt] = not_running
         self._dispatcher: Dispatcher | None = None
 
     @property
@@ -66,7 +66,9 @@ class Umbel(Decorators):
 
     # Publishing
 
-    def publish(self, channel: str, data: Any, key: str | None = None) -> Receipt:
+    def publish(
+        self, channel: str, data: Any, key: str | None = None, *, event: str | None = None
+    ) -> Receipt:
         """Append data to a channel. Every subscriber gets them with its next batch.
 
         May be called from any thread. Publications of one thread keep their order. The cost does not depend
@@ -82,6 +84,8 @@ class Umbel(Decorators):
                 unreadable for every subscriber.
             key: at most 255 bytes. In a channel with ``mode="latest"``, a reader that is behind gets only the
                 newest publication of each key.
+            event: a name for it on event streams with ``?events=single``: at most 64 letters, digits and
+                ``_-.:``. Other clients see it as ``event`` in the update.
 
         Returns:
             A receipt: ``await`` gives the position in the channel's log. You need not look at it. The broker
@@ -91,7 +95,8 @@ class Umbel(Decorators):
             TypeError: if the data can't be encoded as JSON. Nothing is published.
             ValueError: if the channel name is empty, too long, begins with ``@`` or ``$``, or has control
                 characters; if the data have more than 16 MiB or the key more than 255 bytes; if the data
-                have an integer beyond 64 bits, or are a fragment that is not JSON. Nothing is published.
+                have an integer beyond 64 bits, or are a fragment that is not JSON; if the event has another
+                form or the name of an event of the protocol. Nothing is published.
             RuntimeError: if the application is not being served.
         """
         if type(data) is Fragment:
@@ -101,7 +106,7 @@ class Umbel(Decorators):
                 text = dumps(data)  # the call of `encode` would be a sixth of the whole
             except TypeError:
                 text = encode(data)  # raises it in other words
-        return self._publish(channel, text, key)
+        return self._publish(channel, text, key, event)
 
     async def wait_room(self, channel: str) -> None:
         """Wait until the subscribers of a channel have taken most of what was published.
@@ -345,13 +350,7 @@ class Umbel(Decorators):
             raise RuntimeError(
                 "this application is being served; stop that server first, or make another application"
             )
-        path = server.settings.websocket_path
-        if self._declared.has_path(path):
-            raise ConfigurationError(
-                f"path {path!r} is the websocket_path of this server and is declared, too; change one"
-            )
-        for path in self._declared.paths_at(server.settings.stream_path):
-            raise ConfigurationError(f"path {path!r} belongs to the stream_path of this server; change one")
+        self._declared.check_paths(server.settings.websocket_path, server.settings.stream_path)
         self._server = server
         self._declared.served = True
 
@@ -378,7 +377,7 @@ class Umbel(Decorators):
         self._dispatcher = cast(Dispatcher, lifetime.ForkedCore())
 
 
-def not_running(channel: str, data: bytes = b"", key: str | None = None) -> NoReturn:
+def not_running(*arguments: Any) -> NoReturn:
     """Takes the place of the core's ``publish`` while there is no core.
 
     Raises:

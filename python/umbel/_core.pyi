@@ -314,12 +314,14 @@ class Core:
         """A descriptor that becomes readable when events wait; the event loop watches it."""
     def drain(self, limit: int, /) -> list[tuple[object, ...]]:
         """Take at most ``limit`` events in order. When more wait, the descriptor stays readable."""
-    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> Receipt:
+    def publish(
+        self, channel: str, data: bytes, key: str | None = None, event: str | None = None, /
+    ) -> Receipt:
         """Append ``data`` (one JSON text) to the channel's log. Cost does not depend on the number of subscribers.
 
         Raises:
             ValueError: if the channel name is empty, too long (255 bytes), or begins with "@" or "$"; if the data have
-                more than 16 MiB, or the key more than 255 bytes.
+                more than 16 MiB, or the key more than 255 bytes; if the event has no legal name.
         """
     def history(
         self, channel: str, after: Position | None, limit: int, /

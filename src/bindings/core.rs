@@ -18,7 +18,7 @@ use crate::close::CloseCode;
 use crate::config::Config;
 use crate::error_code::ErrorCode;
 use crate::protocol::frame::LONGEST_REASON;
-use crate::publication::KEY_BYTES;
+use crate::publication::{Content, EventName, KEY_BYTES};
 use crate::server::{Server, StartError};
 use crate::session::{Answer, Decision};
 use crate::transport::Page;
@@ -73,10 +73,17 @@ impl Core {
         PyList::new(py, tuples?)
     }
 
-    #[pyo3(signature = (channel, data, key = None, /))]
-    fn publish(&self, channel: &str, data: &[u8], key: Option<&str>) -> PyResult<Receipt> {
+    #[pyo3(signature = (channel, data, key = None, event = None, /))]
+    fn publish(
+        &self,
+        channel: &str,
+        data: &[u8],
+        key: Option<&str>,
+        event: Option<&str>,
+    ) -> PyResult<Receipt> {
         check_size(data, key)?;
-        Ok(Receipt(self.server.publish(channel, data, key)?))
+        let named = event.map(|name| EventName::new(name).ok_or_else(|| bad_event(name))).transpose()?;
+        Ok(Receipt(self.server.publish(channel, Content::new(data, key).named(named))?))
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
@@ -310,6 +317,12 @@ fn text(bytes: &[u8]) -> String {
 /// In bytes. Every publication is copied to the socket of every subscriber. Larger data belong into a file, and its address into
 /// the publication.
 const LONGEST_PUBLICATION: usize = 16 << 20;
+
+fn bad_event(name: &str) -> PyErr {
+    let text =
+        "is no name for an event: it has 1 to 64 letters, digits and _-.: and is no event of the protocol";
+    PyValueError::new_err(format!("{name:?} {text}"))
+}
 
 fn check_size(data: &[u8], key: Option<&str>) -> PyResult<()> {
     let key = key.map_or(0, str::len);

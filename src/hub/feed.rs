@@ -15,10 +15,12 @@ use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
 use crate::hub::read_plan::ReadPlan;
-use crate::position::Gap;
+use crate::hub::singles::{Single, Singles};
+use crate::position::{Gap, Position};
 use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::message::{BATCH_PREFIX, ServerMessage, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
+use crate::publication;
 
 /// A channel that has readers in this shard.
 #[derive(Debug)]
@@ -156,6 +158,8 @@ pub(super) struct PreparedRead {
     /// Separated by commas.
     pub updates: Bytes,
     frames: SmallVec<[(Wire, Bytes); 2]>,
+    /// Found when the first reader needs them one by one.
+    singles: Option<Singles>,
     /// `None` for updates that are sent plain.
     segments: SmallVec<[(Wire, Option<Bytes>); 1]>,
 }
@@ -167,7 +171,16 @@ impl PreparedRead {
         let updates = Bytes::copy_from_slice(&encoder.text);
         encoder.work += updates.len() as u64;
         encoder.made += updates.len() as u64;
-        Self { from, end, is_step: false, read, updates, frames: SmallVec::new(), segments: SmallVec::new() }
+        Self {
+            from,
+            end,
+            is_step: false,
+            read,
+            updates,
+            frames: SmallVec::new(),
+            singles: None,
+            segments: SmallVec::new(),
+        }
     }
 
     /// The frame for readers that get this channel alone.
@@ -180,6 +193,9 @@ impl PreparedRead {
         time: Timestamp,
     ) -> &Bytes {
         let index = self.frames.iter().position(|(other, _)| *other == wire).unwrap_or_else(|| {
+            if wire.is_single() {
+                self.find_singles(channel);
+            }
             let frame = self.encode(encoder, channel, hash, wire, time);
             encoder.made += frame.len() as u64;
             self.frames.push((wire, frame));
@@ -207,7 +223,12 @@ impl PreparedRead {
         if let Some(gap) = &self.read.gap {
             self.gap(channel, &id(gap.position()), wire, &mut out);
         }
-        if self.read.count > 0 {
+        if wire.is_single() {
+            for Single { text, offset, event } in self.singles() {
+                let position = Position { epoch: self.read.epoch, offset };
+                wire.update(event, text, &id(position), &mut out);
+            }
+        } else if self.read.count > 0 {
             let mut text = std::mem::take(&mut encoder.text);
             text.clear();
             text.extend_from_slice(BATCH_PREFIX);
@@ -222,6 +243,18 @@ impl PreparedRead {
             encoder.text = text;
         }
         out.into()
+    }
+
+    /// Looks for the updates one by one. The channel is that of the read.
+    pub fn find_singles(&mut self, channel: &str) {
+        if self.singles.is_none() {
+            self.singles = Some(Singles::find(&self.updates, publication::prefix(channel).len()));
+        }
+    }
+
+    /// The updates one by one, after [`PreparedRead::find_singles`].
+    pub fn singles(&self) -> impl Iterator<Item = Single<'_>> {
+        self.singles.iter().flat_map(|singles| singles.of(&self.updates))
     }
 
     /// Appends the message about the gap, when there is one.

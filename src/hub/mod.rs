@@ -19,6 +19,7 @@
 //! | `due` | when there is something to do |
 //! | `flush` | the tick, the queue, and serving a reader |
 //! | `serve` | how far a reader is served, and what is counted |
+//! | `singles` | updates one by one |
 //! | `streams` | how far event streams have told their clients |
 //! | `keeping_up` | which readers keep up, and what logs keep for them |
 //! | `outbound` | what the hub asks of the sockets |
@@ -39,6 +40,7 @@ mod outbound;
 mod read_plan;
 mod reader;
 mod serve;
+mod singles;
 mod streams;
 mod subscriptions;
 

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::feed::PreparedRead;
+use crate::hub::singles::Single;
 use crate::position::Position;
 use crate::protocol::deflate::{finish_segments, stored};
 use crate::protocol::event_stream::{ChannelHash, StreamPositions};
@@ -65,6 +66,15 @@ impl MultiChannelFrame {
             }
         }
         prepared.gap(channel, &self.id, wire, &mut self.out);
+        if wire.is_single() {
+            prepared.find_singles(channel);
+            for Single { text, offset, event } in prepared.singles() {
+                self.positions.tell(hash, Position { epoch: prepared.read.epoch, offset });
+                self.write_id();
+                wire.update(event, text, &self.id, &mut self.out);
+            }
+            return;
+        }
         if prepared.read.count == 0 {
             return;
         }
@@ -110,6 +120,6 @@ impl MultiChannelFrame {
 
     /// Bytes so far.
     pub fn size(&self) -> usize {
-        self.blocks.len() + self.text.len()
+        self.blocks.len() + self.text.len() + self.out.len()
     }
 }

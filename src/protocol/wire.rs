@@ -20,6 +20,8 @@ pub enum Wire {
     Events {
         /// Each event is a chunk (RFC 9112 §7.1). Otherwise the end of the connection is the end of the body.
         chunked: bool,
+        /// Each update is an event, instead of each batch.
+        single: bool,
         /// The stream has one channel, and its reader no other. All such readers get the same events.
         alone: bool,
     },
@@ -69,6 +71,18 @@ impl Wire {
     /// peer's own words, its length would tell what the two have in common.
     pub fn text(self, text: &[u8], out: &mut Vec<u8>) {
         self.message(MessageKind::Text, text, out);
+    }
+
+    /// Whether each update is a message, with a name of its own if it has one.
+    pub const fn is_single(self) -> bool {
+        matches!(self, Self::Events { single: true, .. })
+    }
+
+    /// Appends an update as an event, where [`Wire::is_single`] says so.
+    pub fn update(self, name: Option<&[u8]>, update: &[u8], id: &[u8], out: &mut Vec<u8>) {
+        if let Self::Events { chunked, .. } = self {
+            event(name, id, update, chunked, out);
+        }
     }
 
     /// As [`Wire::text`]. After this message the client shows this `id` to come back, where the wire has ids.
@@ -242,8 +256,8 @@ mod tests {
         assert_eq!((DEFLATED.window(), DEFLATED.plain().window()), (Some(12), None));
     }
 
-    const CHUNKED: Wire = Wire::Events { chunked: true, alone: true };
-    const BARE: Wire = Wire::Events { chunked: false, alone: true };
+    const CHUNKED: Wire = Wire::Events { chunked: true, single: false, alone: true };
+    const BARE: Wire = Wire::Events { chunked: false, single: true, alone: true };
 
     #[test]
     fn messages_are_events_with_the_name_of_their_type_and_batches_have_none() {
@@ -257,6 +271,8 @@ mod tests {
         assert!(text(b"{\"type\":\"error\"}").starts_with("event: server_error\n"));
         assert_eq!(written(|out| BARE.text(b"1", out)), b"data: 1\n\n");
         assert_eq!(written(|out| BARE.text(b"[1,\r\n2]", out)), b"data: [1,  2]\n\n");
+        let named = written(|out| BARE.update(Some(b"task_update"), b"{}", b"x", out));
+        assert_eq!(named, b"event: task_update\nid: x\ndata: {}\n\n");
         assert_eq!(written(|out| DEFLATED.text_with_id(b"hi", b"x", out)), b"\x81\x02hi");
     }
 

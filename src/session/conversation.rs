@@ -336,7 +336,7 @@ impl Session {
         carrier: &mut impl Carrier,
     ) {
         let sender = self.requests.as_ref().and_then(|requests| requests.sender.clone());
-        let content = Content { data, key, sender: sender.as_deref() };
+        let content = Content { sender: sender.as_deref(), ..Content::new(data, key) };
         let number = self.requests.as_mut().map_or(0, |requests| requests.next_number());
         match carrier.publish(channel, content, number) {
             Some(outcome) => self.tell_published(channel, outcome, id, carrier),

@@ -18,6 +18,7 @@ use crate::position::Position;
 use crate::session::{Answer, Decision};
 use crate::transport::addresses::Counted;
 use crate::transport::client_id::ClientId;
+use crate::transport::excess::Excess;
 use crate::transport::io::Socket;
 
 /// What a shard is asked to do.
@@ -88,6 +89,7 @@ pub enum ClientCommand {
 pub(crate) struct Accepted {
     pub socket: Socket,
     pub counted: Counted,
+    pub excess: Option<Excess>,
     pub at: Moment,
 }
 

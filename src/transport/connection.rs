@@ -19,6 +19,7 @@ use crate::transport::client_id::ClientId;
 use crate::transport::commands::CommandQueue;
 use crate::transport::credit::Credit;
 use crate::transport::deadlines::Deadlines;
+use crate::transport::excess::Excess;
 use crate::transport::io::Io;
 use crate::transport::opener::Opener;
 use crate::transport::outbox::Outbox;
@@ -87,6 +88,8 @@ pub(crate) struct Head {
     pub reader: HeadReader,
     /// The whole request, which waits until the application has room for it.
     pub request: Option<Box<Request>>,
+    /// The connection is beyond a limit: its request is refused.
+    pub excess: Option<Excess>,
 }
 
 /// What is spoken after the upgrade, or sent as a stream.

@@ -16,8 +16,9 @@ use crate::transport::addresses::Counted;
 use crate::transport::away::Away;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, CommandQueue, FeedNotifier};
-use crate::transport::connection::Connection;
+use crate::transport::connection::{Connection, Phase};
 use crate::transport::events::{Event, Level};
+use crate::transport::excess::Excess;
 use crate::transport::io::Io;
 use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
@@ -122,6 +123,16 @@ impl Connections {
         self.counters.connections.add(1);
         self.schedule(key);
         (key, serial)
+    }
+
+    /// Lets a connection that is beyond a limit send its request, and soon.
+    pub fn hurry(&mut self, key: ReaderKey, excess: Excess) {
+        let Some(connection) = self.get(key) else { return };
+        connection.deadlines.hurry();
+        if let Phase::Head(head) = &mut connection.phase {
+            head.excess = Some(excess);
+        }
+        self.schedule(key);
     }
 
     /// A number that no other connection of this shard has.

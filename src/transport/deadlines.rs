@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::moment::Moment;
+use crate::transport::excess::EXCESS_PATIENCE;
 
 /// The durations that [`Deadlines`] count with; the same for all connections of a server.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,7 @@ enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Handshake,
+    Hurried,
     Open,
     /// An event stream. Its peer says nothing.
     Stream,
@@ -100,6 +102,11 @@ impl Deadlines {
     pub fn opened(&mut self, now: Moment) {
         (self.stage, self.since, self.pinged) = (Stage::Open, now, false);
         self.said(now);
+    }
+
+    /// It is beyond a limit, and may only send its request.
+    pub fn hurry(&mut self) {
+        self.stage = Stage::Hurried;
     }
 
     /// It is an event stream from now on.
@@ -156,7 +163,7 @@ impl Deadlines {
     /// The earliest moment at which [`Deadlines::check`] may have something to say.
     pub fn next(&self, limits: &Timeouts) -> Moment {
         let stage = match self.stage {
-            Stage::Handshake => self.since + limits.handshake,
+            Stage::Handshake | Stage::Hurried => self.handshake_end(limits),
             Stage::Closing => return self.since + limits.close,
             Stage::Open => self.next_beat(limits.heartbeat),
             Stage::Stream => self.next_sign(limits),
@@ -172,9 +179,9 @@ impl Deadlines {
     pub fn check(&mut self, now: Moment, listening: bool, limits: &Timeouts) -> Verdict {
         let over = |since: Option<Moment>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage {
-            Stage::Handshake if now >= self.since + limits.handshake => return Verdict::Late,
+            Stage::Handshake | Stage::Hurried if now >= self.handshake_end(limits) => return Verdict::Late,
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
-            Stage::Handshake | Stage::Open | Stage::Stream | Stage::Closing => {}
+            Stage::Handshake | Stage::Hurried | Stage::Open | Stage::Stream | Stage::Closing => {}
         }
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
@@ -196,8 +203,15 @@ impl Deadlines {
                 self.said(now);
                 Verdict::Ping
             }
-            Stage::Handshake | Stage::Stream | Stage::Closing => Verdict::Wait(self.next(limits)),
+            Stage::Handshake | Stage::Hurried | Stage::Stream | Stage::Closing => {
+                Verdict::Wait(self.next(limits))
+            }
         }
+    }
+
+    fn handshake_end(&self, limits: &Timeouts) -> Moment {
+        let is_hurried = self.stage == Stage::Hurried;
+        self.since + if is_hurried { limits.handshake.min(EXCESS_PATIENCE) } else { limits.handshake }
     }
 
     /// When a stream has to say something, or is over. While bytes wait for the socket, there is nothing to add.
@@ -294,6 +308,15 @@ mod tests {
         assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
         assert_eq!(deadlines.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
         assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
+    }
+
+    #[test]
+    fn a_connection_beyond_a_limit_has_a_second_for_its_request() {
+        let mut deadlines = Deadlines::new(at(0));
+        deadlines.hurry();
+        assert_eq!(deadlines.handshake_since(), None, "it makes no room for others");
+        assert_eq!(deadlines.check(at(0), true, &LIMITS), Verdict::Wait(at(1)));
+        assert_eq!(deadlines.check(at(1), true, &LIMITS), Verdict::Late);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::transport::addresses::Counted;
 use crate::transport::budget::Hold;
 use crate::transport::connection::{Connection, Phase, READ_BYTES};
 use crate::transport::connections::Connections;
+use crate::transport::excess::Excess;
 use crate::transport::first;
 use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
@@ -23,8 +24,17 @@ use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
 use crate::transport::websocket::{self, WORK_AT_A_TURN};
 
+/// What is known of a socket that was accepted.
+pub(crate) struct Newcomer {
+    pub counted: Counted,
+    /// It is beyond a limit, and will be told so.
+    pub excess: Option<Excess>,
+    pub at: Moment,
+}
+
 /// Takes a socket over: makes a connection of it, and the task that drives it.
-pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, counted: Counted, at: Moment) {
+pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, newcomer: Newcomer) {
+    let Newcomer { counted, excess, at } = newcomer;
     let mut connections = cell.borrow_mut();
     let tls = connections.shared.tls.as_ref().map(|tls| ServerConnection::new(Arc::clone(&tls.config)));
     let tls = match tls.transpose() {
@@ -33,6 +43,9 @@ pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, counted: C
     };
     let (key, serial) = connections.insert(Io::new(stream, tls.map(Box::new)), counted, at);
     connections.counters.accepted.add(1);
+    if let Some(excess) = excess {
+        connections.hurry(key, excess);
+    }
     let connections = Rc::clone(cell);
     drop(tokio::task::spawn_local(ConnectionTask { connections, key, serial }));
 }

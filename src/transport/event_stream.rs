@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
-use crate::close::CloseReason;
+use crate::close::{CloseCode, CloseReason};
 use crate::position::Start;
 use crate::printable::Printable;
 use crate::protocol::event_stream::{StreamRequest, stream_channel};
@@ -39,6 +39,21 @@ pub(crate) fn answer(peer: &mut Peer<'_>, request: Request) {
     }
 }
 
+/// Answers a request for a stream that can't be had now, because there are too many connections.
+pub(crate) fn postpone(peer: &mut Peer<'_>, request: &Request, reason: HttpError) {
+    let (shared, timestamp) = (Arc::clone(&peer.connections.shared), peer.connections.timestamp());
+    let Some(client) = peer.connection().map(|connection| connection.id) else { return };
+    match judge(&shared, request) {
+        Ok(Answer::Whole(bytes)) => peer.say_last(&bytes, &CloseReason::Response),
+        Ok(Answer::Stream(asked)) => {
+            peer.connections.refuse_request(|| peer.connections.peer_of(peer.key), &reason, Some(request));
+            let why = CloseReason::Application { code: CloseCode::TOO_MANY, text: reason.reason.to_owned() };
+            peer.say_last(&asked.refusal(&why, spread(&shared, client), timestamp), &CloseReason::Response);
+        }
+        Err(error) => peer.refuse(&error, Some(request)),
+    }
+}
+
 /// What becomes of a request.
 enum Answer {
     Whole(Vec<u8>),
@@ -65,7 +80,8 @@ fn judge(shared: &Shared, request: &Request) -> Result<Answer, HttpError> {
         let headers: Vec<_> = [("Cache-Control", "no-store")].into_iter().chain(cors.headers()).collect();
         return Ok(Answer::Whole(response(204, &headers, b"").unwrap_or_default()));
     }
-    let wire = Wire::Events { chunked: !request.is_http_1_0(), alone: stream.channels.len() == 1 };
+    let (chunked, single, alone) = (!request.is_http_1_0(), stream.single, stream.channels.len() == 1);
+    let wire = Wire::Events { chunked, single, alone };
     let asked = Asked { request: stream, wire, cors };
     Ok(if method == Method::Head { Answer::Whole(asked.head()) } else { Answer::Stream(asked) })
 }

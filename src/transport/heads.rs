@@ -1,11 +1,14 @@
 //! Request heads: what is asked for, and who answers it.
 
+use std::sync::Arc;
+
 use crate::close::CloseReason;
 use crate::protocol::handshake::is_upgrade;
 use crate::protocol::http::Request;
 use crate::transport::admission::{has_room, judge, open};
 use crate::transport::connection::Phase;
 use crate::transport::event_stream;
+use crate::transport::excess::Excess;
 use crate::transport::http::respond;
 use crate::transport::peer::Peer;
 use crate::transport::policy::head_limits;
@@ -41,7 +44,19 @@ pub(crate) fn go_on_with_head(peer: &mut Peer<'_>) -> bool {
 }
 
 fn answer(peer: &mut Peer<'_>, request: Request) {
-    let shared = &peer.connections.shared;
+    let shared = &Arc::clone(&peer.connections.shared);
+    if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase)
+        && let Some(Excess { reason, .. }) = &head.excess
+    {
+        let reason = *reason;
+        if event_stream::is_stream(shared, &request) && !is_upgrade(&request) {
+            event_stream::postpone(peer, &request, reason);
+        } else {
+            peer.refuse(&reason, Some(&request));
+        }
+        // Its place is needed, so its end is not waited for.
+        return peer.finish(&CloseReason::Response);
+    }
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
             // Nobody is told of a client before it has said who it is.

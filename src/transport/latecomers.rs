@@ -26,7 +26,7 @@ impl Latecomers {
         self.look(connections);
         while let Some(client) = self.clients.pop() {
             let Some((key, connection)) = connections.find(client) else { continue };
-            if matches!(connection.phase, Phase::Head(_)) {
+            if is_nobody(connection) {
                 Peer::act(connections, key, |peer| {
                     peer.refuse(&FULL, None);
                     // Its descriptor is needed, so its end is not waited for.
@@ -46,13 +46,18 @@ impl Latecomers {
         self.looked = Some(now);
         let late = |connection: &Connection| {
             let since = connection.deadlines.handshake_since()?;
-            let late = matches!(connection.phase, Phase::Head(_)) && now.since(since) >= LATE;
+            let late = is_nobody(connection) && now.since(since) >= LATE;
             late.then_some((since, connection.id))
         };
         let mut found: Vec<_> = connections.iter().filter_map(|(_, connection)| late(connection)).collect();
         found.sort_unstable_by(|one, other| other.cmp(one));
         self.clients.extend(found.into_iter().map(|(_, client)| client));
     }
+}
+
+/// Whether it has said nothing that counts, and has a place that others could have.
+fn is_nobody(connection: &Connection) -> bool {
+    matches!(&connection.phase, Phase::Head(head) if head.excess.is_none())
 }
 
 /// From accept to the end of the request. TLS takes most of it. A connection that takes longer makes room in a full server.

@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, TcpKeepalive, Typ
 use crate::config::Config;
 use crate::protocol::http::HttpError;
 use crate::refusal::Refusal;
+use crate::transport::addresses::Counted;
 use crate::transport::commands::{Accepted, Command};
 use crate::transport::connections::Connections;
 use crate::transport::drive;
@@ -206,6 +207,14 @@ pub(crate) async fn serve(
     loop {
         // Bounded, so that a storm of connects does not keep the flush waiting.
         for _ in 0..ACCEPTS_PER_TURN {
+            // The others wait in the kernel until one of those was told.
+            while shared.tls.is_none()
+                && shared.is_full()
+                && !shared.excess.has_room()
+                && !shared.is_draining()
+            {
+                tokio::time::sleep(FULL_PAUSE).await;
+            }
             let accepted = match poll_fn(|cx| listener.poll_accept(cx)).await {
                 Err(error) if is_exhaustion(&error) => reserve.accept(&listener, &entrance, error).await,
                 accepted => accepted.map(Some),
@@ -258,26 +267,34 @@ impl Entrance {
             self.connections.borrow().refuse_request(from, &reason, None);
             refuse(&stream, shared, reason);
         };
-        let Some(counted) = shared.addresses.count(peer) else { return turn_away(CROWDED) };
-        if shared.connections() >= shared.config.max_connections {
+        let (counted, mut limit) = match shared.addresses.count(peer) {
+            Some(counted) => (counted, None),
+            None => (Counted::default(), Some(CROWDED)),
+        };
+        if limit.is_none() && shared.is_full() {
             let mut connections = self.connections.borrow_mut();
             connections.update_now();
-            if !self.latecomers.make_room(&mut connections) {
-                drop(connections);
-                return turn_away(FULL);
-            }
+            limit = (!self.latecomers.make_room(&mut connections)).then_some(FULL);
         }
+        let excess = match limit {
+            None => None,
+            // TLS would be negotiated first. Clients understand the alert.
+            Some(reason) => match shared.excess.take(reason).filter(|_| shared.tls.is_none()) {
+                Some(excess) => Some(excess),
+                None => return turn_away(reason),
+            },
+        };
         let own = self.connections.borrow().index;
         let load = |&index: &usize| shared.loads[index].load(Ordering::Relaxed);
         let least_loaded = || (0..shared.loads.len()).min_by_key(load).unwrap_or(own);
         let target = if self.spread { own } else { least_loaded() };
         shared.loads[target].fetch_add(1, Ordering::Relaxed);
         if target == own {
-            return drive::accept(&self.connections, stream, counted, at);
+            return drive::accept(&self.connections, stream, drive::Newcomer { counted, excess, at });
         }
         match stream.into_socket() {
             Ok(socket) => {
-                shared.commands[target].push(Command::Accepted(Accepted { socket, counted, at }));
+                shared.commands[target].push(Command::Accepted(Accepted { socket, counted, excess, at }));
             }
             Err(error) => self.connections.borrow().refuse_socket(target, &error),
         }
@@ -355,6 +372,10 @@ const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
 
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// Between two looks whether a connection of a full server can be told so.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const EXHAUSTED_ADVICE: &str =
     ". Raise the limit of open files (ulimit -n); accepting again when descriptors are free";

@@ -25,6 +25,7 @@ pub(crate) mod admin;
 pub(crate) mod budget;
 pub(crate) mod connections;
 pub(crate) mod deadlines;
+pub(crate) mod excess;
 pub(crate) mod listener;
 pub(crate) mod policy;
 pub(crate) mod repeated;

@@ -22,7 +22,7 @@ use crate::transport::connection::Phase;
 use crate::transport::connections::Connections;
 use crate::transport::deadlines::Verdict;
 use crate::transport::drain::Drain;
-use crate::transport::drive::{accept, unpack};
+use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
@@ -108,8 +108,8 @@ impl Shard {
     /// Does what another thread asked for.
     fn perform(&mut self, command: Command) {
         match command {
-            Command::Accepted(Accepted { socket, counted, at }) => match Stream::new(socket) {
-                Ok(stream) => accept(&self.connections, stream, counted, at),
+            Command::Accepted(Accepted { socket, counted, excess, at }) => match Stream::new(socket) {
+                Ok(stream) => accept(&self.connections, stream, Newcomer { counted, excess, at }),
                 Err(error) => {
                     let connections = self.connections.borrow();
                     connections.refuse_socket(connections.index, &error);
@@ -218,6 +218,11 @@ fn late(peer: &mut Peer<'_>) {
         return peer.close(CloseReason::NoFirstInTime);
     }
     match &connection.phase {
+        Phase::Head(head) if head.excess.is_some() => {
+            let reason = head.excess.as_ref().map_or(HttpError::TIMEOUT, |excess| excess.reason);
+            peer.refuse(&reason, None);
+            peer.finish(&CloseReason::Response);
+        }
         Phase::Head(head) if !head.buffer.is_empty() => {
             peer.refuse(&HttpError::TIMEOUT, None);
         }

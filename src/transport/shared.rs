@@ -23,6 +23,7 @@ use crate::transport::clock::Clock;
 use crate::transport::commands::CommandQueue;
 use crate::transport::deadlines::Timeouts;
 use crate::transport::events::{Event, Inbox, Level};
+use crate::transport::excess::ExcessPlaces;
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::tls::Tls;
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Connections of each shard, those on their way to it included.
     pub loads: Vec<AtomicUsize>,
     pub addresses: Arc<Addresses>,
+    /// For connections beyond a limit.
+    pub excess: Arc<ExcessPlaces>,
     pub draining: AtomicBool,
     /// Told when all shards have ended.
     pub ended: Notify,
@@ -131,6 +134,11 @@ impl Shared {
     /// Connections of all shards.
     pub fn connections(&self) -> usize {
         self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether there are as many connections as may be, those not counted that are only told so.
+    pub fn is_full(&self) -> bool {
+        self.connections() >= self.config.max_connections.saturating_add(self.excess.taken())
     }
 
     pub fn clients(&self) -> MutexGuard<'_, HashMap<ClientId, KnownClient>> {

@@ -73,7 +73,7 @@ async def test_the_scripts_read_a_channel_and_go_on_where_they_were(
 
 async def test_the_program_reads_until_the_stream_ends(app: Umbel) -> None:
     space: dict[str, Any] = {}
-    exec(blocks("python")[1], space)
+    exec(blocks("python")[-1], space)
     async with app.serve(port=0, stream_seconds=0.5, heartbeat=0.1) as server:
         url = f"{server.url}/api/v1/stream?channel=news"
 

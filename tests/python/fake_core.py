@@ -125,7 +125,9 @@ class FakeCore:
                 os.read(self._reader, 4096)
         return batch
 
-    def publish(self, channel: str, data: bytes, key: str | None = None, /) -> FakeReceipt:
+    def publish(
+        self, channel: str, data: bytes, key: str | None = None, event: str | None = None, /
+    ) -> FakeReceipt:
         self.published.append((channel, orjson.loads(data), key))
         return FakeReceipt(FakePosition("e", len(self.published)))
 

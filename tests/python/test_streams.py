@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -424,3 +425,78 @@ async def test_what_a_client_sends_after_its_request_is_not_heard(open_app: Umbe
         await begun(events, "a")
         open_app.publish("a", 1)
         assert len(await events.updates(1)) == 1
+
+
+@on_loops
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_address"])
+async def test_a_full_server_lets_streams_wait_and_refuses_others(open_app: Umbel, limit: str) -> None:
+    async with open_app.serve(port=0, **{limit: 2}) as server:
+        async with stream(server, "a") as first, stream(server, "a"):
+            for _ in range(100):  # more than are read at a time
+                async with stream(server, "a", {"Origin": "http://localhost"}) as events:
+                    await assert_postponed(events, "limit_exceeded", 4429)
+                    assert events.headers["access-control-allow-origin"] == "http://localhost"
+            expected = 503 if limit == "max_connections" else 429
+            for headers in ({}, {"Upgrade": "websocket", "Connection": "upgrade"}):
+                async with stream(server, "/ws", headers) as events:
+                    assert events.status == expected
+            async with stream(server, "a", method="HEAD") as events:
+                assert events.status == 200
+            open_app.publish("a", 1)
+            assert len(await first.updates(1)) == 1
+        async with asyncio.timeout(10):
+            while server.stats().connections:
+                await asyncio.sleep(0.01)
+        async with stream(server, "a") as events:
+            await begun(events, "a")
+
+
+@on_loops
+async def test_connections_of_a_full_server_that_say_nothing_keep_nobody_waiting_for_long(
+    open_app: Umbel,
+) -> None:
+    async with open_app.serve(port=0, max_connections=1) as server, stream(server, "a") as first:
+        await begun(first, "a")
+        host, _, port = server.url.removeprefix("http://").rpartition(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(100)]
+        async with stream(server, "a") as events:
+            await assert_postponed(events, "limit_exceeded", 4429)
+        for reader, writer in silent:
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            writer.transport.abort()
+        open_app.publish("a", 1)
+        assert len(await first.updates(1)) == 1
+
+
+@on_loops
+async def test_each_update_may_be_an_event_with_a_name_of_its_own(open_app: Umbel) -> None:
+    async with (
+        open_app.serve(port=0) as server,
+        stream(server, "a?events=single") as alone,
+        stream(server, "?channel=a&channel=b&events=single") as several,
+        wire(server) as socket,
+    ):
+        await begun(alone, "a")
+        await begun(several, "a", "b")
+        await socket.say("subscribe_updates", channel="a")
+        await socket.hear("subscription_established")
+        open_app.publish("a", {"}": '{"'}, event="task_update")
+        open_app.publish("a", 2)
+        open_app.publish("a", [3], event="x:y-z.0")
+        for events in (alone, several):
+            heard = [await events.hear() for _ in range(3)]
+            assert [event.name for event in heard] == ["task_update", "message", "x:y-z.0"]
+            assert [event.data["data"] for event in heard] == [{"}": '{"'}, 2, [3]]
+            assert [event.data["offset"] for event in heard] == [1, 2, 3]
+            assert len({event.id for event in heard}) == 3
+            async with stream(server, "a?events=single", last_id=heard[1].id) as again:
+                assert await begun(again, "a") == [{"offset": 2, "recovered": True}]
+                assert (await again.hear()).data["data"] == [3]
+        assert [(await socket.hear("update")).get("event") for _ in range(3)] == [
+            "task_update",
+            None,
+            "x:y-z.0",
+        ]
+        for wrong in ("", "a b", "é", "a\nb", "x" * 65, "error", "message", "gap", "closed"):
+            with pytest.raises(ValueError, match="is no name for an event"):
+                open_app.publish("a", 1, event=wrong)

@@ -34,8 +34,10 @@ const WIRES: [Wire; READERS as usize] = [
     Wire::WebSocket { window: Some(12) },
     Wire::WebSocket { window: Some(9) },
     Wire::PLAIN_WEBSOCKET,
-    Wire::Events { chunked: true, alone: false },
-    Wire::Events { chunked: false, alone: true },
+    Wire::Events { chunked: true, single: false, alone: false },
+    Wire::Events { chunked: false, single: false, alone: true },
+    Wire::Events { chunked: false, single: true, alone: false },
+    Wire::Events { chunked: true, single: true, alone: true },
 ];
 
 /// The feeds whose logs have moved, in a list that the test empties.
@@ -206,7 +208,7 @@ impl<B: ModelBroker> World<B> {
     }
 
     pub fn join(&mut self, reader: ReaderKey) {
-        let wire = WIRES[reader as usize % WIRES.len()];
+        let wire = wire_of(reader);
         self.hub.join(reader, wire);
         if let Wire::Events { alone, .. } = wire {
             let channels = followed(alone).iter().map(|name| (ChannelHash::of(name), None));
@@ -258,11 +260,16 @@ impl<B: ModelBroker> World<B> {
 
     pub fn take(&mut self, reader: ReaderKey) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.sockets.of.get_mut(&reader).expect("a reader").bytes);
-        match WIRES[reader as usize % WIRES.len()] {
+        match wire_of(reader) {
             Wire::WebSocket { .. } => messages(&bytes),
             Wire::Events { chunked, .. } => events(&bytes, chunked),
         }
     }
+}
+
+/// Those beyond the readers of the model are WebSockets.
+fn wire_of(reader: ReaderKey) -> Wire {
+    WIRES.get(reader as usize).copied().unwrap_or(WIRES[reader as usize % 4])
 }
 
 /// The channels in the ids of a stream. One that is alone may have other channels all the same.
@@ -436,7 +443,7 @@ pub enum From {
     Offset(u64),
 }
 
-pub const READERS: ReaderKey = 6;
+pub const READERS: ReaderKey = 8;
 pub const CHANNELS: [&str; 4] = ["all:a", "all:b", "latest:a", "latest:b"];
 
 /// The naive model: every publication of every channel, for ever.
@@ -453,7 +460,7 @@ pub fn drain_into<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reade
     for message in world.take(reader) {
         client.apply(&message);
         let id = message.get("id of the event").and_then(Value::as_str);
-        let is_stream = WIRES[reader as usize].has_ids();
+        let is_stream = wire_of(reader).has_ids();
         assert_eq!(id.is_some(), is_stream);
         let Some(told) = id.map(|id| StreamPositions::parse(id).expect("a whole id")) else { continue };
         for channel in CHANNELS {
@@ -658,6 +665,10 @@ pub fn events(bytes: &[u8], chunked: bool) -> Vec<Value> {
         let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         let mut message: Value = serde_json::from_str(&field("data: ").expect("data")).expect("JSON");
         let named = field("event: ").unwrap_or_else(|| "batched_updates".into());
+        if message.get("type").is_none() {
+            assert_eq!(named, "batched_updates", "nobody named it");
+            message = serde_json::json!({"type": named, "count": 1, "updates": [message]});
+        }
         assert_eq!(message["type"], named);
         message["id of the event"] = field("id: ").into();
         messages.push(message);

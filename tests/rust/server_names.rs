@@ -8,6 +8,7 @@ use serde_json::json;
 
 use umbel::channel::NameError;
 use umbel::config::Config;
+use umbel::publication::Content;
 use umbel::transport::Page;
 
 use crate::server_running::{PATIENCE, Running, rule};
@@ -61,7 +62,7 @@ fn the_protocol_is_not_served_at_a_path_of_the_server() {
 fn channels_of_the_server_are_for_nobody_else() {
     let channels = json!({"channels": [rule("{any:path}", "open", "open")]});
     let running = Running::start_with(&channels, HashMap::new(), |_| false);
-    assert_eq!(running.server.publish("$node", b"1", None).err(), Some(NameError::Reserved));
+    assert_eq!(running.server.publish("$node", Content::new(b"1", None)).err(), Some(NameError::Reserved));
     let (id, mut client) = running.connect();
     assert_eq!(running.server.subscribe(id, "$node", None, None), Err(NameError::Reserved));
     for kind in ["subscribe_updates", "unsubscribe_updates", "publish"] {

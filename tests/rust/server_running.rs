@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use umbel::config::Config;
+use umbel::publication::Content;
 use umbel::server::Server;
 use umbel::transport::Page;
 use umbel::transport::client_id::ClientId;
@@ -109,7 +110,7 @@ impl Running {
     }
 
     pub fn publish(&self, channel: &str, data: &str) {
-        self.server.publish(channel, data.as_bytes(), None).expect("a legal name");
+        self.server.publish(channel, Content::new(data.as_bytes(), None)).expect("a legal name");
     }
 
     pub fn panics(&self) -> u64 {

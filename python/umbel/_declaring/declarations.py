@@ -132,10 +132,22 @@ class Declarations:
         """Whether a path is a page or a websocket path."""
         return path in self.pages or any(path == route.pattern for route in self.websockets)
 
-    def paths_at(self, path: str) -> list[str]:
-        """Return the pages and websocket paths that are this path or below it."""
-        declared = [*self.pages, *(route.pattern for route in self.websockets)]
-        return [other for other in declared if other == path or other.startswith(f"{path}/")]
+    def check_paths(self, websocket_path: str, stream_path: str) -> None:
+        """Check that no page and no websocket path is where the protocol is.
+
+        Raises:
+            ConfigurationError: if one is.
+        """
+        if self.has_path(websocket_path):
+            raise ConfigurationError(
+                f"path {websocket_path!r} is the websocket_path of this server and is declared, too; "
+                "change one"
+            )
+        for path in [*self.pages, *(route.pattern for route in self.websockets)]:
+            if path == stream_path or path.startswith(f"{stream_path}/"):
+                raise ConfigurationError(
+                    f"path {path!r} belongs to the stream_path of this server; change one"
+                )
 
     def rules(self, may_read_run: Guard = nobody) -> list[ChannelRule]:
         """Return the rules in the order in which they are tried.

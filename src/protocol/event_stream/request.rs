@@ -13,6 +13,8 @@ pub struct StreamRequest {
     pub positions: StreamPositions,
     /// The client was here before: it says so in the header that browsers send by themselves.
     pub comes_back: bool,
+    /// Each update is an event.
+    pub single: bool,
     /// Heartbeats are events, which the script of a page can see.
     pub named_heartbeats: bool,
 }
@@ -31,7 +33,7 @@ impl StreamRequest {
     pub fn parse(request: &Request, in_path: &str) -> Result<Self, HttpError> {
         let mut names: Vec<Box<str>> = Vec::new();
         names.extend((!in_path.is_empty()).then(|| in_path.into()));
-        let (mut after, mut named_heartbeats) = (None, false);
+        let (mut after, mut single, mut named_heartbeats) = (None, false, false);
         for (name, value) in form_pairs(request.query().unwrap_or_default()) {
             match name {
                 "channel" => {
@@ -43,6 +45,8 @@ impl StreamRequest {
                 "after" if after.is_some() => return Err(TWO_POSITIONS),
                 // Digits that need no escape. One that has some can't be read, and is unknown.
                 "after" => after = Some(value),
+                "events" if value == "single" => single = true,
+                "events" => return Err(BAD_EVENTS),
                 "heartbeat" if value == "event" => named_heartbeats = true,
                 "heartbeat" => return Err(BAD_HEARTBEAT),
                 // Tokens of the application, and what clients add so that no cache answers.
@@ -77,7 +81,7 @@ impl StreamRequest {
             let position = if let Start::After(position) = start { Some(*position) } else { None };
             (ChannelHash::of(name), position)
         }));
-        Ok(Self { channels, positions, comes_back: header.is_some(), named_heartbeats })
+        Ok(Self { channels, positions, comes_back: header.is_some(), single, named_heartbeats })
     }
 }
 
@@ -88,6 +92,7 @@ const NO_CHANNEL: HttpError =
     HttpError::new(400, "an event stream needs a channel, in its path or as ?channel=");
 const TOO_MANY_CHANNELS: HttpError = HttpError::new(400, "an event stream has at most 32 channels");
 const TWO_POSITIONS: HttpError = HttpError::new(400, "there must be one ?after=");
+const BAD_EVENTS: HttpError = HttpError::new(400, "?events= must be single");
 const BAD_HEARTBEAT: HttpError = HttpError::new(400, "?heartbeat= must be event");
 const BAD_QUERY: HttpError = HttpError::new(400, "the query is not percent-encoded UTF-8");
 
@@ -136,7 +141,15 @@ mod tests {
         let many = |count| (0..count).map(|n| format!("channel={n}&")).collect::<String>();
         assert_eq!(names(&format!("/s?{}", many(32))).len(), 32);
         assert_eq!(ask(&format!("/s?{}", many(33)), "").unwrap_err().status, 400);
-        for wrong in ["/s", "/s?", "/s?x=1", "/s/a?after=1&after=1", "/s/a?heartbeat=no", "/s?channel=%ff"] {
+        for wrong in [
+            "/s",
+            "/s?",
+            "/s?x=1",
+            "/s/a?after=1&after=1",
+            "/s/a?heartbeat=no",
+            "/s/a?events=all",
+            "/s?channel=%ff",
+        ] {
             assert_eq!(ask(wrong, "").unwrap_err().status, 400, "{wrong}");
         }
     }

@@ -27,7 +27,7 @@ use crate::transport::clock::Clock;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::deadlines::Timeouts;
-use crate::transport::drive::{accept as accept_stream, receive};
+use crate::transport::drive::{Newcomer, accept as accept_stream, receive};
 use crate::transport::events::{Event, Inbox};
 use crate::transport::io::{Socket, Stream};
 use crate::transport::peer::Peer;
@@ -114,6 +114,7 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         addresses: Addresses::new(config.max_connections_per_address),
+        excess: Arc::default(),
         draining: AtomicBool::new(false),
         ended: Notify::new(),
         debug: AtomicBool::new(false),
@@ -148,7 +149,11 @@ pub fn accept_at(cell: &Cell, counted: Counted, at: Moment) -> (ReaderKey, UnixS
     ours.set_nonblocking(true).expect("a socket");
     theirs.set_nonblocking(true).expect("a socket");
     let before = cell.borrow().keys();
-    accept_stream(cell, Stream::new(Socket::Unix(ours)).expect("a stream"), counted, at);
+    accept_stream(
+        cell,
+        Stream::new(Socket::Unix(ours)).expect("a stream"),
+        Newcomer { counted, excess: None, at },
+    );
     let key = cell.borrow().keys().into_iter().find(|key| !before.contains(key)).expect("it was accepted");
     (key, theirs)
 }
