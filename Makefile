@@ -173,7 +173,7 @@ test-conformance: build
 
 test-browser: build
 	@if missing=$$($(PY) tests/browser/chromium.py 2>&1); then
-	  $(PY) -m pytest --quiet tests/browser
+	  $(PY) -m pytest --quiet --numprocesses 2 --dist worksteal tests/browser
 	else
 	  echo "SKIPPED: browser: $${missing##*$$'\n'}" | tee -a build/skipped
 	fi
