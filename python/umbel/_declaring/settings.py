@@ -89,12 +89,13 @@ class Settings:
             for no such listener.
         admin_token: requests to that listener need ``Authorization: Bearer`` with this token. Required where
             ``admin`` can be reached from a network.
-        max_connections: connections at the same time. Further ones get HTTP status 503. Each connection needs
-            a file descriptor.
+        max_connections: connections at the same time. Further ones get HTTP status 503, and event streams a
+            stream that ends and asks to come back. Each connection needs a file descriptor; allow for 64 more
+            that are told so.
         max_connections_per_address: connections from one address at the same time; 0 for no limit. Further
-            ones get HTTP status 429, or an alert on a TLS port. An IPv6 network of 64 bits is one address.
-            Use 0 behind a proxy, because all connections come from its address. Connections on a Unix socket
-            are not counted.
+            ones get HTTP status 429 (event streams as above), or an alert on a TLS port. An IPv6 network of
+            64 bits is one address. Use 0 behind a proxy, because all connections come from its address.
+            Connections on a Unix socket are not counted.
         max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
             ones are closed with 4429. An identity is the subject that ``authenticate`` returned; anonymous
             clients are not counted. A connection that broke off counts until the server notices, so allow for
