@@ -10,8 +10,8 @@ import attacks
 import clients
 import costs
 import delivery
+import event_streams
 import sessions
-import streams
 from harness import Bench
 from measure import Result
 
@@ -127,20 +127,20 @@ def _rows() -> list[Row]:
                 "≥ 0.9 × WebSocket",
                 part(measure, connections=count),
             )
-            for what, measure in (("frames", streams.frames), ("messages", streams.messages))
+            for what, measure in (("frames", event_streams.frames), ("messages", event_streams.messages))
             for count in (1000, 10_000)
         ),
         Row(
             "stream-channels-1000",
             "messages/s of event streams of 8 channels, 1,000",
             "reported, against WebSocket",
-            part(streams.several, connections=1000),
+            part(event_streams.several, connections=1000),
         ),
         Row(
             "stream-memory",
             "memory per idle event stream with identity",
             "≤ 4 KiB",
-            part(streams.memory, connections=10_000),
+            part(event_streams.memory, connections=10_000),
         ),
         Row("connects", "connects/s, one core", "≥ 20,000/s", costs.connects),
         Row(

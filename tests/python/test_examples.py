@@ -94,19 +94,16 @@ def test_worker_goes_on_where_it_was(tmp_path):
                                 await asyncio.wait_for(anext(results), 0.2)
                                 break
                     for word in words:
-                        await umbel.publish("jobs", word)
+                        last = await umbel.publish("jobs", word)
                     done = []
                     while len(done) < 2:
                         result = (await asyncio.wait_for(anext(results), 10))["data"]
                         if result["job"] != "warm up":
                             done.append(result)
                     assert done == [{"job": word, "letters": len(word)} for word in words]
-                    while json.loads(place.read_text())[1] < umbel_offset(results):
+                    while json.loads(place.read_text())[1] < last.offset:
                         await asyncio.sleep(0.01)
                     assert await asyncio.to_thread(worker.stop, signal.SIGINT) == 0
-
-    def umbel_offset(results):
-        return results.position.offset  # as many jobs as results
 
     with started(str(EXAMPLES / "fanout.py"), "--port", "0") as program:
         asyncio.run(scenario(program.url))
