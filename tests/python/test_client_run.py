@@ -56,6 +56,8 @@ async def test_runs(app: Umbel) -> None:
         assert failed.incident
         position = await failed.ready()
         again = umbel.attach(failed.channel, position)
+        with pytest.raises(ValueError, match="has not begun"):
+            umbel.attach(umbel.run("recite", {"words": 1}).channel, position)
         assert "".join([piece async for piece in again]) == "0 "
         assert again.status == "error"
 

@@ -114,7 +114,12 @@ class Connection:
     def attach(self, channel: str, position: Position) -> Run:
         """Read a run from `position`, which its `Run.ready` has returned, for example in a program before
         this.
+
+        Raises:
+            ValueError: if the channel is empty, as ``Run.channel`` is before `Run.ready` has returned.
         """
+        if not channel:
+            raise ValueError("this run has not begun: await run.ready() first, then take run.channel")
         updates = self.subscribe(channel, position)
 
         async def start() -> Subscription:
