@@ -1144,8 +1144,10 @@ export class Client {
     const options = asks ? { askToken: true } : { token: token ?? null };
     for (const [name, value] of Object.entries(numbers)) {
       if (value === undefined) continue;
-      if (!(typeof value === "number" && value >= 0 && Object.keys(DEFAULTS).includes(name))) {
-        throw new TypeError(`${name}: ${value} is no option of this client`);
+      const known = Object.keys(DEFAULTS).includes(name);
+      if (!(typeof value === "number" && value >= 0 && known)) {
+        // What is misspelt may be a secret.
+        throw new TypeError(`${name}${known ? `: ${value}` : ""} is no option of this client`);
       }
       options[name] = value;
     }

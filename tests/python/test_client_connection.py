@@ -138,6 +138,8 @@ async def test_a_token_function(app: Umbel) -> None:
             await until(lambda: calls == 4 and umbel.state.name == "connected")
         assert calls == 4
         assert asked == ["2", "4"]
+        with pytest.raises(TypeError, match=r"no option 'tokn'\. Did you mean token"):
+            connect(url, tokn="s3cret")
         with pytest.raises(TypeError, match="the token is"):
             connect(url, token=5)  # type: ignore[arg-type]
         states: list[State] = []

@@ -1,9 +1,14 @@
 """The door to the client."""
 
-from collections.abc import Callable
+import asyncio
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import connect as connect_websocket
 
 from ._connection import Connection
 from ._limits import Limits
@@ -31,6 +36,8 @@ class connect:  # noqa: N801 - it reads as what it does, as in the library below
         ConnectionClosed: when the block begins, if waiting is of no use: the server answers 401, 403, 404 or
             speaks another protocol, or has refused a token that is a string. ``__cause__`` is the error of
             the library.
+        TypeError: if there is no such option, or the token is neither a str nor a function.
+        ValueError: if the URL has another scheme.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class connect:  # noqa: N801 - it reads as what it does, as in the library below
     ) -> None:
         if not (token is None or isinstance(token, str) or callable(token)):
             raise TypeError(f"the token is a str or a function, not a {type(token).__name__}")
+        check_options(options)
         self._arguments = (websocket_url(url), token, limits or Limits(), on_state, options)
         self._shell: Shell | None = None
 
@@ -63,6 +71,19 @@ class connect:  # noqa: N801 - it reads as what it does, as in the library below
         await self._shell.stop()
 
 
+def check_options(names: Iterable[str]) -> None:
+    """Check the names of options. The library would complain in each attempt, and not where they are written.
+
+    Raises:
+        TypeError: if there is no such option. The message has the one that is meant, perhaps.
+    """
+    for name in names:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            meant = f". Did you mean {near[0]}?" if near else ""
+            raise TypeError(f"connect has no option {name!r}{meant}")
+
+
 def websocket_url(url: str) -> str:
     """The URL of a server's WebSocket.
 
@@ -75,3 +96,14 @@ def websocket_url(url: str) -> str:
         raise ValueError(f"{url!r} is not the URL of a server: it begins with ws:// or wss://")
     path = "/ws" if parts.path in ("", "/") else parts.path
     return urlunsplit((scheme, parts.netloc, path, parts.query, parts.fragment))
+
+
+OPTIONS: Final = frozenset(
+    {
+        *("token", "limits", "on_state", "unix"),
+        *inspect.signature(connect_websocket.__init__).parameters,
+        *inspect.signature(asyncio.AbstractEventLoop.create_connection).parameters,
+        *inspect.signature(asyncio.AbstractEventLoop.create_unix_connection).parameters,
+    }
+)
+"""Those of this client, of the library, and of the event loop, to which the library passes the rest."""
