@@ -9,7 +9,6 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from functools import partial
 from inspect import isawaitable
 from time import perf_counter
 from types import CoroutineType, NoneType
@@ -125,42 +124,42 @@ class Caller:
         slot = job.slot
         job.began = perf_counter()
         context = (self.context if slot is None else slot.context).copy()
-        try:
-            awaitable = context.run(called, job)
-        except BaseException as error:
-            context.run(self._failed, job, error)
-            awaitable = None
-        if awaitable is None:
-            self._ended(job)
-            return
-        self.running += 1
-        if slot is not None:
-            slot.running += 1
+        awaitable = None
+        if not job.awaits:
+            try:
+                awaitable = context.run(called, job)
+            except BaseException as error:
+                context.run(self._failed, job, error)
+            if awaitable is None:
+                self._ended(job)
+                return
         deadlines = deadlines or self._deadlines
-        task = BEGIN(self._finish(job, awaitable, deadlines), loop=self.loop, context=context)
+        task = begin(self._finish(job, awaitable, deadlines), self.loop, context)
         if not task.done():
             job.task = self._own(task)
+            self.running += 1
+            if slot is not None:
+                slot.running += 1
             deadlines.add(job)
 
-    async def _finish(self, job: Job, awaitable: Awaitable[object], deadlines: Deadlines) -> None:
+    async def _finish(self, job: Job, awaitable: Awaitable[object] | None, deadlines: Deadlines) -> None:
         try:
-            value = await awaitable
+            value = await (job.call() if awaitable is None else awaitable)  # type: ignore[misc]
             if not job.expired:
                 job.done(value)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and (self._ending or not self.loop.is_running()):
                 raise  # Python closes the coroutine after its loop: nobody can be told
             self._failed(job, error)
-        self.running -= 1
         self._ended(job)
-        slot = job.slot
-        if slot is not None:
-            slot.running -= 1
         if job.task is None:
             return  # it did not wait, so `start` has not returned yet
         job.task = None
         deadlines.discard(job)
+        self.running -= 1
+        slot = job.slot
         if slot is not None:
+            slot.running -= 1
             self.advance(slot)
 
     def _ended(self, job: Job) -> None:
@@ -321,6 +320,19 @@ clients may run.
 LAST_TURN: Final = 0.25
 """Seconds that those get to clean up which were cancelled last."""
 
-TASK: Any = asyncio.Task
-BEGIN: Final = partial(TASK, eager_start=True) if sys.version_info >= (3, 12) else TASK
-"""Makes a task that runs here until it waits. Python 3.11 can't do that: there it runs later."""
+
+if sys.version_info >= (3, 12):
+
+    def begin(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None]:
+        """Make a task that runs here until it waits. The task factory of the loop is not asked."""
+        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+
+else:
+
+    def begin(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> asyncio.Task[None]:
+        """Make a task. It runs later: Python 3.11 can't run it here until it waits."""
+        return asyncio.Task(coroutine, loop=loop, context=context)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from umbel import _core
 from umbel._clients.client import Client
 from umbel._clients.history import History, Publication
 from umbel._core import Core, Credit, Handshake, Position
-from umbel._declaring.declarations import Background, Declarations, Handler
+from umbel._declaring.declarations import Background, Declarations
 from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
 
@@ -22,7 +23,7 @@ from .caller import Caller
 from .channels import PublishJob, SubscribeJob
 from .clients import Clients
 from .entrance import Entrance
-from .messages import HandlerJob, StreamJob
+from .messages import CoroutineJob, HandlerJob, StreamJob
 from .runs import Runs
 from .slots import Slots
 from .sockets import Sockets
@@ -67,11 +68,13 @@ class Dispatcher:
             (rule.history_bytes for rule in self._rules if RUNS.fullmatch(rule.pattern)), default=0
         )
         self._streams = declared.streams
-        self._handlers: dict[str, Handler] = {
-            message_type: bound(handler) for message_type, handler in declared.handlers.items()
-        }
+        handlers = {message_type: bound(handler) for message_type, handler in declared.handlers.items()}
         if declared.streams:
-            self._handlers["ai_cancel"] = self._runs.cancel
+            handlers["ai_cancel"] = self._runs.cancel
+        self._handlers = {
+            message_type: (CoroutineJob if iscoroutinefunction(handler) else HandlerJob, handler)
+            for message_type, handler in handlers.items()
+        }
         self._lines_dropped = lines_dropped
         self._busy = 0.0  # seconds in `drain`
         self._declared_backgrounds = declared.backgrounds
@@ -216,14 +219,14 @@ class Dispatcher:
     def _message(
         self, number: int, credit: Credit, message_type: str, message_id: bytes | None, text: bytes
     ) -> None:
-        handler, stream = self._handlers.get(message_type), self._streams.get(message_type)
-        if handler is not None:
+        if known := self._handlers.get(message_type):
             if slot := self._slots.by_number.get(number):
-                self._caller.submit(slot, HandlerJob(slot, credit, message_type, message_id, text, handler))
-        elif stream is not None:
+                job, handler = known
+                self._caller.submit(slot, job(slot, credit, message_type, message_id, text, handler))
+        elif stream := self._streams.get(message_type):
             if slot := self._slots.by_number.get(number):
-                job = StreamJob(slot, credit, message_type, message_id, text, self._runs, stream)
-                self._caller.submit(slot, job)
+                run = StreamJob(slot, credit, message_type, message_id, text, self._runs, stream)
+                self._caller.submit(slot, run)
         else:
             reason = f"no handler for messages of type {message_type[:64]!r}"
             self._slots.core.reply_error(number, "unknown_type", reason, message_id, None, True)

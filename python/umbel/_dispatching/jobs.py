@@ -3,6 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from orjson import dumps
 
@@ -30,7 +31,10 @@ class Job(ABC):
         task: the task that runs the function, if it must be awaited.
         began: when the function was called, in seconds of ``time.perf_counter``.
         expired: its time is over, the client was told, and the function is cancelled.
+        awaits: the function is known to be a coroutine function, so that a task calls it.
     """
+
+    awaits: ClassVar[bool] = False
 
     slot: Slot | None
     task: asyncio.Task[None] | None = field(default=None, init=False)

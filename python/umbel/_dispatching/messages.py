@@ -62,6 +62,13 @@ class HandlerJob(TypeJob):
 
 
 @dataclass(slots=True, eq=False)
+class CoroutineJob(HandlerJob):
+    """A message for a handler that is a coroutine function."""
+
+    awaits = True
+
+
+@dataclass(slots=True, eq=False)
 class StreamJob(TypeJob):
     """A message for a stream. The subscription to the channel of the run is the reply."""
 
