@@ -9,9 +9,9 @@
 import {
   createContext, createElement, useContext, useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore,
 } from "react";
-import { Client } from "./umbel.js";
+import { createClient } from "./umbel.js";
 
-/** @import { Connection, Gap, Options, Position, Run, UmbelError, Update } from "./umbel.js" */
+/** @import { Client, Connection, Gap, Options, Position, Run, UmbelError, Update } from "./umbel.js" */
 /** @import { ReactNode } from "react" */
 
 // ----------------------------------------------------------------------------------------------------------------- client
@@ -38,7 +38,7 @@ function share(url) {
   let shared = known.get(url ?? "");
   if (!shared || shared.client.connection.state === "closed") {
     const options = {};
-    shared = { client: new Client(url, options), options, users: 0 };
+    shared = { client: createClient(url, options), options, users: 0 };
     // On a server each rendering has its own, and it is never opened.
     if (typeof document === "object") known.set(url ?? "", shared);
   }

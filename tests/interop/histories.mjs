@@ -2,7 +2,7 @@
 //
 //     node histories.mjs SEED COUNT
 
-import { Machine } from "../../clients/js/umbel.js";
+import { createMachine } from "../../clients/js/umbel.js";
 import { numbers } from "../../clients/js/test/place.mjs";
 
 const [seed, count] = process.argv.slice(2).map(Number);
@@ -52,7 +52,7 @@ function message(ids) {
 function history() {
   const asks = chance(0.3);
   const options = asks ? { ask_token: true } : { token: pick(null, "t") };
-  const machine = new Machine(Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value])), () => 0.5);
+  const machine = createMachine(Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value])), () => 0.5);
   let now = 0;
   let attempt = 0;
   const [subscriptions, keys, ids] = [[1], [1], []];
@@ -78,7 +78,7 @@ function history() {
   for (let turn = 0; turn < 60; turn += 1) {
     now += chance(0.7) ? below(200) : below(20_000);
     const input = turn ? pick(...inputs)() : ["connect"];
-    if (input[0] === "tick" && machine.deadline !== null) now = Math.max(now, machine.deadline);
+    if (input[0] === "tick" && machine.deadline < Infinity) now = Math.max(now, machine.deadline);
     const returns = machine[camel(input[0])](now, ...input.slice(1)) ?? null;
     if (input[0] === "subscribe") subscriptions.push(returns);
     else if (returns !== null) keys.push(returns);
@@ -91,7 +91,7 @@ function history() {
       if (sent.id !== undefined) ids.push(sent.id);
       return [name, values[0], sent];
     });
-    steps.push({ at: now, do: input, returns, expect, deadline: machine.deadline });
+    steps.push({ at: now, do: input, returns, expect, deadline: machine.deadline < Infinity ? machine.deadline : null });
   }
   return { options, random: 0.5, steps };
 }

@@ -93,6 +93,27 @@ test("without a WebSocket there is a sentence", { skip: Boolean(globalThis.WebSo
   assert.throws(() => connect("ws://test.example/ws"), /there is no WebSocket here/);
 });
 
+test("a browser that lacks something says so", () => {
+  const { AbortController: own } = globalThis;
+  delete globalThis.AbortController;
+  try {
+    assert.throws(() => connect("ws://test.example/ws", { WebSocket: Socket }), /the browser is too old/);
+  } finally {
+    globalThis.AbortController = own;
+  }
+});
+
+test("a path where nothing is gets one warning that names it, and each warning comes once", async () => {
+  start({ window: 1, base: 1, failing: 2, attempts: 100 });
+  for (let turn = 1; turn <= 5; turn += 1) {
+    await until(() => Socket.all.length === turn, "an attempt");
+    last().end(1006);
+  }
+  assert.equal(umbel.connection.failing, true);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /^no connection to ws:\/\/test\.example\/ws \(the connection could not be opened\)/);
+});
+
 test("an option that there is not is an error where it is written", () => {
   for (const wrong of [{ tokens: "a" }, { base: "1 s" }, { cap: NaN }, { toString: 1 }]) {
     assert.throws(() => connect("ws://test.example/ws", { WebSocket: Socket, ...wrong }), /is no option of this client/);
@@ -320,6 +341,9 @@ test("requests and publications settle, and a signal gives them up", async () =>
   controller.abort();
   await assert.rejects(given, { code: "cancelled" });
   await assert.rejects(umbel.request("slow", null, { signal: controller.signal }), { code: "cancelled" });
+  const begun = umbel.request("ask", "why");
+  socket.say({ type: "subscription_established", channel: "run:x", epoch: "e1", offset: 0, top: 0, id: socket.sent.at(-1).id });
+  assert.deepEqual(await begun, { channel: "run:x", epoch: "e1" }, "what `attach` takes");
   await assert.rejects(umbel.request("cycle", umbel.loop = { get self() { return umbel.loop; } }), TypeError);
 });
 

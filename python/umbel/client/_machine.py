@@ -1,8 +1,8 @@
 """What a client does: a machine without sockets, clocks and chance.
 
 Events go in, each with the time in milliseconds. `Machine.actions` says what the shell has to do, in order,
-and `Machine.deadline` when it has to call `Machine.tick`. The browser client has the same machine, function
-by function. Both are tested with `clients/vectors`.
+and `Machine.deadline` when it has to call `Machine.tick`. The JavaScript client has a machine that does the
+same. Both are tested with `clients/vectors`.
 """
 
 from collections.abc import Callable

@@ -12,13 +12,14 @@ class Request:
     """A request that has no answer yet.
 
     Attributes:
-        kind: ``request``, ``publish`` or ``run``; ``forgotten`` when it was cancelled after it was sent, and
-            ``stopping`` when that was a run.
+        kind: ``request``, ``publish`` or ``run``.
+        given: the application has given it up after it was sent.
     """
 
     kind: str
     text: str
     expires: float
+    given: bool = False
 
 
 class Requests:
@@ -53,13 +54,13 @@ class Requests:
     def cancel(self, key: int) -> None:
         if key in self.queue:
             self._drop(key, "cancelled")
-        elif request := self.sent.get(key):
+        elif (request := self.sent.get(key)) and not request.given:
             self._fail(key, request, "cancelled")
             if request.kind == "run" and self._line.connected:
                 self._line.send({"type": "ai_cancel", "data": {"request": key}})
             # Until its answer comes, the server counts it, so it is repeated, too. A run that has begun in
             # spite of that is stopped when the answer names it.
-            request.kind = "stopping" if request.kind in ("run", "stopping") else "forgotten"
+            request.given = True
 
     def flush(self) -> None:
         while self._line.connected and self.queue and len(self.sent) < self.window:
@@ -75,15 +76,14 @@ class Requests:
         if message["type"] == "error":
             self._fail(key, request, message["code"], message["message"], message.get("details"))
         elif request.kind == "publish":
-            position = {"channel": message["channel"], "offset": message["offset"]}
-            self._line.act("settled", key, True, position)
-        elif message["type"] == "subscription_established":
-            subscription = self._attach(message, request.kind == "stopping")
+            self._settle(key, request, True, {"channel": message["channel"], "offset": message["offset"]})
+        elif message["type"] != "subscription_established":
+            self._settle(key, request, True, message.get("data"))
+        else:
+            run = {"channel": message["channel"], "epoch": message["epoch"]}
             if request.kind == "run":
-                run = {"subscription": subscription, "channel": message["channel"], "epoch": message["epoch"]}
-                self._line.act("settled", key, True, run)
-        elif request.kind != "forgotten":
-            self._line.act("settled", key, True, message.get("data"))
+                run["subscription"] = self._attach(message, request.given)
+            self._settle(key, request, True, run)
         del self.sent[key]
         self.flush()
         return True
@@ -136,7 +136,9 @@ class Requests:
         self._fail(key, self._take(key), code)
 
     def _fail(self, key: int, request: Request, code: str, message: str = "", details: Any = None) -> None:
-        if request.kind not in ("forgotten", "stopping"):
-            self._line.act(
-                "settled", key, False, {"code": code, "message": message or code, "details": details}
-            )
+        error = {"code": code, "message": message or code, "details": details}
+        self._settle(key, request, False, error)
+
+    def _settle(self, key: int, request: Request, ok: bool, value: Any) -> None:
+        if not request.given:
+            self._line.act("settled", key, ok, value)
