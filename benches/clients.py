@@ -1,4 +1,4 @@
-"""What the client for Python programs costs, and how soon it is back."""
+"""What the clients cost, and how soon one is back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from umbel.client import connect
 from websockets.asyncio.client import connect as websocket
 
 from harness import HERE, Bench
-from measure import Result, judge
+from measure import Result, judge, need
 
 UPDATES = 100
 """Updates in a batch."""
@@ -39,6 +40,18 @@ def decode(bench: Bench) -> Result:
     alone, ours = (min(those) / most * 1e9 for those in zip(*pairs, strict=True))
     ratio = ours / alone
     return Result(f"{ours:.0f} ns", f"{alone:.0f} ns", ratio, judge(bench, ratio <= 1.5), "per update")
+
+
+def decode_js(bench: Bench) -> Result:
+    """Time per update: batches handed to a callback by the JavaScript client, against `JSON.parse` alone."""
+    count = 20 if bench.effort.name == "short" else 3000
+    node = shutil.which("node")
+    need(node is not None, "there is no Node.js")
+    command = [str(node), HERE / "js_client.mjs", str(count), str(UPDATES)]
+    took = orjson.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    ratio = took["client"] / took["alone"]
+    figures = (f"{took['client']:.0f} ns", f"{took['alone']:.0f} ns")
+    return Result(*figures, ratio, judge(bench, ratio <= 1.5), "per update")
 
 
 @contextmanager

@@ -256,6 +256,12 @@ def _rows() -> list[Row]:
             clients.decode,
         ),
         Row(
+            "client-js-decode",
+            "JavaScript client in Node.js, batches of 100 handed to a callback",
+            "≤ 1.5 × JSON.parse",
+            clients.decode_js,
+        ),
+        Row(
             "client-python-recover",
             "Python client, from a cut to caught up, defaults, median and p95",
             "< 0.7 s, < 2 s",

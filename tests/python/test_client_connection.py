@@ -55,11 +55,11 @@ async def test_what_can_not_pass_raises(app: Umbel) -> None:
 
     async with app.serve(port=0, origins=["https://example.org"]) as server:
         for url, options, words in (
-            (f"{server.url}/nothing", {}, "status 404"),
+            (f"{server.url}/nothing", {}, "no connection to .*/nothing: .*status 404: is this the path"),
             (server.url, {"origin": "https://example.com"}, "status 403"),
             (server.url, {"token": "x"}, "4401"),
             (server.url, {}, "4401"),
-            (server.url, {"additional_headers": 5}, "1002"),
+            (server.url, {"additional_headers": 5}, "no connection to .*int"),
         ):
             with pytest.raises(ConnectionClosed, match=words) as refused:
                 async with asyncio.timeout(5), connect(url, **options):  # type: ignore[arg-type]

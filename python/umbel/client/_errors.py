@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from umbel.exceptions import UmbelError
+from umbel.exceptions import ConnectionClosed, UmbelError
 
 
 class RequestFailed(UmbelError):  # noqa: N818 - named as what it says of a request
@@ -45,6 +45,15 @@ class SubscriptionFailed(UmbelError):  # noqa: N818 - named as what it says of a
         self.channel = channel
         self.code = code
         self.reason = reason
+
+
+def never_connected(url: str, code: int, reason: str, cause: Exception | None) -> ConnectionClosed:
+    """The error of a client that was never let in. Without an answer of a server, the code says nothing."""
+    closed = ConnectionClosed(code, reason)
+    if cause is not None:
+        closed.args = (f"no connection to {url}: {reason}",)
+        closed.__cause__ = cause
+    return closed
 
 
 def failure(error: dict[str, Any]) -> RequestFailed:

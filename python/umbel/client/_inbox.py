@@ -92,14 +92,16 @@ class Inbox:
         """Keep updates of the present epoch. Returns ``False`` if there is no room for all: then for no
         more.
         """
-        each = size / len(updates) + UPDATE
-        room = int((self._limit - self._size) / each)
-        if room < len(updates):
+        count = len(updates)
+        size += count * UPDATE
+        if self._size + size > self._limit:
             self.paused = True
+            room = int((self._limit - self._size) / size * count)
             updates = updates[: max(room, 0 if self._chunks else 1)]
+            size = size * len(updates) // count
         if updates:
-            self._chunks.append((updates, self.epoch, int(each * len(updates))))
-            self._size += int(each * len(updates))
+            self._chunks.append((updates, self.epoch, size))
+            self._size += size
             self.offset = updates[-1]["offset"]
             self.wake()
         return not self.paused

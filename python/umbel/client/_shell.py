@@ -8,9 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from umbel.exceptions import ConnectionClosed
-
-from ._errors import failure
+from ._errors import failure, never_connected
 from ._inbox import Inbox
 from ._limits import Limits
 from ._machine import Machine
@@ -58,6 +56,7 @@ class Shell:
         self._timer = Timer(self._machine, self._act, clock)
         self._frame = 0
         self._busy = False
+        self._said: set[str] = set()  # warnings of this time without a connection
         self._let_in: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
 
@@ -141,16 +140,20 @@ class Shell:
     # Events of sockets
 
     def opened(self, attempt: int, protocol: str) -> None:
+        self._error = None
         self._do("opened", attempt, protocol)
 
-    def received(self, attempt: int, data: bytes) -> bool:
-        """Returns whether there is something new to read."""
+    def received(self, attempt: int, data: bytes) -> int:
+        """Returns how many updates there are to read."""
         self._frame = len(data)
         self._machine.received(self._now(), attempt, data)
         actions = self._machine.actions
-        news = bool(actions) and actions[0][0] == "updates"
+        if len(actions) == 1 and actions[0][0] == "updates":  # nearly always: a loop costs more than that
+            _, key, updates = actions.pop()
+            self._act_updates(key, updates)
+            return len(updates)
         self._act()
-        return news
+        return 0
 
     def closed(self, attempt: int, code: int, reason: str) -> None:
         self._do("closed", attempt, code, reason)
@@ -212,6 +215,7 @@ class Shell:
     def _act_state(self, name: Any, detail: dict[str, Any]) -> None:
         if name == "connected":
             self.client_id, self.subject = detail["client_id"], detail["subject"]
+            self._said.clear()
             if not self._let_in.done():
                 self._let_in.set_result(None)
         retry_in = max(0.0, (detail["at"] - self._now()) / 1000) if "at" in detail else None
@@ -221,8 +225,7 @@ class Shell:
             logger.warning("no connection to %s (%s): further attempts follow", self._url, why)
         self.state = State(name, detail.get("code"), detail.get("reason", ""), retry_in, failing)
         if name == "closed" and not self._let_in.done():
-            closed = ConnectionClosed(detail["code"], detail["reason"])
-            closed.__cause__ = self._error
+            closed = never_connected(self._url, detail["code"], detail["reason"], self._error)
             self._let_in.set_exception(closed)
             self._let_in.exception()  # nobody waits when the block was cancelled
         logger.debug("%s: %s", self._url, self.state)
@@ -266,7 +269,9 @@ class Shell:
             future.set_result((ok, value))
 
     def _act_warn(self, text: str) -> None:
-        logger.warning("%s: %s", self._url, text)
+        if text not in self._said:  # each attempt may say the same
+            self._said.add(text)
+            logger.warning("%s: %s", self._url, text)
 
     def _begin_run(self, run: dict[str, Any]) -> Subscription:
         inbox = Inbox(run["channel"], self.limits.buffer, self.go_on)

@@ -21,7 +21,7 @@ class Events(Protocol):
     """What a socket tells."""
 
     def opened(self, attempt: int, protocol: str) -> None: ...
-    def received(self, attempt: int, data: bytes) -> bool: ...
+    def received(self, attempt: int, data: bytes) -> int: ...
     def closed(self, attempt: int, code: int, reason: str) -> None: ...
     def failed(self, attempt: int, error: Exception, fatal: bool) -> None: ...
 
@@ -76,10 +76,12 @@ class Socket:
                 await writer
 
     async def _read(self, connection: ClientConnection) -> None:
+        decoded = 0
         try:
             while True:
-                if self._events.received(self.attempt, await connection.recv(decode=False)):
-                    # Who reads it does so before more is decoded: updates that wait cost twice as much.
+                decoded += self._events.received(self.attempt, await connection.recv(decode=False))
+                if decoded > AHEAD:
+                    decoded = 0
                     await asyncio.sleep(0)
         except ConnectionClosed:
             code = connection.close_code or 1006
@@ -118,7 +120,9 @@ def can_not_pass(error: Exception, first: bool) -> bool:
 def reason_of(error: Exception) -> str:
     """Why a WebSocket could not be opened, for people."""
     if isinstance(error, InvalidStatus):
-        return f"the server answered with HTTP status {error.response.status_code}"
+        status = error.response.status_code
+        path = ": is this the path of its websocket?" if status == 404 else ""
+        return f"the server answered with HTTP status {status}{path}"
     return str(error) or type(error).__name__
 
 
@@ -129,6 +133,11 @@ OPTIONS: Final[dict[str, Any]] = {
     "close_timeout": 2.0,
     "max_size": 64 << 20,
 }
+
+AHEAD: Final = 200
+"""Updates that are decoded before they are read. With more, each costs twice as much, because the collector
+of garbage looks at them. With fewer, the turns of the event loop cost more than the updates.
+"""
 
 PASSING: Final = (408, 425, 429)
 """Statuses of a fault of the client that pass by waiting."""

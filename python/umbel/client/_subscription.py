@@ -96,10 +96,13 @@ class Subscription:
             SubscriptionFailed, ConnectionClosed: as the iteration does.
         """
         while True:
-            try:
-                await self._take()
-            except StopAsyncIteration:
-                return
+            if taken := self._inbox.take():
+                self._updates, self._epoch = taken
+            else:
+                try:
+                    await self._take()
+                except StopAsyncIteration:
+                    return
             self._next = len(self._updates)
             yield self._updates
 
