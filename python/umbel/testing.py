@@ -17,11 +17,15 @@ Needs ``umbel[client]``.
 """
 
 import asyncio
+import atexit
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -225,14 +229,8 @@ class Stage:
         self.shells: list[Shell] = []
         self._app = app
         self._users = 0
-        self._directory = tempfile.TemporaryDirectory(prefix="umbel-")
-        self.path = Path(self._directory.name) / "socket"
-        options: Options = {**SETTINGS, **settings, "unix_socket": str(self.path)}
-        try:
-            self._settings = app.settings.replace(**options)
-        except BaseException:
-            self._directory.cleanup()
-            raise
+        self.path = folder(os.getpid()) / f"{next(Numbers)}"
+        self._settings = app.settings.replace(**SETTINGS | settings | {"unix_socket": str(self.path)})
         self._server: Server | None = None
         self._identities: dict[str, Identity] = {}
         self._numbers = count(1)
@@ -268,10 +266,7 @@ class Stage:
         self._users -= 1
         if not self._users:
             del Stages[self._app]
-            try:
-                await self._stop()
-            finally:
-                self._directory.cleanup()
+            await self._stop()
 
     def running(self) -> Server:
         if self._server is None:
@@ -332,6 +327,19 @@ class Stage:
         self._app._forked()
 
 
+@cache
+def folder(process: int) -> Path:
+    """The place of the sockets of this process. It is made once, which takes as long as a server does."""
+    path = tempfile.mkdtemp(prefix="umbel-")
+
+    def remove() -> None:
+        if os.getpid() == process:  # and not a child's
+            shutil.rmtree(path, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(path)
+
+
 async def until(condition: Callable[[], object], within: float = 5.0) -> None:
     """Wait until a condition is true.
 
@@ -350,12 +358,16 @@ async def until(condition: Callable[[], object], within: float = 5.0) -> None:
 Stages: Final[WeakKeyDictionary[Umbel, Stage]] = WeakKeyDictionary()
 """Of the applications that are under test now."""
 
+Numbers: Final = count(1)
+"""Of their sockets."""
+
 SETTINGS: Final[Options] = {
     "shards": 1,
     "tick": 0.0,
     "heartbeat": 1e6,
     "reconnect_window": 0.0,
     "deflate": False,
+    "serve_client": False,
 }
 
 LIMITS: Final = Limits(window=0.0, base=0.01, cap=0.1, useful=0.0, attempts=1_000_000)

@@ -24,6 +24,7 @@ def app() -> Umbel:
     space: dict[str, Any] = {}
     exec(blocks("python")[0], space)
     made: Umbel = space["app"]
+    made._declared.backgrounds.clear()  # the tests publish
     return made
 
 

@@ -66,7 +66,10 @@ def test_a_file_instead_of_a_module_gets_a_command_that_works(here, capsys):
 
 
 def test_an_unknown_option_is_a_usage_error(capsys):
-    assert said(capsys, "run", "shop:app", "--prot", "1")[0] == 2
+    code, text = said(capsys, "run", "shop:app", "--max-mesage", "1")
+    assert code == 2
+    assert "Did you mean --max-message?" in text
+    assert "mean" not in said(capsys, "run", "shop:app", "--colour=red")[1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from umbel._serving.server import Server
 from umbel.exceptions import ConfigurationError
 
 from .loading import CommandError, load
-from .options import parser
+from .options import meant, parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["demo"]:  # it has options of its own
         return demo(words[1:])
     try:
-        parsed = parser().parse_args(words)
+        parsed, unknown = parser().parse_known_args(words)
+        if unknown:
+            parser().error(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown)}")
     except SystemExit as end:  # argparse has printed what was wrong
         return end.code if isinstance(end.code, int) else 2
     if parsed.command is None:

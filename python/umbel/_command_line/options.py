@@ -1,6 +1,7 @@
 """The options of the command. Every setting is an option of ``umbel run``."""
 
 import argparse
+import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -52,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("url", help="of the server, as in ws://127.0.0.1:8000/ws")
     tail.add_argument("channel", nargs="+", help="name of a channel; @ for direct messages to this client")
     return main_parser
+
+
+def meant(unknown: list[str]) -> str:
+    """Say which options are meant, perhaps, by words that are none."""
+    options = ["--" + name.replace("_", "-") for name in KINDS]
+    names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+    near = [match for name in names for match in difflib.get_close_matches(name, options, n=1)]
+    return f". Did you mean {' or '.join(near)}?" if near else ""
 
 
 def add_option(command: argparse.ArgumentParser, name: str, annotation: str, text: str) -> None:

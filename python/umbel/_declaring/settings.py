@@ -358,6 +358,8 @@ def check(name: str, kind: str, value: object) -> None:
         good = "Literal" in kind
     else:
         good = isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
+    if isinstance(value, str) and base.startswith("Sequence") and not good:
+        raise TypeError(f'{name} is a list: write {name}=["{value}"]')
     if not good:
         raise TypeError(f"{name} must be {kind}, not {type(value).__name__}")
     if isinstance(value, int | float):
