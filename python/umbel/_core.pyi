@@ -48,6 +48,7 @@ BEGUN: Final[int]  # (BEGUN, client): a client with Handshake.other_credential, 
 MERGED: Final[int]  # (MERGED, client, into: int): it is another one, which has come back; the last event of the former
 AWAY: Final[int]  # (AWAY, client, code: int, reason: str): the client has lost its connection, and may come back
 BACK: Final[int]  # (BACK, client, Handshake): the client has come back
+STAYS: Final[int]  # (STAYS, client): it does not give way, because it has come back
 CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
 LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
 STOPPED: Final[int]  # (STOPPED,): every shard has ended
@@ -395,6 +396,8 @@ class Core:
         Raises:
             ValueError: if the code may not be sent, or the reason is longer than 123 bytes of UTF-8.
         """
+    def give_way(self, client: int, /) -> bool:
+        """End the session of a client if it is away. CLOSED or STAYS follows."""
     def subscribe(
         self, client: int, channel: str, message_id: bytes | None = None, number: int | None = None, /
     ) -> bool:

@@ -79,7 +79,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED }
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS }
 
 impl Bridge {
     /// A bridge with room for so many events.
@@ -246,6 +246,7 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Merged { client, into } => (MERGED, client.0, into.0).into_pyobject(py),
         Event::Away { client, code, reason } => (AWAY, client.0, code, reason).into_pyobject(py),
         Event::Back { client, opening } => (BACK, client.0, Handshake(*opening)).into_pyobject(py),
+        Event::Stays { client } => (STAYS, client.0).into_pyobject(py),
         Event::Closed { client, code, reason } => (CLOSED, client.0, code, reason).into_pyobject(py),
         Event::Log { level, text } => (LOG, level as u8, text).into_pyobject(py),
         Event::Subscribed { number, subscribed } => (SUBSCRIBED, number, subscribed).into_pyobject(py),

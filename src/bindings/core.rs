@@ -217,6 +217,11 @@ impl Core {
         Ok(self.tell(client, ClientCommand::Close(legal, reason)))
     }
 
+    #[pyo3(signature = (client, /))]
+    fn give_way(&self, client: u64) -> bool {
+        self.tell(client, ClientCommand::GiveWay)
+    }
+
     #[pyo3(signature = (client, channel, message_id = None, number = None, /))]
     fn subscribe(
         &self,

@@ -55,6 +55,9 @@ pub enum ClientCommand {
     SendRoute(bool, Bytes),
     /// Close its connection after all that it was sent before.
     Close(CloseCode, String),
+    /// End its session if that is away, so that another client of its identity has room. The application is told which it was:
+    /// [`Event::Closed`](crate::transport::events::Event::Closed), or [`Event::Stays`](crate::transport::events::Event::Stays).
+    GiveWay,
     /// Close it for the sake of others, unless what it holds by the share of this number was given back.
     Evict(u64),
     /// Forget the answers that it was given, for the sake of others, unless the share of this number was given back.

@@ -89,6 +89,11 @@ pub enum Event {
         /// Its new request.
         opening: Box<Opening>,
     },
+    /// A client that was to give way is not away: it has come back, which is an earlier event.
+    Stays {
+        /// Which one.
+        client: ClientId,
+    },
     /// A client is gone. It is the last event of this client.
     Closed {
         /// Whose connection.

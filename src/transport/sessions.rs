@@ -209,6 +209,11 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
             session.answer(&answer, id.as_deref().and_then(Id::from_json), &mut carrier);
         }
         ClientCommand::Close(code, text) => carrier.ended = Some(CloseReason::Application { code, text }),
+        ClientCommand::GiveWay => {
+            let shared = &carrier.connections.shared;
+            shared.trace_client(client, || "gives way: another client of its identity has come".to_owned());
+            carrier.ended = Some(kept.reason.clone());
+        }
         ClientCommand::Subscribe { channel, from, request, number } => {
             let id = request.as_deref().and_then(Id::from_json);
             let rules = Arc::clone(&carrier.connections.shared.rules);

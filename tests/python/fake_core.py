@@ -88,6 +88,12 @@ class FakeCore:
         )
         return self._questions
 
+    def away(self, number: int, code: int = 1006, reason: str = "") -> None:
+        self.put(_core.AWAY, number, code, reason)
+
+    def back(self, number: int, **fields: Any) -> None:
+        self.put(_core.BACK, number, FakeHandshake(**{"client_id": f"c{number}"} | fields))
+
     def closed(self, number: int, code: int = 1001, reason: str = "") -> None:
         self.gone.add(number)
         self.put(_core.CLOSED, number, code, reason)
@@ -198,6 +204,9 @@ class FakeCore:
 
     def close(self, client: int, code: int, reason: str, /) -> bool:
         return self._called("close", client, code, reason)
+
+    def give_way(self, client: int, /) -> bool:
+        return self._called("give_way", client)
 
     def subscribe(
         self, client: int, channel: str, message_id: bytes | None = None, number: int | None = None, /

@@ -5,7 +5,8 @@ the newest publication of each key. Handlers do what clients ask for: close, tak
 loop, keep the interpreter to themselves, publish as fast as they can, recite, or say what the server counts.
 
 With ``authenticate``, the query names the user: ``?user=ann``. A client with ``?knock=1`` waits until another
-one comes with ``?open=1``. A client with ``?count=3`` waits until three have knocked.
+one comes with ``?open=1``. A client with ``?count=3`` waits until three have knocked. With ``"at once"``
+nobody waits.
 
 python served.py '{"history": 1000, "settings": {"port": 0, "handshake_timeout": 0.3}}'
 """
@@ -52,7 +53,9 @@ def main() -> None:
     app.channel("run:{run_id}", open=True, **bounds)
     app.channel("{name:path}", open=True, publish=True, **bounds)
 
-    if options.get("authenticate"):
+    if options.get("authenticate") == "at once":
+        app.authenticate(lambda request: request.query.get("user"))
+    elif options.get("authenticate"):
         guard(app)
 
     app.page("/long", "x" * (3 << 20))
@@ -77,6 +80,7 @@ def main() -> None:
 
     @app.on("block_the_loop")
     async def block_the_loop(client: Client, message: Message) -> None:
+        client.send("now")
         time.sleep(message.body["seconds"])
 
     @app.on("keep_the_interpreter")

@@ -169,7 +169,7 @@ def example(name: str, *arguments: str) -> Server:
 def served(
     history: int = 1000,
     *,
-    authenticate: bool = False,
+    authenticate: bool | str = False,
     bounds: dict[str, float] | None = None,
     environment: dict[str, str] | None = None,
     **settings: object,

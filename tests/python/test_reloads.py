@@ -22,6 +22,7 @@ class Page(Peer):
 
     def __init__(self, server: Server, path: str = "/ws", *, source: str | None = None, **first: Any) -> None:
         super().__init__(server.address, source=source)
+        self.asked = 0
         message = {"type": "authenticate", **first}
         request = handshake(path, add=["Sec-WebSocket-Protocol: umbel.v1.first, umbel.v1"])
         self.send(request + frame(TEXT, json.dumps(message).encode()))
@@ -30,6 +31,12 @@ class Page(Peer):
         response = self.response()
         assert response.status == 101, response
         return self.read_json("connection_established")
+
+    def ask(self, kind: str, **fields: Any) -> Any:
+        """Ask a function of the application."""
+        self.asked += 1
+        self.send_json({"type": kind, "id": self.asked, **fields})
+        return self.read_json(f"{kind}_result")["data"]
 
 
 class Returning:
@@ -153,3 +160,28 @@ def test_ten_reloads_at_the_limit_of_an_identity_are_not_refused() -> None:
             tab.read_json("heartbeat_ack")
         with Page(server, "/ws?user=ben", type="resume", session=token, attempt=1, positions={}) as other:
             assert other.greeting()["resumed"] is True
+
+
+def test_a_client_that_has_come_back_does_not_give_way_to_a_newcomer_that_python_hears_of_first() -> None:
+    settings: Any = {"max_connections_per_identity": 2}
+    with (
+        running(served(authenticate="at once", shards=1, **settings)) as server,
+        Page(server, "/ws?user=ann") as tab,
+    ):
+        tab.greeting()
+        page = Page(server, "/ws?user=ann")
+        session = page.greeting()["session"]["token"]
+        page.reset()
+        while tab.ask("count")["connections"] > 1:
+            pass
+        tab.ask("count")  # after Python was told that the client is away
+        tab.send_json({"type": "block_the_loop", "seconds": 1})
+        tab.read_json("batched_updates")
+        with (
+            Page(server, "/ws?user=ann") as newcomer,
+            Page(server, "/ws", type="resume", session=session, attempt=1, positions={}) as back,
+        ):
+            assert back.greeting()["resumed"] is True, "while Python does nothing"
+            assert newcomer.response().status == 101
+            assert newcomer.read_json("error")["code"] == "limit_exceeded"
+            assert back.ask("take_time", data=7) == 7

@@ -632,7 +632,9 @@ async def test_at_the_limit_of_an_identity_its_oldest_away_session_gives_way(app
             await cut(first)
         await until(lambda: "away 1006" in life.noted)
         async with begun(server, token="ann") as second, begun(server, token="ann") as third:
-            await until(lambda: life.noted[-1] == "disconnect 4429")
+            # With the code of its last connection, and before the one that takes its place.
+            expected = ["connect", "away 1006", "connect", "disconnect 1006", "connect"]
+            await until(lambda: life.noted == expected)
             # Nobody of the identity is away: the next one is refused, and the session counts once.
             async with opened(server) as fourth:
                 await fourth.say("authenticate", token="ann")

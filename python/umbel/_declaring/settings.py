@@ -97,9 +97,9 @@ class Settings:
             64 bits is one address. Use 0 behind a proxy, because all connections come from its address.
             Connections on a Unix socket are not counted.
         max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
-            ones are closed with 4429. An identity is the subject that ``authenticate`` returned; anonymous
-            clients are not counted. A connection that broke off counts until the server notices, so allow for
-            some more.
+            ones are closed with 4429. A client that is away counts, until it gives way to a newcomer. An
+            identity is the subject that ``authenticate`` returned; anonymous clients are not counted. A
+            connection that broke off counts until the server notices, so allow for some more.
         max_head_bytes: bytes of the request that opens a connection: request line and headers, cookies
             included. 1024 to 65536. A longer one gets HTTP status 431, or 414 when path and query are longer
             than half of it.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 
 from umbel._clients.client import Client
 from umbel._clients.identity import Identity
@@ -104,9 +105,8 @@ class Clients:
 
     def begun(self, number: int) -> None:
         """A client that was let in is one of its own."""
-        slot = self._slots.by_number.get(number)
-        if slot and self._entrance.count(number, slot.client.identity):
-            self._begin(slot)
+        if slot := self._slots.by_number.get(number):
+            self._entrance.count(number, slot.client.identity.subject, partial(self._begin, slot))
 
     def merged(self, number: int, into: int) -> None:
         """A client that was let in is another one, which has come back."""
@@ -170,9 +170,9 @@ class Clients:
         slot.client.identity = identity
         if self._entrance.authenticate is not None:
             slot.context = copy_context()
-        is_own = not slot.client._handshake.other_credential
-        if not slot.gone and self._entrance.admit(slot.number, identity, is_own) and is_own:
-            self._begin(slot)
+        if not slot.gone:
+            is_own = not slot.client._handshake.other_credential
+            self._entrance.admit(slot.number, identity, partial(self._begin, slot) if is_own else None)
 
     def _begin(self, slot: Slot) -> None:
         if self._connect is None:

@@ -92,6 +92,7 @@ class Dispatcher:
             _core.MERGED: self._clients.merged,
             _core.AWAY: self._clients.away,
             _core.BACK: self._clients.back,
+            _core.STAYS: self._entrance.stays,
             _core.CLOSED: self._closed,
             _core.SUBSCRIBED: self._runs.subscribed,
             _core.ROOM: self._slots.rooms.told,
@@ -209,12 +210,13 @@ class Dispatcher:
             self._sockets.opened(number, handshake, self._routes[handshake.route])
 
     def _closed(self, number: int, code: int, reason: str) -> None:
-        self._entrance.leave(number)
         if slot := self._slots.by_number.get(number):
             self._runs.client_left(slot)
             self._clients.closed(slot, code, reason)
         else:
             self._sockets.closed(number, code, reason)
+        # Last: a client that takes its place comes after it.
+        self._entrance.leave(number)
 
     def _message(
         self, number: int, credit: Credit, message_type: str, message_id: bytes | None, text: bytes

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from threading import Lock
 from time import time
@@ -20,6 +21,7 @@ from .jobs import Job, explained, shortened
 from .repeated import Repeated
 
 Enter = Callable[[Identity], None]
+Begin = Callable[[], None]
 
 
 class Disconnected(NamedTuple):
@@ -96,6 +98,8 @@ class Entrance:
         self._questions = 0  # that `authenticate` was asked so far
         self._asked: dict[int, int] = {}  # which of them is about a connection that was not let in yet
         self._disconnected: dict[str, Disconnected] = {}  # the oldest first
+        self._giving_way: dict[int, int] = {}  # clients that are asked to, and for which newcomer
+        self._waiting: dict[int, Begin] = {}  # what newcomers do when those have answered
         self._lock = Lock()  # held for a change of it, by any thread
 
     def ask(self, number: int, request: Request, enter: Enter) -> None:
@@ -108,10 +112,10 @@ class Entrance:
             job = AuthenticateJob(None, self, self.authenticate, number, request, enter)
             self._caller.start(job, self._deadlines)
 
-    def admit(self, number: int, identity: Identity, counts: bool = True) -> bool:
-        """Let a connection in if its identity may have one more. Returns ``False`` when it is refused.
+    def admit(self, number: int, identity: Identity, begin: Begin | None) -> None:
+        """Let a connection in if its identity may have one more, and then ``begin``. Otherwise refuse it.
 
-        One that does not count, because it may belong to a client that is counted, is counted by ``count``.
+        Without ``begin`` it may belong to a client that is counted, and is not counted here but by ``count``.
 
         The identity is known to others by now. So a thread that disconnects its subject finds the connection,
         or is found here.
@@ -119,34 +123,50 @@ class Entrance:
         asked = self._asked.pop(number, inf)
         if (last := self._disconnected.get(identity.subject)) and asked <= last.asked:
             self.refuse(number, last.code, last.reason)
-            return False
-        if counts and not self.count(number, identity):
-            return False
+        elif begin is None:
+            self._let_in(number, identity)
+        else:
+            self.count(number, identity.subject, partial(self._let_in, number, identity, begin))
+
+    def _let_in(self, number: int, identity: Identity, begin: Begin | None = None) -> None:
         expires = identity.expires
         self._caller.slots.core.admit(
             number, identity.subject, None if expires is None else int(expires * 1000)
         )
-        return True
+        if begin is not None:
+            begin()
 
-    def count(self, number: int, identity: Identity) -> bool:
-        """Count a client; ``False`` when its identity has too many, and it is refused.
+    def count(self, number: int, subject: str, begin: Begin) -> None:
+        """Count a client, and then ``begin``. When its identity has too many, it is refused.
 
-        A client of the identity that is away gives way.
+        A client of the identity that is away gives way. It may have come back, which is not known here yet.
+        So the core is asked to end it only if it is still away, and the newcomer waits for the answer.
         """
-        if self._limit.take(number, identity.subject):
-            return True
-        other = self._limit.longest_away(identity.subject)
-        if other is not None:
-            self.refuse(other, TOO_MANY, "another client of this identity has come")
-            self._limit.leave(other)
-            return self._limit.take(number, identity.subject)
-        reason = "this identity has as many connections as it may have (max_connections_per_identity)"
-        self.refuse(number, TOO_MANY, reason)
-        return False
+        if self._limit.take(number, subject):
+            begin()
+        elif (other := self._limit.longest_away(subject)) is not None:
+            self._limit.back(other)  # one newcomer asks it
+            self._giving_way[other] = number
+            self._waiting[number] = partial(self.count, number, subject, begin)
+            self._caller.slots.core.give_way(other)
+        else:
+            reason = "this identity has as many connections as it may have (max_connections_per_identity)"
+            self.refuse(number, TOO_MANY, reason)
+
+    def stays(self, number: int) -> None:
+        """A client that was to give way is not away any more."""
+        self._answered(number)
+
+    def _answered(self, number: int) -> None:
+        """Let the newcomer try again for which a client was to give way."""
+        newcomer = self._giving_way.pop(number, None)
+        if newcomer is not None and (again := self._waiting.pop(newcomer, None)):
+            again()
 
     def away(self, number: int) -> None:
         """A client has lost its connection, and may come back."""
-        self._limit.away(number)
+        if number not in self._giving_way:
+            self._limit.away(number)
 
     def back(self, number: int) -> None:
         """It has come back."""
@@ -155,7 +175,9 @@ class Entrance:
     def leave(self, number: int) -> None:
         """A connection has ended."""
         self._asked.pop(number, None)
+        self._waiting.pop(number, None)
         self._limit.leave(number)
+        self._answered(number)
 
     def disconnect(self, subject: str, code: int, reason: str) -> None:
         """Refuse the connections of a subject that ``authenticate`` is deciding about now.

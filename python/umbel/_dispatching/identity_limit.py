@@ -40,7 +40,7 @@ class IdentityLimit:
             self._away.setdefault(subject, {})[number] = None
 
     def back(self, number: int) -> None:
-        """It has come back, or is gone."""
+        """It has come back, is gone, or is asked to give way."""
         subject = self._subjects.get(number)
         if subject is not None and (away := self._away.get(subject)):
             away.pop(number, None)

@@ -44,11 +44,14 @@ class Sockets:
 
         def enter(identity: Identity) -> None:
             socket.identity = identity
-            if not socket.closed and self._entrance.admit(number, identity):
-                parameters = dict(zip(route.names, handshake.params, strict=True))
-                task = self._caller.spawn(self._run(socket, route, parameters))
-                self._calls[socket] = Call(task)
-                task.add_done_callback(lambda _: self._deadlines.discard(self._calls.pop(socket)))
+            if not socket.closed:
+                self._entrance.admit(number, identity, begin)
+
+        def begin() -> None:
+            parameters = dict(zip(route.names, handshake.params, strict=True))
+            task = self._caller.spawn(self._run(socket, route, parameters))
+            self._calls[socket] = Call(task)
+            task.add_done_callback(lambda _: self._deadlines.discard(self._calls.pop(socket)))
 
         self._entrance.ask(number, socket.request, enter)
 
