@@ -289,7 +289,7 @@ const createChannels = (line) => {
   /** @type {Inside.Channels} */
   const all = {
     again: false,
-    subscribe: (name, position) => add(channelOf(name), position, false),
+    subscribe: (name, position) => add(channelOf(name.startsWith("@") ? mine : name), position, false),
     unsubscribe(id) {
       const channel = of.get(id);
       if (!channel) return;
@@ -829,6 +829,7 @@ export const createClient = (url, options = {}) => {
 
   const warn = (/** @type {string} */ text) => {
     if (said.has(text)) return;
+    if (said.size > MOST_SAID) said.clear();
     said.add(text);
     if (!tell("warning", text)) console.warn(`umbel: ${text}`);
   };
@@ -999,15 +1000,14 @@ export const createClient = (url, options = {}) => {
 
   /** @type {(options: Face.RequestOptions, ...input: [keyof Face.Machine, ...unknown[]]) => Promise<any>} */
   const ask = ({ signal }, ...input) => new Promise((resolve, reject) => {
+    if (signal && signal.aborted) return reject(new UmbelError({ code: "cancelled" }));
     const cancel = () => port.cancel(key);
     const key = port.ask(input, (ok, value) => {
       if (signal) signal.removeEventListener("abort", cancel);
       if (ok) resolve(value);
       else reject(new UmbelError(value));
     });
-    if (!signal) return;
-    if (signal.aborted) cancel();
-    else signal.addEventListener("abort", cancel);
+    if (signal) signal.addEventListener("abort", cancel);
   });
 
   /** @type {Face.Client} */
@@ -1308,6 +1308,9 @@ const address = (url = "/ws") => {
 };
 
 const TOO_OLD = "there is no WebSocket here, or the browser is too old: use a newer one, Node.js 22, or the option WebSocket";
+
+/** Warnings that are remembered. */
+const MOST_SAID = 20;
 
 /** Milliseconds between two looks at the clocks. */
 const WATCH = 2000;

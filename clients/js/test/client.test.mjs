@@ -340,7 +340,9 @@ test("requests and publications settle, and a signal gives them up", async () =>
   const given = umbel.request("slow", null, { signal: controller.signal });
   controller.abort();
   await assert.rejects(given, { code: "cancelled" });
+  const { length } = socket.sent;
   await assert.rejects(umbel.request("slow", null, { signal: controller.signal }), { code: "cancelled" });
+  assert.equal(socket.sent.length, length, "what was rejected is not sent");
   const begun = umbel.request("ask", "why");
   socket.say({ type: "subscription_established", channel: "run:x", epoch: "e1", offset: 0, top: 0, id: socket.sent.at(-1).id });
   assert.deepEqual(await begun, { channel: "run:x", epoch: "e1" }, "what `attach` takes");

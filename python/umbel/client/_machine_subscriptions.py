@@ -67,7 +67,7 @@ class Subscriptions:
         self.again = False
 
     def subscribe(self, name: str, epoch: str, offset: int) -> int:
-        return self._add(self._channel(name), epoch, offset)
+        return self._add(self._channel(self._private if name.startswith("@") else name), epoch, offset)
 
     def unsubscribe(self, id: int) -> None:
         if channel := self._of.pop(id, None):

@@ -270,6 +270,8 @@ class Shell:
 
     def _act_warn(self, text: str) -> None:
         if text not in self._said:  # each attempt may say the same
+            if len(self._said) > MOST_SAID:
+                self._said.clear()
             self._said.add(text)
             logger.warning("%s: %s", self._url, text)
 
@@ -305,6 +307,9 @@ class Shell:
 
 
 logger = logging.getLogger("umbel.client")
+
+MOST_SAID: Final = 20
+"""Warnings that are remembered."""
 
 LONGEST_CLOSE: Final = 5.0
 """Seconds that the end of a connection may take when the server does not answer."""
