@@ -46,13 +46,23 @@ class Effort:
     repeat_floor: bool
     # Seconds to wait for connections that do not open.
     patience: float
+    # Rows at a time: where nothing is measured, most of a row is waiting.
+    together: int = 1
 
     def connections(self, wanted: int) -> int:
         return min(wanted, self.most_connections)
 
 
 EFFORTS = {
-    "short": Effort("short", warmup=0.1, seconds=0.3, most_connections=100, repeat_floor=False, patience=15),
+    "short": Effort(
+        "short",
+        warmup=0.1,
+        seconds=0.3,
+        most_connections=100,
+        repeat_floor=False,
+        patience=15,
+        together=4,
+    ),
     "normal": Effort(
         "normal", warmup=2.0, seconds=8.0, most_connections=20_000, repeat_floor=True, patience=120
     ),

@@ -19,7 +19,9 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -92,22 +94,35 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(bench: Bench, rows: list[Row]) -> tuple[list[tuple[Row, Result]], bool]:
-    """Runs the rows; an invalid one is reported and the others go on."""
+    """Runs the rows; an invalid one is reported and the others go on.
+
+    One that failed beside others gets a try alone.
+    """
     results = []
-    failed = False
-    for row in rows:
-        began = time.monotonic()
-        try:
-            result = row.run(bench)
-        except BenchError as error:
-            if bench.effort.name == "short" and "peers are not installed" in str(error):
-                result = Result("skipped", "", None, None, str(error))
-            else:
-                failed = True
-                result = Result("ERROR", "", None, False, str(error))
-        results.append((row, result))
-        print(line(row, result), f"[{time.monotonic() - began:.1f} s]", flush=True)
-    return results, failed
+    with ThreadPoolExecutor(bench.effort.together) as pool:
+        for row, (result, seconds) in zip(rows, pool.map(partial(run, bench), rows), strict=True):
+            results.append((row, result))
+            print(line(row, result), f"[{seconds:.1f} s]", flush=True)
+    if bench.effort.together > 1:
+        for index, (row, result) in enumerate(results):
+            if result.figure == "ERROR":
+                result, seconds = run(bench, row)
+                results[index] = (row, result)
+                print(line(row, result), f"[{seconds:.1f} s, alone]", flush=True)
+    return results, any(result.figure == "ERROR" for _, result in results)
+
+
+def run(bench: Bench, row: Row) -> tuple[Result, float]:
+    """Runs one row. Returns its result, and how many seconds that took."""
+    began = time.monotonic()
+    try:
+        result = row.run(bench)
+    except BenchError as error:
+        if bench.effort.name == "short" and "peers are not installed" in str(error):
+            result = Result("skipped", "", None, None, str(error))
+        else:
+            result = Result("ERROR", "", None, False, str(error))
+    return result, time.monotonic() - began
 
 
 def verdict(result: Result) -> str:

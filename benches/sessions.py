@@ -52,7 +52,9 @@ def resume_blocked(bench: Bench, connections: int) -> Result:
     hold, within = (1.0, 0.2) if short else (3.0, 1.0)
     with server(bench) as umbel:
         run = come_back(bench, umbel, count, within, rate=0, hold=hold, publish_rate=100)
-    began, ended = run["server"]["after"]["blocks_ns"]
+    blocks = run["server"]["after"]["blocks_ns"]
+    need(len(blocks) == 2, "the interpreter was not blocked once, to the end")
+    began, ended = blocks
     returns = run["returns"]
     need(began < returns["began_ns"], "the interpreter was blocked too late")
     took, left = returns["ended_ns"] - returns["began_ns"], ended - returns["began_ns"]
