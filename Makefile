@@ -27,19 +27,23 @@ demo: build  ## a live demonstration in the browser, until Ctrl-C
 
 STAGES := lint test-rust build test-python test-interop test-js test-conformance test-browser test-fuzz bench-short
 
-# Two things are built beside the stages before them, because those leave a processor idle. The core is linked on one
-# processor, which takes most of its build; `build` waits for it. The fuzz targets and the load of the benchmarks are built at
-# the lowest priority while tests wait for sockets and clocks; their stages wait for what is missing, and report its errors.
+# Three things are done beside the stages before them, because those leave a processor idle. What tests of other people's programs
+# need is installed from the start, which waits for the network; the first stage that needs it waits for the end. The core is
+# linked on one processor, which takes most of its build; `build` waits for it. The fuzz targets and the load of the benchmarks
+# are built at the lowest priority while tests wait for sockets and clocks; their stages wait for what is missing, and report
+# its errors.
 .PHONY: test
 test: .venv/.ready  ## everything that must pass before a change is merged
 	@mkdir -p build
 	: > build/skipped
+	$(MAKE) install-ahead > build/install.log 2>&1 & install=$$!
 	$(MAKE) build > build/core.log 2>&1 & core=$$!
 	trap 'kill $$(jobs -p) 2> /dev/null || :' EXIT
 	table=
 	for stage in $(STAGES); do
 	  printf '\n== %s\n' "$$stage"
 	  start=$$SECONDS
+	  [ "$$stage" != test-interop ] || wait "$$install" || :
 	  if [ "$$stage" = build ]; then
 	    wait "$$core" || { cat build/core.log; printf '\nFAILED: make build\n'; exit 1; }
 	    nice -n 19 $(MAKE) fuzz-build bench-build > build/ahead.log 2>&1 &
@@ -121,8 +125,9 @@ lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
 	.venv/bin/ruff format --check --quiet $(PYTHON_PLACES)
 	.venv/bin/ruff check --quiet $(PYTHON_PLACES)
-	cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
-	cargo clippy --locked --quiet --all-targets -- -D warnings
+	# Of the smaller feature sets the library alone: tests and benchmarks are looked at once, with everything.
+	cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
+	cargo clippy --locked --quiet --lib -- -D warnings
 	PYO3_PYTHON=$(abspath $(PY)) cargo clippy --locked --quiet --all-targets --features python -- -D warnings
 	cargo clippy --locked --quiet --all-targets --manifest-path benches/load/Cargo.toml --target-dir $(TARGET) -- -D warnings
 
@@ -142,7 +147,7 @@ clean:  ## remove all that was built or installed here
 
 .PHONY: test-rust test-python test-interop test-js test-conformance test-browser test-fuzz
 
-# With all features, which have every test; lint compiles the others. Benchmarks are run as tests, once each: the same profile, so
+# With all features, which have every test; lint compiles the library with fewer. Benchmarks are run as tests, once each: the same profile, so
 # nothing is built twice.
 test-rust: .venv/.ready
 	@export PYO3_PYTHON=$(abspath $(PY))
@@ -184,6 +189,12 @@ test-fuzz:
 	@$(MAKE) fuzz FUZZ_SECONDS=3
 
 # ---- what the above need
+
+# What is missing afterwards is the business of the stages that need it.
+.PHONY: install-ahead
+install-ahead: .venv/.ready
+	@nice -n 19 $(PY) tests/browser/chromium.py || :
+	nice -n 19 $(PY) tests/conformance/run.py --install || :
 
 .PHONY: bench-build
 bench-build: .venv/.ready
