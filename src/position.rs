@@ -79,7 +79,8 @@ pub enum GapReason {
     Overrun,
     /// It kept up, but more was published at once than a burst may have.
     Burst,
-    /// The logs of all channels together kept too much, and this one was used least recently.
+    /// The logs of all channels together kept too much, and this one was used least recently. Or the private channels of clients that
+    /// are away did, and this client left first.
     Memory,
     /// The epoch has changed, and nothing up to the reader's offset with it. Nothing is lost.
     Turn,

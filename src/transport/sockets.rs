@@ -68,7 +68,10 @@ const LOSSES: [(GapReason, &str); 3] = [
         "a client was more than a second behind, and the history of the channel (history, history_bytes, history_seconds) no longer had what it wanted",
     ),
     (GapReason::Burst, "more was published at once than burst_bytes"),
-    (GapReason::Memory, "all channels together kept more than max_log_bytes"),
+    (
+        GapReason::Memory,
+        "all channels together kept more than max_log_bytes, or those of clients that are away more than a quarter of it",
+    ),
 ];
 
 impl Sockets {

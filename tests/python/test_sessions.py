@@ -658,3 +658,34 @@ async def test_a_session_outlives_a_close_in_the_middle_of_a_message(app: Umbel)
         async with resumed(server, it, 1, positions={"room:a": None}) as back:
             assert back.greeting["resumed"] is True
             assert (await back.hear("update"))["data"] == 1
+
+
+async def test_of_clients_that_are_away_the_first_loses_what_was_sent_and_is_told_it(app: Umbel) -> None:
+    life = Life(app)
+    async with app.serve(port=0, max_log_bytes=1 << 20) as server, AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(begun(server)) for _ in range(2)]
+        await until(lambda: len(life.clients) == 2)
+        clients = {client.id: client for client in life.clients}
+        for it in wires:
+            client = life.clients[-1] = clients[it.greeting["clientId"]]
+            client.send("first")
+            await it.hear("update")
+            await cut(it)
+            await until(lambda client=client: not client.connected)
+        for number in range(2):
+            for client in clients.values():
+                client.send([number, "x" * 100_000])
+        for it, is_lost in zip(wires, (True, False), strict=True):
+            channel = "@" + it.greeting["clientId"]
+            positions = {channel: {"epoch": it.epochs[channel], "offset": 1}}
+            life.clients[-1] = clients[it.greeting["clientId"]]
+            async with resumed(server, it, 1, positions=positions) as back:
+                established = await back.hear("subscription_established")
+                if is_lost:
+                    assert (established["recovered"], established["reason"]) == (False, "trimmed")
+                    assert (established["epoch"], established["offset"]) == (it.epochs[channel], 3)
+                    clients[it.greeting["clientId"]].send("next")
+                    assert (await back.hear("update"))["offset"] == 4
+                else:
+                    assert established["recovered"] is True
+                    assert [(await back.hear("update"))["data"][0] for _ in range(2)] == [0, 1]

@@ -75,8 +75,9 @@ class Client:
         other. A client that keeps up gets everything, up to the setting ``burst_bytes`` (16 MiB) at once. For
         a client that is more than a second behind, the log keeps the newest 1000 messages, at most 1 MiB of
         them, for at most 300 seconds. The client loses the older ones, and a ``gap`` tells it which. For a
-        client that is away, the log keeps as much. It ends when the client has left: what the client has not
-        received by then is lost.
+        client that is away, the log keeps as much, within a quarter of ``max_log_bytes`` for all clients that
+        are away: those that left first lose what was sent to them. It ends when the client has left: what the
+        client has not received by then is lost.
 
         Args:
             data: what ``orjson.dumps`` accepts. ``orjson.Fragment`` passes JSON text through as it is; the

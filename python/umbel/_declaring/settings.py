@@ -123,7 +123,8 @@ class Settings:
             recently lose their oldest publications first. Publications that were not offered to all clients
             that keep up are dropped last. Clients that still needed what is dropped get a ``gap``, and
             ``stats().trimmed`` counts it. A channel without readers and publications counts a few hundred
-            bytes, for its name.
+            bytes, for its name. What was sent to clients that are away may have a quarter of these bytes;
+            those that are away for longest lose it first.
         burst_bytes: bytes that a channel may have in all, when clients that keep up need more of it than its
             history. A client keeps up while nothing that waits for it is older than a second. So a burst of
             publications that is larger than the history costs such a client nothing. With 0 there is only the

@@ -2,36 +2,64 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Each channel charges every change of what it holds. Changes of one channel may be charged in another order than they were
-/// made, so for a moment the sum can be wrong by what is under way, and even less than nothing.
+/// Each channel charges every change of what it holds.
 #[derive(Debug)]
 pub struct MemoryAccount {
-    limit: usize,
-    bytes: AtomicUsize,
+    all: Sum,
+    /// The private channels of clients that are away.
+    away: Sum,
     uses: AtomicU64,
     /// Uses that published nothing.
     other_uses: AtomicU64,
     evicted: AtomicU64,
 }
 
+/// A sum with a limit.
+#[derive(Debug)]
+struct Sum {
+    limit: usize,
+    /// Changes of one channel may be charged in another order than they were made, so for a moment it can be wrong by what is under
+    /// way, and even less than nothing.
+    bytes: AtomicUsize,
+}
+
+/// What counts in the sum of all logs, and what in that of the private channels of clients that are away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub all: usize,
+    pub away: usize,
+}
+
+impl Cost {
+    pub const NOTHING: Self = Self { all: 0, away: 0 };
+}
+
+/// One of the two sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    All,
+    Away,
+}
+
 impl MemoryAccount {
+    /// An account of which clients that are away may have a quarter.
     pub fn new(limit: usize) -> Self {
         let [uses, other_uses, evicted] = [0; 3].map(AtomicU64::new);
-        Self { limit, bytes: AtomicUsize::new(0), uses, other_uses, evicted }
+        Self { all: Sum::new(limit), away: Sum::new(limit / 4), uses, other_uses, evicted }
     }
 
-    /// Notes that something held `before` bytes and now holds `after`.
-    pub fn charge(&self, before: usize, after: usize) {
-        // Often nothing changes: a full log drops as much as it takes.
-        if before != after {
-            // Wraps around when it shrinks, and so does the sum.
-            self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);
-        }
+    /// Notes that something cost `before` and now costs `after`.
+    pub fn charge(&self, before: Cost, after: Cost) {
+        self.all.charge(before.all, after.all);
+        self.away.charge(before.away, after.away);
     }
 
-    /// Bytes above the limit, if there are any.
-    pub fn excess(&self) -> Option<usize> {
-        let excess = (self.bytes.load(Relaxed) as isize).saturating_sub_unsigned(self.limit);
+    /// Bytes above the limit of one of the sums, if there are any.
+    pub fn excess(&self, of: Of) -> Option<usize> {
+        let excess = match of {
+            Of::All => self.all.excess(),
+            Of::Away => self.away.excess(),
+        };
         usize::try_from(excess).ok().filter(|&excess| excess > 0)
     }
 
@@ -59,9 +87,30 @@ impl MemoryAccount {
         self.evicted.load(Relaxed)
     }
 
-    /// Bytes that all logs hold.
-    pub fn bytes(&self) -> usize {
-        // For a moment it can be less than nothing.
+    /// What all logs cost.
+    pub fn cost(&self) -> Cost {
+        Cost { all: self.all.bytes(), away: self.away.bytes() }
+    }
+}
+
+impl Sum {
+    fn new(limit: usize) -> Self {
+        Self { limit, bytes: AtomicUsize::new(0) }
+    }
+
+    fn charge(&self, before: usize, after: usize) {
+        // Often nothing changes: a full log drops as much as it takes.
+        if before != after {
+            // Wraps around when it shrinks, and so does the sum.
+            self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);
+        }
+    }
+
+    fn excess(&self) -> isize {
+        (self.bytes.load(Relaxed) as isize).saturating_sub_unsigned(self.limit)
+    }
+
+    fn bytes(&self) -> usize {
         usize::try_from(self.bytes.load(Relaxed) as isize).unwrap_or(0)
     }
 }
@@ -72,25 +121,34 @@ mod tests {
 
     #[test]
     fn only_bytes_above_the_limit_are_excess() {
-        let account = MemoryAccount::new(100);
-        account.charge(0, 100);
-        assert_eq!(account.excess(), None);
-        account.charge(40, 70);
-        assert_eq!((account.excess(), account.bytes()), (Some(30), 130));
-        account.charge(130, 0);
-        assert_eq!((account.excess(), account.bytes()), (None, 0));
+        let sum = Sum::new(100);
+        sum.charge(0, 100);
+        assert_eq!(sum.excess(), 0);
+        sum.charge(40, 70);
+        assert_eq!((sum.excess(), sum.bytes()), (30, 130));
+        sum.charge(130, 0);
+        assert_eq!((sum.excess(), sum.bytes()), (-100, 0));
     }
 
     #[test]
     fn what_is_freed_before_it_was_charged_is_no_excess() {
+        let sum = Sum::new(1000);
+        sum.charge(100, 0);
+        assert_eq!((sum.bytes(), sum.excess()), (0, -1100));
+        sum.charge(0, 1200);
+        assert_eq!(sum.excess(), 100);
+        sum.charge(0, 0);
+        sum.charge(1200, 0);
+        sum.charge(0, 100);
+        assert_eq!((sum.bytes(), sum.excess()), (0, -1000));
+    }
+
+    #[test]
+    fn clients_that_are_away_may_have_a_quarter() {
         let account = MemoryAccount::new(1000);
-        account.charge(100, 0);
-        assert_eq!(account.excess(), None);
-        account.charge(0, 1200);
-        assert_eq!(account.excess(), Some(100));
-        account.charge(0, 0);
-        account.charge(1200, 0);
-        account.charge(0, 100);
-        assert_eq!((account.bytes(), account.excess()), (0, None));
+        account.charge(Cost::NOTHING, Cost { all: 900, away: 250 });
+        assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, None]);
+        account.charge(Cost::NOTHING, Cost { all: 50, away: 50 });
+        assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, Some(50)]);
     }
 }

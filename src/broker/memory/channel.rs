@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::broker::entries::Held;
 use crate::broker::log::{Change, Log};
-use crate::broker::memory::account::MemoryAccount;
+use crate::broker::memory::account::{Cost, MemoryAccount};
 use crate::broker::promises::PATIENCE;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
@@ -34,6 +34,15 @@ pub struct Channel {
     number: AtomicU64,
 }
 
+/// In which order channels give way when there is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// Number of the last use.
+    pub last_use: u64,
+    /// It is the private channel of a client that is away.
+    pub is_away: bool,
+}
+
 /// What comes after a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -59,7 +68,7 @@ impl Channel {
             due: AtomicU64::new(0),
             number: AtomicU64::new(0),
         };
-        account.charge(0, channel.cost(channel.log.held()));
+        account.charge(Cost::NOTHING, channel.cost(channel.log.held()));
         channel
     }
 
@@ -75,7 +84,15 @@ impl Channel {
     pub fn append(&self, content: Content<'_>, now: Moment) -> (Position, Option<Moment>) {
         let (position, change) = self.log.append(content, now);
         self.charge(change);
-        let enqueue = self.note_use(self.account.count_published());
+        let number = self.account.count_published();
+        let mut enqueue = if self.is_away(change.after) {
+            // That is no use: of clients that are away, the one that left first gives way first.
+            self.has_to_be_queued()
+        } else {
+            self.note_use(number)
+        };
+        // It may be in the queue as one that has nothing to give.
+        enqueue |= self.name.is_private() && change.before.oldest.is_none();
         let due = if change.after.is_crowded && !change.before.is_crowded {
             Some(now + PATIENCE)
         } else {
@@ -98,7 +115,8 @@ impl Channel {
     /// Returns whether the caller has to put the channel into the queue.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
         self.charge(self.log.unwatch(watcher));
-        self.touch()
+        // A private channel has another rank then.
+        self.touch() || self.name.is_private()
     }
 
     /// Drops what is too much or too old, and was offered to all readers that keep up.
@@ -121,20 +139,20 @@ impl Channel {
         })
     }
 
-    /// Drops the oldest publications until `excess` bytes are free, and the channel when that is not enough. Of a channel that
-    /// is `in_use` the newest publication stays. Readers may be spared at a moment ([`Log::evict`]). `None`: the rest is theirs,
+    /// Drops the oldest publications until `excess` bytes are free, and the channel when that is not enough. A private one stays, so
+    /// that its client is told what it has lost. Of a channel that is `in_use` the newest publication stays. Readers may be spared at a moment ([`Log::evict`]). `None`: the rest is theirs,
     /// and not enough is free. The channel was taken out of the queue for this visit.
     pub fn evict(&self, excess: usize, in_use: bool, spare: Option<Moment>) -> Option<AfterVisit> {
         let last_use = self.last_use();
         let (evicted, change) = self.log.evict(excess, usize::from(in_use), spare);
         self.account.count_evicted(evicted.count);
-        let enough = self.cost(change.before).saturating_sub(excess);
+        let enough = self.cost(change.before).all.saturating_sub(excess);
         let held = self.charge(change);
         if evicted.spared {
             return None;
         }
         let next = self.after_visit(held, Moment::default(), || {
-            if in_use || self.cost(held) <= enough {
+            if in_use || self.name.is_private() || self.cost(held).all <= enough {
                 return AfterVisit::Again(Moment::default());
             }
             self.idle_since(last_use, Moment::default());
@@ -172,11 +190,25 @@ impl Channel {
         self.last_use.load(Relaxed)
     }
 
-    /// Bytes that count for the limit of all channels. What a channel without publications costs counts only while nobody
-    /// watches it: watched ones can't be dropped, and the limit on subscriptions bounds them.
-    pub fn cost(&self, held: Held) -> usize {
-        let own = if held.is_watched { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
-        held.bytes + own
+    /// Bytes that count for the limits of all channels. What a channel without publications costs counts only while nobody
+    /// watches it: watched ones can't be dropped, and the limit on subscriptions bounds them. Neither can private ones, which end with
+    /// their clients.
+    pub fn cost(&self, held: Held) -> Cost {
+        let stays = held.is_watched || self.name.is_private();
+        let own = if stays { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
+        Cost { all: held.bytes + own, away: if self.is_away(held) { held.bytes } else { 0 } }
+    }
+
+    /// When it gives way. `None`: it has nothing to give.
+    pub fn rank(&self) -> Option<Rank> {
+        let held = self.log.held();
+        let is_away = self.is_away(held);
+        (!is_away || held.oldest.is_some()).then(|| Rank { last_use: self.last_use(), is_away })
+    }
+
+    /// Whether it is the private channel of a client that is away.
+    fn is_away(&self, held: Held) -> bool {
+        self.name.is_private() && !held.is_watched
     }
 
     fn charge(&self, change: Change) -> Held {
@@ -187,6 +219,10 @@ impl Channel {
     /// Returns whether the channel has to be put into the queue now.
     fn note_use(&self, number: u64) -> bool {
         self.last_use.store(number, Relaxed);
+        self.has_to_be_queued()
+    }
+
+    fn has_to_be_queued(&self) -> bool {
         !self.queued.load(Relaxed) && !self.queued.swap(true, Relaxed)
     }
 
@@ -228,7 +264,7 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.account.charge(self.cost(self.log.held()), 0);
+        self.account.charge(self.cost(self.log.held()), Cost::NOTHING);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::position::{Epoch, Position};
 use crate::publication::Content;
 use crate::rules::Rules;
 use crate::stats::Totals;
-use account::MemoryAccount;
+use account::{MemoryAccount, Of};
 use channel::{AfterVisit, Channel};
 use queue::{Visit, VisitQueue};
 
@@ -122,30 +122,39 @@ impl MemoryBroker {
         self.part(name).read().get(name).map(act)
     }
 
-    /// Evicts until all logs together fit, from those first that were used least recently. What readers that keep up were not
-    /// offered goes last. The log that is in use now keeps its newest publication.
+    /// Evicts until all logs together fit, and those of clients that are away together.
     fn make_room(&self, in_use: Epoch, now: Moment) {
+        self.make_room_of(Of::Away, in_use, now);
+        self.make_room_of(Of::All, in_use, now);
+    }
+
+    /// Evicts from those logs first that were used least recently. What readers that keep up were not offered goes last. The log that is
+    /// in use now keeps its newest publication.
+    fn make_room_of(&self, of: Of, in_use: Epoch, now: Moment) {
         let mut chances = CHANCES;
-        let mut spared = Vec::new();
-        while let Some(excess) = self.account.excess() {
-            let Some(visit) = self.queue().take_least_used() else { break };
-            let (last_use, own) = (visit.channel.last_use(), visit.channel.log().epoch() == in_use);
-            if last_use > visit.last_use && (own || chances > 0) {
-                chances -= usize::from(!own);
-                self.queue().insert(Visit { last_use, ..visit });
+        let (mut spared, mut visited) = (Vec::new(), None);
+        while let Some(excess) = self.account.excess(of) {
+            let Some(visit) = self.queue().take_least_used(of) else { break };
+            let (rank, own) = (visit.channel.rank(), visit.channel.log().epoch() == in_use);
+            let is_meant = of == Of::All || rank.is_some_and(|rank| rank.is_away);
+            if rank != visit.rank && (own || chances > 0 || !is_meant) {
+                chances -= usize::from(is_meant && !own);
+                self.queue().insert(Visit { rank, ..visit });
                 continue;
             }
             let spare = (spared.len() < MOST_SPARED).then_some(now);
             match visit.channel.evict(excess, own, spare) {
+                // Not again in this loop.
+                Some(next) if own => visited = Some((visit.channel, next)),
                 Some(next) => self.end_visit(visit.channel, next),
                 None => spared.push((visit.channel, own)),
             }
-            if own {
-                break;
-            }
+        }
+        if let Some((channel, next)) = visited {
+            self.end_visit(channel, next);
         }
         for (channel, own) in spared {
-            let excess = self.account.excess();
+            let excess = self.account.excess(of);
             match excess.and_then(|excess| channel.evict(excess, own, None)) {
                 Some(next) => self.end_visit(channel, next),
                 None => self.enqueue(channel, Moment::default()),
@@ -162,8 +171,8 @@ impl MemoryBroker {
     }
 
     fn enqueue(&self, channel: Arc<Channel>, due: Moment) {
-        let last_use = channel.last_use();
-        self.queue().insert(Visit { channel, due, last_use });
+        let rank = channel.rank();
+        self.queue().insert(Visit { channel, due, rank });
     }
 
     /// Drops a channel that is idle, unless it was used a moment ago.
@@ -307,7 +316,7 @@ impl Broker for MemoryBroker {
             channels,
             published: self.account.published(),
             trimmed: self.account.evicted(),
-            log_bytes: self.account.bytes() as u64,
+            log_bytes: self.account.cost().all as u64,
         }
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::account::Cost;
 use super::*;
 use crate::broker::place::Place;
-use crate::position::Start;
+use crate::position::{GapReason, Start};
 use crate::rules::{Access, Mode, Overrun, Replay, Rule};
 
 struct Deaf;
@@ -48,7 +49,10 @@ fn append(
 }
 
 fn name(text: &str) -> ChannelName {
-    ChannelName::new(text).expect("a legal name")
+    match text.strip_prefix('@') {
+        Some(client) => ChannelName::private(client),
+        None => ChannelName::new(text).expect("a legal name"),
+    }
 }
 
 fn at(seconds: u64) -> Moment {
@@ -170,6 +174,12 @@ fn channels_of(broker: &MemoryBroker) -> Vec<Arc<Channel>> {
     broker.parts.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect()
 }
 
+/// What these channels cost.
+fn cost(channels: &[Arc<Channel>]) -> Cost {
+    let costs = channels.iter().map(|channel| channel.cost(channel.log().held()));
+    costs.fold(Cost::NOTHING, |sum, it| Cost { all: sum.all + it.all, away: sum.away + it.away })
+}
+
 /// Publications that a log keeps. These and those in the gap of a reader from the start are all that there were.
 fn kept(log: &Log) -> u32 {
     let read = log.read(Place::default(), log.top(), usize::MAX, &mut Vec::new());
@@ -199,7 +209,44 @@ fn the_channels_used_least_recently_are_evicted_and_their_readers_are_told() {
         |number: usize| !broker.part(&name(&number.to_string())).read().contains_key(&*number.to_string());
     assert!(gone(2) || broker.totals().trimmed > 2);
     assert!(!gone(0) && !gone(1), "it has a reader, or was used again");
-    assert!(broker.account.bytes() <= 100_000);
+    assert!(broker.account.cost().all <= 100_000);
+}
+
+#[test]
+fn of_clients_that_are_away_the_one_that_left_first_loses_what_was_sent_to_it() {
+    let broker = broker_of(48_000);
+    let send = |client: &str| append(&broker, &name(client), &[b'1'; 1900], None, at(1));
+    let read = |client: &str| {
+        let log = broker.with(&name(client), |channel| Arc::clone(channel.log()));
+        let read = log.read(Place::default(), log.top(), usize::MAX, &mut Vec::new());
+        (read.gap.map(|gap| (gap.from, gap.to, gap.reason)), read.count)
+    };
+    let watchers = ["@1", "@2", "@3"].map(|client| (client, broker.watch(&name(client), Arc::new(Deaf)).1));
+    for client in ["@1", "@2", "@3", "@1", "@2", "@3"] {
+        send(client);
+    }
+    let epoch = send("@2").epoch;
+    for client in ["@2", "@1"] {
+        let (_, watcher) = watchers.iter().find(|(name, _)| *name == client).expect("it is there");
+        broker.unwatch(&name(client), watcher);
+    }
+    assert_eq!((read("@2"), read("@1")), ((None, 3), (None, 2)), "a quarter holds them");
+    send("@2");
+    assert_eq!((read("@2"), read("@1")), ((Some((0, 1, GapReason::Memory)), 3), (None, 2)));
+    send("@1");
+    send("@1");
+    assert_eq!((read("@2"), read("@1")), ((Some((0, 3, GapReason::Memory)), 1), (None, 4)));
+    append(&broker, &name("@1"), &[b'1'; 11_000], None, at(1));
+    assert_eq!((read("@2"), read("@1").1), ((Some((0, 4, GapReason::Memory)), 0), 1));
+    assert_eq!((read("@3"), broker.totals().log_bytes < 20_000), ((None, 2), true), "it is not away");
+    append(&broker, &name("a"), &[b'1'; 39_000], None, at(1));
+    assert_eq!(kept(broker.with(&name("@1"), |channel| Arc::clone(channel.log())).as_ref()), 0);
+    tidy(&broker, at(2));
+    assert_eq!(
+        send("@2"),
+        Position { epoch, offset: 5 },
+        "nothing makes its client believe that it has lost nothing"
+    );
 }
 
 #[test]
@@ -209,7 +256,7 @@ fn names_count_although_nothing_is_published() {
         broker.promise(&name(&number.to_string()), Moment::default());
     }
     assert!(channels(&broker) < 500, "{}", channels(&broker));
-    assert!(broker.account.bytes() <= 100_000);
+    assert!(broker.account.cost().all <= 100_000);
     assert_eq!(broker.totals().trimmed, 0);
 }
 
@@ -223,7 +270,7 @@ fn the_newest_publication_stays_however_long_it_is() {
     }
     append(&broker, &name("b"), b"1", None, at(0));
     let kept: u32 = channels_of(&broker).iter().map(|channel| kept(channel.log())).sum();
-    assert_eq!((kept, broker.account.excess()), (1, None));
+    assert_eq!((kept, broker.account.excess(Of::All)), (1, None));
 }
 
 #[test]
@@ -257,14 +304,11 @@ fn threads_that_publish_at_once_do_not_pass_the_limit() {
             });
         }
     });
-    assert!(broker.account.excess().is_none());
-    assert_eq!(
-        broker.account.bytes(),
-        channels_of(&broker).iter().map(|channel| channel.cost(channel.log().held())).sum::<usize>()
-    );
+    assert!(broker.account.excess(Of::All).is_none());
+    assert_eq!(broker.account.cost(), cost(&channels_of(&broker)));
     tidy(&broker, at(1000));
     tidy(&broker, at(2000));
-    assert_eq!((channels(&broker), broker.account.bytes()), (0, 0));
+    assert_eq!((channels(&broker), broker.account.cost()), (0, Cost::NOTHING));
 }
 
 #[test]
@@ -411,14 +455,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const NAMES: [&str; 4] = ["short:a", "short:b", "long:a", "long:b"];
+const NAMES: [&str; 7] = ["short:a", "short:b", "long:a", "long:b", "@a", "@b", "@c"];
 
 proptest! {
     #[test]
     fn channels_in_use_stay_and_others_go(steps in prop::collection::vec(step(), 1..100)) {
         let broker = broker();
         let mut now = at(1);
-        let mut watchers: [Vec<Arc<Watcher>>; 4] = Default::default();
+        let mut watchers: [Vec<Arc<Watcher>>; NAMES.len()] = Default::default();
         let mut last: HashMap<usize, (Position, Moment)> = HashMap::new();
         for step in steps {
             match step {
@@ -470,7 +514,7 @@ proptest! {
         const LIMIT: usize = 12_000;
         let broker = broker_of(LIMIT);
         let mut now = at(1);
-        let mut watchers: [Vec<Arc<Watcher>>; 4] = Default::default();
+        let mut watchers: [Vec<Arc<Watcher>>; NAMES.len()] = Default::default();
         for step in steps {
             let before: Vec<_> = channels_of(&broker).into_iter().map(|channel| (kept(channel.log()), channel)).collect();
             let mut used = None;
@@ -499,12 +543,17 @@ proptest! {
             }
             let after = channels_of(&broker);
             let others: Vec<_> = after.iter().filter(|channel| Some(channel.name().as_str()) != used).collect();
-            let held = after.iter().map(|channel| channel.cost(channel.log().held())).sum::<usize>();
-            let outside = before.iter().filter(|(_, channel)| !after.iter().any(|other| Arc::ptr_eq(channel, other)));
-            prop_assert_eq!(broker.account.bytes(), held + outside.map(|(_, channel)| channel.cost(channel.log().held())).sum::<usize>());
-            if held > LIMIT && used.is_some() {
-                prop_assert!(others.iter().all(|channel| kept(channel.log()) == 0), "everything was evicted that could be");
-                prop_assert!(after.iter().all(|channel| kept(channel.log()) <= 1));
+            let held = cost(&after);
+            let mut existing = after.clone();
+            existing.extend(before.iter().map(|(_, channel)| channel).filter(|it| !after.iter().any(|other| Arc::ptr_eq(it, other))).cloned());
+            prop_assert_eq!(broker.account.cost(), cost(&existing));
+            let is_away = |channel: &Channel| channel.name().is_private() && !channel.log().held().is_watched;
+            for (of, is_over) in [(Of::All, held.all > LIMIT), (Of::Away, held.away > LIMIT / 4)] {
+                let counts = |channel: &&Arc<Channel>| of == Of::All || is_away(channel);
+                if is_over && used.is_some() {
+                    prop_assert!(others.iter().copied().filter(counts).all(|it| kept(it.log()) == 0), "everything was evicted that could be");
+                    prop_assert!(after.iter().filter(counts).all(|it| kept(it.log()) <= 1));
+                }
             }
             if used.is_some() {
                 let lost = before.iter().filter(|(kept_before, channel)| {
@@ -513,8 +562,12 @@ proptest! {
                 for (_, loser) in lost {
                     let older = others.iter().filter(|channel| channel.last_use() < loser.last_use());
                     let older = older.filter(|channel| !channel.log().held().is_crowded);
+                    // Perhaps those that are away together had too much, and not all.
+                    let older = older.filter(|channel| !is_away(loser) || is_away(channel));
                     prop_assert_eq!(older.map(|channel| kept(channel.log())).sum::<u32>(), 0);
                 }
+                let outlived = before.iter().filter(|(_, channel)| channel.name().is_private());
+                prop_assert!(outlived.into_iter().all(|(_, it)| after.iter().any(|other| Arc::ptr_eq(it, other))));
             }
         }
     }
