@@ -33,7 +33,7 @@ pub use carrier::{Answer, Carrier, Decision, Question};
 pub use conversation::Session;
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};
 pub use memory::{ANSWER_BYTES, REMEMBERED_IDS, UNANSWERED};
-pub use replies::{Newcomer, Terms};
+pub use replies::{Newcomer, Terms, tell_presence};
 pub use requests::{MAX_PENDING, REMEMBERED_ERRORS, StreamChannels};
 pub use resumable::{Claim, Proof, Secret, Verdict, Wanted};
 pub use streams::{begin_stream, greet_stream, show_heartbeat};

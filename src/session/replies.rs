@@ -65,6 +65,12 @@ impl<'a> ReplyTo<'a> {
     }
 }
 
+/// Tells a client whose messages have to wait that the server is there: perhaps a heartbeat is among them.
+pub fn tell_presence(carrier: &mut impl Carrier) {
+    let timestamp = carrier.timestamp();
+    carrier.reply(|out| ServerMessage::HeartbeatAck { timestamp, id: None }.write(out));
+}
+
 /// Why a client does not have again what was its own.
 pub(super) const LOST: &str = "session_lost";
 

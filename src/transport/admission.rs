@@ -62,6 +62,7 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     let wire = peer.connections.hub.encoder().wire(window);
     let mut websocket = WebSocket::new(shared.config.max_message, accepted.deflate);
     peer.replies.extend_from_slice(&accepted.response);
+    let now = peer.now();
     let Some(connection) = peer.connection() else { return };
     shared.trace_client(connection.id, || {
         format!("opened from {} for {}", connection.io.peer(), Printable(request.path()))
@@ -79,7 +80,7 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     if let Phase::Head(head) = std::mem::replace(&mut connection.phase, deciding)
         && !head.buffer.is_empty()
     {
-        connection.keep(&head.buffer, &shared.budget);
+        connection.keep(&head.buffer, &shared.budget, now);
     }
     if let Some(introduction) = introduction {
         introduce(peer, introduction);

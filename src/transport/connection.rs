@@ -293,13 +293,14 @@ impl Connection {
     }
 
     /// Keeps input until it can be worked on, behind what is kept already. Nothing counts after a close.
-    pub fn keep(&mut self, input: &[u8], budget: &Budget) {
+    pub fn keep(&mut self, input: &[u8], budget: &Budget, now: Moment) {
         let (Phase::Deciding(upgraded) | Phase::Open(upgraded)) = &mut self.phase else { return };
         if upgraded.client_has_ended() || upgraded.wire.has_ids() {
             return;
         }
         let ahead = self.ahead.get_or_insert_with(|| {
-            Box::new(Ahead { input: upgraded.websocket.read_ahead(), hold: Hold::new(&budget.ahead, 0) })
+            let (input, hold) = (upgraded.websocket.read_ahead(), Hold::new(&budget.ahead, 0));
+            Box::new(Ahead { input, hold, shown: now })
         });
         ahead.input.push(input);
         ahead.hold = Hold::new(&budget.ahead, ahead.input.len());
@@ -336,6 +337,13 @@ impl Connection {
         is_awaited && self.outbox.is_none() && !is_read
     }
 
+    /// Whether it is time to show a client whose messages wait that the server is there. Asked once for each time.
+    pub fn is_to_be_shown(&mut self, now: Moment) -> bool {
+        let is_session = self.is_open() && self.session().is_some();
+        let ahead = self.ahead.as_mut().filter(|ahead| is_session && now >= ahead.shown + SIGN);
+        ahead.map(|ahead| ahead.shown = now).is_some()
+    }
+
     /// Bytes that may be read at once. Of a client that is not heard, [`Connection::room_ahead`] says it.
     pub fn most_of_a_read(&self, shared: &Shared) -> usize {
         match &self.phase {
@@ -358,10 +366,15 @@ impl Connection {
 pub(crate) struct Ahead {
     pub input: ReadAhead,
     pub hold: Hold,
+    /// When the client last had a sign that the server is there, or when this began.
+    shown: Moment,
 }
 
 /// Bytes of a read while much waits already, or the client may not come in.
 const LITTLE: usize = 4096;
+
+/// Time after which a client whose messages have to wait gets a sign. Our own clients give an answer five seconds.
+const SIGN: Duration = Duration::from_secs(3);
 
 /// Bytes that are read of a client while its messages have to wait.
 const MOST_AHEAD: usize = 64 * 1024;

@@ -220,7 +220,7 @@ fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>, waits: bool) -> Poll<()> {
                 && let Some(connection) = peer.connection()
             {
                 connection.deadlines.heard(now);
-                connection.keep(&buffer[taken..count], &shared.budget);
+                connection.keep(&buffer[taken..count], &shared.budget, now);
             }
         }
         Ok(0) => peer.finish(&CloseReason::Ended),

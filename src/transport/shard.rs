@@ -16,6 +16,7 @@ use crate::close::CloseReason;
 use crate::hub::Due;
 use crate::moment::Moment;
 use crate::protocol::http::HttpError;
+use crate::session::tell_presence;
 use crate::transport::carry_out::carry_out;
 use crate::transport::commands::{Accepted, Command, MOMENT};
 use crate::transport::connection::Phase;
@@ -197,7 +198,11 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
             return peer.finish(&CloseReason::Ended);
         }
         connection.wake(); // there may be room to read ahead
+        if connection.is_to_be_shown(now) {
+            peer.converse(|_, peer| tell_presence(peer));
+        }
     }
+    let Some(connection) = peer.connection() else { return };
     let listening = connection.listens(now) && connection.has_room(&shared);
     match connection.deadlines.check(now, listening, &shared.timeouts) {
         Verdict::Wait(_) => {}

@@ -7,11 +7,12 @@ use crate::hub::{Delivery, Outbound, Outgoing, ReaderKey};
 use crate::position::{GapReason, Start, Subscribed};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
+use crate::transport::drive::poll_once;
 use crate::transport::latecomers::Latecomers;
 use crate::transport::sessions::finish;
 use crate::transport::sockets::Sockets;
 use crate::transport::tests::{
-    Nobody, accept, accept_at, arrived, connect, with_application, with_settings, with_shard,
+    Nobody, accept, accept_at, arrived, connect, message, with_application, with_settings, with_shard,
 };
 
 #[test]
@@ -297,3 +298,37 @@ fn an_address_has_its_place_back_however_its_connection_ends() {
 }
 
 const TENTH: Duration = Duration::from_millis(100);
+
+#[test]
+fn while_messages_of_a_client_have_to_wait_it_is_shown_that_the_server_is_there() {
+    with_application(Nobody { has_room: false }, &json!({}), |cell| {
+        let [(quiet, nothing), (key, client)] = [(); 2].map(|()| connect(cell));
+        // What their tasks do: they work on one message, and keep another one.
+        for key in [quiet, key] {
+            cell.borrow_mut().receive(key, &mut message(r#"{"type":"heartbeat","id":1}"#));
+            poll_once(cell, key);
+        }
+        assert_eq!([&nothing, &client].map(|it| acknowledged(&arrived(it))), [1, 1]);
+        let mut shard = cell.borrow_mut();
+        let (began, shared) = (shard.now(), Arc::clone(&shard.shared));
+        let waits = message(r#"{"type":"heartbeat","id":2}"#);
+        shard.get(key).expect("it is there").keep(&waits, &shared.budget, began);
+        shard.schedule(key);
+        let mut shown = Vec::new();
+        for quarter in 1..=60 {
+            shard.sockets.now = began + Duration::from_millis(250) * quarter;
+            look_at_deadlines(&mut shard);
+            let heard = arrived(&client);
+            shown.extend((acknowledged(&heard) > 0).then_some(quarter));
+            assert!(!String::from_utf8_lossy(&heard).contains("\"id\""), "it answers no message");
+        }
+        assert_eq!(acknowledged(&arrived(&nothing)), 0);
+        let gaps: Vec<_> = [0].iter().chain(&shown).zip(&shown).map(|(one, next)| next - one).collect();
+        assert!(gaps.len() >= 3 && gaps.iter().all(|gap| (12..=17).contains(gap)), "{shown:?}");
+        assert!(shard.live(key).is_some());
+    });
+}
+
+fn acknowledged(heard: &[u8]) -> usize {
+    String::from_utf8_lossy(heard).matches("heartbeat_ack").count()
+}

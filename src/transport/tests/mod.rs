@@ -166,6 +166,11 @@ pub fn connect(cell: &Cell) -> (ReaderKey, UnixStream) {
     (key, theirs)
 }
 
+/// A text frame of a client that masks with zeros.
+pub fn message(text: &str) -> Vec<u8> {
+    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
 /// What a client has been sent since it last looked.
 pub fn arrived(mut stream: &UnixStream) -> Vec<u8> {
     let mut bytes = vec![0; 1 << 16];

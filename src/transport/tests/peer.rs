@@ -1,14 +1,9 @@
-use super::{REQUEST, accept, arrived, connect, with_shard};
+use super::{REQUEST, accept, arrived, connect, message, with_shard};
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::session::Carrier as _;
 use crate::transport::connections::Connections;
 use crate::transport::peer::Peer;
-
-/// A text frame of a client that masks with zeros.
-fn message(text: &str) -> Vec<u8> {
-    [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat()
-}
 
 /// A text frame of the server.
 fn reply(text: &str) -> Vec<u8> {
