@@ -836,9 +836,13 @@ export const createClient = (url, options = {}) => {
 
   /** @type {(event: string, value: unknown) => boolean} */
   const tell = (event, value) => {
-    const those = [...handlers].filter(([name]) => name === event);
-    for (const [, handler] of those) call(handler, value);
-    return those.length > 0;
+    let heard = false;
+    for (const [name, handler] of handlers) {
+      if (name !== event) continue;
+      heard = true;
+      call(handler, value);
+    }
+    return heard;
   };
 
   /** A socket is not waited for: its `close` may take a minute. */

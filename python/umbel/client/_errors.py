@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from umbel._printable import printable
 from umbel.exceptions import ConnectionClosed, UmbelError
 
 
@@ -48,11 +49,11 @@ class SubscriptionFailed(UmbelError):  # noqa: N818 - named as what it says of a
 
 
 def never_connected(url: str, code: int, reason: str, cause: Exception | None) -> ConnectionClosed:
-    """The error of a client that was never let in. Without an answer of a server, the code says nothing."""
+    """The error of a client that was never let in. A code that no server has sent says nothing."""
     closed = ConnectionClosed(code, reason)
-    if cause is not None:
-        closed.args = (f"no connection to {url}: {reason}",)
-        closed.__cause__ = cause
+    why = reason if cause or code == 1002 else f"{code} {printable(reason)}".rstrip()
+    closed.args = (f"no connection to {url}: {why}",)
+    closed.__cause__ = cause
     return closed
 
 
