@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::carrier::{Answer, Carrier};
-use super::conversation::Session;
+use super::conversation::{Session, begin_message};
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
 use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
 use super::resumable::{Subscription, Wanted};
@@ -66,6 +66,7 @@ impl Session {
         for channel in released.into_iter().flatten() {
             self.go_on(&channel, rules, carrier);
         }
+        begin_message(self);
         restore(self, client_id, wanted, may_ask, rules, carrier);
     }
 

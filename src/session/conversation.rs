@@ -117,8 +117,7 @@ impl Session {
 
     /// Acts on one message of the client. Returns what that cost, beside reading the text, in bytes that could have been read.
     pub fn receive(&mut self, text: &str, rules: &Rules, carrier: &mut impl Carrier) -> usize {
-        self.heard = self.heard.wrapping_add(1);
-        self.acting_for = self.heard;
+        begin_message(self);
         let message = match parse(text) {
             Ok(message) => message,
             Err(error) => {
@@ -361,6 +360,12 @@ impl Session {
     pub(super) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
     }
+}
+
+/// What is done next is done for another message of the client.
+pub(super) fn begin_message(session: &mut Session) {
+    session.heard = session.heard.wrapping_add(1);
+    session.acting_for = session.heard;
 }
 
 /// Counts the channels of one message as messages. Returns what they cost.

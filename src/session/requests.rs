@@ -216,7 +216,12 @@ impl Requests {
         let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
         dropped.iter().for_each(|request| self.note_taken(request));
         let mut channels: Vec<_> = dropped.into_iter().map(|request| request.channel).collect();
+        let mut seen = HashSet::new();
         channels.retain(|channel| {
+            // Once each: otherwise the application is asked again about what has just gone on.
+            if !seen.insert(channel.clone()) {
+                return false;
+            }
             let first = self.waiting.iter().find(|request| request.channel == *channel);
             first.is_some_and(|request| request.waits_for == WaitsFor::EarlierRequest)
         });

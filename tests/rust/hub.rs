@@ -69,7 +69,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (reader.clone(), channel).prop_map(|(reader, channel)| Step::Unsubscribe { reader, channel }),
         1 => (reader.clone(), any::<bool>()).prop_map(|(reader, takes_one)| Step::Stick { reader, takes_one }),
         2 => reader.clone().prop_map(|reader| Step::Free { reader }),
-        1 => reader.prop_map(|reader| Step::Reconnect { reader }),
+        1 => reader.clone().prop_map(|reader| Step::Reconnect { reader }),
+        1 => (reader.clone(), any::<bool>()).prop_map(|(reader, has_read)| Step::Away { reader, has_read }),
+        2 => (reader, any::<bool>()).prop_map(|(reader, has_read)| Step::Resume { reader, has_read }),
         4 => Just(Step::Turn),
         2 => (1..40_u64).prop_map(Step::Wait),
     ]

@@ -3,7 +3,7 @@
 #[path = "late_broker.rs"]
 pub mod late_broker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -418,17 +418,55 @@ impl Client {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Publish { channel: usize, key: u8, length: usize },
-    Subscribe { reader: ReaderKey, channel: usize, from: From },
-    Resubscribe { reader: ReaderKey, channel: usize },
-    Restart { reader: ReaderKey, channel: usize, from: From },
-    Unsubscribe { reader: ReaderKey, channel: usize },
-    Stick { reader: ReaderKey, takes_one: bool },
-    Free { reader: ReaderKey },
-    Reconnect { reader: ReaderKey },
+    Publish {
+        channel: usize,
+        key: u8,
+        length: usize,
+    },
+    Subscribe {
+        reader: ReaderKey,
+        channel: usize,
+        from: From,
+    },
+    Resubscribe {
+        reader: ReaderKey,
+        channel: usize,
+    },
+    Restart {
+        reader: ReaderKey,
+        channel: usize,
+        from: From,
+    },
+    Unsubscribe {
+        reader: ReaderKey,
+        channel: usize,
+    },
+    Stick {
+        reader: ReaderKey,
+        takes_one: bool,
+    },
+    Free {
+        reader: ReaderKey,
+    },
+    Reconnect {
+        reader: ReaderKey,
+    },
+    /// The connection breaks. The client has read what was sent to it, or has not.
+    Away {
+        reader: ReaderKey,
+        has_read: bool,
+    },
+    /// The client comes back with its positions, also when the server has not noticed that it is away.
+    Resume {
+        reader: ReaderKey,
+        has_read: bool,
+    },
     Turn,
     Wait(u64),
-    Elsewhere { channel: usize, step: Elsewhere },
+    Elsewhere {
+        channel: usize,
+        step: Elsewhere,
+    },
 }
 
 /// Where a client wants to begin.
@@ -453,6 +491,63 @@ pub struct Model {
     pub clients: HashMap<ReaderKey, Client>,
     pub gaps_before: u64,
     pub lost_before: u64,
+    /// Those whose connections broke, and who have not come back.
+    away: BTreeSet<ReaderKey>,
+}
+
+impl Step {
+    /// The reader that needs a connection for this.
+    fn reader(&self) -> Option<ReaderKey> {
+        match *self {
+            Self::Subscribe { reader, .. }
+            | Self::Resubscribe { reader, .. }
+            | Self::Restart { reader, .. }
+            | Self::Unsubscribe { reader, .. }
+            | Self::Stick { reader, .. }
+            | Self::Free { reader }
+            | Self::Reconnect { reader }
+            | Self::Away { reader, .. } => Some(reader),
+            Self::Resume { .. }
+            | Self::Publish { .. }
+            | Self::Turn
+            | Self::Wait(_)
+            | Self::Elsewhere { .. } => None,
+        }
+    }
+}
+
+/// The connection of a reader breaks.
+fn go_away<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey, has_read: bool) {
+    if has_read {
+        drain_into(world, model, reader);
+    } else {
+        // It was told of these gaps all the same.
+        for gap in world.take(reader).iter().filter(|message| message["type"] == "gap") {
+            let [from, to] = ["from", "to"].map(|field| gap[field].as_u64().expect("an offset"));
+            if gap["reason"] != "turn" {
+                model.gaps_before += 1;
+                model.lost_before += to.saturating_sub(from);
+            }
+        }
+    }
+    world.leave(reader);
+    model.away.insert(reader);
+}
+
+/// A client comes back with the positions that it has reached.
+fn resume<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey) {
+    if !model.away.remove(&reader) {
+        return;
+    }
+    world.join(reader);
+    let client = model.clients.get_mut(&reader).expect("joined");
+    let channels: Vec<_> = client.positions.keys().cloned().collect();
+    for channel in channels {
+        let start = client.start(&channel, From::Reached { is_promised: false });
+        let subscribed = world.hub.subscribe(reader, &name(&channel), start, 3, world.now);
+        assert!(matches!(subscribed, Subscribed::From { recovered: Some(_), .. }), "it had no more before");
+        client.begin(&channel, start, subscribed);
+    }
 }
 
 pub fn drain_into<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reader: ReaderKey) {
@@ -514,6 +609,9 @@ pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
         model.clients.insert(reader, Client::default());
     }
     for step in steps {
+        if step.reader().is_some_and(|reader| model.away.contains(&reader)) {
+            continue;
+        }
         match *step {
             Step::Publish { channel, key, length } => {
                 publish(&world, &mut model, CHANNELS[channel], key, length);
@@ -564,6 +662,13 @@ pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
                 model.gaps_before += client.gaps;
                 model.lost_before += client.lost;
             }
+            Step::Away { reader, has_read } => go_away(&mut world, &mut model, reader, has_read),
+            Step::Resume { reader, has_read } => {
+                if !model.away.contains(&reader) {
+                    go_away(&mut world, &mut model, reader, has_read);
+                }
+                resume(&mut world, &mut model, reader);
+            }
             Step::Turn => world.turn(),
             Step::Wait(millis) => world.now = world.now + Duration::from_millis(millis),
             Step::Elsewhere { channel, step } => world.broker.elsewhere(&name(CHANNELS[channel]), step),
@@ -571,6 +676,7 @@ pub fn run<B: ModelBroker>(steps: &[Step]) -> (World<B>, Model) {
     }
     world.broker.settle();
     for reader in 0..READERS {
+        resume(&mut world, &mut model, reader);
         world.free(reader);
     }
     world.settle();

@@ -65,11 +65,38 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A moment in the life of a client whose connections break.
+fn step_of_a_life() -> impl Strategy<Value = Step> {
+    let wanted = prop::collection::btree_map(0..CHANNELS.len(), proptest::option::of(0..9_u64), 0..5);
+    prop_oneof![
+        8 => step(),
+        1 => Just(Step::Away),
+        1 => (wanted, any::<bool>())
+            .prop_map(|(wanted, may_ask)| Step::Resume { wanted: wanted.into_iter().collect(), may_ask }),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn a_session_does_what_its_model_does(steps in prop::collection::vec(step(), 1..200)) {
+        check(&steps);
+    }
+
+    #[test]
+    fn a_client_that_comes_back_has_what_its_model_has(steps in prop::collection::vec(step_of_a_life(), 1..200)) {
+        check(&steps);
+    }
+
+    #[test]
+    fn a_client_may_come_back_after_a_cut_at_any_moment(
+        mut steps in prop::collection::vec(step_of_a_life(), 2..60),
+        place in any::<prop::sample::Index>(),
+        after in 0..40_u32,
+    ) {
+        steps.insert(0, Step::Resume { wanted: Vec::new(), may_ask: true });
+        steps.insert(1 + place.index(steps.len()), Step::Disconnect { after });
         check(&steps);
     }
 

@@ -1,7 +1,8 @@
 //! A session and a naive model of it, driven by a list of steps. Properties and the fuzzer make up the steps.
 //!
 //! The model keeps one queue of requests for each channel and works on whatever is in front. It remembers all requests with an `id`
-//! and knows which of them are forgotten. Session and model write down what happens. After each step both have written the same, or the client went away in it and the session has written the beginning.
+//! and knows which of them are forgotten. It keeps where each subscription began, for a client that comes back. Session and model write down
+//! what happens. After each step both have written the same, or the connection broke in it and the session has written the beginning.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,8 +18,8 @@ use umbel::protocol::message::{Id, MAX_CHANNELS, Timestamp};
 use umbel::publication::Content;
 use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
 use umbel::session::{
-    ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Question, REMEMBERED_ERRORS, REMEMBERED_IDS,
-    Session, UNANSWERED,
+    ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Newcomer, Question, REMEMBERED_ERRORS,
+    REMEMBERED_IDS, Secret, Session, Terms, UNANSWERED,
 };
 
 /// Names, and who may subscribe and publish. `None`: no rule is about it.
@@ -40,6 +41,15 @@ pub const ID_CHOICES: usize = 8;
 
 const EPOCH: Epoch = Epoch::new(1);
 const MOST_SUBSCRIPTIONS: usize = 3;
+const CLIENT: &str = "c7";
+const TERMS: Terms = Terms {
+    session_ttl: Duration::from_secs(120),
+    tell_senders: false,
+    reconnect_window: Duration::ZERO,
+    heartbeat: Duration::ZERO,
+    tick: Duration::ZERO,
+    under_way: 0,
+};
 
 /// How the broker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +118,17 @@ pub enum Step {
     /// The application answers with an error of the client.
     CountError,
     Wait(u64),
-    /// The client goes away in the carrier's next call, or so many calls later.
+    /// The connection breaks in the carrier's next call, or so many calls later.
     Disconnect {
         after: u32,
+    },
+    /// The connection breaks while nothing happens.
+    Away,
+    /// The client comes back, also to a session that has another connection.
+    Resume {
+        wanted: Vec<(usize, Option<u64>)>,
+        /// It has not as much under way as it may have.
+        may_ask: bool,
     },
 }
 
@@ -148,9 +166,13 @@ fn begins(start: Start, top: u64) -> u64 {
 #[derive(Default)]
 struct World {
     now: Moment,
-    /// The client went away, or was closed.
+    /// The connection broke, or was closed.
     over: bool,
     calls_left: Option<u32>,
+    /// The session waits for its client: what is said leads nowhere, what is done is done.
+    away: bool,
+    /// The connection broke in the middle of something, so that the model can't say what comes next.
+    is_cut: bool,
     trace: Vec<String>,
     broker: Option<Confirms>,
     tops: BTreeMap<String, u64>,
@@ -158,8 +180,12 @@ struct World {
     subscriptions: BTreeMap<String, u64>,
     /// By channel: the session asks one question at a time about each.
     questions: BTreeMap<String, u64>,
+    /// Questions that were open when the client came back. Their answers may be ignored.
+    former: Vec<u64>,
     /// By what was published.
     unconfirmed: BTreeMap<u64, u64>,
+    /// The `id`s of the messages that the application was asked.
+    messages: Vec<Option<String>>,
     /// Numbers of questions and of publishes that are confirmed later.
     numbers: BTreeSet<u64>,
     /// The last publish of each channel.
@@ -227,6 +253,12 @@ impl Carrier for World {
         for field in ["timestamp", "message", "epoch"] {
             fields.remove(field);
         }
+        if fields["type"] == "connection_established" {
+            fields.retain(|field, _| field == "type" || field == "resumed");
+        }
+        if self.away {
+            return;
+        }
         if fields.contains_key("existing") {
             let offset = fields.remove("offset").and_then(|offset| offset.as_u64());
             assert_eq!(offset, self.subscriptions.get(fields["channel"].as_str().expect("a name")).copied());
@@ -258,7 +290,7 @@ impl Carrier for World {
     }
 
     fn restart(&mut self, channel: &str, start: Start) -> Option<Subscribed> {
-        self.subscriptions.contains_key(channel).then(|| {
+        (self.subscriptions.contains_key(channel) && !self.away).then(|| {
             self.note(format!("restart {channel} {start:?}"));
             self.begin(channel, start)
         })
@@ -271,8 +303,9 @@ impl Carrier for World {
         self.trace.push(format!("unsubscribe {channel}"));
         let position = self.subscriptions.remove(channel);
         let top = *self.top(channel);
-        assert!(position.is_none_or(|position| position >= top), "what was published before comes before");
-        position.is_some()
+        let is_caught_up = self.away || position.is_none_or(|position| position >= top);
+        assert!(is_caught_up, "what was published before comes before");
+        self.away || position.is_some()
     }
 
     fn publish(
@@ -302,7 +335,10 @@ impl Carrier for World {
 
     fn ask(&mut self, question: Question) {
         let (number, what, channel) = match question {
-            Question::Message { id, .. } => return self.note(format!("message {id:?}")),
+            Question::Message { id, .. } => {
+                self.note(format!("message {id:?}"));
+                return self.messages.push(id);
+            }
             Question::Subscribe { number, channel, .. } => (number, "subscribe".to_owned(), channel),
             Question::Publish { number, channel, data, .. } => {
                 (number, format!("publish {}", String::from_utf8_lossy(&data)), channel)
@@ -310,7 +346,9 @@ impl Carrier for World {
         };
         self.note(format!("ask {channel} {what}"));
         let number = self.number(number);
-        assert_eq!(self.questions.insert(channel.to_string(), number), None, "an earlier question is open");
+        let open = self.questions.insert(channel.to_string(), number);
+        assert!(open.is_none() || self.is_cut, "an earlier question is open");
+        self.former.extend(open);
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -328,6 +366,8 @@ struct Request {
     id: Option<String>,
     message: u32,
     is_asked: bool,
+    /// Which question of the session it is.
+    number: u64,
 }
 
 /// A publish that the broker has not confirmed.
@@ -374,14 +414,27 @@ impl Request {
     }
 }
 
+/// A channel that the client has, or will have again when it comes back.
+#[derive(Clone, Debug)]
+struct Had {
+    channel: String,
+    /// Where the subscription began.
+    offset: u64,
+    by_server: bool,
+}
+
 #[derive(Default)]
 struct Model {
     now: Moment,
     closed: bool,
+    away: bool,
     trace: Vec<String>,
+    /// What was said last, also when nobody was there.
+    said: String,
     broker: Option<Confirms>,
     tops: BTreeMap<String, u64>,
-    subscriptions: BTreeSet<String>,
+    /// In the order in which they were made.
+    subscriptions: Vec<Had>,
     queues: BTreeMap<String, VecDeque<Request>>,
     unconfirmed: Vec<Unconfirmed>,
     running: Vec<Accepted>,
@@ -392,6 +445,7 @@ struct Model {
     /// Up to when the errors are paid for.
     paid: Moment,
     heard: u32,
+    asks: u64,
     acting_for: u32,
     blamed: Vec<u32>,
     /// Answers that are owed, by `id`.
@@ -407,6 +461,17 @@ impl Model {
         if let Some(id) = id {
             *self.owed.entry(id.to_owned()).or_default() += 1;
         }
+    }
+
+    /// An answer that is owed will not come.
+    fn forgive(&mut self, id: Option<&str>) {
+        if let Some(id) = id {
+            *self.owed.get_mut(id).expect("it was owed") -= 1;
+        }
+    }
+
+    fn has(&self, channel: &str) -> bool {
+        self.subscriptions.iter().any(|had| had.channel == channel)
     }
 
     /// Whether a request is to be done, because it is new.
@@ -437,11 +502,14 @@ impl Model {
                 Outcome::Lost => self.error(ErrorCode::AnswerLost, None, Some(id)),
                 // One answer for both.
                 Outcome::Running => *self.owed.get_mut(id).expect("the first one is owed") -= 1,
-                Outcome::Said(reply) => self.trace.push(reply),
+                Outcome::Said(reply) => {
+                    self.said.clone_from(&reply);
+                    self.trace.push(reply);
+                }
                 Outcome::Run { channel, from } => {
                     // Nothing is said of the position, because the client did not ask for one.
                     let (start, told) = (Start::After(from), Start::Promised(from));
-                    if !self.subscribe_and_tell(&channel, start, told, Some(id)) {
+                    if !self.subscribe_and_tell(&channel, start, told, true, Some(id)) {
                         self.say_error(ErrorCode::LimitExceeded, Some(&channel), Some(id));
                     }
                 }
@@ -455,7 +523,7 @@ impl Model {
         let index = id.and_then(|id| self.running.iter().position(|accepted| accepted.id == id));
         let Some(index) = index else { return };
         let mut accepted = self.running.remove(index);
-        let said = || Outcome::Said(self.trace.last().expect("it was said").clone());
+        let said = || Outcome::Said(self.said.clone());
         accepted.outcome = outcome.unwrap_or_else(said);
         self.done.push(accepted);
         let forgotten = self.done.len().saturating_sub(REMEMBERED_IDS);
@@ -480,7 +548,7 @@ impl Model {
             HowAnswered::Run { channel } => {
                 let (channel, _) = CHANNELS[channel];
                 let from = Position { epoch: EPOCH, offset: self.top(channel) };
-                if self.subscribe(channel, Start::Promised(from), id) {
+                if self.subscribe(channel, Start::Promised(from), true, id) {
                     self.conclude(id, Some(Outcome::Run { channel: channel.to_owned(), from }));
                 } else {
                     self.say_error(ErrorCode::LimitExceeded, Some(channel), id);
@@ -498,7 +566,13 @@ impl Model {
         if let Some(id) = id {
             reply["id"] = serde_json::from_str(id).expect("an id is JSON");
         }
-        self.trace.push(reply.to_string());
+        self.said = reply.to_string();
+        if self.away {
+            // If it is remembered, it comes when the client repeats the request.
+            self.forgive(id);
+        } else {
+            self.trace.push(self.said.clone());
+        }
     }
 
     fn say_error(&mut self, code: ErrorCode, channel: Option<&str>, id: Option<&str>) {
@@ -550,8 +624,13 @@ impl Model {
             self.error(ErrorCode::BadChannel, Some(name), id);
             return self.conclude(id.filter(|_| is_publish), None);
         }
-        let request =
-            Request { action, id: id.map(str::to_owned), message: self.acting_for, is_asked: false };
+        let request = Request {
+            action,
+            id: id.map(str::to_owned),
+            message: self.acting_for,
+            is_asked: false,
+            number: 0,
+        };
         self.queues.entry(name.to_owned()).or_default().push_back(request);
         self.work(name);
     }
@@ -571,7 +650,7 @@ impl Model {
             });
             match (action, access) {
                 (Action::Unsubscribe, _) => self.unsubscribe(channel, id.as_deref()),
-                (Action::Subscribe { start, restart: true }, _) if self.subscriptions.contains(channel) => {
+                (Action::Subscribe { start, restart: true }, _) if self.has(channel) && !self.away => {
                     self.restart(channel, *start, id.as_deref());
                 }
                 (_, None) => self.refuse(ErrorCode::UnknownChannel, channel, &request),
@@ -583,7 +662,10 @@ impl Model {
                         _ => "subscribe".into(),
                     };
                     self.trace.push(format!("ask {channel} {what}"));
-                    self.queue(channel).front_mut().expect("it is there").is_asked = true;
+                    self.asks += 1;
+                    let number = self.asks;
+                    let request = self.queue(channel).front_mut().expect("it is there");
+                    (request.is_asked, request.number) = (true, number);
                     return;
                 }
             }
@@ -602,11 +684,11 @@ impl Model {
 
     fn perform(&mut self, channel: &str, request: &Request) {
         match request.action {
-            Action::Subscribe { start, restart: true } if self.subscriptions.contains(channel) => {
+            Action::Subscribe { start, restart: true } if self.has(channel) && !self.away => {
                 self.restart(channel, start, request.id.as_deref());
             }
             Action::Subscribe { start, .. } => {
-                if !self.subscribe(channel, start, request.id.as_deref()) {
+                if !self.subscribe(channel, start, false, request.id.as_deref()) {
                     self.error(ErrorCode::LimitExceeded, Some(channel), request.id.as_deref());
                 }
             }
@@ -624,13 +706,20 @@ impl Model {
         }
     }
 
-    fn subscribe(&mut self, channel: &str, start: Start, id: Option<&str>) -> bool {
-        self.subscribe_and_tell(channel, start, start, id)
+    fn subscribe(&mut self, channel: &str, start: Start, by_server: bool, id: Option<&str>) -> bool {
+        self.subscribe_and_tell(channel, start, start, by_server, id)
     }
 
-    fn subscribe_and_tell(&mut self, channel: &str, start: Start, told: Start, id: Option<&str>) -> bool {
+    fn subscribe_and_tell(
+        &mut self,
+        channel: &str,
+        start: Start,
+        told: Start,
+        by_server: bool,
+        id: Option<&str>,
+    ) -> bool {
         self.trace.push(format!("subscribe {channel} {start:?}"));
-        if self.subscriptions.contains(channel) {
+        if self.has(channel) {
             let (kind, top) = ("subscription_established", self.top(channel));
             self.say(json!({"type": kind, "channel": channel, "top": top, "existing": true}), id);
             return true;
@@ -638,13 +727,19 @@ impl Model {
         if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return false;
         }
-        self.subscriptions.insert(channel.to_owned());
+        let offset = begins(start, self.top(channel));
+        self.subscriptions.push(Had { channel: channel.to_owned(), offset, by_server });
         self.say_begun(channel, told, id);
         true
     }
 
     fn restart(&mut self, channel: &str, start: Start, id: Option<&str>) {
         self.trace.push(format!("restart {channel} {start:?}"));
+        let offset = begins(start, self.top(channel));
+        self.subscriptions
+            .iter_mut()
+            .filter(|had| had.channel == channel)
+            .for_each(|had| had.offset = offset);
         self.say_begun(channel, start, id);
     }
 
@@ -660,12 +755,97 @@ impl Model {
 
     fn unsubscribe(&mut self, channel: &str, id: Option<&str>) {
         self.trace.push(format!("unsubscribe {channel}"));
-        if self.subscriptions.remove(channel) {
+        if self.leave(channel) {
             let reason = "unsubscribed";
             self.say(json!({"type": "subscription_ended", "channel": channel, "reason": reason}), id);
         } else {
             self.say_error(ErrorCode::NotSubscribed, Some(channel), id);
         }
+    }
+
+    /// Ends a subscription, if there is one.
+    fn leave(&mut self, channel: &str) -> bool {
+        let had = self.has(channel);
+        self.subscriptions.retain(|it| it.channel != channel);
+        had
+    }
+
+    /// The client has another connection.
+    /// Returns the channels in which nobody waits for the open question any more.
+    fn resume(&mut self, wanted: &[(usize, Option<u64>)], may_ask: bool) -> Vec<String> {
+        let wanted: Vec<_> = wanted.iter().map(|&(channel, offset)| (CHANNELS[channel].0, offset)).collect();
+        let start = |offset: u64| Start::After(Position { epoch: EPOCH, offset });
+        let others: BTreeMap<_, _> =
+            wanted.iter().copied().filter(|(channel, _)| !self.has(channel)).collect();
+        // What it asked for about subscriptions does not count any more. A question that is open is about what it wants now.
+        let mut asked = Vec::new();
+        let (mut begun, mut dropped) = (Vec::new(), Vec::new());
+        let channels: Vec<_> = self.queues.keys().cloned().collect();
+        for channel in channels {
+            let queue = std::mem::take(self.queue(&channel));
+            let is_asked = |queue: &VecDeque<Request>| queue.front().is_some_and(|first| first.is_asked);
+            let was_asked = is_asked(&queue);
+            let number = queue.front().map_or(0, |first| first.number);
+            for mut request in queue {
+                match (&request.action, others.get(channel.as_str())) {
+                    (Action::Publish { .. }, _) => self.queue(&channel).push_back(request),
+                    (Action::Subscribe { .. }, Some(offset)) if request.is_asked => {
+                        let start = offset.map_or(Start::Newcomer, start);
+                        self.forgive(request.id.take().as_deref());
+                        request.action = Action::Subscribe { start, restart: false };
+                        self.queue(&channel).push_back(request);
+                        asked.push(channel.clone());
+                    }
+                    _ => self.forgive(request.id.as_deref()),
+                }
+            }
+            if was_asked && !is_asked(self.queue(&channel)) {
+                dropped.push(channel.clone());
+                if !self.queue(&channel).is_empty() {
+                    begun.push((number, channel));
+                }
+            }
+        }
+        self.away = false;
+        self.say(json!({"type": "connection_established", "resumed": true}), None);
+        // They go on in the order of the questions.
+        begun.sort();
+        for (_, channel) in begun {
+            self.work(&channel);
+        }
+        self.begin_message();
+        let mut had = std::mem::take(&mut self.subscriptions);
+        let mut restored = Vec::new();
+        let mut rest = Vec::new();
+        for (channel, offset) in wanted {
+            match had.iter().position(|had| had.channel == channel) {
+                Some(index) => restored.push((had.remove(index), offset)),
+                None if asked.iter().any(|asked| asked == channel) => {}
+                None => rest.push((channel, offset)),
+            }
+        }
+        restored.extend(had.into_iter().filter(|had| had.by_server).map(|had| (had, None)));
+        for (had, offset) in restored {
+            let offset = offset.filter(|&offset| !had.by_server || offset >= had.offset);
+            let begun = Start::Promised(Position { epoch: EPOCH, offset: had.offset });
+            let start = offset.map_or(begun, start);
+            self.trace.push(format!("subscribe {} {start:?}", had.channel));
+            self.say_begun(&had.channel, start, None);
+            self.subscriptions.push(had);
+        }
+        for (channel, offset) in rest {
+            let index = CHANNELS.iter().position(|(name, _)| *name == channel).expect("one of them");
+            if channel.starts_with('@') {
+                let (kind, reason) = ("subscription_ended", "session_lost");
+                self.say(json!({"type": kind, "channel": channel, "reason": reason}), None);
+            } else if may_ask {
+                let start = offset.map_or(Start::Newcomer, start);
+                self.want(index, Action::Subscribe { start, restart: false }, None);
+            } else {
+                self.error(ErrorCode::LimitExceeded, Some(channel), None);
+            }
+        }
+        dropped
     }
 
     /// The application has decided about the request that is in front.
@@ -723,11 +903,15 @@ struct Run {
 
 /// Carries the steps out, and checks what must hold whatever they are.
 pub fn check(steps: &[Step]) {
-    let mut run = Run::new();
+    let lasts = steps.iter().any(|step| matches!(step, Step::Away | Step::Resume { .. }));
+    let mut run = Run::new(lasts);
     for step in steps {
         run.step(step);
         run.compare();
         if run.world.over {
+            if lasts && run.world.calls_left == Some(0) {
+                run.come_back_after_a_cut();
+            }
             return;
         }
     }
@@ -735,7 +919,8 @@ pub fn check(steps: &[Step]) {
 }
 
 impl Run {
-    fn new() -> Self {
+    /// A session that `lasts` when its connection is broken, or ends with it.
+    fn new(lasts: bool) -> Self {
         let rule = |pattern: &str, (subscribe, publish)| Rule {
             pattern: pattern.into(),
             subscribe,
@@ -752,7 +937,7 @@ impl Run {
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();
-        Self {
+        let mut run = Self {
             session: Session::default(),
             world: World::default(),
             model: Model::default(),
@@ -760,6 +945,59 @@ impl Run {
             publishes: 0,
             new_ids: 0,
             said: Vec::new(),
+        };
+        if lasts {
+            run.session = Session::resumable(Some(Secret::new([7; 16])), None);
+            let newcomer = Newcomer { client_id: CLIENT, subject: "", address: "192.0.2.1", expires: None };
+            run.session.greet(&newcomer, None, &TERMS, &run.rules, &mut run.world);
+            run.model.say(json!({"type": "connection_established"}), None);
+        }
+        run
+    }
+
+    fn come_back(&mut self, wanted: &[(usize, Option<u64>)], may_ask: bool) {
+        let start = |offset| Start::After(Position { epoch: EPOCH, offset });
+        let wanted = wanted.iter().map(|&(channel, offset)| (CHANNELS[channel].0.into(), offset.map(start)));
+        self.world.away = false;
+        self.world.subscriptions.clear();
+        let wanted = wanted.collect();
+        self.session.come_back(CLIENT, &TERMS, wanted, may_ask, &self.rules, &mut self.world);
+    }
+
+    /// The connection broke in the middle of something. The client comes back, the application and the broker say what they owe, and
+    /// then nothing waits.
+    fn come_back_after_a_cut(&mut self) {
+        let world = &mut self.world;
+        (world.over, world.calls_left, world.is_cut) = (false, None, true);
+        let said = world.trace.len();
+        self.come_back(&[(0, None), (1, Some(1)), (4, None)], true);
+        let greeting = self.world.trace.get(said).expect("something is said");
+        assert!(greeting.contains("connection_established"));
+        self.world.broker = Some(Confirms::AtOnce);
+        let answer = Answer::Result { message_type: "chat".into(), data: "1".into() };
+        while !self.world.over {
+            let questions = std::mem::take(&mut self.world.questions).into_values();
+            let numbers: Vec<_> = questions.chain(std::mem::take(&mut self.world.former)).collect();
+            for &number in &numbers {
+                self.session.decide(number, Decision::Allow, &self.rules, &mut self.world);
+            }
+            let unconfirmed = std::mem::take(&mut self.world.unconfirmed);
+            for &number in unconfirmed.values() {
+                self.session.published(number, Ok(1), &mut self.world);
+            }
+            if numbers.is_empty() && unconfirmed.is_empty() {
+                break;
+            }
+        }
+        for id in self.world.messages.clone() {
+            self.session.answer(&answer, id.as_deref().and_then(Id::from_json), &mut self.world);
+        }
+        if !self.world.over {
+            let quiet = self.world.now.max(self.session.quiet_until());
+            assert!(self.session.listens(quiet), "nothing waits any more");
+            let mut has: Vec<_> = self.session.subscriptions().map(ToString::to_string).collect();
+            has.sort();
+            assert!(has.iter().eq(self.world.subscriptions.keys()), "{has:?} {:?}", self.world.subscriptions);
         }
     }
 
@@ -822,7 +1060,7 @@ impl Run {
     }
 
     fn step(&mut self, step: &Step) {
-        if self.session.listens(self.world.now) {
+        if self.session.listens(self.world.now) && !self.world.away {
             self.client_step(step);
         }
         match step {
@@ -846,7 +1084,7 @@ impl Run {
             Step::SubscribeForApplication { channel } if *channel < CHANNELS.len() - 1 => {
                 let (channel, _) = CHANNELS[*channel];
                 let from = Position { epoch: EPOCH, offset: self.model.top(channel) };
-                if !self.model.subscribe(channel, Start::Promised(from), None) {
+                if !self.model.subscribe(channel, Start::Promised(from), true, None) {
                     self.model.say_error(ErrorCode::LimitExceeded, Some(channel), None);
                 }
                 self.subscribe_for_application(channel, None);
@@ -860,7 +1098,7 @@ impl Run {
                 // The binding refuses what is not the name of a channel.
                 let Ok(name) = ChannelName::new(channel) else { return };
                 self.model.trace.push(format!("unsubscribe {channel}"));
-                if self.model.subscriptions.remove(channel) {
+                if self.model.leave(channel) {
                     let reason = "moved";
                     let ended = json!({"type": "subscription_ended", "channel": channel, "reason": reason});
                     self.model.say(ended, None);
@@ -878,7 +1116,25 @@ impl Run {
                 self.world.now = self.world.now + Duration::from_secs(*seconds);
                 self.model.now = self.world.now;
             }
-            Step::Disconnect { after } => self.world.calls_left = Some(*after),
+            Step::Disconnect { after } if !self.world.away => self.world.calls_left = Some(*after),
+            Step::Away => {
+                (self.world.away, self.model.away) = (true, true);
+                self.world.calls_left = None;
+            }
+            Step::Resume { wanted, may_ask } => {
+                self.world.calls_left = None;
+                let dropped = self.model.resume(wanted, *may_ask);
+                for channel in dropped {
+                    let number = self.world.questions.remove(&channel).expect("it was asked");
+                    self.world.former.push(number);
+                }
+                self.come_back(wanted, *may_ask);
+                for number in std::mem::take(&mut self.world.former) {
+                    self.repeat(|session, rules, world| {
+                        session.decide(number, Decision::Allow, rules, world);
+                    });
+                }
+            }
             _ => {}
         }
     }
@@ -1010,6 +1266,13 @@ impl Run {
     /// Everything is decided and confirmed. Then nothing waits, and every request has its answer.
     fn settle(&mut self) {
         self.world.calls_left = None;
+        if self.world.away {
+            self.step(&Step::Resume { wanted: vec![(0, None), (1, Some(0))], may_ask: true });
+            self.compare();
+            if self.world.over {
+                return;
+            }
+        }
         self.step(&Step::Broker(Confirms::AtOnce));
         while let Some(name) = self.world.questions.keys().next().cloned() {
             let channel = CHANNELS.iter().position(|(other, _)| **other == name).expect("one of them");
@@ -1028,6 +1291,7 @@ impl Run {
             self.compare();
         }
         assert_eq!((self.model.waiting(), self.model.running.len()), (0, 0));
+        self.model.owed.retain(|_, count| *count > 0);
         assert_eq!(self.world.answers, self.model.owed);
     }
 }

@@ -170,6 +170,30 @@ fn a_question_that_is_open_is_answered_for_what_the_client_wants_now() {
     assert_eq!(talk.done(), ["subscribe ask:a"]);
 }
 
+#[test]
+fn what_waited_for_a_question_that_is_dropped_is_asked_about_once() {
+    let mut talk = begun();
+    talk.subscribes("ask:a");
+    talk.unsubscribes("ask:a");
+    talk.publishes("ask:a", "later");
+    talk.done();
+    come_back(&mut talk, &[]);
+    assert_eq!(talk.done(), ["ask 2 publish ask:a"]);
+    talk.decides(2, Decision::Allow);
+    assert_eq!(talk.done().len(), 1, "it is published once");
+    let errors = talk.session.errors;
+    for channel in ["none:a", "none:b"] {
+        come_back(&mut talk, &[(channel, None), ("none:c", None)]);
+    }
+    let mut expected = errors;
+    (0..2).for_each(|_| expected.count(talk.notes.now));
+    assert_eq!(
+        talk.session.errors.quiet_until(),
+        expected.quiet_until(),
+        "one error for each time that it comes back"
+    );
+}
+
 /// A session that has a channel about which the application wants to be asked again.
 fn with_recheck() -> Talk {
     let mut talk = begun();

@@ -245,7 +245,11 @@ pub fn hub(data: &[u8]) {
                 8 => Step::Unsubscribe { reader, channel },
                 9 => Step::Stick { reader, takes_one: pair[0] > 127 },
                 10 => Step::Free { reader },
-                11 => Step::Reconnect { reader },
+                11 => match pair[0] >> 6 {
+                    0 => Step::Reconnect { reader },
+                    1 => Step::Away { reader, has_read: pair[0] & 16 == 0 },
+                    _ => Step::Resume { reader, has_read: pair[0] & 16 == 0 },
+                },
                 12..=14 => Step::Turn,
                 _ => Step::Wait(u64::from(pair[1]) % 40 + 1),
             }
@@ -313,7 +317,16 @@ pub fn session(data: &[u8]) {
                 3 => Step::CountError,
                 _ => Step::Wait(u64::from(pair[1] & 15)),
             },
-            _ => Step::Disconnect { after: u32::from(pair[1]) },
+            _ => match pair[0] >> 4 {
+                0..=3 => Step::Disconnect { after: u32::from(pair[1]) },
+                4..=6 => Step::Away,
+                how => {
+                    let offset = (how % 2 == 0).then_some(u64::from(how) - 7);
+                    let named = (0..CHANNELS.len()).filter(|channel| pair[1] >> channel & 1 == 1);
+                    let wanted = named.map(|channel| (channel, offset)).collect();
+                    Step::Resume { wanted, may_ask: pair[1] < 128 }
+                }
+            },
         }
     });
     check(&steps.collect::<Vec<_>>());
