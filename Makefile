@@ -152,7 +152,6 @@ clean:  ## remove all that was built or installed here
 test-rust: .venv/.ready
 	@export PYO3_PYTHON=$(abspath $(PY))
 	cargo test --locked --quiet --features python --all-targets
-	cargo test --locked --quiet --features python --doc
 	cargo test --locked --quiet --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)
 
 # Types and the stub are checked by tests/python/test_typing.py. Most tests wait for sockets and clocks, so more run at a time

@@ -1,25 +1,4 @@
 //! The receiving side of one WebSocket connection: bytes go in, what the client sent comes out (RFC 6455, RFC 7692).
-//!
-//! ```
-//! use umbel::protocol::{deflate::Inflater, websocket::{Incoming, WebSocket}};
-//!
-//! let mut inflater = Inflater::default(); // one per shard
-//! let mut websocket = WebSocket::new(65_536, None); // one per connection
-//! let mut read = *b"\x81\x82\x01\x02\x03\x04ik\x89\x80\0\0\0\0";
-//! let mut input = &mut read[..];
-//! let mut seen = Vec::new();
-//! loop {
-//!     match websocket.receive(input, &mut inflater) {
-//!         Ok((_, None)) => break, // all of the input was taken
-//!         Ok((taken, Some(event))) => {
-//!             seen.push(format!("{event:?}"));
-//!             input = &mut input[taken..];
-//!         }
-//!         Err(error) => panic!("close with {} and {error}", error.code()),
-//!     }
-//! }
-//! assert_eq!(seen, ["Text(\"hi\")", "Ping([])"]);
-//! ```
 
 use super::close_wait::CloseWait;
 use super::deflate::history::History;
