@@ -88,7 +88,7 @@ const scenarios = {
       steps.answer = await text(page, "answer");
     }
     if (options.screenshot) {
-      await page.setViewportSize({ width: 1280, height: 900 }); // so that the answer is seen
+      await page.setViewportSize({ width: 1280, height: 866 }); // so that the answer is seen
       await page.evaluate(() => window.scrollTo(0, 0));
       await page.screenshot({ path: options.screenshot });
     }
