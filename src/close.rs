@@ -93,7 +93,9 @@ close_codes! {
     TOO_MANY = 4429, "too_many", Yes,
         "too many messages in too short a time, or connections of one identity";
     NOT_ALLOWED = 4500, "not_allowed", No, "the application refused this client";
+    REVOKED = 4501, "revoked", No, "the application has revoked the access of this client";
     SUPERSEDED = 4502, "superseded", No, "another connection has this session";
+    BAD_TOKEN = 4503, "bad_token", No, "the token can't be used here, and a new one of the same kind can't either";
 }
 
 impl CloseCode {
@@ -138,6 +140,13 @@ macro_rules! close_reasons {
                 /// The reason that it gave.
                 text: String,
             },
+            /// The client is not let in by the token that it shows.
+            Token {
+                /// The code for it.
+                code: CloseCode,
+                /// What is wrong with it.
+                text: &'static str,
+            },
             /// A frame of the client broke the rules of its protocol.
             Protocol {
                 /// The code for it.
@@ -153,6 +162,7 @@ macro_rules! close_reasons {
         enum Kind {
             Client,
             Application,
+            Token,
             Protocol,
             $($variant,)+
         }
@@ -162,13 +172,14 @@ macro_rules! close_reasons {
             pub const OURS: &[(Option<CloseCode>, Cause, &str)] = &[$(($code, Cause::$cause, $text),)+];
 
             /// The names of all reasons.
-            pub const NAMES: &[&str] = &["Client", "Application", "Protocol", $(stringify!($variant)),+];
+            pub const NAMES: &[&str] = &["Client", "Application", "Token", "Protocol", $(stringify!($variant)),+];
 
             /// The place of this reason in [`CloseReason::NAMES`].
             pub fn index(&self) -> usize {
                 let kind = match self {
                     Self::Client { .. } => Kind::Client,
                     Self::Application { .. } => Kind::Application,
+                    Self::Token { .. } => Kind::Token,
                     Self::Protocol { .. } => Kind::Protocol,
                     $(Self::$variant => Kind::$variant,)+
                 };
@@ -179,7 +190,9 @@ macro_rules! close_reasons {
             pub fn code(&self) -> Option<CloseCode> {
                 match self {
                     Self::Client { code, .. } => *code,
-                    Self::Application { code, .. } | Self::Protocol { code, .. } => Some(*code),
+                    Self::Application { code, .. }
+                    | Self::Token { code, .. }
+                    | Self::Protocol { code, .. } => Some(*code),
                     $(Self::$variant => $code,)+
                 }
             }
@@ -188,6 +201,7 @@ macro_rules! close_reasons {
             pub fn text(&self) -> &str {
                 match self {
                     Self::Client { text, .. } | Self::Application { text, .. } | Self::Protocol { text, .. } => text,
+                    Self::Token { text, .. } => text,
                     $(Self::$variant => $text,)+
                 }
             }
@@ -222,6 +236,12 @@ close_reasons! {
     NoFirstInTime = Some(CloseCode::POLICY), Client, "the client did not say in time who it is";
     /// The client has come back on another connection.
     Superseded = Some(CloseCode::SUPERSEDED), Client, "the session has another connection";
+    /// The credentials of the client were good until now, and it has not shown others.
+    Expired = Some(CloseCode::UNAUTHENTICATED), Client, "the credentials have expired";
+    /// The application has revoked the access of the client's subject.
+    Revoked = Some(CloseCode::REVOKED), Application, "access was revoked";
+    /// The client has shown a token of somebody else on an open connection.
+    OtherSubject = Some(CloseCode::NOT_ALLOWED), Client, "the token is of another subject";
     /// The application did not say in time whether the client may come in.
     NotDecided = Some(CloseCode::TRY_LATER), Server, "the application did not answer in time";
     /// The budget for unfinished messages is used up, and this one is the oldest.
@@ -333,7 +353,7 @@ mod tests {
         ] {
             assert_eq!(labels[reason.index()], label);
         }
-        assert_eq!(labels.len(), CloseReason::OURS.len() + 3);
+        assert_eq!(labels.len(), CloseReason::OURS.len() + 4);
     }
 
     #[test]

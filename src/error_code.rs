@@ -70,6 +70,8 @@ error_codes! {
     IdReused = "id_reused", Client;
     /// credentials are missing or were not accepted
     Unauthenticated = "unauthenticated", Client;
+    /// the token can't be used here, and a new one of the same kind can't either
+    BadToken = "bad_token", Client;
     /// the application took too long
     Timeout = "timeout", Server;
     /// the application failed; the log has the details

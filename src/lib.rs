@@ -7,17 +7,19 @@
 //!
 //! # Layers
 //! ```text
-//! vocabulary ─┬─► protocol ──► session ─┐
-//!             └─► broker ───► hub ──────┴─► transport ──► server ──► bindings ──► python/umbel
+//! vocabulary ─┬─► protocol ─┬► session ──┐
+//!             │             └► jwt ──────┤
+//!             └─► broker ───► hub ───────┴─► transport ──► server ──► bindings ──► python/umbel
 //! ```
 //! `A ─► B`: B may import A, and everything to the left of A on its way; the hub may also import the protocol. No layer imports
 //! to its right, and no file imports in a circle. `tests/rust/layering.rs` reads every import and compares it with this picture.
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`json`] [`moment`] [`pattern`] [`position`] [`publication`] [`rules`] [`stats`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`identity`] [`json`] [`moment`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
+//! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
 //! | hub | [`hub`] | which reader wants which channel, what is due, frames made once |
 //! | transport | `transport` | moves bytes: listeners, shards, connections, TLS; the only clock |
@@ -41,6 +43,7 @@ pub mod channel;
 pub mod close;
 pub mod config;
 pub mod error_code;
+pub mod identity;
 pub mod json;
 pub mod moment;
 pub mod pattern;
@@ -48,8 +51,10 @@ pub mod position;
 pub mod printable;
 pub mod publication;
 pub mod refusal;
+pub mod rights;
 pub mod rules;
 pub mod stats;
+pub mod token_error;
 
 pub mod protocol;
 
@@ -58,6 +63,9 @@ pub mod session;
 pub mod broker;
 
 pub mod hub;
+
+#[cfg(feature = "net")]
+pub mod jwt;
 
 #[cfg(feature = "net")]
 pub mod transport;

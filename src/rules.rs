@@ -4,7 +4,9 @@ use serde::Deserialize;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
+use crate::identity::Identity;
 use crate::pattern::{Pattern, PatternError};
+use crate::rights::Wish;
 
 /// How the channels whose names match a pattern behave. Of several rules that match, the first one counts.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Rule {
     pub replay: Replay,
     /// Whether the application is asked again when a client comes back to its session.
     pub recheck: bool,
+    /// Whether the claims of a client may allow it, before anybody is asked.
+    #[serde(default)]
+    pub claims: bool,
 }
 
 /// Who decides whether a client may do something.
@@ -120,6 +125,16 @@ impl Default for Retention {
 }
 
 impl Rule {
+    /// Who decides whether a client may do something in a channel of this rule. The same for everything that carries a wish.
+    pub fn access(&self, wish: Wish, channel: &str, client: Option<&Identity>) -> Access {
+        let declared = match wish {
+            Wish::Subscribe => self.subscribe,
+            Wish::Publish => self.publish,
+        };
+        let is_named = || client.is_some_and(|client| client.may(wish, channel));
+        if self.claims && declared != Access::Open && is_named() { Access::Open } else { declared }
+    }
+
     /// The part of the rule that its channels' logs need.
     fn retention(&self, burst: usize) -> Retention {
         let Self { history, history_bytes, history_seconds, mode, overrun, compress, sender, replay, .. } =
@@ -194,6 +209,19 @@ impl Rules {
         self.rules.iter().enumerate().find_map(matching)
     }
 
+    /// Whether the claims of clients count in any channel.
+    pub fn use_claims(&self) -> bool {
+        self.rules.iter().any(|(_, rule)| rule.claims)
+    }
+
+    /// Whether a client reads this channel by claims that it had, and has not any more.
+    pub fn withdraw(&self, channel: &str, former: &Identity, now: Option<&Identity>) -> bool {
+        let access = |rule: &Rule, client: Option<&Identity>| {
+            rule.access(Wish::Subscribe, channel, client) == Access::Open
+        };
+        self.find(channel).is_some_and(|(_, rule, _)| access(rule, Some(former)) && !access(rule, now))
+    }
+
     /// Whether the application is asked again about this channel when a client comes back to its session.
     pub fn rechecks(&self, channel: &ChannelName) -> bool {
         let is_asked = |rule: &Rule| rule.recheck && rule.subscribe == Access::Ask;
@@ -261,6 +289,7 @@ mod tests {
             sender: false,
             replay: Replay::Head,
             recheck: false,
+            claims: false,
         }
     }
 

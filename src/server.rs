@@ -10,17 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::broker::memory::MemoryBroker;
-use crate::broker::{Entry, History, Receipt, RoomFor};
+use crate::broker::{Entry, History, Receipt, RoomFor, memory::MemoryBroker};
 use crate::channel::{ChannelName, NameError};
+use crate::close::CloseReason;
 use crate::config::{Config, ConfigError};
+use crate::jwt::{TooManyRevoked, Verifier};
 use crate::pattern::Pattern;
 use crate::position::Position;
 use crate::protocol::handshake::SUBPROTOCOLS;
 use crate::publication::Content;
 use crate::rules::Rules;
 use crate::stats::{Counters, Snapshot, Totals};
-use crate::transport::Page;
 use crate::transport::addresses::Addresses;
 use crate::transport::admin::Admin;
 use crate::transport::budget::Budget;
@@ -35,10 +35,9 @@ use crate::transport::repeated::RepeatedKinds;
 use crate::transport::running::Threads;
 use crate::transport::shared::Shared;
 pub use crate::transport::start_error::StartError;
-use crate::transport::strays;
 use crate::transport::thread::run_shard;
 use crate::transport::tls::Tls;
-use crate::transport::upkeep;
+use crate::transport::{Page, strays, upkeep};
 
 /// A server: logs from its making, connections from its start. Every method may be called from any thread.
 pub struct Server {
@@ -48,7 +47,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration and makes the broker. Events go to `inbox`.
+    /// Checks the configuration and makes the broker. Events go to `inbox`. With a verifier, clients are let in by their tokens.
     ///
     /// # Errors
     /// [`StartError::Config`] or [`StartError::Tls`] say what can't be used.
@@ -56,6 +55,7 @@ impl Server {
         config: Config,
         pages: HashMap<String, Page>,
         inbox: Arc<dyn Inbox>,
+        verifier: Option<Arc<Verifier>>,
     ) -> Result<Self, StartError> {
         let shards = match config.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -89,6 +89,7 @@ impl Server {
             policy,
             route_policy,
             tls,
+            verifier,
             clock: Clock::new(),
             inbox,
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
@@ -375,6 +376,16 @@ impl Server {
     /// What was counted so far, by the shards and by the broker.
     pub fn stats(&self) -> (Snapshot, Totals) {
         (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), self.shared.broker.totals())
+    }
+
+    /// See [`Shared::end_subject`].
+    pub fn end_subject(&self, subject: &str, reason: &CloseReason) {
+        self.shared.end_subject(subject, reason);
+    }
+
+    /// See [`Shared::revoke`].
+    pub fn revoke(&self, subject: &str) -> Result<(), TooManyRevoked> {
+        self.shared.revoke(subject)
     }
 
     /// Asks for something to be done for a client. `false` when that client is gone.

@@ -17,6 +17,7 @@ from ._clients.request import Request
 from ._clients.run import Run
 from ._clients.websocket import WebSocket
 from ._core import Position, Receipt, Stats, __version__
+from ._declaring.jwt import JWT
 from ._declaring.settings import Settings
 from ._serving.server import Server
 from .exceptions import (
@@ -29,12 +30,13 @@ from .exceptions import (
     UmbelError,
 )
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - JWT is a class, and no constant
     "Client",
     "ConfigurationError",
     "ConnectionClosed",
     "History",
     "Identity",
+    "JWT",
     "MaybePublished",
     "Message",
     "NotPublished",

@@ -5,22 +5,22 @@ from typing import Any, Final, NoReturn, Unpack, cast, final
 
 from orjson import Fragment, dumps
 
-from ._clients.client import Client
 from ._clients.history import History
 from ._core import Core, Position, Receipt, Stats
 from ._declaring.decorators import Decorators
+from ._declaring.jwt import JWT
 from ._declaring.settings import Options, Settings, check_names
 from ._dispatching.dispatcher import Dispatcher
+from ._dispatching.subjects import Subjects
 from ._json import encode
 from ._serving import lifetime, stderr
 from ._serving.pages import client_script
 from ._serving.process import Process
 from ._serving.server import Server
-from .exceptions import NOT_ALLOWED, Refused
 
 
 @final
-class Umbel(Decorators):
+class Umbel(Decorators, Subjects):
     """A real-time application.
 
     First declare its functions with the decorators. Then serve it: with ``run``, which blocks, or with
@@ -43,18 +43,21 @@ class Umbel(Decorators):
         ...     return {"you_said": message.data}
     """
 
-    def __init__(self, **settings: Unpack[Options]) -> None:
+    def __init__(self, *, auth: JWT | None = None, **settings: Unpack[Options]) -> None:
         """Make an application without declarations.
 
         Args:
+            auth: lets clients in by their JSON Web Tokens, instead of ``@app.authenticate``.
             **settings: fields of `Settings`.
 
         Raises:
-            TypeError: if a setting does not exist or has the wrong type.
+            TypeError: if a setting does not exist or has the wrong type, or ``auth`` is no `JWT`.
             ValueError: if a setting is out of range.
         """
         check_names(settings)
-        super().__init__(Settings(**settings))
+        if not isinstance(auth, JWT | None):
+            raise TypeError(f"auth must be a JWT, not {type(auth).__name__}: write auth=JWT(…)")
+        super().__init__(Settings(**settings), auth)
         self._server: Server | None = None
         self._publish: Callable[[str, bytes, str | None, str | None], Receipt] = not_running
         self._dispatcher: Dispatcher | None = None
@@ -208,53 +211,6 @@ class Umbel(Decorators):
             RuntimeError: if the application is not being served.
         """
         return self._running().subscribers(channel)
-
-    def clients(self, subject: str | None = None) -> list[Client]:
-        """Return the clients that are connected now, in the order in which they came.
-
-        A client is there from the end of ``authenticate`` and ``on_connect`` until its connection has ended
-        or the application has closed it. Connections of websocket paths are not among them. May be called
-        from any thread; a client may leave while you look at the list. The cost is linear in the number of
-        all clients: ask once for many, not once for each.
-
-        Args:
-            subject: only the clients whose identity has this subject; ``""`` for anonymous ones.
-
-        Raises:
-            RuntimeError: if the application is not being served, or has no function that is about clients:
-                then the server does not know them.
-        """
-        return self._running().clients(subject)
-
-    def disconnect(self, subject: str, code: int = NOT_ALLOWED, reason: str = "") -> int:
-        """Close all connections of a subject, those of websocket paths, too.
-
-        As `Client.close` does: after what was sent before, and messages that wait for their turn are dropped.
-        A connection that ``authenticate`` is deciding about now is refused with the same code when it turns
-        out to be one of this subject, because what ``authenticate`` has read may be out of date. So change
-        what ``authenticate`` reads first, and disconnect then. Connections that come later are
-        ``authenticate``'s to refuse. Runs that the subject has started go on.
-
-        May be called from any thread. The cost is linear in the number of all clients.
-
-        Args:
-            subject: that of the `Identity`.
-            code: by default 4500, which tells the client not to come back. With 4401 it gets new credentials
-                and comes back.
-            reason: at most 123 bytes of UTF-8.
-
-        Returns:
-            How many connections are being closed, without those that ``authenticate`` is deciding about.
-
-        Raises:
-            ValueError: if the subject is empty, because anonymous clients have nothing in common; if the code
-                may not be sent, or the reason is too long.
-            RuntimeError: if the application is not being served.
-        """
-        if not subject:
-            raise ValueError("an empty subject is that of all anonymous clients: close each of app.clients()")
-        refusal = Refused(code, reason)
-        return self._running().disconnect(subject, refusal.code, refusal.reason)
 
     def stats(self) -> Stats:
         """Return a snapshot of the counters of the server, however the application is served.

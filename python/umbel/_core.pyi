@@ -26,6 +26,9 @@ CLOSE_REASONS: Final[list[tuple[int | None, str, str]]]
 ERROR_CODES: Final[list[tuple[str, str, bool]]]
 """Name, meaning, and whether it is the client's fault, of every code of an ``error`` message."""
 
+TOKEN_ERRORS: Final[list[tuple[str, str, int]]]
+"""Name, text and close code of every reason for which a token is refused."""
+
 def check_config(config: bytes, /) -> None:
     """Raise ValueError if a core could not be made of this configuration."""
 
@@ -46,6 +49,7 @@ BINARY: Final[int]  # (BINARY, client, Credit, data: bytes): a message of a webs
 WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark
 BEGUN: Final[int]  # (BEGUN, client): a client with Handshake.other_credential, which was let in, is one of its own
 MERGED: Final[int]  # (MERGED, client, into: int): it is another one, which has come back; the last event of the former
+RENEWED: Final[int]  # (RENEWED, client, (subject, claims, expires)): the client has shown another token on its connection
 AWAY: Final[int]  # (AWAY, client, code: int, reason: str): the client has lost its connection, and may come back
 BACK: Final[int]  # (BACK, client, Handshake): the client has come back
 STAYS: Final[int]  # (STAYS, client): it does not give way, because it has come back
@@ -157,11 +161,36 @@ class Handshake:
     def token(self) -> str | None:
         """What the client names itself by in its first message; ``None`` when it does not."""
     @property
+    def identity(self) -> tuple[str, bytes, float | None] | None:
+        """Subject, claims as JSON text, and the end in seconds of Unix time, of a token that was verified; ``None`` otherwise."""
+    @property
     def other_credential(self) -> bool:
         """Whether this may be the client of a session that began with another token. BEGUN or MERGED follows."""
     @property
     def client_id(self) -> str:
         """The public id of this client, as ``connection_established`` tells it."""
+
+@final
+class Verifier:
+    """Says whether tokens count: keys and rules, which are never shown."""
+
+    def __new__(cls, options: bytes, keys: list[tuple[str | None, bytes]], jwks: bytes | None, /) -> Verifier:
+        """Check the options and the keys.
+
+        Args:
+            options: JSON with ``algorithms``, ``audience``, ``issuer``, ``leeway``, ``max_lifetime`` and ``cookie``.
+            keys: secrets and public keys in PEM, with their names.
+            jwks: a JWK Set.
+
+        Raises:
+            ValueError: if they can't be used; the message says what to do.
+        """
+    def verify(self, token: str, now: float, /) -> tuple[str, bytes, float | None]:
+        """Return subject, claims as JSON text, and the end of a token.
+
+        Raises:
+            ValueError: if the token does not count at this time, in seconds of Unix time; the message says why.
+        """
 
 @final
 class Stats:
@@ -293,12 +322,19 @@ class Core:
     takes a client returns ``False`` (or ``None``) when that client is gone: that is an outcome, not an error.
     """
 
-    def __new__(cls, config: bytes, pages: dict[str, tuple[list[tuple[str, str]], bytes, bytes | None]]) -> Core:
+    def __new__(
+        cls,
+        config: bytes,
+        pages: dict[str, tuple[list[tuple[str, str]], bytes, bytes | None]],
+        verifier: Verifier | None = None,
+        /,
+    ) -> Core:
         """Check the configuration and make the broker.
 
         Args:
             config: JSON of the settings, as ``umbel.Settings.to_json`` writes it.
             pages: fixed answers to ``GET``: path → (headers, body, body for clients that accept gzip).
+            verifier: lets clients in by their tokens. Then an OPEN event asks for nothing.
 
         Raises:
             ValueError: if a setting is out of range; the message says which and why.
@@ -377,10 +413,22 @@ class Core:
         """Send a text message on a websocket path; returns the bytes now waiting for the socket."""
     def send_binary(self, client: int, data: bytes, /) -> int | None:
         """Send a binary message on a websocket path; returns the bytes now waiting for the socket."""
-    def admit(self, client: int, subject: str, expires: int | None, /) -> bool:
+    def admit(self, client: int, subject: str, expires: int | None, claims: bytes | None = None, /) -> bool:
         """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts. The subject is
         for updates that name their sender, for sessions, and for the log. The client comes back to its session without an OPEN
-        event until ``expires``, in milliseconds of Unix time.
+        event until ``expires``, in milliseconds of Unix time. Then it is closed. ``claims`` is a JSON object with what it may
+        do in channels that are declared with claims.
+
+        Raises:
+            ValueError: if these claims have another form.
+        """
+    def end_subject(self, subject: str, code: int, reason: str, /) -> None:
+        """Close the connections of a subject, and end its sessions that are away."""
+    def revoke(self, subject: str, /) -> None:
+        """The same with 4501, and refuse the tokens of the subject that were issued until now.
+
+        Raises:
+            RuntimeError: if no more subjects can be remembered; nothing has changed.
         """
     def advance_clock(self, seconds: float, /) -> None:
         """Move the clock forward, for a test.

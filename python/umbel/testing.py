@@ -41,7 +41,7 @@ from umbel._dispatching.dispatcher import Dispatcher
 from umbel.client import Connection, Limits, State
 from umbel.client._shell import Shell as ClientShell
 from umbel.client._shell import Token
-from umbel.exceptions import ConnectionClosed
+from umbel.exceptions import ConnectionClosed, Refused
 
 __all__ = ["Client", "connect", "until"]
 
@@ -54,9 +54,10 @@ class connect:  # noqa: N801 - it reads as what it does, as in `umbel.client`
 
     Args:
         app: the application. It must not be served elsewhere at the same time.
-        identity: who the client is. The ``authenticate`` function of the application is not asked. Without it
-            and without a function the client is anonymous.
-        token: what the function ``authenticate`` gets as ``request.token``, as in `umbel.client.connect`.
+        identity: who the client is. The ``authenticate`` function of the application is not asked, and no
+            token is verified. Without it, a function and ``auth=`` the client is anonymous.
+        token: what the function ``authenticate`` gets as ``request.token``, or ``auth=`` verifies, as in
+            `umbel.client.connect`.
         headers: of the request that opens the connection.
         on_state: called with each new `umbel.client.State`.
         settings: of the server, for the first client of an application. Those that would make a test wait
@@ -305,6 +306,11 @@ class Stage:
         identity = self._identities.get(request.token or "")
         if identity is not None:
             return identity
+        if (auth := self._app._declared.auth) is not None:
+            try:
+                return auth.verify(request.token or "")
+            except ValueError as error:
+                raise Refused(reason=str(error)) from None
         function = self._app._declared.authenticate
         return function(request) if function else ANONYMOUS
 
@@ -312,7 +318,7 @@ class Stage:
 
     @property
     def _declared(self) -> Declarations:
-        return replace(self._app._declared, authenticate=self._authenticate)
+        return replace(self._app._declared, auth=None, authenticate=self._authenticate)
 
     def _claim(self, server: Server) -> None:
         self._app._claim(server)

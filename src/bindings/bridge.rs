@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bindings::handshake::Handshake;
+use crate::bindings::verifier::named;
 use crate::session::Question;
 use crate::transport::credit;
 use crate::transport::events::{Event, Inbox, Level, Load};
@@ -79,7 +80,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS }
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS RENEWED }
 
 impl Bridge {
     /// A bridge with room for so many events.
@@ -244,6 +245,7 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Writable { client } => (WRITABLE, client.0).into_pyobject(py),
         Event::Begun { client } => (BEGUN, client.0).into_pyobject(py),
         Event::Merged { client, into } => (MERGED, client.0, into.0).into_pyobject(py),
+        Event::Renewed { client, verified } => (RENEWED, client.0, named(py, &verified)).into_pyobject(py),
         Event::Away { client, code, reason } => (AWAY, client.0, code, reason).into_pyobject(py),
         Event::Back { client, opening } => (BACK, client.0, Handshake(*opening)).into_pyobject(py),
         Event::Stays { client } => (STAYS, client.0).into_pyobject(py),

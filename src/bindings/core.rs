@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -13,12 +13,15 @@ use crate::bindings::position::Position;
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
+use crate::bindings::verifier::Verifier;
 use crate::channel::ChannelName;
-use crate::close::CloseCode;
+use crate::close::{CloseCode, CloseReason};
 use crate::config::Config;
 use crate::error_code::ErrorCode;
+use crate::identity::Identity;
 use crate::protocol::frame::LONGEST_REASON;
 use crate::publication::{Content, EventName, KEY_BYTES};
+use crate::rights::Rights;
 use crate::server::{Server, StartError};
 use crate::session::{Answer, Decision};
 use crate::transport::Page;
@@ -41,14 +44,16 @@ pub struct Core {
 #[pymethods]
 impl Core {
     #[new]
-    fn new(config: &[u8], pages: HashMap<String, PageParts>) -> PyResult<Self> {
+    #[pyo3(signature = (config, pages, verifier = None, /))]
+    fn new(config: &[u8], pages: HashMap<String, PageParts>, verifier: Option<&Verifier>) -> PyResult<Self> {
         let config = Config::from_json(config).map_err(StartError::from)?;
         let bridge = Arc::new(Bridge::new(config.event_queue)?);
         let pages = pages
             .into_iter()
             .map(|(path, (headers, body, gzip))| (path, Page { headers, body, gzip }))
             .collect();
-        let server = Server::new(config, pages, Arc::clone(&bridge) as _)?;
+        let verifier = verifier.map(|verifier| Arc::clone(&verifier.0));
+        let server = Server::new(config, pages, Arc::clone(&bridge) as _, verifier)?;
         Ok(Self { server, bridge })
     }
 
@@ -159,9 +164,17 @@ impl Core {
         self.server.send_route(ClientId(client), false, Bytes::copy_from_slice(data))
     }
 
-    #[pyo3(signature = (client, subject, expires, /))]
-    fn admit(&self, client: u64, subject: &str, expires: Option<u64>) -> bool {
-        self.tell(client, ClientCommand::Admit { subject: subject.into(), expires })
+    #[pyo3(signature = (client, subject, expires, claims = None, /))]
+    fn admit(
+        &self,
+        client: u64,
+        subject: &str,
+        expires: Option<u64>,
+        claims: Option<&[u8]>,
+    ) -> PyResult<bool> {
+        let rights = claims.map(rights).transpose()?;
+        let identity = Identity::of_application(subject, expires, rights);
+        Ok(self.tell(client, ClientCommand::Admit(Arc::new(identity))))
     }
 
     #[pyo3(signature = (wanted, /))]
@@ -220,6 +233,18 @@ impl Core {
     #[pyo3(signature = (client, /))]
     fn give_way(&self, client: u64) -> bool {
         self.tell(client, ClientCommand::GiveWay)
+    }
+
+    #[pyo3(signature = (subject, code, reason, /))]
+    fn end_subject(&self, subject: &str, code: u16, reason: String) -> PyResult<()> {
+        let code = CloseCode::new(code).ok_or_else(|| PyValueError::new_err("not a close code"))?;
+        self.server.end_subject(subject, &CloseReason::Application { code, text: reason });
+        Ok(())
+    }
+
+    #[pyo3(signature = (subject, /))]
+    fn revoke(&self, subject: &str) -> PyResult<()> {
+        self.server.revoke(subject).map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     #[pyo3(signature = (client, channel, message_id = None, number = None, /))]
@@ -312,6 +337,19 @@ impl Core {
     fn answer(&self, client: u64, answer: Answer, message_id: Option<&[u8]>) -> bool {
         self.tell(client, ClientCommand::Answer(answer, message_id.map(text)))
     }
+}
+
+/// What the claims of an identity say of channels.
+fn rights(claims: &[u8]) -> PyResult<Rights> {
+    let claims: serde_json::Value =
+        serde_json::from_slice(claims).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let claim = |name: &str| claims.get(name).filter(|claim| !claim.is_null());
+    Rights::new(claim("channels"), claim("publish")).ok_or_else(|| {
+        PyValueError::new_err(
+            "the claims channels and publish are lists of at most 256 names of channels; only the last character of \
+             each may be a *",
+        )
+    })
 }
 
 /// JSON text of Python, which is UTF-8.

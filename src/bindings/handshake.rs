@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::bindings::verifier::{Named, named};
 use crate::transport::events::Opening;
 
 #[pyclass(frozen, module = "umbel._core")]
@@ -52,6 +53,11 @@ impl Handshake {
     #[getter]
     fn token(&self) -> Option<&str> {
         self.0.token.as_deref()
+    }
+
+    #[getter]
+    fn identity<'py>(&self, py: Python<'py>) -> Option<Named<'py>> {
+        self.0.verified.as_ref().map(|verified| named(py, verified))
     }
 
     #[getter]

@@ -9,6 +9,7 @@ mod position;
 mod receipt;
 mod seconds;
 mod stats;
+mod verifier;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::error_code::{ErrorCode, Fault};
 use crate::protocol::message::validate;
 use crate::server::StartError;
+use crate::token_error::TokenError;
 use crate::transport::policy::check_admin;
 
 /// `umbel._core`.
@@ -38,6 +40,8 @@ mod module {
     use super::receipt::Receipt;
     #[pymodule_export]
     use super::stats::Stats;
+    #[pymodule_export]
+    use super::verifier::Verifier;
 
     #[pyfunction]
     #[pyo3(signature = (path, /))]
@@ -77,6 +81,11 @@ mod module {
         let table: Vec<_> =
             codes.map(|code| (code.name(), code.meaning(), code.fault() == Fault::Client)).collect();
         module.add("ERROR_CODES", table)?;
+        let table: Vec<_> = TokenError::ALL
+            .iter()
+            .map(|error| (error.name(), error.text(), error.close_code().get()))
+            .collect();
+        module.add("TOKEN_ERRORS", table)?;
         let reasons = CloseReason::OURS.iter().filter(|(_, _, text)| !text.is_empty());
         let table: Vec<_> = reasons
             .map(|(code, cause, text)| (code.map(CloseCode::get), *text, format!("{cause:?}").to_lowercase()))

@@ -244,6 +244,12 @@ impl Hub {
         true
     }
 
+    /// The channels that a reader has.
+    pub fn channels(&self, reader: ReaderKey) -> Vec<ChannelName> {
+        let cursors = self.readers.get(reader as usize).map_or(&[][..], |state| &state.cursors);
+        cursors.iter().map(|cursor| self.feeds[cursor.feed as usize].name.clone()).collect()
+    }
+
     /// The socket of a reader takes bytes again.
     pub fn writable(&mut self, reader: ReaderKey) {
         if let Some(state) = self.readers.get_mut(reader as usize)

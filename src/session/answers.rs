@@ -1,9 +1,12 @@
 //! What a session answers, and what of it is remembered.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::carrier::{Answer, Carrier};
 use super::conversation::{Session, begin_message};
+use super::credentials::{Refusal, renewed, somebody, withdrawn};
+use super::greeting::tell_established;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
 use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
 use super::resumable::{Subscription, Wanted};
@@ -11,7 +14,7 @@ use super::subscriptions::restore;
 use crate::channel::ChannelName;
 use crate::error_code::{ErrorCode, Fault};
 use crate::position::{Position, Start, Subscribed};
-use crate::protocol::message::{Id, ServerMessage, SessionToken, write_result};
+use crate::protocol::message::{Id, ServerMessage, write_result};
 use crate::rules::Rules;
 
 impl Session {
@@ -25,17 +28,18 @@ impl Session {
         rules: &Rules,
         carrier: &mut impl Carrier,
     ) {
-        let Newcomer { client_id, subject, .. } = *newcomer;
+        let Newcomer { client_id, identity, .. } = *newcomer;
+        self.identity = somebody(identity);
         self.unanswered = unanswered(terms.under_way) as u16;
         if terms.tell_senders {
-            self.requests().sender = Some(sender(client_id, subject));
+            self.requests().sender = Some(sender(client_id, &identity.subject));
         }
         if let Some(resumable) = self.resumable_part() {
             resumable.begin(newcomer, carrier.now());
             self.lasts = resumable.lasts();
         }
         let outcome = lost.as_ref().map(|(reason, _)| Err(*reason));
-        tell_established(self, client_id, subject, outcome, terms, carrier);
+        tell_established(self, client_id, outcome, terms, carrier);
         if let Some((_, wanted)) = lost {
             restore(self, client_id, wanted, true, rules, carrier);
         }
@@ -54,15 +58,20 @@ impl Session {
     ) {
         // What it wants now counts. A question that is open is answered once, for what it wants now.
         let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
-        let mut subject = Box::default();
+        let identity = self.identity.clone();
         if let Some(resumable) = self.resumable_part() {
-            subject = resumable.subject.clone();
+            if let Some(former) = resumable.former.take() {
+                let is_kept = |had: &Subscription| {
+                    had.by_server || !rules.withdraw(had.channel.as_str(), &former, identity.as_deref())
+                };
+                resumable.subscriptions.retain(is_kept);
+            }
             for had in &resumable.subscriptions {
                 starts.remove(had.channel.as_str());
             }
         }
         let released = self.requests.as_mut().map(|requests| requests.drop_subscribing(&starts));
-        tell_established(self, client_id, &subject, Some(Ok(())), terms, carrier);
+        tell_established(self, client_id, Some(Ok(())), terms, carrier);
         for channel in released.into_iter().flatten() {
             self.go_on(&channel, rules, carrier);
         }
@@ -265,6 +274,38 @@ impl Session {
         }
     }
 
+    /// Takes the credentials that the client shows on an open connection. Those that do not count change nothing.
+    pub(super) fn renew(
+        &mut self,
+        token: Option<&str>,
+        id: Option<Id<'_>>,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        let (identity, expires_in) = match renewed(carrier.judge_token(token, self.identity.as_ref())) {
+            Ok(renewed) => renewed,
+            Err(Refusal { code, text, details, ends }) => {
+                self.say_error(code.name(), text, details.as_deref(), None, ReplyTo::message(id), carrier);
+                self.blame(code, carrier);
+                return ends.into_iter().for_each(|reason| carrier.close(reason));
+            }
+        };
+        let former = self.identity.replace(Arc::clone(&identity));
+        let (subject, timestamp) = (&*identity.subject, carrier.timestamp());
+        carrier.reply(|out| ServerMessage::Authenticated { subject, expires_in, timestamp, id }.write(out));
+        for channel in former
+            .iter()
+            .flat_map(|former| withdrawn(former, Some(&identity), rules, carrier))
+            .collect::<Vec<_>>()
+        {
+            let had =
+                self.resumable_part().and_then(|it| it.subscriptions.iter().find(|it| it.channel == channel));
+            if had.is_none_or(|had| !had.by_server) {
+                self.unsubscribe_for_application(&channel, "not_allowed", rules, carrier);
+            }
+        }
+    }
+
     /// Tells the client why it is not let in.
     pub fn refuse(&mut self, code: ErrorCode, text: &str, id: Option<Id<'_>>, carrier: &mut impl Carrier) {
         self.reply_error(code, text, None, ReplyTo::message(id), carrier);
@@ -351,30 +392,4 @@ impl Session {
         let id = to.id.filter(|_| to.is_remembered)?;
         Some((self.requests.as_mut()?.memory.as_deref_mut()?, id))
     }
-}
-
-fn tell_established(
-    session: &mut Session,
-    client_id: &str,
-    subject: &str,
-    resumed: Option<Result<(), &str>>,
-    terms: &Terms,
-    carrier: &mut impl Carrier,
-) {
-    let token = session.resumable_part().and_then(|it| it.token(client_id));
-    let session_token =
-        token.as_deref().map(|token| SessionToken { token, ttl: terms.session_ttl.as_secs_f64() });
-    let established = ServerMessage::ConnectionEstablished {
-        client_id,
-        subject: Some(subject).filter(|subject| !subject.is_empty()),
-        session: session_token,
-        resumed: resumed.map(|outcome| outcome.is_ok()),
-        reason: resumed.and_then(Result::err),
-        heartbeat: terms.heartbeat.as_secs_f64().ceil() as u64,
-        tick: terms.tick.as_millis() as u64,
-        reconnect_window: terms.reconnect_window.as_millis() as u64,
-        max_unanswered: session.unanswered,
-        timestamp: carrier.timestamp(),
-    };
-    carrier.reply(|out| established.write(out));
 }

@@ -1,14 +1,18 @@
 //! What a session needs of its carrier, and what it asks the application.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Start, Subscribed};
 use crate::protocol::message::Timestamp;
 use crate::publication::Content;
+use crate::token_error::TokenError;
 
 /// Acts for one session. What it is told goes to this session's client, or is done for that client.
 ///
@@ -39,6 +43,11 @@ pub trait Carrier {
     /// Ends a subscription. Returns `false` when there was none.
     fn unsubscribe(&mut self, channel: &str) -> bool;
 
+    /// What the client is subscribed to on this connection.
+    fn channels(&self) -> Vec<ChannelName> {
+        Vec::new()
+    }
+
     /// Publishes something. Returns the offset, or why there is none. `None` means that this is not known yet:
     /// [`Session::published`](super::Session::published) is called later, with the same `number`.
     fn publish(
@@ -51,8 +60,33 @@ pub trait Carrier {
     /// Passes a question to the application.
     fn ask(&mut self, question: Question);
 
+    /// Judges credentials that the client shows later on.
+    /// They have to be of the same subject.
+    fn judge_token(&mut self, token: Option<&str>, client: Option<&Arc<Identity>>) -> Judged {
+        let _ = (token, client);
+        Judged::Impossible
+    }
+
     /// Ends the conversation.
     fn close(&mut self, reason: CloseReason);
+}
+
+/// What becomes of credentials that a client shows later on.
+#[derive(Debug)]
+pub enum Judged {
+    /// They say who the client is.
+    Known {
+        /// Who it is.
+        identity: Arc<Identity>,
+        /// In seconds: how long they are good.
+        expires_in: Option<u64>,
+    },
+    /// They do not count.
+    Refused(TokenError),
+    /// They are of somebody else.
+    OtherSubject,
+    /// Nobody judges them on an open connection.
+    Impossible,
 }
 
 /// What a client wants from the application.

@@ -6,17 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::{Carrier, Decision, Question};
+use super::credentials::somebody;
 use super::limits::{ErrorLimit, RateLimit};
 use super::replies::{ReplyTo, tell_ended};
 use super::requests::{Action, Request, Requests, Unconfirmed};
-use super::resumable::{Claim, Resumable, Secret, Verdict};
+use super::resumable::{Claim, Proof, Resumable, Secret, Verdict};
 use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::protocol::message::{Id, Kind, ServerMessage, parse};
 use crate::publication::Content;
-use crate::rules::{Access, Rule, Rules};
+use crate::rules::{Access, Rules};
 
 /// One client's conversation.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Session {
     pub(super) unanswered: u16,
     /// Its client may come back when its connection has ended.
     pub lasts: bool,
+    /// Who its client is. `None`: it is anonymous, or was not let in.
+    pub identity: Option<Arc<Identity>>,
     /// The client of a stream wants to see heartbeats.
     pub(super) sees_heartbeats: bool,
     /// Made when the first request has an `id` or has to wait, updates name the client, or the client may come back.
@@ -81,7 +85,14 @@ impl Session {
     /// Judges a claim to this session. A claim that is accepted counts from then on.
     /// `today` is milliseconds of Unix time.
     pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment, today: u64) -> Verdict {
-        self.resumable_part().map_or(Verdict::Unknown, |it| it.judge(claim, lifetime, now, today))
+        let (lives, identity) = (self.lives(lifetime, now), self.identity.clone());
+        let Some(resumable) = self.resumable_part() else { return Verdict::Unknown };
+        let verdict = resumable.judge(claim, identity.as_deref(), lives, today);
+        if let (Verdict::Accepted, Proof::Identity { identity: now, .. }) = (verdict, claim.proof) {
+            resumable.former = identity;
+            self.identity = somebody(now);
+        }
+        verdict
     }
 
     /// Whether the session wants to hear more of its client.
@@ -158,8 +169,9 @@ impl Session {
                 let action = Action::Publish { data, key, elements };
                 self.request(&channel, action, id, rules, carrier);
             }
-            Kind::Authenticate { .. } | Kind::Resume(_) => {
-                let text = "only the first message says who the client is (subprotocol umbel.v1.first)";
+            Kind::Authenticate { token } => self.renew(token.as_deref(), id, rules, carrier),
+            Kind::Resume(_) => {
+                let text = "only the first message can be resume (subprotocol umbel.v1.first)";
                 self.reply_error(ErrorCode::BadMessage, text, None, ReplyTo::message(id), carrier);
             }
             Kind::Application { message_type } => carrier.ask(Question::Message {
@@ -249,50 +261,7 @@ impl Session {
         match action {
             Action::Unsubscribe => self.perform(&name, action, id, carrier),
             Action::Subscribe { start, restart: true } if self.restart(&name, start, id, carrier) => {}
-            _ => self.request_access(name, action, id, rules, carrier),
-        }
-    }
-
-    /// Carries out a request that everybody may make, refuses one that nobody may make, or asks the application.
-    fn request_access(
-        &mut self,
-        name: ChannelName,
-        action: Action,
-        id: Option<Id<'_>>,
-        rules: &Rules,
-        carrier: &mut impl Carrier,
-    ) {
-        let channel = name.as_str();
-        let Some((rule, found, params)) = rules.find(channel) else {
-            let text = "there is no such channel here";
-            let to = action.reply_to(id);
-            return self.reply_error(ErrorCode::UnknownChannel, text, Some(channel), to, carrier);
-        };
-        match access(found, &action) {
-            Access::Open => self.perform(&name, action, id, carrier),
-            Access::No => {
-                let text = match action {
-                    Action::Publish { .. } => "clients may not publish to this channel",
-                    _ => "nobody may subscribe to this channel",
-                };
-                self.reply_error(ErrorCode::NotAllowed, text, Some(channel), action.reply_to(id), carrier);
-            }
-            Access::Ask => {
-                let params = params.into_iter().map(str::to_owned).collect();
-                let channel = name.clone();
-                let message = self.acting_for;
-                let requests = self.requests();
-                let number = requests.next_number();
-                let question = match &action {
-                    Action::Publish { data, key, elements } => {
-                        let (data, key, elements) = (data.clone(), key.clone(), *elements);
-                        Question::Publish { number, rule, channel, params, data, key, elements }
-                    }
-                    _ => Question::Subscribe { number, rule, channel, params },
-                };
-                requests.wait_for_decision(number, name, action, id, message);
-                carrier.ask(question);
-            }
+            _ => request_access(self, name, action, id, rules, carrier),
         }
     }
 
@@ -368,14 +337,54 @@ pub(super) fn begin_message(session: &mut Session) {
     session.acting_for = session.heard;
 }
 
+/// Carries out a request that everybody may make, refuses one that nobody may make, or asks the application.
+fn request_access(
+    session: &mut Session,
+    name: ChannelName,
+    action: Action,
+    id: Option<Id<'_>>,
+    rules: &Rules,
+    carrier: &mut impl Carrier,
+) {
+    let channel = name.as_str();
+    let Some((rule, found, params)) = rules.find(channel) else {
+        let text = "there is no such channel here";
+        let to = action.reply_to(id);
+        return session.reply_error(ErrorCode::UnknownChannel, text, Some(channel), to, carrier);
+    };
+    match found.access(action.wish(), channel, session.identity.as_deref()) {
+        Access::Open => session.perform(&name, action, id, carrier),
+        Access::No => {
+            let text = match action {
+                _ if found.claims => "the claims of this client do not name this channel",
+                Action::Publish { .. } => "clients may not publish to this channel",
+                _ => "nobody may subscribe to this channel",
+            };
+            session.reply_error(ErrorCode::NotAllowed, text, Some(channel), action.reply_to(id), carrier);
+        }
+        Access::Ask => {
+            let params = params.into_iter().map(str::to_owned).collect();
+            let channel = name.clone();
+            let message = session.acting_for;
+            let requests = session.requests();
+            let number = requests.next_number();
+            let question = match &action {
+                Action::Publish { data, key, elements } => {
+                    let (data, key, elements) = (data.clone(), key.clone(), *elements);
+                    Question::Publish { number, rule, channel, params, data, key, elements }
+                }
+                _ => Question::Subscribe { number, rule, channel, params },
+            };
+            requests.wait_for_decision(number, name, action, id, message);
+            carrier.ask(question);
+        }
+    }
+}
+
 /// Counts the channels of one message as messages. Returns what they cost.
 fn count_channels(count: usize, more_messages: &mut u32) -> usize {
     *more_messages = more_messages.saturating_add(count as u32 - 1);
     count * COST_OF_A_CHANNEL
-}
-
-fn access(rule: &Rule, action: &Action) -> Access {
-    if matches!(action, Action::Publish { .. }) { rule.publish } else { rule.subscribe }
 }
 
 /// What a client may say at once is what it may say in this time.

@@ -21,6 +21,8 @@
 mod answers;
 mod carrier;
 mod conversation;
+mod credentials;
+mod greeting;
 mod limits;
 mod memory;
 mod replies;
@@ -29,8 +31,9 @@ mod resumable;
 mod streams;
 mod subscriptions;
 
-pub use carrier::{Answer, Carrier, Decision, Question};
+pub use carrier::{Answer, Carrier, Decision, Judged, Question};
 pub use conversation::Session;
+pub use credentials::{look_at_credentials, tell_refused};
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};
 pub use memory::{ANSWER_BYTES, REMEMBERED_IDS, UNANSWERED};
 pub use replies::{Newcomer, Terms, tell_presence};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::carrier::Carrier;
 use crate::channel::ChannelName;
+use crate::identity::Identity;
 use crate::position::{Position, Subscribed, Unrecovered};
 use crate::protocol::message::{Id, ServerMessage};
 
@@ -13,12 +14,10 @@ use crate::protocol::message::{Id, ServerMessage};
 pub struct Newcomer<'a> {
     /// The id by which the application and the client know the session.
     pub client_id: &'a str,
-    /// Who the client is: empty when it is anonymous.
-    pub subject: &'a str,
+    /// Who the client is.
+    pub identity: &'a Arc<Identity>,
     /// Where it comes from. It says whose session it is when the client is anonymous.
     pub address: &'a str,
-    /// Until when its credentials let it in again, in milliseconds of Unix time. After that, the application is asked.
-    pub expires: Option<u64>,
 }
 
 /// What all clients of a server are told first.

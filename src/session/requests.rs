@@ -12,6 +12,7 @@ use super::resumable::{Resumable, Subscription};
 use crate::channel::ChannelName;
 use crate::position::Start;
 use crate::protocol::message::Id;
+use crate::rights::Wish;
 
 /// The channels that an event stream wants, and from where on.
 pub type StreamChannels = Box<[(Box<str>, Start)]>;
@@ -44,6 +45,11 @@ impl Request {
 }
 
 impl Action {
+    /// What it does with its channel.
+    pub fn wish(&self) -> Wish {
+        if let Self::Publish { .. } = self { Wish::Publish } else { Wish::Subscribe }
+    }
+
     /// Where what is said about it belongs. A publish is done once.
     pub fn reply_to<'a>(&self, id: Option<Id<'a>>) -> ReplyTo<'a> {
         if let Self::Publish { .. } = self { ReplyTo::request(id) } else { ReplyTo::message(id) }

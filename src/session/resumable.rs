@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::replies::Newcomer;
 use crate::channel::ChannelName;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 
@@ -61,14 +62,12 @@ pub enum Proof<'a> {
     None,
     /// A hash of the application's token that the client names, if it names one.
     Credential(Option<u64>),
-    /// Who the client is, as the application says. The session takes the token and the time from then on.
+    /// Who the client is. The session has this identity from then on.
     Identity {
         /// Whose token it is.
-        subject: &'a str,
+        identity: &'a Arc<Identity>,
         /// A hash of the application's token.
         credential: Option<u64>,
-        /// See [`Newcomer::expires`](super::Newcomer::expires).
-        expires: Option<u64>,
     },
 }
 
@@ -96,11 +95,10 @@ pub(super) struct Resumable {
     attempt: u64,
     /// A hash of the token with which the application let the client in.
     credential: Option<u64>,
-    /// Until when that lets it in again: milliseconds of Unix time.
-    expires: Option<u64>,
     /// When the client was let in; `None` before.
     began: Option<Moment>,
-    pub subject: Box<str>,
+    /// Who the client was before it came back as somebody with other claims.
+    pub former: Option<Arc<Identity>>,
     /// Whose it is, for limits.
     pub owner: Arc<str>,
     pub subscriptions: Vec<Subscription>,
@@ -125,9 +123,8 @@ impl Resumable {
             secret,
             attempt: 0,
             credential,
-            expires: None,
             began: None,
-            subject: Box::default(),
+            former: None,
             owner: Arc::default(),
             subscriptions: Vec::new(),
         }
@@ -135,11 +132,11 @@ impl Resumable {
 
     /// Its client was let in. An anonymous one is known by its address.
     pub fn begin(&mut self, newcomer: &Newcomer<'_>, now: Moment) {
-        let Newcomer { subject, address, expires, .. } = *newcomer;
+        let Newcomer { identity, address, .. } = *newcomer;
+        let subject = &identity.subject;
         let owner =
             if subject.is_empty() { format!("address {address}") } else { format!("subject {subject}") };
-        (self.began, self.subject, self.owner) = (Some(now), subject.into(), owner.into());
-        self.expires = expires;
+        (self.began, self.owner) = (Some(now), owner.into());
     }
 
     /// Notes a subscription that was made.
@@ -159,22 +156,28 @@ impl Resumable {
         self.began.is_some_and(|began| now.since(began) < lifetime)
     }
 
-    /// Judges a claim, and notes the attempt when it is accepted. The last argument is milliseconds of Unix time.
-    pub fn judge(&mut self, claim: &Claim<'_>, lifetime: Duration, now: Moment, today: u64) -> Verdict {
+    /// Judges a claim to the session of a client, and notes the attempt when it is accepted.
+    pub fn judge(
+        &mut self,
+        claim: &Claim<'_>,
+        client: Option<&Identity>,
+        lives: bool,
+        today: u64,
+    ) -> Verdict {
         let is_it = self.secret.is_some_and(|secret| bool::from(secret.0.ct_eq(&claim.secret.0)));
-        let lives = self.lives(lifetime, now);
-        let has_expired = self.expires.is_some_and(|expires| expires <= today);
+        let has_expired = client.is_some_and(|client| client.has_ended(today));
+        let subject = client.map_or("", |client| &client.subject);
         match claim.proof {
             _ if !is_it || !lives => Verdict::Unknown,
             Proof::None => Verdict::Unproven,
             Proof::Credential(_) if has_expired => Verdict::Unproven,
             Proof::Credential(Some(token)) if Some(token) != self.credential => Verdict::Unproven,
-            Proof::Identity { subject, .. } if *subject != *self.subject => Verdict::OtherSubject,
+            Proof::Identity { identity, .. } if *identity.subject != *subject => Verdict::OtherSubject,
             _ if claim.attempt <= self.attempt => Verdict::Outdated,
             proof => {
                 self.attempt = claim.attempt;
-                if let Proof::Identity { credential, expires, .. } = proof {
-                    (self.credential, self.expires) = (credential, expires);
+                if let Proof::Identity { credential, .. } = proof {
+                    self.credential = credential;
                 }
                 Verdict::Accepted
             }

@@ -2,6 +2,7 @@
 
 use super::carrier::Carrier;
 use super::conversation::Session;
+use super::credentials::somebody;
 use super::replies::Newcomer;
 use super::requests::{Action, StreamChannels};
 use crate::protocol::message::ServerMessage;
@@ -15,14 +16,15 @@ pub fn greet_stream(
     sees_heartbeats: bool,
     carrier: &mut impl Carrier,
 ) {
-    let Newcomer { client_id, subject, .. } = *newcomer;
+    let Newcomer { client_id, identity, .. } = *newcomer;
+    session.identity = somebody(identity);
     let names: Vec<_> = wanted.iter().map(|(name, _)| &**name).collect();
     let (channel, channels) = match names[..] {
         [one] => (Some(one), None),
         _ => (None, Some(&names[..])),
     };
     let timestamp = carrier.timestamp();
-    let subject = Some(subject).filter(|subject| !subject.is_empty());
+    let subject = Some(&*identity.subject).filter(|subject| !subject.is_empty());
     let connected = ServerMessage::Connected { client_id, subject, channel, channels, timestamp };
     carrier.reply(|out| connected.write(out));
     session.sees_heartbeats = sees_heartbeats;

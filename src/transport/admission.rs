@@ -4,18 +4,23 @@ use std::sync::Arc;
 
 use crate::close::{CloseCode, CloseReason};
 use crate::config::is_reserved_path;
+use crate::identity::Identity;
+use crate::jwt::Verified;
 use crate::printable::Printable;
 use crate::protocol::handshake::{Upgrade, upgrade};
 use crate::protocol::http::{HttpError, INNER_SLASH, Request};
 use crate::protocol::websocket::WebSocket;
-use crate::session::{Newcomer, Session, Wanted};
+use crate::session::{Newcomer, Session, Wanted, tell_refused};
+use crate::token_error::TokenError;
 use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
+use crate::transport::credentials::{COST_OF_A_TOKEN, verify};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
 use crate::transport::peer::Peer;
+use crate::transport::renewal::look_at_credentials;
 use crate::transport::shared::{KnownClient, Shared};
 
 /// Whether the application can be told of one more client. Where it is told of none, it always can.
@@ -67,7 +72,7 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     shared.trace_client(connection.id, || {
         format!("opened from {} for {}", connection.io.peer(), Printable(request.path()))
     });
-    let introduction = Introduction { request, route, params, token: None, other_credential: false };
+    let introduction = Introduction { route, params, ..Introduction::of(request) };
     let (endpoint, introduction) = match route {
         Some(_) => (Endpoint::Route(Box::default()), Some(introduction)),
         None if accepted.client_is_first => {
@@ -82,11 +87,10 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     {
         connection.keep(&head.buffer, &shared.budget, now);
     }
-    if let Some(introduction) = introduction {
-        introduce(peer, introduction);
-        if !shared.config.authenticate {
-            admit(peer, "");
-        }
+    if let Some(introduction) = introduction
+        && let Some(identity) = introduce(peer, introduction)
+    {
+        admit(peer, &identity);
     }
     // Sent before more is read, so that a client that has ended its side gets it, too.
     peer.flush_replies();
@@ -100,22 +104,52 @@ pub(crate) struct Introduction {
     pub params: Vec<String>,
     /// What the client calls itself in its first message.
     pub token: Option<String>,
+    /// Whom its token names, where that was verified already.
+    pub verified: Option<Verified>,
     /// It may be the client of a session that began with another token. Whether it is, follows.
     pub other_credential: bool,
 }
 
 impl Introduction {
+    /// Of a client that has sent a request, and nothing else.
+    pub fn of(request: Request) -> Self {
+        let (params, token, verified) = (Vec::new(), None, None);
+        Self { request, route: None, params, token, verified, other_credential: false }
+    }
+
     pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
-        let Self { request, route, params, token, other_credential } = self;
+        let Self { request, route, params, token, verified, other_credential } = self;
         let (peer, secure) = (connection.io.peer(), connection.io.is_secure());
-        Box::new(Opening { request, peer, secure, route, params, token, other_credential, public_id })
+        Box::new(Opening {
+            request,
+            peer,
+            secure,
+            route,
+            params,
+            token,
+            verified,
+            other_credential,
+            public_id,
+        })
     }
 }
 
-/// Asks the application whether a client may come in.
-pub(crate) fn introduce(peer: &mut Peer<'_>, introduction: Introduction) {
+/// Judges the token of a client, and tells the application of it. Returns who it is: the caller lets it in. `None`: the application
+/// says it later, or it was refused.
+pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> Option<Arc<Identity>> {
     let shared = Arc::clone(&peer.connections.shared);
-    let Some(connection) = peer.connection() else { return };
+    if let Some(verifier) = shared.verifier.as_ref().filter(|_| introduction.verified.is_none()) {
+        peer.connections.work += COST_OF_A_TOKEN;
+        match verify(&shared, verifier, &introduction.request, introduction.token.as_deref()) {
+            Ok(verified) => introduction.verified = Some(verified),
+            Err(error) => {
+                refuse_token(peer, error);
+                return None;
+            }
+        }
+    }
+    let connection = peer.connection()?;
+    let identity = introduction.verified.as_ref().map(|verified| Arc::clone(&verified.identity));
     let client = connection.id;
     let backlog = connection.route().map(|route| Arc::clone(&route.backlog));
     let is_route = backlog.is_some();
@@ -125,6 +159,7 @@ pub(crate) fn introduce(peer: &mut Peer<'_>, introduction: Introduction) {
         let opening = introduction.opening(connection, shared.public_id(client));
         shared.inbox.push(Event::Open { client, opening });
     }
+    identity.or_else(|| (!shared.config.authenticate).then(Arc::default))
 }
 
 /// The websocket path that a request is for, with its parameters. `None` for the Umbel protocol.
@@ -139,8 +174,8 @@ fn find_route(shared: &Shared, request: &Request) -> Result<(Option<usize>, Vec<
     Ok((Some(index), params.into_iter().map(|value| value.replace(INNER_SLASH, "/")).collect()))
 }
 
-/// Lets a client in that has not spoken first. Its subject is empty when it is anonymous.
-pub(crate) fn admit(peer: &mut Peer<'_>, subject: &str) {
+/// Lets a client in that has not spoken first.
+pub(crate) fn admit(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(connection) = peer.connection() else { return };
     let client = connection.id;
@@ -149,11 +184,14 @@ pub(crate) fn admit(peer: &mut Peer<'_>, subject: &str) {
         Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return,
     };
     if is_session {
-        return greet(peer, subject, None, None);
+        return greet(peer, identity, None);
     }
     let_in(peer, false);
-    trace_let_in(&shared, client, subject);
-    peer.connections.schedule(peer.key);
+    trace_let_in(&shared, client, &identity.subject);
+    if let Some(route) = peer.live().and_then(Connection::route) {
+        route.identity = Some(Arc::clone(identity));
+    }
+    look_at_credentials(peer);
 }
 
 pub(crate) fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
@@ -164,24 +202,19 @@ pub(crate) fn trace_let_in(shared: &Shared, client: ClientId, subject: &str) {
 }
 
 /// Lets a client in, and begins its session. What it has `lost` is another one, and why.
-pub(crate) fn greet(
-    peer: &mut Peer<'_>,
-    subject: &str,
-    expires: Option<u64>,
-    lost: Option<(&str, Box<Wanted>)>,
-) {
+pub(crate) fn greet(peer: &mut Peer<'_>, identity: &Arc<Identity>, lost: Option<(&str, Box<Wanted>)>) {
     let shared = Arc::clone(&peer.connections.shared);
     let_in(peer, shared.config.await_connect);
     let Some(client) = peer.connection().map(|connection| connection.id) else { return };
-    trace_let_in(&shared, client, subject);
+    trace_let_in(&shared, client, &identity.subject);
     let client_id = shared.public_id(client);
     let network = peer.connection().and_then(|connection| connection.io.network());
     peer.converse(|session, peer| {
         let address = network.unwrap_or_default();
-        let newcomer = Newcomer { client_id: &client_id, subject, address: &address, expires };
+        let newcomer = Newcomer { client_id: &client_id, identity, address: &address };
         session.greet(&newcomer, lost, &shared.terms, &shared.rules, peer);
     });
-    peer.connections.schedule(peer.key);
+    look_at_credentials(peer);
 }
 
 /// Opens the way between a client and its session. The session speaks next.
@@ -202,6 +235,22 @@ pub(crate) fn let_in(peer: &mut Peer<'_>, paused: bool) {
     if is_blocked {
         peer.connections.hub.blocked(peer.key);
     }
+}
+
+/// Ends a connection whose client is not let in by its token, and says why.
+pub(crate) fn refuse_token(peer: &mut Peer<'_>, error: TokenError) {
+    let (timestamp, shared) = (peer.connections.timestamp(), &peer.connections.shared);
+    let reason = CloseReason::Token { code: error.close_code(), text: error.text() };
+    shared.trace(|| format!("a token was refused: {}", error.name()));
+    let Some(connection) = peer.live() else { return };
+    if let Some(asked) = connection.asked() {
+        let response = asked.token_refusal(error, timestamp);
+        return peer.say_last(&response, &reason);
+    }
+    if connection.route().is_none() {
+        tell_refused(error, peer);
+    }
+    peer.close(reason);
 }
 
 /// Closes a client in the name of the application. One that was not let in hears why before the close frame.

@@ -9,6 +9,7 @@ use crate::protocol::http::{endless_head, response};
 use crate::protocol::message::{ServerMessage, Timestamp};
 use crate::protocol::origins::Cors;
 use crate::protocol::wire::Wire;
+use crate::token_error::TokenError;
 
 /// A stream that was asked for.
 #[derive(Debug)]
@@ -51,6 +52,19 @@ impl Asked {
                 self.wire.close(code, reason.text(), b"", &mut out);
                 out
             }
+        }
+    }
+
+    /// The whole response to a client whose token is refused.
+    pub fn token_refusal(&self, error: TokenError, timestamp: Timestamp) -> Vec<u8> {
+        let (mut body, details) = (Vec::new(), error.details());
+        let details = serde_json::from_str(&details).ok();
+        let (code, message) = (error.error_code().name(), error.text());
+        ServerMessage::Error { code, message, channel: None, details, id: None, timestamp }.write(&mut body);
+        if error.may_be_cured() {
+            self.status(401, &[("WWW-Authenticate", "Bearer")], &body)
+        } else {
+            self.status(403, &[], &body)
         }
     }
 

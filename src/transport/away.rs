@@ -60,6 +60,14 @@ impl Away {
         self.sessions.get_mut(&client)
     }
 
+    /// The clients of a subject.
+    pub fn of_subject(&self, subject: &str) -> Vec<ClientId> {
+        let is_its = |(client, kept): (&ClientId, &Kept)| {
+            kept.session.identity.as_ref().filter(|it| *it.subject == *subject).map(|_| *client)
+        };
+        self.sessions.iter().filter_map(is_its).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.sessions.len()
     }

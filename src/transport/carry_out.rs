@@ -68,13 +68,14 @@ fn carry_out_away(connections: &mut Connections, client: ClientId, command: Clie
 
 fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) {
     match command {
-        ClientCommand::Admit { subject, expires } => for_client(peer, |peer| {
+        ClientCommand::Admit(mut identity) => for_client(peer, |peer| {
+            Arc::make_mut(&mut identity).begin(peer.connections.shared.clock.unix_millis());
             if peer.connection().and_then(Connection::opener).is_some() {
-                first::admitted(peer, &subject, expires);
+                first::admitted(peer, &identity);
             } else if peer.connection().is_some_and(|connection| connection.asked().is_some()) {
-                event_stream::admitted(peer, &subject);
+                event_stream::admitted(peer, &identity);
             } else {
-                admit(peer, &subject);
+                admit(peer, &identity);
             }
         }),
         ClientCommand::Answer(answer, id) => for_session(peer, |session, peer| {
@@ -272,7 +273,7 @@ mod tests {
             let error = heard.strip_suffix(&*close).expect("the close frame comes last");
             assert!(String::from_utf8_lossy(error).contains(r#""code":"unauthenticated""#));
             assert_eq!(cell.borrow().counters.refused.load(), 1);
-            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
+            perform(cell, id, ClientCommand::Admit(Arc::default()));
             assert_eq!(arrived(&client), b"", "it is too late");
         });
     }
@@ -282,9 +283,9 @@ mod tests {
         with_settings(&json!({"authenticate": true}), |cell| {
             let (key, client) = connect(cell);
             let id = cell.borrow_mut().get(key).expect("it waits").id;
-            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
+            perform(cell, id, ClientCommand::Admit(Arc::default()));
             assert!(String::from_utf8_lossy(&arrived(&client)).contains("connection_established"));
-            perform(cell, id, ClientCommand::Admit { subject: "".into(), expires: None });
+            perform(cell, id, ClientCommand::Admit(Arc::default()));
             assert_eq!(arrived(&client), b"");
         });
     }

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 
 use crate::broker;
 use crate::channel::ChannelName;
-use crate::close::CloseCode;
+use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::hub::FeedKey;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::Position;
 use crate::session::{Answer, Decision};
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     RoomForEvents,
     /// Stop gracefully, within this time.
     Drain(Duration),
+    /// End the connections and sessions of a subject.
+    EndSubject(Arc<str>, CloseReason),
     /// Do something for one client, unless it is gone.
     Client(ClientId, ClientCommand),
 }
@@ -42,13 +45,8 @@ pub(crate) enum Command {
 /// What is done for one client. Before the client is let in, nothing is said to it but why it is closed.
 #[derive(Debug)]
 pub enum ClientCommand {
-    /// Let it in: this is its subject.
-    Admit {
-        /// Who it is: empty when it is anonymous.
-        subject: Box<str>,
-        /// Until when its credentials let it in again, in milliseconds of Unix time.
-        expires: Option<u64>,
-    },
+    /// Let it in: this is who it is.
+    Admit(Arc<Identity>),
     /// Tell it something past the logs, with the `id` of the message that asked for it.
     Answer(Answer, Option<String>),
     /// Send a message on a websocket path; `true` for text.

@@ -43,8 +43,13 @@ pub struct Deadlines {
     /// In the handshake, when it was accepted. When open, when the peer was last heard. When closing, when we closed.
     since: Moment,
     pinged: bool,
-    message: Option<Moment>,
+    /// The peer was told that its credentials are good for a short time only.
+    told: bool,
+    /// Since when a message is unfinished; [`LAST`]: none is.
+    message: Moment,
     output: Output,
+    /// When to look whether the client's credentials are still good.
+    credentials: Moment,
 }
 
 /// What the socket does with our bytes.
@@ -74,6 +79,8 @@ pub enum Verdict {
     Wait(Moment),
     /// Send a ping.
     Ping,
+    /// Look whether the client's credentials are still good.
+    Credentials,
     /// The handshake took too long: answer 408 if a part of it came, otherwise close without a word.
     Late,
     /// Close for this reason.
@@ -88,9 +95,21 @@ impl Deadlines {
             stage: Stage::Handshake,
             since: accepted,
             pinged: false,
-            message: None,
+            told: false,
+            message: LAST,
             output: Output::Taken(accepted),
+            credentials: LAST,
         }
+    }
+
+    /// Says when to look at the client's credentials; `None`: they are good for ever.
+    pub fn look_at_credentials(&mut self, at: Option<Moment>, told: bool) {
+        (self.credentials, self.told) = (at.unwrap_or(LAST), told);
+    }
+
+    /// Whether the peer was told that its credentials are good for a short time only.
+    pub fn was_told(&self) -> bool {
+        self.told
     }
 
     /// When it was accepted, while it is in the handshake.
@@ -131,8 +150,8 @@ impl Deadlines {
 
     /// Tells whether a message is `unfinished`, and whether one was `finished` since the last call: then it is another one.
     pub fn message(&mut self, unfinished: bool, finished: bool, now: Moment) {
-        let since = self.message.filter(|_| !finished);
-        self.message = unfinished.then(|| since.unwrap_or(now));
+        let since = if finished { now } else { self.message.min(now) };
+        self.message = if unfinished { since } else { LAST };
     }
 
     /// Tells whether bytes wait for the socket. When some but not all were taken, call it with `false`, then with `true`.
@@ -169,8 +188,8 @@ impl Deadlines {
             Stage::Stream => self.next_sign(limits),
         };
         let stalled = self.stalled_since().map(|since| since + limits.write);
-        let message = self.message.map(|since| since + limits.message);
-        [stalled, message].into_iter().flatten().fold(stage, Moment::min)
+        let message = (self.message < LAST).then(|| self.message + limits.message);
+        [stalled, message].into_iter().flatten().fold(stage.min(self.credentials), Moment::min)
     }
 
     /// Judges all deadlines. After anything but [`Verdict::Wait`], act, then ask again.
@@ -186,12 +205,17 @@ impl Deadlines {
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
         }
+        if matches!(self.stage, Stage::Open | Stage::Stream) && now >= self.credentials {
+            return Verdict::Credentials;
+        }
         let listening = listening && self.stalled_since().is_none();
         if !listening {
             // What is not read can't be finished either.
-            self.message = self.message.map(|_| now);
+            self.message = if self.message < LAST { now } else { LAST };
         }
-        if self.stage != Stage::Closing && over(self.message, limits.message) {
+        if self.stage != Stage::Closing
+            && over(Some(self.message).filter(|since| *since < LAST), limits.message)
+        {
             return Verdict::Close(CloseReason::UnfinishedMessage);
         }
         match self.stage {
@@ -268,6 +292,9 @@ const STREAM_SILENCE: Duration = Duration::from_secs(15);
 
 /// Longer than a server runs.
 const NEVER: Duration = Duration::from_secs(1 << 32);
+
+/// The last of all moments.
+const LAST: Moment = Moment::from_nanos(u64::MAX);
 
 #[cfg(test)]
 mod tests {
@@ -449,6 +476,22 @@ mod tests {
         deadlines.said(at(60));
         assert_eq!(deadlines.check(at(74), false, &LIMITS), Verdict::Wait(at(85)));
         assert_eq!(deadlines.check(at(75), true, &LIMITS), Verdict::Wait(at(85)));
+    }
+
+    #[test]
+    fn credentials_are_looked_at_in_their_time_whether_the_peer_reads_or_not() {
+        let mut deadlines = open();
+        deadlines.look_at_credentials(Some(at(20)), false);
+        deadlines.stalled(true, at(1));
+        assert_eq!(deadlines.next(&LIMITS), at(20));
+        assert_ne!(deadlines.check(at(19), false, &LIMITS), Verdict::Credentials);
+        assert_eq!(deadlines.check(at(20), false, &LIMITS), Verdict::Credentials);
+        deadlines.look_at_credentials(None, false);
+        assert_eq!(deadlines.next(&LIMITS), at(31));
+        assert_ne!(deadlines.check(at(20), false, &LIMITS), Verdict::Credentials);
+        deadlines.look_at_credentials(Some(at(21)), true);
+        deadlines.last_said(at(20));
+        assert_eq!(deadlines.check(at(22), true, &LIMITS), Verdict::Wait(at(25)), "it is over anyway");
     }
 
     #[test]

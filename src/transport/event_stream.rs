@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
+use crate::identity::Identity;
 use crate::position::Start;
 use crate::printable::Printable;
 use crate::protocol::event_stream::{StreamRequest, stream_channel};
@@ -18,6 +19,7 @@ use crate::transport::asked::Asked;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Endpoint, Phase, Upgraded};
 use crate::transport::peer::Peer;
+use crate::transport::renewal::look_at_credentials;
 use crate::transport::shared::Shared;
 
 /// Whether a request is for a stream, whatever its method.
@@ -104,17 +106,14 @@ fn open(peer: &mut Peer<'_>, request: Request, asked: Asked) {
     let (websocket, wire) = (WebSocket::new(0, None), asked.wire);
     let endpoint = Endpoint::Asked(Box::new(asked));
     connection.phase = Phase::Deciding(Upgraded { websocket, wire, endpoint });
-    let introduction =
-        Introduction { request, route: None, params: Vec::new(), token: None, other_credential: false };
-    introduce(peer, introduction);
-    if !shared.config.authenticate {
-        admitted(peer, "");
+    if let Some(identity) = introduce(peer, Introduction::of(request)) {
+        admitted(peer, &identity);
     }
     peer.flush_replies();
 }
 
 /// Begins a stream whose client is let in.
-pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
+pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
     let shared = Arc::clone(&peer.connections.shared);
     let (now, key) = (peer.now(), peer.key);
     let Some(connection) = peer.connection() else { return };
@@ -123,7 +122,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
     let session = Endpoint::Umbel(Session::default());
     let Endpoint::Asked(asked) = std::mem::replace(&mut upgraded.endpoint, session) else { return };
     let_in(peer, shared.config.await_connect);
-    trace_let_in(&shared, client, subject);
+    trace_let_in(&shared, client, &identity.subject);
     let Some(connection) = peer.connection() else { return };
     connection.deadlines.streaming(now);
     connection.io.limit_silence(shared.config.write_timeout);
@@ -134,13 +133,13 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str) {
     wire.retry((SOON + spread(&shared, client)).as_millis() as u64, &mut peer.replies);
     let client_id = shared.public_id(client);
     peer.converse(|session, peer| {
-        let newcomer = Newcomer { client_id: &client_id, subject, address: "", expires: None };
+        let newcomer = Newcomer { client_id: &client_id, identity, address: "" };
         greet_stream(session, &newcomer, request.channels, request.named_heartbeats, peer);
         if !shared.config.await_connect {
             begin_stream(session, &shared.rules, peer);
         }
     });
-    peer.connections.schedule(key);
+    look_at_credentials(peer);
 }
 
 /// The response to the client of a stream, while it is not let in.

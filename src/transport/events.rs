@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::jwt::Verified;
 use crate::protocol::http::Request;
 use crate::session::Question;
 use crate::transport::client_id::ClientId;
@@ -73,6 +74,13 @@ pub enum Event {
         /// The one that has come back.
         into: ClientId,
     },
+    /// A client has shown other credentials on its connection.
+    Renewed {
+        /// Which one.
+        client: ClientId,
+        /// Whom they name: the same subject.
+        verified: Box<Verified>,
+    },
     /// A client has lost its connection, and may come back.
     Away {
         /// Whose connection.
@@ -141,6 +149,8 @@ pub struct Opening {
     pub params: Vec<String>,
     /// What the client names itself by in its first message.
     pub token: Option<String>,
+    /// Whom its token names, where tokens are verified here.
+    pub verified: Option<Verified>,
     /// Whether it is a client of its own comes in another event: [`Event::Begun`] or [`Event::Merged`].
     pub other_credential: bool,
     /// The id that clients and applications see.
@@ -172,8 +182,10 @@ impl Event {
         size_of::<Self>()
             + match self {
                 Self::Open { opening, .. } | Self::Back { opening, .. } => {
-                    opening.request.size() + opening.token.as_ref().map_or(0, String::len)
+                    let claims = opening.verified.as_ref().map_or(0, |verified| verified.claims.len());
+                    opening.request.size() + opening.token.as_ref().map_or(0, String::len) + claims
                 }
+                Self::Renewed { verified, .. } => verified.claims.len(),
                 Self::Question { question, .. } => question.size(),
                 Self::Text { text, .. } => text.len(),
                 Self::Binary { data, .. } => data.len(),

@@ -7,17 +7,26 @@ use std::sync::atomic::Ordering;
 use crate::close::CloseReason;
 use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
+use crate::identity::Identity;
+use crate::jwt::{Verified, Verifier};
+use crate::protocol::http::Request;
 use crate::protocol::message::{Id, Kind, Resume, parse};
-use crate::session::{Claim, Proof, Session, Verdict};
-use crate::transport::admission::{Introduction, greet, has_room, has_room_to_return, introduce, let_in};
+use crate::session::{Claim, Proof, Secret, Session, Verdict};
+use crate::token_error::TokenError;
+use crate::transport::admission::{
+    Introduction, greet, has_room, has_room_to_return, introduce, let_in, refuse_token,
+};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
 use crate::transport::connection::{Connection, Endpoint};
+use crate::transport::credentials::{COST_OF_A_TOKEN, verify, verify_shown};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
+use crate::transport::renewal::look_at_credentials;
 use crate::transport::sessions::{found_at, judge, take_session};
+use crate::transport::shared::Shared;
 
 /// Reads the first message. It is acted on by [`go_on`].
 pub(crate) fn receive(peer: &mut Peer<'_>, text: &str) {
@@ -59,12 +68,8 @@ fn refuse(peer: &mut Peer<'_>, code: ErrorCode, text: &str, id: Option<Id<'_>>) 
 pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(opener) = peer.connection().and_then(Connection::opener) else { return true };
-    let Some(First { token, returning, .. }) = &opener.said else { return true };
-    let credential = token.as_deref().filter(|_| shared.config.authenticate);
-    let credential = credential.map(|token| shared.hasher.hash_one(token));
-    let claimed = returning.as_ref().and_then(|it| Some((it.session?, it.attempt)));
-    let mut other_credential = false;
-    if let Some(((client, secret), attempt)) = claimed {
+    let claimed = claimed(opener);
+    if let Some(((client, _), _)) = claimed {
         // A shard that stops has no sessions, and may have ended.
         if client.shard() != peer.connections.index && !shared.is_draining() {
             hand_over(peer, client);
@@ -74,20 +79,38 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
             peer.connections.wait_for_room(peer.key);
             return false;
         }
-        let asks = shared.config.resume == ResumeSetting::Authenticate;
-        let proof = if asks { Proof::None } else { Proof::Credential(credential) };
-        let claim = Claim { secret, attempt, proof };
-        match judge(peer.connections, client, &claim) {
+    }
+    let mut known = match verify_with(peer, verify_shown) {
+        Ok(verified) => verified.flatten(),
+        Err(error) => return refused(peer, error),
+    };
+    let (mut verdict, mut other_credential) = (Verdict::Unknown, false);
+    if let Some(((client, secret), attempt)) = claimed {
+        let proof = proof(peer, known.as_ref());
+        verdict = judge(peer.connections, client, &Claim { secret, attempt, proof });
+        if verdict == Verdict::Unproven {
+            known = match verify_with(peer, verify) {
+                Ok(verified) => verified,
+                Err(error) => return refused(peer, error),
+            };
+            match &known {
+                Some(Verified { identity, .. }) => {
+                    let proof = Proof::Identity { identity, credential: None };
+                    verdict = judge(peer.connections, client, &Claim { secret, attempt, proof });
+                }
+                None => other_credential = true,
+            }
+        }
+        match verdict {
             Verdict::Accepted => {
-                come_back(peer, client);
+                come_back(peer, client, known);
                 return true;
             }
             Verdict::Outdated => {
                 peer.close(CloseReason::Superseded);
                 return true;
             }
-            Verdict::Unproven => other_credential = true,
-            Verdict::Unknown | Verdict::OtherSubject => {}
+            Verdict::Unproven | Verdict::Unknown | Verdict::OtherSubject => {}
         }
     }
     if !has_room(&shared) {
@@ -98,40 +121,87 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     let Some(request) = opener.request.take() else { return true };
     opener.other_credential = other_credential;
     let token = opener.said.as_ref().and_then(|first| first.token.clone());
-    introduce(peer, Introduction { request, route: None, params: Vec::new(), token, other_credential });
-    if !shared.config.authenticate {
-        admitted(peer, "", None);
+    let introduction = Introduction { token, verified: known, other_credential, ..Introduction::of(request) };
+    if let Some(identity) = introduce(peer, introduction) {
+        begin(peer, &identity, None, verdict);
     }
     peer.flush_replies();
     true
 }
 
-/// Goes on with a client that the application lets in: it gets its session if that is of the same subject, and otherwise a new one.
-pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str, expires: Option<u64>) {
+/// The session that a client wants to have again, and which attempt this is.
+fn claimed(opener: &Opener) -> Option<((ClientId, Secret), u64)> {
+    let returning = opener.said.as_ref()?.returning.as_ref()?;
+    Some((returning.session?, returning.attempt))
+}
+
+/// Judges what a client shows, in one of two ways. `None`: tokens are not verified here.
+fn verify_with<T>(
+    peer: &mut Peer<'_>,
+    verify: impl FnOnce(&Shared, &Verifier, &Request, Option<&str>) -> Result<T, TokenError>,
+) -> Result<Option<T>, TokenError> {
     let shared = Arc::clone(&peer.connections.shared);
-    let Some(connection) = peer.connection() else { return };
-    let newcomer = connection.id;
-    let Some(First { token, returning, .. }) = connection.opener().and_then(|opener| opener.said.as_ref())
-    else {
-        return;
-    };
-    let credential = token.as_deref().map(|token| shared.hasher.hash_one(token));
-    let claimed = returning.as_ref().and_then(|it| Some((it.session?, it.attempt)));
+    let Some(verifier) = &shared.verifier else { return Ok(None) };
+    peer.connections.work += COST_OF_A_TOKEN;
+    let Some(opener) = peer.connection().and_then(Connection::opener) else { return Ok(None) };
+    let said = opener.said.as_ref().and_then(|first| first.token.as_deref());
+    opener.request.as_ref().map(|request| verify(&shared, verifier, request, said)).transpose()
+}
+
+fn refused(peer: &mut Peer<'_>, error: TokenError) -> bool {
+    refuse_token(peer, error);
+    true
+}
+
+/// What speaks for a client that wants its session, before the application is asked.
+fn proof<'a>(peer: &mut Peer<'_>, known: Option<&'a Verified>) -> Proof<'a> {
+    let shared = Arc::clone(&peer.connections.shared);
+    match known {
+        Some(Verified { identity, .. }) => Proof::Identity { identity, credential: None },
+        None if shared.config.resume == ResumeSetting::Authenticate => Proof::None,
+        None => Proof::Credential(credential(peer, &shared)),
+    }
+}
+
+/// A hash of the token that a client has named, where the application judges it.
+fn credential(peer: &mut Peer<'_>, shared: &Shared) -> Option<u64> {
+    let opener = peer.connection().and_then(Connection::opener)?;
+    let token = opener.said.as_ref()?.token.as_deref().filter(|_| shared.config.authenticate);
+    token.map(|token| shared.hasher.hash_one(token))
+}
+
+/// Goes on with a client that the application lets in: it gets its session if that is of the same subject, and otherwise a new one.
+pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(newcomer) = peer.connection().map(|connection| connection.id) else { return };
+    let credential = credential(peer, &shared);
+    let claimed = peer.connection().and_then(Connection::opener).and_then(|opener| claimed(opener));
     let mut verdict = Verdict::Unknown;
     if let Some(((client, secret), attempt)) = claimed.filter(|_| shared.config.authenticate) {
-        let claim = Claim { secret, attempt, proof: Proof::Identity { subject, credential, expires } };
+        let claim = Claim { secret, attempt, proof: Proof::Identity { identity, credential } };
         verdict = judge(peer.connections, client, &claim);
         match verdict {
             Verdict::Accepted => {
                 shared.clients().remove(&newcomer);
                 shared.inbox.push(Event::Merged { client: newcomer, into: client });
-                return come_back(peer, client);
+                return come_back(peer, client, None);
             }
             Verdict::Outdated => return peer.close(CloseReason::Superseded),
             Verdict::Unknown | Verdict::Unproven | Verdict::OtherSubject => {}
         }
     }
-    let Some(upgraded) = peer.connection().and_then(Connection::upgraded_mut) else { return };
+    begin(peer, identity, credential, verdict);
+}
+
+/// Gives a client that is let in a new session. If it wanted to have another one, the verdict says why it has not.
+fn begin(peer: &mut Peer<'_>, identity: &Arc<Identity>, credential: Option<u64>, verdict: Verdict) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(connection) = peer.connection() else { return };
+    let newcomer = connection.id;
+    if connection.opener().is_none_or(|opener| opener.said.is_none()) {
+        return;
+    }
+    let Some(upgraded) = connection.upgraded_mut() else { return };
     let session = Session::resumable(shared.new_secret(), credential);
     let Endpoint::First(opener) = std::mem::replace(&mut upgraded.endpoint, Endpoint::Umbel(session)) else {
         return;
@@ -141,11 +211,11 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, subject: &str, expires: Option<u64>)
     }
     let reason = if verdict == Verdict::OtherSubject { "subject" } else { "unknown" };
     let lost = opener.said.and_then(|first| first.returning).map(|returning| (reason, returning.wanted));
-    greet(peer, subject, expires, lost);
+    greet(peer, identity, lost);
 }
 
-/// Gives a session to this connection.
-fn come_back(peer: &mut Peer<'_>, client: ClientId) {
+/// Gives a session to this connection. Of its client is known now who it is, if that was verified.
+fn come_back(peer: &mut Peer<'_>, client: ClientId, verified: Option<Verified>) {
     let Some(kept) = take_session(peer.connections, client) else { return };
     let (key, shared) = (peer.key, Arc::clone(&peer.connections.shared));
     let Some(connection) = peer.connection() else { return };
@@ -159,8 +229,7 @@ fn come_back(peer: &mut Peer<'_>, client: ClientId) {
     let Some(First { token, returning, .. }) = said else { return };
     // Otherwise the application has the request already.
     if let Some(request) = request.filter(|_| kept.known) {
-        let introduction =
-            Introduction { request, route: None, params: Vec::new(), token, other_credential: false };
+        let introduction = Introduction { token, verified, ..Introduction::of(request) };
         let opening = introduction.opening(connection, client_id.clone());
         shared.inbox.push(Event::Back { client, opening });
     }
@@ -171,7 +240,7 @@ fn come_back(peer: &mut Peer<'_>, client: ClientId) {
     peer.converse(|session, peer| {
         session.come_back(&client_id, &shared.terms, wanted, may_ask, &shared.rules, peer);
     });
-    peer.connections.schedule(key);
+    look_at_credentials(peer);
 }
 
 /// Moves the connection to the shard that has the session.

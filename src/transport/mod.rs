@@ -7,7 +7,7 @@
 //! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `tls`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
 //! | `route`, `connection`, `sockets`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard |
-//! | `refusals`, `peer`, `ending` | who is not let in; acting on one connection: what it is told, how it carries a session, how it ends |
+//! | `credentials`, `refusals`, `peer`, `ending`, `renewal` | tokens that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
 //! | `http`, `admission`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
 //! | `running` | the threads, as long as they run |
@@ -42,6 +42,7 @@ mod asked;
 mod away;
 mod carry_out;
 mod connection;
+mod credentials;
 mod drain;
 mod drive;
 mod ending;
@@ -58,6 +59,7 @@ mod parcel;
 mod peer;
 mod pending;
 mod refusals;
+mod renewal;
 mod route;
 mod sessions;
 mod shard;

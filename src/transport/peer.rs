@@ -11,17 +11,19 @@ use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::hub::{CaughtUp, Delivery, Outgoing, ReaderKey};
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::Timestamp;
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
-use crate::session::{Carrier, Question, Session, show_heartbeat};
+use crate::session::{Carrier, Judged, Question, Session, show_heartbeat};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
 use crate::transport::connections::{Buffers, Connections};
+use crate::transport::credentials;
 use crate::transport::credit::{Credit, json_bytes};
 use crate::transport::events::Event;
 
@@ -151,27 +153,8 @@ impl Peer<'_> {
             replies.clear();
             self.replies = replies;
             if routed > 0 {
-                self.sent_route(routed);
+                sent_route(self, routed);
             }
-        }
-    }
-
-    /// So many bytes of messages on a websocket path are with the socket, or in the outbox.
-    fn sent_route(&mut self, bytes: usize) {
-        let Some(connection) = self.live() else { return };
-        let waits = connection.outbox.is_some();
-        let Some(route) = connection.route() else { return };
-        if waits {
-            route.wait(bytes);
-        } else if route.delivered(bytes) {
-            self.tell_writable();
-        }
-    }
-
-    /// Tells the application that a sender on a websocket path may go on.
-    pub fn tell_writable(&mut self) {
-        if let Some(client) = self.live().map(|connection| connection.id) {
-            self.connections.shared.inbox.push(Event::Writable { client });
         }
     }
 
@@ -279,6 +262,10 @@ impl Carrier for Peer<'_> {
         self.connections.hub.unsubscribe(self.key, channel)
     }
 
+    fn channels(&self) -> Vec<ChannelName> {
+        self.connections.hub.channels(self.key)
+    }
+
     fn publish(
         &mut self,
         channel: &ChannelName,
@@ -297,8 +284,31 @@ impl Carrier for Peer<'_> {
         self.connections.tell(Event::Question { client, question, credit });
     }
 
+    fn judge_token(&mut self, token: Option<&str>, client: Option<&Arc<Identity>>) -> Judged {
+        credentials::judge_later(self.connections, self.key, token, client)
+    }
+
     fn close(&mut self, reason: CloseReason) {
         Peer::close(self, reason);
+    }
+}
+
+/// So many bytes of messages on a websocket path are with the socket, or in the outbox.
+fn sent_route(peer: &mut Peer<'_>, bytes: usize) {
+    let Some(connection) = peer.live() else { return };
+    let waits = connection.outbox.is_some();
+    let Some(route) = connection.route() else { return };
+    if waits {
+        route.wait(bytes);
+    } else if route.delivered(bytes) {
+        tell_writable(peer);
+    }
+}
+
+/// Tells the application that a sender on a websocket path may go on.
+pub(super) fn tell_writable(peer: &mut Peer<'_>) {
+    if let Some(client) = peer.live().map(|connection| connection.id) {
+        peer.connections.shared.inbox.push(Event::Writable { client });
     }
 }
 

@@ -110,6 +110,7 @@ fn of_closing(reason: &CloseReason) -> Refusal {
             CloseCode::INTERNAL => Refusal::Failed,
             _ => Refusal::NotAllowed,
         },
+        CloseReason::Token { .. } => Refusal::Unauthenticated,
         CloseReason::NotDecided => Refusal::Undecided,
         CloseReason::Silent | CloseReason::NoFirstInTime => Refusal::Late,
         CloseReason::NoFirst => Refusal::BadRequest,
@@ -131,6 +132,9 @@ fn of_closing(reason: &CloseReason) -> Refusal {
         | CloseReason::Finished
         | CloseReason::Rotated
         | CloseReason::Superseded
+        | CloseReason::Expired
+        | CloseReason::Revoked
+        | CloseReason::OtherSubject
         | CloseReason::ClosedInTurn
         | CloseReason::Response
         | CloseReason::NotClosing

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::close::CloseReason;
+use crate::identity::Identity;
 
 /// What is under way in both directions.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Route {
     pub backlog: Arc<AtomicUsize>,
     /// How many of those wait in the outbox.
     waiting: usize,
+    /// Who the client is, once it was let in.
+    pub identity: Option<Arc<Identity>>,
     /// Why the client has ended, while the application may still say something.
     pub ending: Option<CloseReason>,
 }

@@ -241,7 +241,7 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
             }
         }
         ClientCommand::BeginReading => kept.paused = false,
-        ClientCommand::Admit { .. }
+        ClientCommand::Admit(_)
         | ClientCommand::SendRoute(..)
         | ClientCommand::Evict(_)
         | ClientCommand::ReadAgain => {}

@@ -27,6 +27,7 @@ use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
+use crate::transport::renewal::{end_subject, look_at_credentials};
 use crate::transport::sessions::end_forgotten;
 
 /// The loop of one shard.
@@ -124,6 +125,9 @@ impl Shard {
             Command::Moved(feed) => self.connections.borrow_mut().hub.moved(feed),
             Command::RoomForEvents => self.connections.borrow_mut().wake_waiting(),
             Command::Drain(within) => self.begin_drain(within),
+            Command::EndSubject(subject, reason) => {
+                end_subject(&mut self.connections.borrow_mut(), &subject, &reason);
+            }
             Command::Client(client, command) => {
                 carry_out(&mut self.connections.borrow_mut(), client, command, &mut self.commands);
             }
@@ -207,6 +211,7 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
     match connection.deadlines.check(now, listening, &shared.timeouts) {
         Verdict::Wait(_) => {}
         Verdict::Ping => peer.ping(),
+        Verdict::Credentials => look_at_credentials(peer),
         Verdict::Late => late(peer),
         Verdict::Close(reason) => peer.close(reason),
         Verdict::Drop if connection.route().is_some_and(|route| route.ending.is_some()) => {

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 
 use crate::broker::{Broker, RoomFor};
 use crate::channel::ChannelName;
+use crate::close::CloseReason;
 use crate::config::Config;
+use crate::jwt::{TooManyRevoked, Verifier};
 use crate::pattern::Pattern;
 use crate::protocol::handshake::Policy;
 use crate::refusal::Refusal;
@@ -20,7 +22,7 @@ use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
 use crate::transport::client_id::ClientId;
 use crate::transport::clock::Clock;
-use crate::transport::commands::CommandQueue;
+use crate::transport::commands::{Command, CommandQueue};
 use crate::transport::deadlines::Timeouts;
 use crate::transport::events::{Event, Inbox, Level};
 use crate::transport::excess::ExcessPlaces;
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub policy: Policy,
     pub route_policy: Policy,
     pub tls: Option<Tls>,
+    /// Says who clients are by their tokens. `None`: the application says it, or they are anonymous.
+    pub verifier: Option<Arc<Verifier>>,
     pub clock: Clock,
     pub broker: Arc<dyn Broker>,
     pub inbox: Arc<dyn Inbox>,
@@ -118,6 +122,27 @@ impl Shared {
     /// Drops the private channel of a client that is gone: nobody can read it any more.
     pub fn forget_private(&self, client: ClientId) {
         self.broker.forget(&ChannelName::private(&self.public_id(client)));
+    }
+
+    /// Ends the connections of a subject, and its sessions that wait for their clients.
+    pub fn end_subject(&self, subject: &str, reason: &CloseReason) {
+        let subject: Arc<str> = subject.into();
+        for commands in &self.commands {
+            commands.push(Command::EndSubject(Arc::clone(&subject), reason.clone()));
+        }
+    }
+
+    /// The same for ever: tokens of the subject that were issued until now do not count any more.
+    ///
+    /// # Errors
+    /// [`TooManyRevoked`]: nothing has changed.
+    pub fn revoke(&self, subject: &str) -> Result<(), TooManyRevoked> {
+        // First, so that a token that is verified meanwhile is refused, or its client is found.
+        if let Some(verifier) = &self.verifier {
+            verifier.revoke(subject, self.clock.unix_millis())?;
+        }
+        self.end_subject(subject, &CloseReason::Revoked);
+        Ok(())
     }
 
     /// Whether there is room in a channel. If not, the application is told when there is.

@@ -14,7 +14,7 @@ use crate::transport::connection::{Connection, Phase};
 use crate::transport::credit::text_bytes;
 use crate::transport::events::Event;
 use crate::transport::first;
-use crate::transport::peer::Peer;
+use crate::transport::peer::{Peer, tell_writable};
 
 /// What one read led to.
 #[derive(Default)]
@@ -196,7 +196,7 @@ pub(crate) fn send_route(peer: &mut Peer<'_>, is_text: bool, data: &[u8]) {
 pub(crate) fn outbox_emptied(peer: &mut Peer<'_>) {
     let route = peer.live().and_then(Connection::route);
     if route.is_some_and(|route| route.delivered_all()) {
-        peer.tell_writable();
+        tell_writable(peer);
     }
 }
 

@@ -34,6 +34,7 @@ class FakeHandshake:
     params: tuple[str, ...] = ()
     token: str | None = None
     other_credential: bool = False
+    identity: tuple[str, bytes, float | None] | None = None
     client_id: str = "c1"
 
 
@@ -42,10 +43,13 @@ class FakeCore:
 
     made: FakeCore | None = None
 
-    def __init__(self, config: bytes = b"{}", pages: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, config: bytes = b"{}", pages: dict[str, Any] | None = None, verifier: object = None
+    ) -> None:
         FakeCore.made = self
         self.config = orjson.loads(config)
         self.pages = pages
+        self.verifier = verifier
         self.calls: list[tuple[Any, ...]] = []
         self.published: list[tuple[str, Any, str | None]] = []
         self.replies: list[tuple[int, Any]] = []
@@ -184,9 +188,16 @@ class FakeCore:
         self.calls.append(("send_binary", client, data))
         return None if client in self.gone else self.waiting
 
-    def admit(self, client: int, subject: str, expires: int | None, /) -> bool:
+    def admit(self, client: int, subject: str, expires: int | None, claims: bytes | None = None, /) -> bool:
         self.expires = expires
+        self.claims = claims
         return self._called("admit", client, subject)
+
+    def end_subject(self, subject: str, code: int, reason: str, /) -> None:
+        self.calls.append(("end_subject", subject, code, reason))
+
+    def revoke(self, subject: str, /) -> None:
+        self.calls.append(("revoke", subject))
 
     def advance_clock(self, seconds: float, /) -> None:
         raise NotImplementedError

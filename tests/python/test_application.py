@@ -216,6 +216,7 @@ def test_the_structure_that_the_core_gets(app):
         "sender": False,
         "replay": "head",
         "recheck": False,
+        "claims": False,
     }
     assert (second["subscribe"], second["publish"]) == ("ask", "ask")
     assert config["websocket_routes"] == ["/own/{x}"]

@@ -210,12 +210,10 @@ def test_every_error_code_is_sent_and_no_other() -> None:
 
 def test_names_of_later_versions_are_reserved() -> None:
     later = PROTOCOL[PROTOCOL.index("## Not in this version") :]
-    for name in ("authenticated", "snapshot", "token_expiring"):
-        assert f"`{name}`" in later
-        assert name in RESERVED
+    assert "`snapshot`" in later
+    assert "snapshot" in RESERVED
     known = {code for code, *_ in _core.CLOSE_CODES}
-    left = [str(code) for code in RESERVED_CODES if code not in known]
-    assert f"| close codes | {', '.join(left)} |" in later
+    assert known >= set(RESERVED_CODES)
 
 
 # Settings and constants

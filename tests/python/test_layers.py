@@ -31,6 +31,8 @@ ORDER = [
 FRIENDS = {
     "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over"},
     "_dispatching.clients": {"_handshake", "_came_back"},
+    "_dispatching.entrance": {"_handshake"},
+    "_serving.server": {"_verifier"},
     "testing": {"_core", "_declared", "_claim", "_attach", "_release", "_forked"},
 }
 """Private names of another module that a module may use: the events of a WebSocket and of a client, and what
@@ -71,6 +73,7 @@ TWINS = {
     "_dispatching.rooms": "test_bursts",
     "_dispatching.slots": "test_dispatcher",
     "_dispatching.sockets": "test_dispatcher",
+    "_dispatching.subjects": "test_credentials",
 }
 """Tests of modules that have none of their own name."""
 

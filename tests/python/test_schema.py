@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import jsonschema
 import pytest
-from umbel import Client, Message, Rejected, Run, Umbel
+from tokens import SECRET, token
+from umbel import JWT, Client, Message, Rejected, Run, Umbel
 from websockets.asyncio.client import ClientConnection, connect
 
 SCHEMA: dict[str, Any] = json.loads(
@@ -135,11 +137,23 @@ async def test_every_message_of_a_server_is_one_of_the_schema() -> None:
                 await connection.send(json.dumps(cancel))
             parts = SCHEMA["$defs"]["server_message"]["oneOf"]
             known = {part["$ref"].rpartition("/")[2] for part in parts} - {"application_result", "reconnect"}
+            known -= {"authenticated", "token_expiring"}  # below
             await heard.wait_kinds({"ai_response_end cancelled", *known})
             server.stop()
             await heard.wait_kinds({"reconnect"})
             codes = {message["code"] for message in heard.kinds["error"]}
             assert codes >= {"unknown_channel", "not_subscribed", "not_allowed", "unknown_type", "internal"}
+
+
+async def test_what_a_server_says_of_tokens_is_in_the_schema() -> None:
+    async with Umbel(auth=JWT(key=SECRET, algorithms=["HS256"])).serve(port=0) as server:
+        url = server.url.replace("http", "ws", 1) + "/ws"
+        short = {"Authorization": f"Bearer {token(issued=time.time() - 15, lasts=20)}"}
+        async with connect(url, proxy=None, additional_headers=short) as connection:
+            heard = Heard(connection)
+            await connection.send(json.dumps({"type": "authenticate", "token": "x", "id": 1}))
+            await connection.send(json.dumps({"type": "authenticate", "token": token(), "id": 2}))
+            await heard.wait_kinds({"connection_established", "token_expiring", "error", "authenticated"})
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         sender: false,
         replay: Replay::Head,
         recheck: false,
+        claims: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, its modules, and the layers it may import.
-const LAYERS: [(&str, &[&str], &[&str]); 8] = [
+const LAYERS: [(&str, &[&str], &[&str]); 9] = [
     (
         "vocabulary",
         &[
@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
             "close",
             "config",
             "error_code",
+            "identity",
             "json",
             "moment",
             "pattern",
@@ -20,21 +21,24 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
             "printable",
             "publication",
             "refusal",
+            "rights",
             "rules",
             "stats",
+            "token_error",
         ],
         &[],
     ),
     ("protocol", &["protocol"], &["vocabulary"]),
     ("session", &["session"], &["vocabulary", "protocol"]),
+    ("jwt", &["jwt"], &["vocabulary", "protocol"]),
     ("broker", &["broker"], &["vocabulary"]),
     ("hub", &["hub"], &["vocabulary", "protocol", "broker"]),
-    ("transport", &["transport"], &["vocabulary", "protocol", "session", "broker", "hub"]),
-    ("server", &["server"], &["vocabulary", "protocol", "session", "broker", "hub", "transport"]),
+    ("transport", &["transport"], &["vocabulary", "protocol", "session", "jwt", "broker", "hub"]),
+    ("server", &["server"], &["vocabulary", "protocol", "session", "jwt", "broker", "hub", "transport"]),
     (
         "bindings",
         &["bindings"],
-        &["vocabulary", "protocol", "session", "broker", "hub", "transport", "server"],
+        &["vocabulary", "protocol", "session", "jwt", "broker", "hub", "transport", "server"],
     ),
 ];
 

@@ -2,6 +2,12 @@
 mod broker;
 mod hub;
 mod hub_bursts;
+#[cfg(feature = "net")]
+mod jwt;
+#[cfg(feature = "net")]
+mod jwt_attacks;
+#[cfg(feature = "net")]
+mod jwt_signing;
 mod layering;
 mod protocol_client;
 mod protocol_deflate;

@@ -74,7 +74,7 @@ impl Running {
         let config = Config::from_json(&settings_of(&[&own, settings])).expect("a legal configuration");
         let (sender, events) = channel();
         let inbox = Arc::new(Faulty { events: Mutex::new(sender), panics_at });
-        let server = Server::new(config, pages, inbox).expect("a server");
+        let server = Server::new(config, pages, inbox, None).expect("a server");
         let address = server.start().expect("a port").remove(0).replace("http://", "");
         Self { server, address, events }
     }

@@ -5,6 +5,7 @@
 //! what happens. After each step both have written the same, or the connection broke in it and the session has written the beginning.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -934,6 +935,7 @@ impl Run {
             sender: false,
             replay: Replay::Head,
             recheck: false,
+            claims: false,
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();
@@ -948,7 +950,7 @@ impl Run {
         };
         if lasts {
             run.session = Session::resumable(Some(Secret::new([7; 16])), None);
-            let newcomer = Newcomer { client_id: CLIENT, subject: "", address: "192.0.2.1", expires: None };
+            let newcomer = Newcomer { client_id: CLIENT, identity: &Arc::default(), address: "192.0.2.1" };
             run.session.greet(&newcomer, None, &TERMS, &run.rules, &mut run.world);
             run.model.say(json!({"type": "connection_established"}), None);
         }

@@ -24,15 +24,15 @@ class Claims(dict[str, Any]):
 @final
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is, as ``authenticate`` said. Immutable.
+    """Who a client is, as ``authenticate`` or its token said. Immutable.
 
     Attributes:
         subject: who it is, for example the id of a user. Empty for an anonymous client.
         claims: what else is known, for example the claims of a token. A copy of what was given.
         expires: until when the credentials are good, in seconds of Unix time, as in the claim ``exp`` of a
-            JWT; ``None`` for ever. After that a client that comes back to its session is asked for new ones:
-            ``authenticate`` is called, and a client that it refuses is closed with 4401. A connection that
-            stands is left alone.
+            JWT; ``None`` for ever. Then the connection is closed with 4401; the client is told 30 seconds
+            before. One that comes back to its session is asked for new ones: ``authenticate`` is called, or
+            the new token is verified.
 
     Raises:
         TypeError: if the subject is not a str, or ``expires`` is not a number.

@@ -1,4 +1,4 @@
-"""The command line: ``umbel run``, ``umbel demo``, ``umbel tail``, ``umbel --version``.
+"""The command line: ``umbel run``, ``umbel demo``, ``umbel tail``, ``umbel token``, ``umbel --version``.
 
 Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command is wrong.
 """
@@ -19,6 +19,7 @@ from umbel.exceptions import ConfigurationError
 
 from .loading import CommandError, load
 from .options import meant, parser
+from .token import token
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        return tail(parsed) if parsed.command == "tail" else run(parsed)
+        return {"tail": tail, "token": token, "run": run}[parsed.command](parsed)
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code

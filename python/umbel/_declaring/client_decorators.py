@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import TypeVar, overload
 
+from umbel.exceptions import ConfigurationError
+
 from .declarations import Authenticate, Connect, Declarations, Disconnect
 from .functions import check_function, in_thread
+from .jwt import JWT
 from .settings import Settings
 
 A = TypeVar("A", bound=Authenticate)
@@ -15,9 +18,14 @@ D = TypeVar("D", bound=Disconnect)
 class ClientDecorators:
     """What is declared about clients, whatever they say. A mistake is refused at the line that makes it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, auth: JWT | None) -> None:
         self.settings = settings
-        self._declared = Declarations()
+        self._declared = Declarations(auth=auth)
+
+    @property
+    def auth(self) -> JWT | None:
+        """What verifies the tokens of clients, as it was given."""
+        return self._declared.auth
 
     @overload
     def authenticate(self, function: A) -> A: ...
@@ -36,7 +44,8 @@ class ClientDecorators:
         - ``None`` to refuse the client with close code 4401.
 
         It may also raise `Refused`, with a close code and a reason. Without an authenticate function every
-        client is let in and is anonymous.
+        client is let in and is anonymous. For JSON Web Tokens use ``Umbel(auth=JWT(…))`` instead: then nobody
+        waits for Python.
 
         A connection that is not let in within the setting ``handshake_timeout`` is closed. The time begins
         when the server accepts the connection, so the time for the request counts too.
@@ -46,12 +55,18 @@ class ClientDecorators:
             thread: call it in a thread, because it blocks: ``@app.authenticate(thread=True)``.
 
         Raises:
-            ConfigurationError: if there is an authenticate function already, or the function does not fit.
+            ConfigurationError: if there is an authenticate function already, or ``auth=``, or the function
+                does not fit.
             RuntimeError: if the application is being served.
         """
 
         def decorate(function: A) -> A:
             self._declared.check(self._declared.authenticate, "authenticate")
+            if self._declared.auth is not None:
+                raise ConfigurationError(
+                    "auth=JWT(…) says who clients are, so an authenticate function would never be asked: "
+                    "remove one of the two"
+                )
             role = "the authenticate function"
             check_function(function, role, ("request",))
             self._declared.authenticate = in_thread(function, role) if thread else function

@@ -12,6 +12,7 @@ from umbel._clients.websocket import WebSocket
 from umbel._core import is_reserved_path
 from umbel.exceptions import ConfigurationError
 
+from .jwt import JWT
 from .patterns import covers
 from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
 
@@ -53,6 +54,7 @@ class Declarations:
     websockets: list[WebSocketRoute] = field(default_factory=list)
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     backgrounds: list[Background] = field(default_factory=list)
+    auth: JWT | None = None
     authenticate: Authenticate | None = None
     connect: Connect | None = None
     disconnect: Disconnect | None = None
@@ -165,8 +167,11 @@ class Declarations:
             (own if rule.pattern.startswith("run:") and not rule.names else others).append(rule)
         return [*own, run_rule(may_read_run), *others]
 
-    def config(self) -> dict[str, object]:
+    def config(self, *, counts_identities: bool = False) -> dict[str, object]:
         """Return the structure of the application as the core reads it.
+
+        Args:
+            counts_identities: Python counts the clients of each identity, so it is told of all of them.
 
         Raises:
             ConfigurationError: if a declaration is incomplete.
@@ -174,7 +179,7 @@ class Declarations:
         rules = self.rules()
         return {
             "authenticate": self.authenticate is not None,
-            "notify_connect": self.needs_clients(rules),
+            "notify_connect": self.needs_clients(rules) or (counts_identities and self.auth is not None),
             "await_connect": self.connect is not None,
             "websocket_routes": [route.pattern for route in self.websockets],
             "channels": [rule.config() for rule in rules],
@@ -198,7 +203,8 @@ RESERVED: Final = frozenset(
     (
         *("subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"),
         *("authenticate", "resume"),
-        *("authenticated", "snapshot", "token_expiring"),  # of later versions
+        *("authenticated", "token_expiring"),
+        "snapshot",  # of a later version
     )
 )
 """Types of messages that the protocol gives a meaning."""

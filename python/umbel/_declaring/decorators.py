@@ -52,6 +52,7 @@ class Decorators(ClientDecorators):
         sender: bool = False,
         replay: Literal["head", "start"] = "head",
         recheck: bool = False,
+        claims: bool = False,
         thread: bool = False,
     ) -> Callable[[G], G]:
         """Declare the channels whose names match a pattern, and who may subscribe.
@@ -108,10 +109,16 @@ class Decorators(ClientDecorators):
                 ``client.close`` when a right is withdrawn; both also reach a client that is away. Until the
                 function has returned ``True``, the client gets nothing from the channel. If it returns
                 ``False``, fails or takes too long, the subscription is over.
+            claims: let the claims of a client allow it, before any function is called. The claim
+                ``channels`` names the channels that it may subscribe to, and ``publish`` those that it may
+                publish to: ``["task:*", "room:7"]``. A ``*`` at the end means all names that begin so. A
+                channel that is not named is decided by the function, or by ``publish``; without them, not at
+                all. With ``auth=JWT(…)`` the server decides this without Python. When a client shows a new
+                token that allows less, its subscriptions end that it had by claims.
             thread: call the functions of this channel in threads, because they block.
 
         Returns:
-            The decorator. With ``open=True`` it need not be used.
+            The decorator. With ``open=True`` or ``claims=True`` it need not be used.
 
         Raises:
             ConfigurationError: if an argument does not fit, or a pattern that was declared before matches
@@ -133,6 +140,7 @@ class Decorators(ClientDecorators):
             sender=sender,
             replay=replay,
             recheck=recheck,
+            claims=claims,
             thread=thread,
         )
         self._declared.check()

@@ -32,6 +32,7 @@ class ChannelRule:
     sender: bool = False
     replay: Literal["head", "start"] = "head"
     recheck: bool = False
+    claims: bool = False
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
@@ -53,12 +54,14 @@ class ChannelRule:
                     f"{name} must be a finite number of at least 1: "
                     "a reader that is served a few ticks late would lose publications"
                 )
-        for name in ("open", "compress", "sender", "recheck", "thread"):
+        for name in ("open", "compress", "sender", "recheck", "claims", "thread"):
             if not isinstance(getattr(self, name), bool):
                 raise self._error(f"{name} must be True or False")
         if self.recheck and self.open:
             raise self._error("it is open to all, so there is no function to ask again: drop recheck=True")
-        if self.sender and self.publish is False:
+        if self.claims and self.open and self.publish is True:
+            raise self._error("it is open to all, so claims have nothing to allow: drop claims=True")
+        if self.sender and self.publish is False and not self.claims:
             raise self._error("sender=True needs publish=: updates name the client that published them")
         if not isinstance(self.publish, bool):
             role = f"the publish function of channel {self.pattern!r}"
@@ -102,15 +105,17 @@ class ChannelRule:
         Raises:
             ConfigurationError: if nothing says who may subscribe.
         """
-        if not self.open and self.guard is None:
+        if not self.open and self.guard is None and not self.claims:
             raise self._error(
                 "nothing says who may subscribe. "
-                "Decorate a function that returns True or False, or declare it with open=True."
+                "Decorate a function that returns True or False, or declare it with open=True or claims=True."
             )
-        same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", *CHOICES)
+        if self.recheck and self.guard is None:
+            raise self._error("it has no function that could be asked again: drop recheck=True")
+        same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", "claims", *CHOICES)
         return {name: getattr(self, name) for name in same} | {
             "history_seconds": float(self.history_seconds),
-            "subscribe": "open" if self.open else "ask",
+            "subscribe": "open" if self.open else "ask" if self.guard else "no",
             "publish": "ask" if callable(self.publish) else "open" if self.publish else "no",
         }
 

@@ -10,6 +10,7 @@ from umbel._clients.identity import Identity
 from umbel._clients.request import Request
 from umbel._core import Handshake
 from umbel._declaring.declarations import Back, Connect, Declarations, Disconnect
+from umbel._declaring.jwt import Named, named_identity
 
 from .caller import Caller
 from .entrance import Entrance
@@ -119,6 +120,11 @@ class Clients:
             other.context = renewed(other.context, slot.context, self._caller.context)
             self.back(into, slot.client._handshake)
 
+    def renewed(self, number: int, named: Named) -> None:
+        """A client has shown other credentials."""
+        if slot := self._slots.by_number.get(number):
+            slot.client.identity = named_identity(named)
+
     def away(self, number: int, code: int, reason: str) -> None:
         """A client has lost its connection, and may come back."""
         if slot := self._slots.by_number.get(number):
@@ -134,6 +140,8 @@ class Clients:
         if slot := self._slots.by_number.get(number):
             was_away = not slot.client.connected
             slot.client._came_back(handshake)
+            if (named := handshake.identity) is not None:
+                slot.client.identity = named_identity(named)
             self._entrance.back(number)
             unnoticed = was_away and self._caller.withdraw(slot, AwayJob)
             if was_away and self._back is not None and not unnoticed:

@@ -18,6 +18,7 @@ from umbel._core import Core, Credit, Handshake, Position
 from umbel._declaring.declarations import Background, Declarations
 from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
+from umbel.exceptions import REVOKED
 
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
@@ -57,11 +58,17 @@ class Dispatcher:
         """
         self._slots = Slots(core)
         self._caller = Caller(self._slots, settings, loop, interrupt)
-        self._entrance = Entrance(self._caller, declared.authenticate, settings)
+        self._entrance = Entrance(
+            self._caller,
+            declared.authenticate,
+            settings,
+            uses_claims=any(rule.claims for rule in declared.channels),
+        )
         self._clients = Clients(self._caller, self._entrance, declared)
         self._sockets = Sockets(self._caller, self._entrance, settings)
         self._runs = Runs(self._caller, settings)
         self._routes = declared.websockets
+        self._verifies = declared.auth is not None
         bound = self._caller.threads.bound
         self._rules = [rule.bound(bound) for rule in declared.rules(self._runs.may_read)]
         self._runs.history_bytes = max(
@@ -90,6 +97,7 @@ class Dispatcher:
             _core.ENDED: self._sockets.input_ended,
             _core.BEGUN: self._clients.begun,
             _core.MERGED: self._clients.merged,
+            _core.RENEWED: self._clients.renewed,
             _core.AWAY: self._clients.away,
             _core.BACK: self._clients.back,
             _core.STAYS: self._entrance.stays,
@@ -156,9 +164,20 @@ class Dispatcher:
         """Close all connections of a subject. Returns how many."""
         # First, so that a connection is found by the one or by the other.
         self._entrance.disconnect(subject, code, reason)
+        if self._verifies:
+            self._slots.core.end_subject(subject, code, reason)
         return self._clients.disconnect(subject, code, reason) + self._sockets.disconnect(
             subject, code, reason
         )
+
+    def revoke(self, subject: str) -> None:
+        """Close all connections of a subject, and refuse its tokens of before.
+
+        Raises:
+            RuntimeError: if no more subjects can be remembered.
+        """
+        self._slots.core.revoke(subject)
+        self._entrance.disconnect(subject, REVOKED, "access was revoked")
 
     async def wait_room(self, channel: str) -> None:
         """Wait until little enough waits for the readers of a channel that keep up.

@@ -8,9 +8,12 @@ from threading import Lock
 from time import time
 from typing import NamedTuple
 
+from orjson import dumps
+
 from umbel._clients.identity import ANONYMOUS, Identity
 from umbel._clients.request import Request
 from umbel._declaring.declarations import Authenticate
+from umbel._declaring.jwt import named_identity
 from umbel._declaring.settings import Settings
 from umbel.exceptions import TOO_MANY, TRY_LATER, UNAUTHENTICATED
 
@@ -88,9 +91,12 @@ class Entrance:
         failures: counts those of ``authenticate``, which anybody who connects may cause.
     """
 
-    def __init__(self, caller: Caller, authenticate: Authenticate | None, settings: Settings) -> None:
+    def __init__(
+        self, caller: Caller, authenticate: Authenticate | None, settings: Settings, *, uses_claims: bool
+    ) -> None:
         self.authenticate = authenticate and caller.threads.bound(authenticate)
         self.failures = Repeated(caller.loop)
+        self._uses_claims = uses_claims and authenticate is not None
         self._caller = caller
         self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
         self._limit = IdentityLimit(settings.max_connections_per_identity)
@@ -105,7 +111,8 @@ class Entrance:
     def ask(self, number: int, request: Request, enter: Enter) -> None:
         """Call ``authenticate``, and then ``enter`` with the identity, unless the connection is refused."""
         if self.authenticate is None:
-            enter(ANONYMOUS)
+            named = request._handshake.identity
+            enter(ANONYMOUS if named is None else named_identity(named))
         else:
             self._questions += 1
             self._asked[number] = self._questions
@@ -129,10 +136,11 @@ class Entrance:
             self.count(number, identity.subject, partial(self._let_in, number, identity, begin))
 
     def _let_in(self, number: int, identity: Identity, begin: Begin | None = None) -> None:
-        expires = identity.expires
-        self._caller.slots.core.admit(
-            number, identity.subject, None if expires is None else int(expires * 1000)
-        )
+        expires = None if identity.expires is None else int(identity.expires * 1000)
+        claims = None
+        if self._uses_claims:
+            claims = dumps({name: identity.claims.get(name) for name in ("channels", "publish")})
+        self._caller.slots.core.admit(number, identity.subject, expires, claims)
         if begin is not None:
             begin()
 

@@ -199,13 +199,16 @@ class Server:
                 "it is on again"
             )
         declared = self._app._declared
-        if self.settings.resume == "authenticate" and declared.authenticate is None:
+        auth = declared.auth
+        if self.settings.resume == "authenticate" and declared.authenticate is None and auth is None:
             raise ConfigurationError(
                 'resume="authenticate" asks the authenticate function, and the application has none: '
-                "declare one with @app.authenticate"
+                "declare one with @app.authenticate, or use auth=JWT(…)"
             )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
-        core = Core(self.settings.to_json(**declared.config()), pages)
+        counts = self.settings.max_connections_per_identity > 0
+        config = declared.config(counts_identities=counts)
+        core = Core(self.settings.to_json(**config), pages, auth and auth._verifier)
         dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
         self.addresses = tuple(core.start())
         self.admin_url = core.admin_url()

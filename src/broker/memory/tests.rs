@@ -34,6 +34,7 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         sender: false,
         replay: Replay::Head,
         recheck: false,
+        claims: false,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }

@@ -102,6 +102,24 @@ pub enum ServerMessage<'a> {
         /// For people and programs: why.
         reason: &'a str,
     },
+    /// The answer to `authenticate` on an open connection.
+    Authenticated {
+        /// Who the client is, as before.
+        subject: &'a str,
+        /// In seconds: how long the token is good.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in: Option<u64>,
+        /// When it was written.
+        timestamp: Timestamp,
+        /// The `id` of the request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id<'a>>,
+    },
+    /// Tells that the credentials of the client are good for a short time only.
+    TokenExpiring {
+        /// In seconds.
+        expires_in: u64,
+    },
     /// Asks the client to connect again at a random moment within a time.
     Reconnect {
         /// In milliseconds.

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use crate::protocol::message::Timestamp;
-use crate::rules::{Mode, Overrun, Replay};
+use crate::rules::{Mode, Overrun, Replay, Rule};
 use crate::session::{ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED};
 
 /// Does what it is told, and notes it.
 #[derive(Default)]
 pub(in crate::session) struct Notes {
     pub now: Moment,
-    closed: Option<CloseReason>,
+    pub closed: Option<CloseReason>,
     pub replies: Vec<Value>,
     done: Vec<String>,
     pub subscriptions: BTreeSet<String>,
@@ -119,8 +119,9 @@ impl Notes {
     }
 }
 
-pub(in crate::session) fn newcomer(subject: &str) -> Newcomer<'_> {
-    Newcomer { client_id: "c7", subject, address: "192.0.2.1", expires: None }
+pub(in crate::session) fn newcomer(subject: &str) -> Newcomer<'static> {
+    let identity = Box::leak(Box::new(Arc::new(Identity::of_application(subject, None, None))));
+    Newcomer { client_id: "c7", identity, address: "192.0.2.1" }
 }
 
 /// A session that is spoken with.
@@ -145,6 +146,7 @@ impl Talk {
             sender: false,
             replay: Replay::Head,
             recheck: false,
+            claims: false,
         };
         let rules = Rules::new(&[
             rule("ask:{x}", Access::Ask, Access::Ask),

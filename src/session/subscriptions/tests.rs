@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -6,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
+use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position, Start};
 use crate::session::conversation::tests::{EPOCH, Talk, denied, newcomer};
@@ -41,8 +43,9 @@ fn claim(attempt: u64) -> Claim<'static> {
     Claim { secret: SECRET, attempt, proof: Proof::Credential(None) }
 }
 
-fn identity(subject: &str, credential: Option<u64>, expires: Option<u64>) -> Proof<'_> {
-    Proof::Identity { subject, credential, expires }
+fn identity(subject: &str, credential: Option<u64>, expires: Option<u64>) -> Proof<'static> {
+    let identity = Box::leak(Box::new(Arc::new(Identity::of_application(subject, expires, None))));
+    Proof::Identity { identity, credential }
 }
 
 fn judge(talk: &mut Talk, claim: &Claim<'_>) -> Verdict {
@@ -300,7 +303,8 @@ fn a_run_that_was_forgotten_meanwhile_is_over() {
 fn after_its_credentials_have_expired_a_client_has_to_be_asked_about() {
     let mut talk = Talk::new();
     talk.session = Session::resumable(Some(SECRET), Some(1));
-    let newcomer = Newcomer { expires: Some(TODAY + 1), ..newcomer("ann") };
+    let identity_of_today = Arc::new(Identity::of_application("ann", Some(TODAY + 1), None));
+    let newcomer = Newcomer { identity: &identity_of_today, ..newcomer("ann") };
     talk.session.greet(&newcomer, None, &terms(), &talk.rules, &mut talk.notes);
     let mut judge = |attempt, proof, today| {
         talk.session.judge(&Claim { proof, ..claim(attempt) }, LIFETIME, talk.notes.now, today)

@@ -109,6 +109,7 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
         policy: policy(),
         route_policy: policy(),
         tls: None,
+        verifier: None,
         clock: Clock::new(),
         inbox: Arc::new(inbox),
         counters: vec![Arc::default()],

@@ -1,0 +1,94 @@
+"""What an application does with the clients of a subject, however they came."""
+
+from abc import ABC, abstractmethod
+
+from umbel._clients.client import Client
+from umbel.exceptions import NOT_ALLOWED, Refused
+
+from .dispatcher import Dispatcher
+
+
+class Subjects(ABC):
+    """The part of an application that is about who is there."""
+
+    @abstractmethod
+    def _running(self) -> Dispatcher:
+        """Return the dispatcher of the server.
+
+        Raises:
+            RuntimeError: if the application is not being served.
+        """
+
+    def clients(self, subject: str | None = None) -> list[Client]:
+        """Return the clients that are connected now, in the order in which they came.
+
+        A client is there from the end of ``authenticate`` and ``on_connect`` until its connection has ended
+        or the application has closed it. Connections of websocket paths are not among them. May be called
+        from any thread; a client may leave while you look at the list. The cost is linear in the number of
+        all clients: ask once for many, not once for each.
+
+        Args:
+            subject: only the clients whose identity has this subject; ``""`` for anonymous ones.
+
+        Raises:
+            RuntimeError: if the application is not being served, or has no function that is about clients:
+                then the server does not know them.
+        """
+        return self._running().clients(subject)
+
+    def disconnect(self, subject: str, code: int = NOT_ALLOWED, reason: str = "") -> int:
+        """Close all connections of a subject, those of websocket paths, too.
+
+        As `Client.close` does: after what was sent before, and messages that wait for their turn are dropped.
+        A connection that ``authenticate`` is deciding about now is refused with the same code when it turns
+        out to be one of this subject, because what ``authenticate`` has read may be out of date. So change
+        what ``authenticate`` reads first, and disconnect then. Connections that come later are
+        ``authenticate``'s to refuse. Runs that the subject has started go on.
+
+        May be called from any thread. The cost is linear in the number of all clients.
+
+        Args:
+            subject: that of the `Identity`.
+            code: by default 4500, which tells the client not to come back. With 4401 it gets new credentials
+                and comes back.
+            reason: at most 123 bytes of UTF-8.
+
+        Returns:
+            How many connections are being closed, without those that ``authenticate`` is deciding about. With
+            ``auth=JWT(…)`` clients are closed, too, that Python does not know; they are not counted.
+
+        Raises:
+            ValueError: if the subject is empty, because anonymous clients have nothing in common; if the code
+                may not be sent, or the reason is too long.
+            RuntimeError: if the application is not being served.
+        """
+        if not subject:
+            raise ValueError("an empty subject is that of all anonymous clients: close each of app.clients()")
+        refusal = Refused(code, reason)
+        return self._running().disconnect(subject, refusal.code, refusal.reason)
+
+    def revoke(self, subject: str) -> None:
+        """End all that a subject has, for good: for an account that was locked, or a token that was stolen.
+
+        Its connections are closed with 4501, which tells clients not to come back, and its sessions end, also
+        those of clients that are away. With ``auth=JWT(…)`` its tokens do not count any more that were issued
+        in this second or before, or do not say when (``iat``): who shows one gets 4401, and needs a new one.
+        So tell your issuer first. Without ``auth=`` it is as with `disconnect`: ``authenticate`` refuses
+        those who come later.
+
+        Runs that the subject has started go on. A server that is started again has forgotten it: tokens that
+        were issued before count again until they expire. Other servers do not hear of it.
+
+        May be called from any thread.
+
+        Args:
+            subject: that of the `Identity`.
+
+        Raises:
+            ValueError: if the subject is empty, because anonymous clients have nothing in common.
+            RuntimeError: if the application is not being served; or if 100,000 subjects were revoked within
+                ``max_lifetime`` of `JWT`, so that no more can be remembered. Then nothing has changed.
+        """
+        if not subject:
+            raise ValueError("an empty subject is that of all anonymous clients: close each of app.clients()")
+        self._running().revoke(subject)
