@@ -599,7 +599,9 @@ impl Model {
     }
 
     fn count_error(&mut self) {
-        self.paid = self.paid.max(self.now) + Duration::from_millis(500);
+        let paid = self.paid.max(self.now) + Duration::from_millis(500);
+        // Nobody is not heard for longer than five seconds.
+        self.paid = paid.min(self.now + Duration::from_secs(15));
     }
 
     /// It has not heard too many errors.
