@@ -127,7 +127,8 @@ pub enum Start {
     Foreign,
     /// After a position that nobody knows any more. The client is told so, and begins as a newcomer.
     Unknown,
-    /// After a position that the server has promised. What the log has lost since is a gap.
+    /// After a position that the server has promised. What the log has lost since is a gap. When the log itself is another one now,
+    /// the client is told so, and gets all of it.
     Promised(Position),
 }
 

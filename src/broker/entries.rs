@@ -115,14 +115,11 @@ impl Entries {
                 Err(Unrecovered::Trimmed) => (oldest, Some(Err(Unrecovered::Trimmed))),
                 Err(reason) => (newcomer, Some(Err(reason))),
             },
-            Start::Promised(position) => {
-                let kept = match self.find(position, top) {
-                    Ok(_) | Err(Unrecovered::Trimmed) => position.offset,
-                    // The log was made after the promise: all of it is what was promised.
-                    Err(Unrecovered::Epoch | Unrecovered::Ahead | Unrecovered::Unknown) => 0,
-                };
-                (top.with_offset(kept), None)
-            }
+            Start::Promised(position) => match self.find(position, top) {
+                Ok(_) | Err(Unrecovered::Trimmed) => (top.with_offset(position.offset), None),
+                // The log was made after the promise: all of it was promised, and nobody knows what was before it.
+                Err(reason) => (top.with_offset(0), Some(Err(reason))),
+            },
         }
     }
 

@@ -352,7 +352,14 @@ impl Client {
                         assert!(channel.ends_with('b') || position.offset == top, "only these replay");
                         false
                     }
-                    (Start::Promised(from), None) => from.offset == position.offset,
+                    (Start::Promised(from), None) => {
+                        assert_eq!(position.offset, from.offset);
+                        Some(from.offset) == reached
+                    }
+                    (Start::Promised(_), Some(Err(Unrecovered::Epoch | Unrecovered::Ahead))) => {
+                        assert_eq!(position.offset, 0, "all of the new log was promised");
+                        false
+                    }
                     (Start::After(from), Some(Ok(()))) => {
                         assert_eq!(position.offset, from.offset);
                         Some(from.offset) == reached

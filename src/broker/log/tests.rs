@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::rules::Mode;
+use crate::rules::{Mode, Replay};
 
 fn log(retention: Retention) -> Log {
     Log::new(&ChannelName::private("a"), Position { epoch: Epoch::new(1), offset: 0 }, retention)
@@ -168,4 +168,12 @@ fn every_change_notifies_once() {
         assert_eq!(counter.0.load(std::sync::atomic::Ordering::Relaxed), number);
         assert_eq!(log.arm(&watcher), log.top());
     }
+}
+
+#[test]
+fn who_was_promised_a_log_that_is_gone_is_told_and_gets_all_of_the_new_one() {
+    let log = filled(Mode::All, 2);
+    let begin = |position| log.lock().begin(Start::Promised(position), Replay::Head, log.top());
+    assert_eq!(begin(at(1, 1)), (log.top().with_offset(1), None));
+    assert_eq!(begin(at(2, 1)), (log.top().with_offset(0), Some(Err(Unrecovered::Epoch))));
 }
