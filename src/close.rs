@@ -238,8 +238,6 @@ close_reasons! {
     Superseded = Some(CloseCode::SUPERSEDED), Client, "the session has another connection";
     /// The credentials of the client were good until now, and it has not shown others.
     Expired = Some(CloseCode::UNAUTHENTICATED), Client, "the credentials have expired";
-    /// The application has revoked the access of the client's subject.
-    Revoked = Some(CloseCode::REVOKED), Application, "access was revoked";
     /// The client has shown a token of somebody else on an open connection.
     OtherSubject = Some(CloseCode::NOT_ALLOWED), Client, "the token is of another subject";
     /// The application did not say in time whether the client may come in.

@@ -14,7 +14,7 @@ use crate::broker::{Entry, History, Receipt, RoomFor, memory::MemoryBroker};
 use crate::channel::{ChannelName, NameError};
 use crate::close::CloseReason;
 use crate::config::{Config, ConfigError};
-use crate::jwt::{TooManyRevoked, Verifier};
+use crate::jwt::Verifier;
 use crate::pattern::Pattern;
 use crate::position::Position;
 use crate::protocol::handshake::SUBPROTOCOLS;
@@ -381,11 +381,6 @@ impl Server {
     /// See [`Shared::end_subject`].
     pub fn end_subject(&self, subject: &str, reason: &CloseReason) {
         self.shared.end_subject(subject, reason);
-    }
-
-    /// See [`Shared::revoke`].
-    pub fn revoke(&self, subject: &str) -> Result<(), TooManyRevoked> {
-        self.shared.revoke(subject)
     }
 
     /// Asks for something to be done for a client. `false` when that client is gone.

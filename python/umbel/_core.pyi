@@ -191,6 +191,12 @@ class Verifier:
         Raises:
             ValueError: if the token does not count at this time, in seconds of Unix time; the message says why.
         """
+    def revoke(self, subject: str, now: float, /) -> None:
+        """Refuse the tokens of a subject that were issued until now, in seconds of Unix time.
+
+        Raises:
+            RuntimeError: if no more subjects can be remembered; nothing has changed.
+        """
 
 @final
 class Stats:
@@ -424,12 +430,6 @@ class Core:
         """
     def end_subject(self, subject: str, code: int, reason: str, /) -> None:
         """Close the connections of a subject, and end its sessions that are away."""
-    def revoke(self, subject: str, /) -> None:
-        """The same with 4501, and refuse the tokens of the subject that were issued until now.
-
-        Raises:
-            RuntimeError: if no more subjects can be remembered; nothing has changed.
-        """
     def advance_clock(self, seconds: float, /) -> None:
         """Move the clock forward, for a test.
 

@@ -146,7 +146,7 @@ def check_close_code(code: int) -> None:
     """Check a close code of the application.
 
     Raises:
-        ValueError: if the code is reserved for a later version of the protocol.
+        ValueError: if only the server itself closes with this code.
     """
     if code in RESERVED_CODES:
         raise ValueError(f"close code {code} is reserved for Umbel: use another from 4504 to 4999")

@@ -245,7 +245,9 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Writable { client } => (WRITABLE, client.0).into_pyobject(py),
         Event::Begun { client } => (BEGUN, client.0).into_pyobject(py),
         Event::Merged { client, into } => (MERGED, client.0, into.0).into_pyobject(py),
-        Event::Renewed { client, verified } => (RENEWED, client.0, named(py, &verified)).into_pyobject(py),
+        Event::Renewed { client, verified, .. } => {
+            (RENEWED, client.0, named(py, &verified)).into_pyobject(py)
+        }
         Event::Away { client, code, reason } => (AWAY, client.0, code, reason).into_pyobject(py),
         Event::Back { client, opening } => (BACK, client.0, Handshake(*opening)).into_pyobject(py),
         Event::Stays { client } => (STAYS, client.0).into_pyobject(py),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -240,11 +240,6 @@ impl Core {
         let code = CloseCode::new(code).ok_or_else(|| PyValueError::new_err("not a close code"))?;
         self.server.end_subject(subject, &CloseReason::Application { code, text: reason });
         Ok(())
-    }
-
-    #[pyo3(signature = (subject, /))]
-    fn revoke(&self, subject: &str) -> PyResult<()> {
-        self.server.revoke(subject).map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     #[pyo3(signature = (client, channel, message_id = None, number = None, /))]

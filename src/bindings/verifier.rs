@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -32,6 +32,12 @@ impl Verifier {
         let verified = py.detach(|| self.0.verify(token, today));
         let verified = verified.map_err(|error| PyValueError::new_err(error.text()))?;
         Ok(named(py, &verified))
+    }
+
+    #[pyo3(signature = (subject, now, /))]
+    fn revoke(&self, subject: &str, now: f64) -> PyResult<()> {
+        let today = duration(now)?.as_millis() as u64;
+        self.0.revoke(subject, today).map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     fn __repr__(&self) -> &'static str {

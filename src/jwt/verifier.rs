@@ -133,7 +133,8 @@ impl Verifier {
             leeway: options.leeway.as_millis() as u64,
             max_lifetime: u64::try_from(options.max_lifetime.as_millis()).unwrap_or(u64::MAX),
         };
-        let revoked = Revoked::new(expected.max_lifetime.saturating_add(2 * expected.leeway));
+        // Of that second, the last token may be issued at its end.
+        let revoked = Revoked::new(expected.max_lifetime.saturating_add(expected.leeway + 1000));
         Ok(Self { algorithms, keys, expected, cookie: options.cookie, revoked, cache: Mutex::default() })
     }
 

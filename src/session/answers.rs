@@ -9,7 +9,7 @@ use super::credentials::{Refusal, renewed, somebody, withdrawn};
 use super::greeting::tell_established;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
 use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
-use super::resumable::{Subscription, Wanted};
+use super::resumable::{Resumable, Subscription, Wanted};
 use super::subscriptions::restore;
 use crate::channel::ChannelName;
 use crate::error_code::{ErrorCode, Fault};
@@ -219,6 +219,10 @@ impl Session {
                 self.go_on(channel, rules, carrier);
             }
         }
+        if rules.use_claims() {
+            // What the server has made is noted, because no renewal of credentials ends it.
+            self.requests().resumable.get_or_insert_with(|| Resumable::new(None, None));
+        }
         if let Err(most) = self.subscribe(channel, Start::Promised(from), true, id, carrier) {
             self.tell_too_many(most, channel, ReplyTo::request(id), carrier);
             return false;
@@ -293,16 +297,10 @@ impl Session {
         let former = self.identity.replace(Arc::clone(&identity));
         let (subject, timestamp) = (&*identity.subject, carrier.timestamp());
         carrier.reply(|out| ServerMessage::Authenticated { subject, expires_in, timestamp, id }.write(out));
-        for channel in former
-            .iter()
-            .flat_map(|former| withdrawn(former, Some(&identity), rules, carrier))
-            .collect::<Vec<_>>()
-        {
-            let had =
-                self.resumable_part().and_then(|it| it.subscriptions.iter().find(|it| it.channel == channel));
-            if had.is_none_or(|had| !had.by_server) {
-                self.unsubscribe_for_application(&channel, "not_allowed", rules, carrier);
-            }
+        let Some(former) = former else { return };
+        let seats = self.resumable_part().map_or(&[][..], |it| &it.subscriptions);
+        for channel in withdrawn(&former, &identity, seats, rules, carrier) {
+            self.unsubscribe_for_application(&channel, "not_allowed", rules, carrier);
         }
     }
 

@@ -1,8 +1,10 @@
 //! The credentials of a client while it is connected: they run out, and may be renewed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::carrier::{Carrier, Judged};
+use super::resumable::Subscription;
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
@@ -69,15 +71,23 @@ pub(super) fn renewed(judged: Judged) -> Result<(Arc<Identity>, Option<u64>), Re
     Err(Refusal { code, text, details, ends })
 }
 
-/// The channels that a client reads by claims that it had, and has not any more.
+/// The channels that a client reads by claims that it had, and has not any more. What the server has made stays.
 pub(super) fn withdrawn(
     former: &Identity,
-    now: Option<&Identity>,
+    now: &Identity,
+    subscriptions: &[Subscription],
     rules: &Rules,
     carrier: &impl Carrier,
 ) -> Vec<ChannelName> {
-    let mut channels = if rules.use_claims() { carrier.channels() } else { Vec::new() };
-    channels.retain(|channel| rules.withdraw(channel.as_str(), former, now));
+    if !rules.use_claims() || former.rights == now.rights {
+        return Vec::new();
+    }
+    let by_server: HashSet<_> =
+        subscriptions.iter().filter(|had| had.by_server).map(|had| &had.channel).collect();
+    let mut channels = carrier.channels();
+    channels.retain(|channel| {
+        !by_server.contains(channel) && rules.withdraw(channel.as_str(), former, Some(now))
+    });
     channels
 }
 

@@ -89,7 +89,7 @@ pub enum Verdict {
 /// The part of a session that lasts when its connection has ended.
 #[derive(Debug)]
 pub(super) struct Resumable {
-    /// `None` where sessions are switched off.
+    /// `None` where nobody can come back: sessions are switched off, or the connection began without one.
     secret: Option<Secret>,
     /// The last attempt that was accepted.
     attempt: u64,

@@ -71,11 +71,16 @@ pub(crate) fn judge_later(
     }
     // The same token says nothing new, however often it comes.
     let is_new = client.is_some_and(|client| !Arc::ptr_eq(client, &identity));
-    if let Some(connection) = connections.get(key) {
-        connection.deadlines.look_at_credentials(Some(now), false);
+    let Connections { sockets, commands, .. } = &mut *connections;
+    if let Some(connection) = sockets.slots.get_mut(key as usize) {
+        // It is told once of the same end, or it would show the same token on and on.
+        let was_told = connection.deadlines.was_told()
+            && client.is_some_and(|client| client.expires == identity.expires);
+        connection.deadlines.look_at_credentials(Some(now), was_told);
         if connection.known && is_new {
             let client = connection.id;
-            shared.inbox.push(Event::Renewed { client, verified: Box::new(verified) });
+            let credit = connection.credit(verified.claims.len(), &shared, commands);
+            shared.inbox.push(Event::Renewed { client, verified: Box::new(verified), credit });
         }
     }
     connections.schedule(key);

@@ -80,6 +80,8 @@ pub enum Event {
         client: ClientId,
         /// Whom they name: the same subject.
         verified: Box<Verified>,
+        /// Given back when Python has taken it.
+        credit: Credit,
     },
     /// A client has lost its connection, and may come back.
     Away {

@@ -133,7 +133,6 @@ fn of_closing(reason: &CloseReason) -> Refusal {
         | CloseReason::Rotated
         | CloseReason::Superseded
         | CloseReason::Expired
-        | CloseReason::Revoked
         | CloseReason::OtherSubject
         | CloseReason::ClosedInTurn
         | CloseReason::Response

@@ -11,7 +11,7 @@ use crate::broker::{Broker, RoomFor};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::config::Config;
-use crate::jwt::{TooManyRevoked, Verifier};
+use crate::jwt::Verifier;
 use crate::pattern::Pattern;
 use crate::protocol::handshake::Policy;
 use crate::refusal::Refusal;
@@ -130,19 +130,6 @@ impl Shared {
         for commands in &self.commands {
             commands.push(Command::EndSubject(Arc::clone(&subject), reason.clone()));
         }
-    }
-
-    /// The same for ever: tokens of the subject that were issued until now do not count any more.
-    ///
-    /// # Errors
-    /// [`TooManyRevoked`]: nothing has changed.
-    pub fn revoke(&self, subject: &str) -> Result<(), TooManyRevoked> {
-        // First, so that a token that is verified meanwhile is refused, or its client is found.
-        if let Some(verifier) = &self.verifier {
-            verifier.revoke(subject, self.clock.unix_millis())?;
-        }
-        self.end_subject(subject, &CloseReason::Revoked);
-        Ok(())
     }
 
     /// Whether there is room in a channel. If not, the application is told when there is.

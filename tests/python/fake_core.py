@@ -196,9 +196,6 @@ class FakeCore:
     def end_subject(self, subject: str, code: int, reason: str, /) -> None:
         self.calls.append(("end_subject", subject, code, reason))
 
-    def revoke(self, subject: str, /) -> None:
-        self.calls.append(("revoke", subject))
-
     def advance_clock(self, seconds: float, /) -> None:
         raise NotImplementedError
 

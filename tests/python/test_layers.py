@@ -29,9 +29,10 @@ ORDER = [
 """Folders and modules of `umbel`, the lowest first: each imports from those before it only."""
 
 FRIENDS = {
-    "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over"},
     "_dispatching.clients": {"_handshake", "_came_back"},
     "_dispatching.entrance": {"_handshake"},
+    "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over", "_close"},
+    "_dispatching.subjects": {"_verifier"},
     "_serving.server": {"_verifier"},
     "testing": {"_core", "_declared", "_claim", "_attach", "_release", "_forked"},
 }

@@ -149,6 +149,9 @@ class WebSocket:
             ValueError: if the code may not be sent, or the reason is too long.
         """
         check_close_code(code)
+        return self._close(code, reason)
+
+    def _close(self, code: int, reason: str) -> bool:
         begun = self._port.core.close(self._number, code, reason)
         if begun and self._closing is None:
             self._closing = ConnectionClosed(code, reason)

@@ -18,7 +18,6 @@ from umbel._core import Core, Credit, Handshake, Position
 from umbel._declaring.declarations import Background, Declarations
 from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
-from umbel.exceptions import REVOKED
 
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
@@ -164,20 +163,12 @@ class Dispatcher:
         """Close all connections of a subject. Returns how many."""
         # First, so that a connection is found by the one or by the other.
         self._entrance.disconnect(subject, code, reason)
+        known = self._clients.disconnect(subject, code, reason)
+        known += self._sockets.disconnect(subject, code, reason)
         if self._verifies:
+            # After those that are known here: a client that is gone already would still have its messages handled.
             self._slots.core.end_subject(subject, code, reason)
-        return self._clients.disconnect(subject, code, reason) + self._sockets.disconnect(
-            subject, code, reason
-        )
-
-    def revoke(self, subject: str) -> None:
-        """Close all connections of a subject, and refuse its tokens of before.
-
-        Raises:
-            RuntimeError: if no more subjects can be remembered.
-        """
-        self._slots.core.revoke(subject)
-        self._entrance.disconnect(subject, REVOKED, "access was revoked")
+        return known
 
     async def wait_room(self, channel: str) -> None:
         """Wait until little enough waits for the readers of a channel that keep up.

@@ -80,7 +80,7 @@ class Sockets:
     def disconnect(self, subject: str, code: int, reason: str) -> int:
         """Close the websockets of a subject. Returns how many. Any thread may call it."""
         sockets = [socket for socket in list(self._sockets.values()) if socket.identity.subject == subject]
-        return sum(socket.close(code, reason) for socket in sockets)
+        return sum(socket._close(code, reason) for socket in sockets)
 
     async def stop(self) -> None:
         """All connections have ended: end their functions, too."""

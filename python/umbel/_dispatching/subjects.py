@@ -1,9 +1,11 @@
 """What an application does with the clients of a subject, however they came."""
 
 from abc import ABC, abstractmethod
+from time import time
 
 from umbel._clients.client import Client
-from umbel.exceptions import NOT_ALLOWED, Refused
+from umbel._declaring.jwt import JWT
+from umbel.exceptions import NOT_ALLOWED, REVOKED, Refused
 
 from .dispatcher import Dispatcher
 
@@ -18,6 +20,11 @@ class Subjects(ABC):
         Raises:
             RuntimeError: if the application is not being served.
         """
+
+    @property
+    @abstractmethod
+    def auth(self) -> JWT | None:
+        """What verifies the tokens of clients, as it was given."""
 
     def clients(self, subject: str | None = None) -> list[Client]:
         """Return the clients that are connected now, in the order in which they came.
@@ -91,4 +98,8 @@ class Subjects(ABC):
         """
         if not subject:
             raise ValueError("an empty subject is that of all anonymous clients: close each of app.clients()")
-        self._running().revoke(subject)
+        dispatcher = self._running()
+        if self.auth is not None:
+            # First, so that a token that is verified meanwhile is refused, or its client is found.
+            self.auth._verifier.revoke(subject, time())
+        dispatcher.disconnect(subject, REVOKED, "access was revoked")

@@ -16,6 +16,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::hub::ReaderKey;
+use crate::jwt::Verifier;
 use crate::moment::Moment;
 use crate::protocol::handshake::Policy;
 use crate::protocol::origins::Origins;
@@ -35,6 +36,7 @@ use crate::transport::policy::terms;
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::shared::Shared;
 
+mod credentials;
 mod drain;
 mod http;
 mod latecomers;
@@ -87,6 +89,15 @@ pub fn with_settings(settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
 }
 
 pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl FnOnce(&Cell)) {
+    with(Arc::new(inbox), None, settings, test);
+}
+
+fn with(
+    inbox: Arc<dyn Inbox>,
+    verifier: Option<Arc<Verifier>>,
+    settings: &serde_json::Value,
+    test: impl FnOnce(&Cell),
+) {
     let own = json!({"heartbeat": 60, "message_timeout": 10, "max_messages_per_second": 0});
     let config =
         Config::from_json(&self::settings::settings(&[&own, settings])).expect("a legal configuration");
@@ -109,9 +120,9 @@ pub fn with_application(inbox: Nobody, settings: &serde_json::Value, test: impl 
         policy: policy(),
         route_policy: policy(),
         tls: None,
-        verifier: None,
+        verifier,
         clock: Clock::new(),
-        inbox: Arc::new(inbox),
+        inbox,
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
         addresses: Addresses::new(config.max_connections_per_address),
