@@ -348,6 +348,22 @@ def test_auth_and_an_authenticate_function_exclude_each_other() -> None:
         Umbel(auth=SECRET)  # type: ignore[arg-type]
 
 
+async def test_a_cookie_and_pages_of_all_sites_exclude_each_other() -> None:
+    app = Umbel(auth=secret(cookie="login"), origins="*")
+    with pytest.raises(ConfigurationError, match="list the origins of your own pages"):
+        await app.serve(port=0).__aenter__()
+    for other in (Umbel(auth=secret(), origins="*"), Umbel(auth=secret(cookie="login"), origins=[])):
+        async with other.serve(port=0):
+            pass
+
+
+async def test_claims_need_somebody_who_has_them() -> None:
+    app = Umbel()
+    app.channel("task:{x}", claims=True)
+    with pytest.raises(ConfigurationError, match="no client has claims"):
+        await app.serve(port=0).__aenter__()
+
+
 def test_keys_are_never_shown(tmp_path: pathlib.Path) -> None:
     auth = JWT(keys={"a": SECRET, "b": SECRET[::-1]}, algorithms=["HS256", "HS384"])
     assert repr(auth) == "<JWT HS256, HS384>"
@@ -369,7 +385,17 @@ def test_what_can_not_be_is_refused_with_advice(tmp_path: pathlib.Path) -> None:
         ({"key": "short"}, ValueError, "token_urlsafe"),
         ({"keys": {"a": SECRET, "b": RSA}}, ValueError, 'key "b": .* public key'),
         ({"key": SECRET, "leeway": 61}, ValueError, "leeway must be"),
-        ({"key": SECRET, "leeway": -1}, ValueError, "seconds"),
+        ({"key": SECRET, "leeway": -1}, ValueError, "leeway must be a number of seconds, not -1"),
+        ({"key": SECRET, "leeway": "10"}, TypeError, "leeway must be a number of seconds, not str"),
+        ({"key": SECRET, "max_lifetime": float("inf")}, ValueError, "max_lifetime must be .* not inf"),
+        ({"key": SECRET, "max_lifetime": True}, TypeError, "max_lifetime must be .* not bool"),
+        ({"key": SECRET, "audience": ""}, ValueError, "audience is empty"),
+        ({"key": SECRET, "issuer": []}, ValueError, "issuer is empty"),
+        ({"key": SECRET, "issuer": [b"a"]}, TypeError, "issuer must be a str, not bytes"),
+        ({"key": SECRET, "algorithms": [256]}, TypeError, "each of algorithms must be a str"),
+        ({"key": SECRET, "cookie": 7}, TypeError, "cookie must be a str"),
+        ({"keys": [SECRET]}, TypeError, "a name for each key"),
+        ({"keys": {1: SECRET}}, TypeError, "each name in keys must be a str"),
         ({"jwks_file": tmp_path / "none"}, FileNotFoundError, "none"),
     ]:
         with pytest.raises(error, match=advice):  # type: ignore[arg-type]

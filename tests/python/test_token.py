@@ -56,6 +56,9 @@ def test_the_secret_may_be_in_a_file(tmp_path: pathlib.Path, capsys: pytest.Capt
         (["--subject", "ada", "--expires", "-5"], 2, "--expires"),
         (["--subject", ""], 1, "a claim of the token"),
         (["--subject", "ada", "--algorithm", "none"], 2, "--algorithm"),
+        (["--subject", "ada", "--channels", "a*b"], 2, "only the last character"),
+        (["--subject", "ada", "--publish", "**"], 2, "only the last character"),
+        (["--subject", "ada", "--expires", "7d"], 0, "JWT(max_lifetime=604800)"),
     ],
 )
 def test_what_can_not_be_is_explained(

@@ -5,6 +5,7 @@ import base64
 import hmac
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,11 @@ def token(parsed: argparse.Namespace) -> int:
     """Print a token.
 
     Raises:
-        CommandError: if there is no secret, or it is too short.
+        CommandError: if there is no secret, or it is too short; or if no server would take the token.
     """
+    for name in (*(parsed.channels or ()), *(parsed.publish or ())):
+        if "*" in name[:-1]:
+            raise CommandError(f"{name!r} would be refused: only the last character of a name may be a *", 2)
     key = secret(parsed.key_file)
     now = int(time.time())
     claims: dict[str, object] = {"sub": parsed.subject, "iat": now, "exp": now + parsed.expires}
@@ -29,18 +33,22 @@ def token(parsed: argparse.Namespace) -> int:
         if (value := getattr(parsed, name)) is not None:
             claims[claim] = value
     text = sign(claims, key, parsed.algorithm)
-    audience = parsed.audience or ()
     try:
         # What the server would say of it.
         auth = JWT(
             key=key,
             algorithms=[parsed.algorithm],
-            audience=audience,
-            max_lifetime=max(parsed.expires, 1),
+            audience=parsed.audience,
+            max_lifetime=parsed.expires,
         )
         auth.verify(text)
     except ValueError as error:
         raise CommandError(f"{error}", 1) from error
+    if parsed.expires > DAY:
+        warning = (
+            f"umbel: only an application with JWT(max_lifetime={parsed.expires}) or more takes this token"
+        )
+        print(warning, file=sys.stderr)  # noqa: T201 - not a part of the token
     print(text)  # noqa: T201 - it is what the command is for
     return 0
 
@@ -117,6 +125,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--key-file", metavar="FILE", help="the file with the secret, all of whose bytes count"
     )
 
+
+DAY: Final = 86_400
+"""The default of ``max_lifetime``."""
 
 VARIABLE: Final = "UMBEL_KEY"
 

@@ -40,7 +40,8 @@ class JWT:
         max_lifetime: seconds from ``iat`` to ``exp`` that a token may have. A token without ``iat`` is
             refused while it has longer to go.
         cookie: name of the cookie that may have the token. Use a cookie with ``Secure``, ``HttpOnly`` and
-            ``SameSite``, and leave ``origins`` of the settings at ``None`` or make it a list.
+            ``SameSite``, and leave ``origins`` of the settings at ``None`` or make it a list: with ``"*"``
+            the server does not start.
 
     Raises:
         OSError: if the file can't be read.
@@ -72,26 +73,32 @@ class JWT:
             raise TypeError("give exactly one of key=, keys= and jwks_file=")
         if isinstance(algorithms, str):
             raise TypeError(f"algorithms is a list: write algorithms=[{algorithms!r}]")
+        if keys is not None and not isinstance(keys, Mapping):
+            raise TypeError("keys has a name for each key: write keys={'2026': …}")
         named: list[tuple[str | None, bytes]] = []
         if key is not None:
             named = [(None, encoded("key", key))]
         elif keys is not None:
-            named = [(kid, encoded(f"key {kid!r}", value)) for kid, value in keys.items()]
+            named = [
+                (text("each name in keys", kid), encoded(f"key {kid!r}", value))
+                for kid, value in keys.items()
+            ]
         self._verifier: Final = Verifier(
             orjson.dumps(
                 {
-                    "algorithms": list(algorithms),
-                    "audience": listed(audience),
-                    "issuer": listed(issuer),
-                    "leeway": leeway,
-                    "max_lifetime": max_lifetime,
-                    "cookie": cookie,
+                    "algorithms": [text("each of algorithms", one) for one in algorithms],
+                    "audience": names("audience", audience),
+                    "issuer": names("issuer", issuer),
+                    "leeway": seconds("leeway", leeway),
+                    "max_lifetime": seconds("max_lifetime", max_lifetime),
+                    "cookie": None if cookie is None else text("cookie", cookie),
                 }
             ),
             named,
             None if jwks_file is None else Path(jwks_file).read_bytes(),
         )
         self._name = ", ".join(algorithms)
+        self._cookie: Final = cookie
 
     def verify(self, token: str) -> Identity:
         """Return whom a token names: for other programs that get the same tokens.
@@ -126,8 +133,45 @@ def encoded(name: str, key: str | bytes) -> bytes:
     return key.encode() if isinstance(key, str) else key
 
 
-def listed(value: str | Sequence[str] | None) -> list[str]:
-    """Return one or several as a list."""
+def names(name: str, value: str | Sequence[str] | None) -> list[str]:
+    """Return one or several names as a list, which is empty only without any.
+
+    Raises:
+        TypeError: if they are none.
+        ValueError: if one is empty, or the list is: what was forgotten would let everybody in, or nobody.
+    """
     if value is None:
         return []
-    return [value] if isinstance(value, str) else list(value)
+    found = [text(name, one) for one in ([value] if isinstance(value, str) else value)]
+    if not all(found) or not found:
+        raise ValueError(f"{name} is empty: name one, or leave {name}= out")
+    return found
+
+
+def text(name: str, value: object) -> str:
+    """Return a text.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def seconds(name: str, value: object) -> float:
+    """Return a time.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not finite, or less than none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 <= value < LONGEST:
+        raise ValueError(f"{name} must be a number of seconds, not {value}")
+    return value
+
+
+LONGEST: Final = 1e11
+"""More than any time from now to a date that counts."""

@@ -166,7 +166,7 @@ class Dispatcher:
         known = self._clients.disconnect(subject, code, reason)
         known += self._sockets.disconnect(subject, code, reason)
         if self._verifies:
-            # After those that are known here: a client that is gone already would still have its messages handled.
+            # After those that are known here: the messages of a client that is gone would be handled.
             self._slots.core.end_subject(subject, code, reason)
         return known
 

@@ -205,6 +205,16 @@ class Server:
                 'resume="authenticate" asks the authenticate function, and the application has none: '
                 "declare one with @app.authenticate, or use auth=JWT(…)"
             )
+        if auth is not None and auth._cookie is not None and self.settings.origins == "*":
+            raise ConfigurationError(
+                'origins="*" lets pages of every site connect with the cookie of JWT(cookie=…), in the name '
+                "of whoever looks at them: list the origins of your own pages, or drop one of the two"
+            )
+        if auth is None and declared.authenticate is None and any(rule.claims for rule in declared.channels):
+            raise ConfigurationError(
+                "channels are declared with claims=True, and no client has claims: use auth=JWT(…), or declare "
+                "an authenticate function"
+            )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
         counts = self.settings.max_connections_per_identity > 0
         config = declared.config(counts_identities=counts)
