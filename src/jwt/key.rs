@@ -67,7 +67,7 @@ pub enum KeyError {
     /// A public key that would be used as a secret.
     #[error("{0} needs a secret, and this is a public key: everybody who knows it could sign tokens")]
     PublicAsSecret(&'static str),
-    /// A secret that would be used as a public key.
+    /// A secret, or a public key in another form, that would be used as a public key.
     #[error("{0} needs a public key in PEM (-----BEGIN PUBLIC KEY-----), and this is none")]
     SecretAsPublic(&'static str),
     /// A secret that can be guessed.
@@ -123,7 +123,10 @@ impl Key {
         };
         let material = match pem(text)? {
             Some(material) => material,
-            None if looks_public(text) => return Err(KeyError::PublicAsSecret(first.name())),
+            None if looks_public(text) && first.kind() == Kind::Secret => {
+                return Err(KeyError::PublicAsSecret(first.name()));
+            }
+            None if looks_public(text) => return Err(KeyError::SecretAsPublic(first.name())),
             None => Material::Secret(text.into()),
         };
         let key = Self { id: id.map(Into::into), only: None, material };
@@ -244,12 +247,12 @@ impl From<PublicKey<'_>> for Material {
     }
 }
 
-/// Reads PEM. `None`: it is something else.
+/// Reads PEM, which may have lines for people before it. `None`: it is something else.
 fn pem(text: &[u8]) -> Result<Option<Material>, KeyError> {
-    if !text.trim_ascii().starts_with(b"-----BEGIN") {
+    if !has(text, b"-----BEGIN") {
         return Ok(None);
     }
-    if text.trim_ascii().starts_with(b"-----BEGIN RSA PUBLIC KEY") {
+    if has(text, b"-----BEGIN RSA PUBLIC KEY") {
         return Err(KeyError::OldForm);
     }
     let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(text).map_err(|_| KeyError::NoPublicKey)?;
@@ -265,9 +268,12 @@ fn pem(text: &[u8]) -> Result<Option<Material>, KeyError> {
 
 /// Whether it is a public key in a form that is not read here. As a secret it would be known to everybody.
 fn looks_public(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    let has = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
-    text.starts_with(b"ssh-") || text.starts_with(b"ecdsa-sha2-") || has(b"-----BEGIN") || has(b"\"kty\"")
+    let start = text.trim_ascii_start();
+    start.starts_with(b"ssh-") || start.starts_with(b"ecdsa-sha2-") || has(text, b"\"kty\"")
+}
+
+fn has(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
 }
 
 #[derive(Deserialize)]

@@ -190,7 +190,7 @@ fn a_set_has_public_keys_and_what_it_has_for_others_is_left_out() {
 #[test]
 fn keys_that_are_weak_or_of_another_kind_are_refused_with_advice() {
     let weak = include_str!("../keys/rsa-1024.pem");
-    let cases: [(&[&str], &[u8], &str); 16] = [
+    let cases: [(&[&str], &[u8], &str); 18] = [
         (&["HS256"], b"short", "at least 32 bytes"),
         (&["HS256", "HS512"], &SECRET[..63], "HS512 needs a secret of at least 64 bytes"),
         (&["HS256"], b"  \n", "the key is empty"),
@@ -202,6 +202,12 @@ fn keys_that_are_weak_or_of_another_kind_are_refused_with_advice() {
             "this is a public key",
         ),
         (&["RS256"], SECRET, "needs a public key in PEM"),
+        (&["RS256"], b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7", "RS256 needs a public key in PEM"),
+        (
+            &["RS256"],
+            br#"{"kty": "RSA", "n": "0vx7agoebGcQ", "e": "AQAB"}"#,
+            "RS256 needs a public key in PEM",
+        ),
         (&["RS256"], weak.as_bytes(), "this one has 1024"),
         (&["RS256"], include_bytes!("../keys/rsa.pem"), "private key"),
         (&["RS256"], include_bytes!("../keys/certificate.pem"), "openssl x509"),
@@ -217,6 +223,10 @@ fn keys_that_are_weak_or_of_another_kind_are_refused_with_advice() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("short") && !error.contains("0vx7"), "{error}");
     }
+    let with_words = format!("Bag Attributes\n    friendlyName: login\n{RSA}");
+    assert!(verifier(&["RS256"], with_words.as_bytes(), &json!({})).is_ok());
+    let as_secret = verifier(&["HS256"], with_words.as_bytes(), &json!({})).expect_err("public").to_string();
+    assert!(as_secret.contains("this is a public key"), "{as_secret}");
     assert!(!format!("{:?}", verifier(&["HS256"], SECRET, &json!({}))).contains("secret"));
 }
 
