@@ -212,8 +212,8 @@ class Server:
             )
         if auth is None and declared.authenticate is None and any(rule.claims for rule in declared.channels):
             raise ConfigurationError(
-                "channels are declared with claims=True, and no client has claims: use auth=JWT(…), or declare "
-                "an authenticate function"
+                "channels are declared with claims=True, and no client has claims: use auth=JWT(…), or "
+                "declare an authenticate function"
             )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
         counts = self.settings.max_connections_per_identity > 0
