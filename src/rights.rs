@@ -24,6 +24,12 @@ impl Rights {
         Some(Self { channels: patterns(channels)?, publish: patterns(publish)? })
     }
 
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        let all = self.channels.iter().chain(&self.publish);
+        all.map(|pattern| size_of::<Pattern>() + pattern.text.len().next_multiple_of(ALLOCATED)).sum()
+    }
+
     /// Whether a channel is named. Those that the server makes, which begin with `@` or `$`, never are.
     pub fn allow(&self, wish: Wish, channel: &str) -> bool {
         let patterns = match wish {
@@ -61,6 +67,9 @@ fn patterns(claim: Option<&Value>) -> Option<Box<[Pattern]>> {
         Some(_) => None,
     }
 }
+
+/// A text takes a multiple of this.
+const ALLOCATED: usize = 32;
 
 /// Patterns in one claim: each subscription looks at all of them.
 const MOST_PATTERNS: usize = 256;

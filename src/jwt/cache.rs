@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ring::digest::{SHA256, digest};
 
 use super::claims::{Times, Verified};
+use crate::rights::Rights;
 
 /// A token with a good signature, and when it counts.
 #[derive(Clone)]
@@ -16,7 +17,8 @@ pub(super) struct Counted {
 impl Counted {
     /// Bytes of what it says.
     pub fn bytes(&self) -> usize {
-        self.verified.claims.len()
+        let rights = self.verified.identity.rights.as_ref();
+        self.verified.claims.len() + rights.map_or(0, Rights::bytes)
     }
 }
 
@@ -77,11 +79,30 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::identity::Identity;
     use crate::jwt::claims::Claims;
 
     fn counted(claims: &Arc<str>) -> Counted {
         let times = Claims::new(r#"{"sub":"a","exp":1}"#).expect("legal").times();
         Counted { verified: Verified { identity: Arc::default(), claims: Arc::clone(claims) }, times }
+    }
+
+    #[test]
+    fn rights_count_that_take_more_than_their_text() {
+        let claims: Arc<str> = serde_json::json!(vec!["a"; 256]).to_string().into();
+        let list = serde_json::from_str(&claims).ok();
+        let identity = Identity { rights: Rights::new(list.as_ref(), list.as_ref()), ..Identity::default() };
+        let counted = Counted {
+            verified: Verified { identity: identity.into(), ..counted(&claims).verified },
+            ..counted(&claims)
+        };
+        assert!(counted.bytes() >= 512 * (size_of::<Box<str>>() + 1 + 32));
+        let mut cache = Cache::default();
+        let most = MOST_BYTES / counted.bytes();
+        for number in 0..3 * most {
+            cache.insert(Fingerprint::of(&number.to_string()), counted.clone());
+            assert!(cache.len() <= most + 1);
+        }
     }
 
     #[test]

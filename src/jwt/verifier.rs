@@ -143,6 +143,11 @@ impl Verifier {
         self.cookie.as_deref()
     }
 
+    /// What judging a token may cost, in bytes that could have been read meanwhile.
+    pub fn work(&self) -> usize {
+        self.algorithms.iter().map(|algorithm| algorithm.work()).max().unwrap_or_default()
+    }
+
     /// Judges a token. `today` is milliseconds of Unix time. One that was verified before costs a hash.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::token_error::TokenError;
 use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
-use crate::transport::credentials::{COST_OF_A_TOKEN, verify};
+use crate::transport::credentials::verify;
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
@@ -139,7 +139,7 @@ impl Introduction {
 pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> Option<Arc<Identity>> {
     let shared = Arc::clone(&peer.connections.shared);
     if let Some(verifier) = shared.verifier.as_ref().filter(|_| introduction.verified.is_none()) {
-        peer.connections.work += COST_OF_A_TOKEN;
+        peer.connections.work += verifier.work();
         match verify(&shared, verifier, &introduction.request, introduction.token.as_deref()) {
             Ok(verified) => introduction.verified = Some(verified),
             Err(error) => {

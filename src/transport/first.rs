@@ -19,7 +19,7 @@ use crate::transport::admission::{
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
 use crate::transport::connection::{Connection, Endpoint};
-use crate::transport::credentials::{COST_OF_A_TOKEN, verify, verify_shown};
+use crate::transport::credentials::{verify, verify_shown};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
 use crate::transport::parcel::Parcel;
@@ -142,7 +142,7 @@ fn verify_with<T>(
 ) -> Result<Option<T>, TokenError> {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(verifier) = &shared.verifier else { return Ok(None) };
-    peer.connections.work += COST_OF_A_TOKEN;
+    peer.connections.work += verifier.work();
     let Some(opener) = peer.connection().and_then(Connection::opener) else { return Ok(None) };
     let said = opener.said.as_ref().and_then(|first| first.token.as_deref());
     opener.request.as_ref().map(|request| verify(&shared, verifier, request, said)).transpose()

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{Cell, REQUEST, accept, arrived, with};
 use crate::jwt::Verifier;
 use crate::transport::events::{Event, Inbox};
+use crate::transport::websocket::WORK_AT_A_TURN;
 
 const SECRET: &[u8] = b"a secret of 32 bytes or more, please";
 
@@ -27,12 +28,12 @@ impl Inbox for Blocked {
     }
 }
 
-fn with_tokens(test: impl FnOnce(&Cell)) {
+fn with_tokens(algorithm: &str, key: &[u8], test: impl FnOnce(&Cell)) {
     let options = json!({
-        "algorithms": ["HS256"], "audience": [], "issuer": [], "leeway": 10, "max_lifetime": 86400, "cookie": null
+        "algorithms": [algorithm], "audience": [], "issuer": [], "leeway": 10, "max_lifetime": 86400, "cookie": null
     });
     let options = serde_json::from_value(options).expect("options");
-    let verifier = Verifier::new(options, &[(None, SECRET.to_vec())], None).expect("a verifier");
+    let verifier = Verifier::new(options, &[(None, key.to_vec())], None).expect("a verifier");
     with(Arc::<Blocked>::default(), Some(Arc::new(verifier)), &json!({"notify_connect": true}), test);
 }
 
@@ -47,7 +48,7 @@ fn token(cell: &Cell, number: u32) -> String {
 
 #[test]
 fn a_client_that_renews_on_and_on_is_not_heard_until_python_has_heard_of_it() {
-    with_tokens(|cell| {
+    with_tokens("HS256", SECRET, |cell| {
         let (key, client) = accept(cell);
         let bearer = format!("Authorization: Bearer {}\r\n\r\n", token(cell, 0));
         let request = String::from_utf8_lossy(REQUEST).replace("\r\n\r\n", &format!("\r\n{bearer}"));
@@ -70,4 +71,19 @@ fn a_client_that_renews_on_and_on_is_not_heard_until_python_has_heard_of_it() {
         }
         assert_eq!(renewed, most);
     });
+}
+
+#[test]
+fn a_token_that_is_dear_to_verify_ends_the_turn_of_its_client() {
+    let p384 = include_bytes!("../../../tests/keys/p384-public.pem");
+    for (algorithm, key, ends) in [("HS256", SECRET, false), ("ES384", p384, true)] {
+        with_tokens(algorithm, key, |cell| {
+            let (key, client) = accept(cell);
+            let request = String::from_utf8_lossy(REQUEST)
+                .replace("Upgrade: w", "Authorization: Bearer a.b.c\r\nUpgrade: w");
+            cell.borrow_mut().receive(key, &mut request.into_bytes());
+            assert!(String::from_utf8_lossy(&arrived(&client)).contains("malformed"));
+            assert_eq!(cell.borrow().work >= WORK_AT_A_TURN, ends, "{algorithm}");
+        });
+    }
 }
