@@ -3,31 +3,54 @@
 use crate::rights::{Rights, Wish};
 
 /// Who a client is, as its token or the application says. The same for all that it does on one connection, until it is renewed.
+///
+/// Every client that has a name keeps one: what most have not is kept apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Empty when it is anonymous.
     pub subject: Box<str>,
-    /// Until when its credentials are good, in milliseconds of Unix time. `None`: for ever.
-    pub expires: Option<u64>,
-    /// The same, with the leeway for clocks that differ. From then on nobody is let in with them.
-    pub ends: Option<u64>,
-    /// When the client is told that they will end.
-    pub warns: Option<u64>,
+    /// Until when its credentials are good. `None`: for ever.
+    pub validity: Option<Box<Validity>>,
     /// What its claims say of channels. `None`: they can't be understood.
-    pub rights: Option<Rights>,
+    pub rights: Option<Box<Rights>>,
+}
+
+/// Until when credentials are good. All times are milliseconds of Unix time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// What the credentials say.
+    pub expires: u64,
+    /// The same, with the leeway for clocks that differ. From then on nobody is let in with them.
+    pub ends: u64,
+    /// When the client is told that they will end.
+    pub warns: u64,
+}
+
+impl Validity {
+    /// Credentials that are good since then, or were seen first then.
+    pub fn new(expires: u64, leeway: u64, since: u64) -> Box<Self> {
+        let mut validity = Self { expires, ends: expires.saturating_add(leeway), warns: expires };
+        validity.begin(since);
+        Box::new(validity)
+    }
+
+    /// Notes since when the credentials are good. Half of the time before their end, but not more than 30 seconds, is for others to be
+    /// shown. With more than half of it, a client whose credentials are good for a short time would renew them on and on.
+    pub fn begin(&mut self, since: u64) {
+        self.warns = self.expires - (self.expires.saturating_sub(since) / 2).min(LONGEST_WARNING);
+    }
 }
 
 impl Identity {
-    /// What the application says.
+    /// What the application says. Since when that is good has to be noted.
     pub fn of_application(subject: &str, expires: Option<u64>, rights: Option<Rights>) -> Self {
-        Self { subject: subject.into(), expires, ends: expires, warns: expires, rights }
+        let validity = expires.map(|expires| Validity::new(expires, 0, expires));
+        Self { subject: subject.into(), validity, rights: rights.map(Box::new) }
     }
 
-    /// Notes since when its credentials are good, or were seen first: half of the time before their end, but not more than 30 seconds, is
-    /// for others to be shown. With more than half of it, a client whose credentials are good for a short time would renew them on and on.
-    pub fn begin(&mut self, since: u64) {
-        let warns = |expires: u64| expires - (expires.saturating_sub(since) / 2).min(LONGEST_WARNING);
-        self.warns = self.expires.map(warns);
+    /// Until when its credentials are good, as they say.
+    pub fn expires(&self) -> Option<u64> {
+        Some(self.validity.as_ref()?.expires)
     }
 
     /// Whether its claims allow something.
@@ -37,7 +60,7 @@ impl Identity {
 
     /// Whether its credentials are no longer good. `today` is milliseconds of Unix time.
     pub fn has_ended(&self, today: u64) -> bool {
-        self.ends.is_some_and(|ends| ends <= today)
+        self.validity.as_ref().is_some_and(|validity| validity.ends <= today)
     }
 }
 
@@ -53,12 +76,8 @@ mod tests {
         for (since, expires, warns) in
             [(0, 600_000, 570_000), (0, 60_000, 30_000), (0, 20_000, 10_000), (9, 8, 8)]
         {
-            let mut identity = Identity::of_application("ann", Some(expires), None);
-            identity.begin(since);
-            assert_eq!(identity.warns, Some(warns));
+            assert_eq!(Validity::new(expires, 0, since).warns, warns);
         }
-        let mut for_ever = Identity::of_application("ann", None, None);
-        for_ever.begin(7);
-        assert_eq!((for_ever.warns, for_ever.has_ended(u64::MAX)), (None, false));
+        assert!(!Identity::of_application("ann", None, None).has_ended(u64::MAX));
     }
 }

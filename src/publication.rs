@@ -97,13 +97,23 @@ impl Publication {
         let Content { data, key, sender, event } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
-        let (name, sender) = sender.map_or((&b""[..], &b""[..]), |sender| (SENDER, sender.as_bytes()));
-        let (event_start, event, event_end) =
-            event.map_or((&b""[..], &b""[..], &b""[..]), |event| (EVENT, event.0.as_bytes(), &b"\""[..]));
-        let start = [prefix, OFFSET, digits, name, sender, event_start, event, event_end, DATA];
-        let before = start.map(<[u8]>::len).iter().sum::<usize>();
+        let sender_bytes = sender.map_or(0, |sender| SENDER.len() + sender.len());
+        let event_bytes = event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
+        let before = prefix.len() + OFFSET.len() + digits.len() + sender_bytes + event_bytes + DATA.len();
         let mut text = Vec::with_capacity(before + data.len() + END.len());
-        start.iter().for_each(|part| text.extend_from_slice(part));
+        text.extend_from_slice(prefix);
+        text.extend_from_slice(OFFSET);
+        text.extend_from_slice(digits);
+        if let Some(sender) = sender {
+            text.extend_from_slice(SENDER);
+            text.extend_from_slice(sender.as_bytes());
+        }
+        if let Some(event) = event {
+            text.extend_from_slice(EVENT);
+            text.extend_from_slice(event.0.as_bytes());
+            text.push(b'"');
+        }
+        text.extend_from_slice(DATA);
         push_line(data, &mut text);
         text.extend_from_slice(END);
         let text = text.into_boxed_slice();

@@ -69,9 +69,7 @@ class Umbel(Decorators, Subjects):
 
     # Publishing
 
-    def publish(
-        self, channel: str, data: Any, key: str | None = None, *, event: str | None = None
-    ) -> Receipt:
+    def publish(self, channel: str, data: Any, key: str | None = None, event: str | None = None) -> Receipt:
         """Append data to a channel. Every subscriber gets them with its next batch.
 
         May be called from any thread. Publications of one thread keep their order. The cost does not depend

@@ -46,6 +46,6 @@ impl Verifier {
 }
 
 pub fn named<'py>(py: Python<'py>, verified: &jwt::Verified) -> Named<'py> {
-    let expires = verified.identity.expires.map(|millis| millis as f64 / 1000.0);
+    let expires = verified.identity.expires().map(|millis| millis as f64 / 1000.0);
     (verified.identity.subject.to_string(), PyBytes::new(py, verified.claims.as_bytes()), expires)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::compact::object;
-use crate::identity::Identity;
+use crate::identity::{Identity, Validity};
 use crate::rights::Rights;
 use crate::token_error::TokenError;
 
@@ -76,12 +76,9 @@ impl Claims {
         if self.iat.is_some_and(|iat| self.exp.saturating_sub(iat) > *max_lifetime) {
             return Err(TokenError::TooLongLived);
         }
-        let ends = Some(self.exp.saturating_add(*leeway));
-        let rights = Rights::new(self.channels.as_ref(), self.publish.as_ref());
-        let expires = Some(self.exp);
-        let mut identity = Identity { subject: self.sub.as_str().into(), expires, ends, warns: None, rights };
-        identity.begin(self.iat.unwrap_or(today));
-        Ok(identity)
+        let rights = Rights::new(self.channels.as_ref(), self.publish.as_ref()).map(Box::new);
+        let validity = Validity::new(self.exp, *leeway, self.iat.unwrap_or(today));
+        Ok(Identity { subject: self.sub.as_str().into(), validity: Some(validity), rights })
     }
 
     /// The times that are judged each time that the token is shown.

@@ -8,7 +8,7 @@ use super::resumable::Subscription;
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
-use crate::identity::Identity;
+use crate::identity::{Identity, Validity};
 use crate::protocol::message::ServerMessage;
 use crate::rules::Rules;
 use crate::token_error::TokenError;
@@ -28,8 +28,7 @@ pub fn look_at_credentials(
     was_told: &mut bool,
     carrier: &mut impl Carrier,
 ) -> Option<u64> {
-    let identity = identity?;
-    let (expires, ends, warns) = (identity.expires?, identity.ends?, identity.warns?);
+    let Validity { expires, ends, warns } = **identity?.validity.as_ref()?;
     if ends <= today {
         carrier.close(CloseReason::Expired);
         return None;
@@ -109,8 +108,8 @@ mod tests {
 
     /// Good for a minute from noon, and for ten seconds more.
     fn of_ann() -> Identity {
-        let (expires, ends, warns) = (Some(NOON + 60_000), Some(NOON + 70_000), Some(NOON + 30_000));
-        Identity { subject: "ann".into(), expires, ends, warns, rights: None }
+        let validity = Validity::new(NOON + 60_000, 10_000, NOON);
+        Identity { subject: "ann".into(), validity: Some(validity), rights: None }
     }
 
     #[test]

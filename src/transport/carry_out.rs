@@ -69,7 +69,9 @@ fn carry_out_away(connections: &mut Connections, client: ClientId, command: Clie
 fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) {
     match command {
         ClientCommand::Admit(mut identity) => for_client(peer, |peer| {
-            Arc::make_mut(&mut identity).begin(peer.connections.shared.clock.unix_millis());
+            if let Some(validity) = &mut Arc::make_mut(&mut identity).validity {
+                validity.begin(peer.connections.shared.clock.unix_millis());
+            }
             if peer.connection().and_then(Connection::opener).is_some() {
                 first::admitted(peer, &identity);
             } else if peer.connection().is_some_and(|connection| connection.asked().is_some()) {

@@ -75,7 +75,7 @@ pub(crate) fn judge_later(
     if let Some(connection) = sockets.slots.get_mut(key as usize) {
         // It is told once of the same end, or it would show the same token on and on.
         let was_told = connection.deadlines.was_told()
-            && client.is_some_and(|client| client.expires == identity.expires);
+            && client.is_some_and(|client| client.expires() == identity.expires());
         connection.deadlines.look_at_credentials(Some(now), was_told);
         if connection.known && is_new {
             let client = connection.id;
@@ -84,7 +84,7 @@ pub(crate) fn judge_later(
         }
     }
     connections.schedule(key);
-    let left = identity.expires.map(|expires| expires.saturating_sub(today));
+    let left = identity.expires().map(|expires| expires.saturating_sub(today));
     Judged::Known { identity, expires_in: left.map(|left| left / 1000) }
 }
 

@@ -15,7 +15,11 @@ pub(crate) fn look_at_credentials(peer: &mut Peer<'_>) {
     let mut next = None;
     let mut was_told = peer.live().is_some_and(|connection| connection.deadlines.was_told());
     if let Some(route) = peer.live().and_then(Connection::route) {
-        next = route.identity.as_ref().and_then(|it| it.ends).map(|ends| ends.saturating_sub(today));
+        next = route
+            .identity
+            .as_ref()
+            .and_then(|it| it.validity.as_ref())
+            .map(|it| it.ends.saturating_sub(today));
         if next == Some(0) {
             return peer.close(CloseReason::Expired);
         }

@@ -26,7 +26,7 @@ fn a_token_of_each_algorithm_says_who_the_client_is() {
         for _ in 0..2 {
             let verified = verifier.verify(&token, today(NOW)).expect(algorithm);
             assert_eq!(&*verified.identity.subject, "ann");
-            assert_eq!(verified.identity.expires, Some(today(NOW + 3600)));
+            assert_eq!(verified.identity.expires(), Some(today(NOW + 3600)));
             let claims: Value = serde_json::from_str(&verified.claims).expect("JSON");
             assert_eq!(claims["role"], "editor");
         }
@@ -84,7 +84,7 @@ fn times_count_with_the_leeway_also_for_a_token_that_is_known() {
         assert_eq!(verifier.verify(&token, today(seconds)).err(), expected, "{seconds}");
     }
     let verified = verifier.verify(&token, today(NOW)).expect("it counts");
-    assert_eq!(verified.identity.expires, Some(today(NOW) + 60_500));
+    assert_eq!(verified.identity.expires(), Some(today(NOW) + 60_500));
     assert!(!verified.identity.has_ended(today(NOW + 70)) && verified.identity.has_ended(today(NOW + 71)));
 }
 

@@ -140,8 +140,9 @@ impl Channel {
     }
 
     /// Drops the oldest publications until `excess` bytes are free, and the channel when that is not enough. A private one stays, so
-    /// that its client is told what it has lost. Of a channel that is `in_use` the newest publication stays. Readers may be spared at a moment ([`Log::evict`]). `None`: the rest is theirs,
-    /// and not enough is free. The channel was taken out of the queue for this visit.
+    /// that its client is told what it has lost. Of a channel that is `in_use` the newest publication stays. Readers may be spared at
+    /// a moment ([`Log::evict`]). `None`: the rest is theirs, and not enough is free. The channel was taken out of the queue for this
+    /// visit.
     pub fn evict(&self, excess: usize, in_use: bool, spare: Option<Moment>) -> Option<AfterVisit> {
         let last_use = self.last_use();
         let (evicted, change) = self.log.evict(excess, usize::from(in_use), spare);

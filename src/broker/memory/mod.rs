@@ -124,8 +124,12 @@ impl MemoryBroker {
 
     /// Evicts until all logs together fit, and those of clients that are away together.
     fn make_room(&self, in_use: Epoch, now: Moment) {
-        self.make_room_of(Of::Away, in_use, now);
-        self.make_room_of(Of::All, in_use, now);
+        for of in [Of::Away, Of::All] {
+            // Nearly always there is room.
+            if self.account.excess(of).is_some() {
+                self.make_room_of(of, in_use, now);
+            }
+        }
     }
 
     /// Evicts from those logs first that were used least recently. What readers that keep up were not offered goes last. The log that is
