@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 
 import orjson
@@ -13,8 +14,11 @@ from umbel import Umbel
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-TIMEOUT = 1
+TIMEOUT = int(os.environ.get("NGINX_TIMEOUT", "1"))
 """Seconds. nginx has 60 if nobody says otherwise. The server pings after 30 (``heartbeat``)."""
+
+TIMES = int(os.environ.get("NGINX_TIMES", "3"))
+"""So many of these times nothing is published."""
 
 LOCATION = f"""
 proxy_http_version 1.1;
@@ -49,7 +53,7 @@ async def test_pings_keep_the_connection(
                 assert orjson.loads(await connection.recv())["type"] == "connection_established"
                 speaking = asyncio.create_task(keeps_saying(connection)) if speaks else None
                 try:
-                    async with asyncio.timeout(3 * TIMEOUT):
+                    async with asyncio.timeout(TIMES * TIMEOUT):
                         await connection.recv()
                 except TimeoutError:
                     assert lives
@@ -68,11 +72,12 @@ async def test_a_stream_comes_through_at_once_and_is_not_cut_while_nothing_is_pu
         # By itself nginx speaks HTTP/1.0 to the server, and gathers what comes if it is not told otherwise.
         with nginx(tmp_path, server.url, f"proxy_read_timeout {TIMEOUT}s;") as port:
             async with stream(("127.0.0.1", port), "a?heartbeat=event") as events:
+                events.patience += TIMEOUT
                 await events.hear("subscription_established")
                 for number in range(3):
                     app.publish("a", number)
                     assert [update["data"] for update in await events.updates(1)] == [number]
-                for _ in range(3 * 2):
+                for _ in range(TIMES * 2):
                     await events.hear("heartbeat")
                 app.publish("a", "still there")
                 assert len(await events.updates(1)) == 1

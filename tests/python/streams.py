@@ -72,6 +72,7 @@ class EventStream:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.parser = Parser()
+        self.patience = 10.0  # seconds in which something has to come
         self.ended = False
         self._waiting: list[Event] = []
 
@@ -84,7 +85,7 @@ class EventStream:
 
     async def _read(self) -> bytes:
         """The next part of the body; nothing at its end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(self.patience):
             if self.headers.get("transfer-encoding") != "chunked":
                 return await self._reader.read(65536)
             length = int(await self._reader.readuntil(b"\r\n"), 16)
