@@ -86,7 +86,7 @@ class Subjects(ABC):
         Runs that the subject has started go on. A server that is started again has forgotten it: tokens that
         were issued before count again until they expire. Other servers do not hear of it.
 
-        May be called from any thread.
+        May be called from any thread. It looks at every client of the server, as `disconnect` does.
 
         Args:
             subject: that of the `Identity`.
