@@ -68,16 +68,6 @@ impl Algorithm {
         }
     }
 
-    /// What verifying one token costs, in bytes that could have been read meanwhile: 1 KiB for each µs, and a little more.
-    pub const fn work(self) -> usize {
-        match self.kind() {
-            Kind::Secret => 16 << 10,
-            Kind::Rsa => 64 << 10,
-            Kind::P256 | Kind::Ed25519 => 128 << 10,
-            Kind::P384 => 1280 << 10,
-        }
-    }
-
     /// With a secret.
     pub fn hmac(self) -> Option<hmac::Algorithm> {
         match self {

@@ -51,6 +51,10 @@ impl Cache {
         Some(found)
     }
 
+    pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        self.young.contains_key(&fingerprint) || self.old.contains_key(&fingerprint)
+    }
+
     pub fn insert(&mut self, fingerprint: Fingerprint, counted: Counted) {
         let bytes = counted.bytes() + OVERHEAD;
         if self.young_bytes + bytes > MOST_BYTES / 2 {

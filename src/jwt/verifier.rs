@@ -1,7 +1,7 @@
 //! Says whether a token counts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -143,9 +143,14 @@ impl Verifier {
         self.cookie.as_deref()
     }
 
-    /// What judging a token may cost, in bytes that could have been read meanwhile.
-    pub fn work(&self) -> usize {
-        self.algorithms.iter().map(|algorithm| algorithm.work()).max().unwrap_or_default()
+    /// What verifying the signature of a token costs, in bytes that could have been read meanwhile. 0: it is known already, or is
+    /// refused without that.
+    pub fn cost(&self, token: &str) -> usize {
+        if token.len() > LONGEST_TOKEN || self.cache().has(Fingerprint::of(token)) {
+            return 0;
+        }
+        let Ok(compact) = Compact::new(token) else { return 0 };
+        self.choose(&compact).map_or(0, |(algorithm, key)| key.cost(algorithm))
     }
 
     /// Judges a token. `today` is milliseconds of Unix time. One that was verified before costs a hash.
@@ -158,13 +163,12 @@ impl Verifier {
             return Err(TokenError::TooLong);
         }
         let fingerprint = Fingerprint::of(token);
-        let known = self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint);
+        let known = self.cache().get(fingerprint);
         let counted = match known {
             Some(counted) => counted,
             None => {
                 let counted = self.read(token, today)?;
-                let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                cache.insert(fingerprint, counted.clone());
+                self.cache().insert(fingerprint, counted.clone());
                 counted
             }
         };
@@ -185,10 +189,7 @@ impl Verifier {
 
     fn read(&self, token: &str, today: u64) -> Result<Counted, TokenError> {
         let compact = Compact::new(token)?;
-        let header = compact.header()?;
-        let algorithm = Algorithm::from_name(&header.alg).filter(|it| self.algorithms.contains(it));
-        let algorithm = algorithm.ok_or(TokenError::WrongAlgorithm)?;
-        let key = self.key(algorithm, header.kid.as_deref())?;
+        let (algorithm, key) = self.choose(&compact)?;
         if !key.verifies(algorithm, compact.signed.as_bytes(), &compact.signature) {
             return Err(TokenError::BadSignature);
         }
@@ -196,6 +197,18 @@ impl Verifier {
         let claims = Claims::new(&payload)?;
         let identity = Arc::new(claims.identity(&self.expected, today)?);
         Ok(Counted { times: claims.times(), verified: Verified { identity, claims: payload.into() } })
+    }
+
+    /// The algorithm and the key of a token, as its header names them.
+    fn choose(&self, compact: &Compact<'_>) -> Result<(Algorithm, &Key), TokenError> {
+        let header = compact.header()?;
+        let algorithm = Algorithm::from_name(&header.alg).filter(|it| self.algorithms.contains(it));
+        let algorithm = algorithm.ok_or(TokenError::WrongAlgorithm)?;
+        Ok((algorithm, self.key(algorithm, header.kid.as_deref())?))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key of a token. One that is alone and has no name is for all tokens.

@@ -288,7 +288,11 @@ impl Session {
     ) {
         let (identity, expires_in) = match renewed(carrier.judge_token(token, self.identity.as_ref())) {
             Ok(renewed) => renewed,
-            Err(Refusal { code, text, details, ends }) => {
+            Err(None) => {
+                let message = self.acting_for;
+                return self.requests().wait_to_renew(token, id, message);
+            }
+            Err(Some(Refusal { code, text, details, ends })) => {
                 self.say_error(code.name(), text, details.as_deref(), None, ReplyTo::message(id), carrier);
                 self.blame(code, carrier);
                 return ends.into_iter().for_each(|reason| carrier.close(reason));

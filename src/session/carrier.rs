@@ -87,6 +87,8 @@ pub enum Judged {
     OtherSubject,
     /// Nobody judges them on an open connection.
     Impossible,
+    /// Others are judged first. [`renew_again`](super::renew_again) is called when it is their turn.
+    Later,
 }
 
 /// What a client wants from the application.

@@ -28,7 +28,7 @@ pub struct Session {
     /// Messages of the client so far.
     heard: u32,
     /// The one that is acted on.
-    acting_for: u32,
+    pub(super) acting_for: u32,
     /// Messages that a message stood for and that were not counted yet.
     more_messages: u32,
     /// Requests that may be unanswered, once the client was greeted.

@@ -54,9 +54,11 @@ pub(super) struct Refusal {
 }
 
 /// What becomes of credentials that were judged: who the client is now, and for how many seconds they are good.
-pub(super) fn renewed(judged: Judged) -> Result<(Arc<Identity>, Option<u64>), Refusal> {
+/// An error that is `None`: they are not judged yet.
+pub(super) fn renewed(judged: Judged) -> Result<(Arc<Identity>, Option<u64>), Option<Refusal>> {
     let (code, text, details, ends) = match judged {
         Judged::Known { identity, expires_in } => return Ok((identity, expires_in)),
+        Judged::Later => return Err(None),
         Judged::Refused(error) => (error.error_code(), error.text(), Some(error.details()), None),
         Judged::OtherSubject => {
             let ends = CloseReason::OtherSubject;
@@ -67,7 +69,7 @@ pub(super) fn renewed(judged: Judged) -> Result<(Arc<Identity>, Option<u64>), Re
             (ErrorCode::BadMessage, text, None, None)
         }
     };
-    Err(Refusal { code, text, details, ends })
+    Err(Some(Refusal { code, text, details, ends }))
 }
 
 /// The channels that a client reads by claims that it had, and has not any more. What the server has made stays.

@@ -88,6 +88,15 @@ pub(super) struct Unconfirmed {
     pub channel: ChannelName,
 }
 
+/// A message with credentials.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    pub token: Option<Box<str>>,
+    pub id: Option<Box<str>>,
+    /// The number of the message.
+    pub message: u32,
+}
+
 /// Nearly all sessions have none of this most of the time.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -106,14 +115,17 @@ pub(super) struct Requests {
     pub resumable: Option<Resumable>,
     /// What an event stream is to begin with, until it does.
     pub stream: Option<StreamChannels>,
+    /// Credentials that wait to be judged.
+    pub renewal: Option<Renewal>,
     /// Numbers of the last messages that counted as errors.
     blamed: VecDeque<u32>,
 }
 
 impl Requests {
-    /// Whether the session has as many requests under way as it may have.
+    /// Whether the session has as many requests under way as it may have, or one that all others come after.
     pub fn is_full(&self) -> bool {
-        self.waiting.len() + self.unconfirmed.len() >= MAX_PENDING
+        self.renewal.is_some()
+            || self.waiting.len() + self.unconfirmed.len() >= MAX_PENDING
             || self.memory.as_ref().is_some_and(|memory| memory.is_full())
     }
 
@@ -273,6 +285,12 @@ impl Requests {
     pub fn wait_for_broker(&mut self, number: u64, channel: &ChannelName, id: Option<Id<'_>>) {
         let id = id.map(|id| id.as_json().into());
         self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone() });
+    }
+
+    /// Keeps credentials until they can be judged.
+    pub fn wait_to_renew(&mut self, token: Option<&str>, id: Option<Id<'_>>, message: u32) {
+        let id = id.map(|id| id.as_json().into());
+        self.renewal = Some(Renewal { token: token.map(Into::into), id, message });
     }
 
     /// Takes out the publish of this number, whose outcome is known now.

@@ -15,7 +15,7 @@ use crate::token_error::TokenError;
 use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
-use crate::transport::credentials::verify;
+use crate::transport::credentials::{Place, cost, verify};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
@@ -26,6 +26,13 @@ use crate::transport::shared::{KnownClient, Shared};
 /// Whether the application can be told of one more client. Where it is told of none, it always can.
 pub(crate) fn has_room(shared: &Shared) -> bool {
     !is_told(shared) || shared.inbox.has_room()
+}
+
+/// Whether a client may come in with its request alone: the application can be told of it, and it is the turn of its token. Otherwise
+/// the request has to wait.
+pub(crate) fn may_come_in(peer: &mut Peer<'_>, request: &Request) -> bool {
+    let shared = Arc::clone(&peer.connections.shared);
+    has_room(&shared) && peer.connections.may_verify(peer.key, cost(&shared, Place::Anywhere, request, None))
 }
 
 /// Whether the application can be told that a client has come back to its session.
@@ -139,9 +146,9 @@ impl Introduction {
 pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> Option<Arc<Identity>> {
     let shared = Arc::clone(&peer.connections.shared);
     if let Some(verifier) = shared.verifier.as_ref().filter(|_| introduction.verified.is_none()) {
-        peer.connections.work += verifier.work();
-        match verify(&shared, verifier, &introduction.request, introduction.token.as_deref()) {
-            Ok(verified) => introduction.verified = Some(verified),
+        let (request, said) = (&introduction.request, introduction.token.as_deref());
+        match verify(&shared, verifier, Place::Anywhere, request, said) {
+            Ok(verified) => introduction.verified = verified,
             Err(error) => {
                 refuse_token(peer, error);
                 return None;

@@ -26,6 +26,7 @@ use crate::transport::outbox::Outbox;
 use crate::transport::pending::Pending;
 use crate::transport::route::Route;
 use crate::transport::shared::Shared;
+use crate::transport::turn::Turn;
 
 /// A connection of a shard. Kept small: an idle one holds this, its task, and no buffer.
 ///
@@ -58,8 +59,7 @@ pub(crate) struct Connection {
     pub paused: bool,
     /// It is among those that are woken when there is room again.
     pub waits_for_room: bool,
-    /// It is not read before its next turn.
-    pub waits_for_turn: bool,
+    pub turn: Turn,
     /// Held for its Drop: however the connection ends, it is counted out.
     pub counted: Counted,
 }
@@ -86,7 +86,7 @@ pub(crate) enum Phase {
 pub(crate) struct Head {
     pub buffer: Vec<u8>,
     pub reader: HeadReader,
-    /// The whole request, which waits until the application has room for it.
+    /// The whole request, which waits until the application has room for it and it is the turn of its token.
     pub request: Option<Box<Request>>,
     /// The connection is beyond a limit: its request is refused.
     pub excess: Option<Excess>,
@@ -144,7 +144,7 @@ impl Connection {
             ahead: None,
             pending: None,
             waits_for_room: false,
-            waits_for_turn: false,
+            turn: Turn::None,
             frames: RateLimit::default(),
             known: false,
             paused: false,

@@ -1,6 +1,5 @@
 //! The connections of one shard, with the hub that serves them and the wheel that keeps their deadlines.
 
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +22,8 @@ use crate::transport::io::Io;
 use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
 use crate::transport::sockets::Sockets;
+use crate::transport::turn::WORK_AT_A_TURN;
+use crate::transport::turns::Turns;
 use crate::transport::wheel::Wheel;
 
 /// All connections of a shard. Touched only by the shard's thread, between two awaits: nothing of it is locked.
@@ -41,7 +42,7 @@ pub(crate) struct Connections {
     /// How often one was added to these because messages take too much, for the log.
     full: Repeated,
     /// Connections that have had their turn, and have more to say.
-    turns: VecDeque<ReaderKey>,
+    pub turns: Turns,
     wheel: Wheel,
     /// When the shard's own task looks at the wheel again, unless it is woken. `None` is never.
     pub asleep_until: Option<Moment>,
@@ -92,7 +93,7 @@ impl Connections {
             away: Away::default(),
             waiting_for_room: Vec::new(),
             full: Repeated::default(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             wheel: Wheel::new(now),
             asleep_until: None,
             tick_due: None,
@@ -288,27 +289,20 @@ impl Connections {
     /// Reads a connection again after all others that wait for this, and not before the sockets were looked at. However many clients
     /// ask for much, the others wait for one of them.
     pub fn wait_for_turn(&mut self, key: ReaderKey) {
-        let Some(connection) = self.get(key) else { return };
-        connection.waits_for_turn = true;
-        self.turns.push_back(key);
-        if self.turns.len() == 1 {
-            self.commands.wake();
-        }
+        self.turns.wait(&mut self.sockets, key, WORK_AT_A_TURN);
+        self.commands.wake();
     }
 
-    /// Lets the one go on that has waited longest.
-    pub fn begin_turn(&mut self) {
-        if let Some(key) = self.turns.pop_front()
-            && let Some(connection) = self.get(key)
-        {
-            connection.waits_for_turn = false;
-            connection.wake();
+    /// Whether what a connection shows may be verified now. If not, the connection waits for its turn. However many come at once,
+    /// all of them together get as much time between two looks at the sockets as one client that asks for much.
+    pub fn may_verify(&mut self, key: ReaderKey, cost: usize) -> bool {
+        let may = self.turns.may(&mut self.sockets, key, cost);
+        if may {
+            self.work += cost
+        } else {
+            self.commands.wake()
         }
-    }
-
-    /// Whether a connection waits for its turn.
-    pub fn has_turns(&self) -> bool {
-        !self.turns.is_empty()
+        may
     }
 
     /// Lets a connection wait until the application has room for its messages.

@@ -12,44 +12,64 @@ use crate::transport::connections::Connections;
 use crate::transport::events::Event;
 use crate::transport::shared::Shared;
 
-/// Judges the token that a client shows by itself: in a header, or in its first message. `None`: it shows none.
-///
-/// # Errors
-/// [`TokenError`], also when it shows two.
-pub(crate) fn verify_shown(
-    shared: &Shared,
-    verifier: &Verifier,
-    request: &Request,
-    said: Option<&str>,
-) -> Result<Option<Verified>, TokenError> {
-    let bearers = request.headers("authorization").filter_map(bearer);
-    let mut shown = bearers.chain(said);
-    let Some(token) = shown.next() else { return Ok(None) };
-    if shown.next().is_some() {
-        return Err(TokenError::TwoCredentials);
-    }
-    judge(shared, verifier, token).map(Some)
+/// Where a token counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where the client shows it by itself: in a header, or in its first message.
+    Shown,
+    /// There, and without one also in the cookie, which a browser sends by itself.
+    Anywhere,
 }
 
-/// The same. Without such a token, that of the cookie counts, which a browser sends by itself.
+impl Place {
+    /// The token of a client. `None`: it shows none.
+    ///
+    /// # Errors
+    /// [`TokenError::TwoCredentials`].
+    fn token<'a>(
+        self,
+        verifier: &Verifier,
+        request: &'a Request,
+        said: Option<&'a str>,
+    ) -> Result<Option<&'a str>, TokenError> {
+        let bearers = request.headers("authorization").filter_map(bearer);
+        let mut shown = bearers.chain(said);
+        let token = shown.next();
+        if shown.next().is_some() {
+            return Err(TokenError::TwoCredentials);
+        }
+        let name = verifier.cookie().filter(|_| self == Self::Anywhere);
+        Ok(token.or_else(|| cookie(request, name?)))
+    }
+}
+
+/// Judges the token of a client. `None`: it shows none, and it could be anywhere else.
 ///
 /// # Errors
-/// [`TokenError`], also when there is none.
+/// [`TokenError`], also when it shows two, or there is none anywhere.
 pub(crate) fn verify(
     shared: &Shared,
     verifier: &Verifier,
+    place: Place,
     request: &Request,
     said: Option<&str>,
-) -> Result<Verified, TokenError> {
-    if let Some(verified) = verify_shown(shared, verifier, request, said)? {
-        return Ok(verified);
+) -> Result<Option<Verified>, TokenError> {
+    match place.token(verifier, request, said)? {
+        Some(token) => judge(shared, verifier, token).map(Some),
+        None if place == Place::Shown => Ok(None),
+        None => Err(TokenError::Missing),
     }
-    let cookie = verifier.cookie().and_then(|name| cookie(request, name));
-    judge(shared, verifier, cookie.ok_or(TokenError::Missing)?)
 }
 
-/// Judges a token that a client shows on its open connection. If it counts, the application is told, and the end of the connection is
-/// another one.
+/// What verifying the token of a client costs, in bytes that could have been read meanwhile.
+pub(crate) fn cost(shared: &Shared, place: Place, request: &Request, said: Option<&str>) -> usize {
+    let Some(verifier) = &shared.verifier else { return 0 };
+    let token = place.token(verifier, request, said).ok().flatten();
+    token.map_or(0, |token| verifier.cost(token))
+}
+
+/// Judges a token that a client shows on its open connection, when it is the turn of that. If it counts, the application is told, and
+/// the end of the connection is another one.
 pub(crate) fn judge_later(
     connections: &mut Connections,
     key: ReaderKey,
@@ -60,7 +80,9 @@ pub(crate) fn judge_later(
     let (now, today) = (connections.now(), shared.clock.unix_millis());
     let Some(verifier) = &shared.verifier else { return Judged::Impossible };
     let Some(token) = token else { return Judged::Refused(TokenError::Missing) };
-    connections.work += verifier.work();
+    if !connections.may_verify(key, verifier.cost(token)) {
+        return Judged::Later;
+    }
     let verified = match judge(&shared, verifier, token) {
         Ok(verified) => verified,
         Err(error) => return Judged::Refused(error),

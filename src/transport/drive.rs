@@ -12,6 +12,7 @@ use rustls::ServerConnection;
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
+use crate::session::{renew_again, waits_to_renew};
 use crate::transport::addresses::Counted;
 use crate::transport::budget::Hold;
 use crate::transport::connection::{Connection, Phase, READ_BYTES};
@@ -22,7 +23,8 @@ use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
-use crate::transport::websocket::{self, WORK_AT_A_TURN};
+use crate::transport::turn::{Turn, WORK_AT_A_TURN};
+use crate::transport::websocket;
 
 /// What is known of a socket that was accepted.
 pub(crate) struct Newcomer {
@@ -83,6 +85,9 @@ impl Future for ConnectionTask {
         connections.update_now();
         connections.work = 0;
         let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.serial, cx));
+        if let Some(connection) = connections.get(self.key).filter(|it| it.turn == Turn::Given) {
+            connection.turn = Turn::None; // whatever it has made of it
+        }
         connections.wake_for_hub();
         driven.unwrap_or_else(|| {
             // It panicked and was closed. There is something left to write, or a close frame to read.
@@ -121,7 +126,7 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
                 }
             }
         }
-        if connection.waits_for_turn {
+        if connection.turn == Turn::Waits {
             return Poll::Pending;
         }
         if let Phase::Closing { ended, reply: None } = &mut connection.phase
@@ -140,6 +145,12 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
                 continue;
             }
             return Poll::Pending;
+        }
+        if connection.session().is_some_and(|session| waits_to_renew(session)) {
+            let rules = Arc::clone(&peer.connections.shared.rules);
+            peer.converse(|session, peer| renew_again(session, &rules, peer));
+            peer.flush_replies();
+            continue;
         }
         let listens = connection.listens(now);
         let (is_open, goes_on) = (connection.is_open(), connection.ahead.is_some());

@@ -8,7 +8,7 @@ use crate::close::CloseReason;
 use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
-use crate::jwt::{Verified, Verifier};
+use crate::jwt::Verified;
 use crate::protocol::http::Request;
 use crate::protocol::message::{Id, Kind, Resume, parse};
 use crate::session::{Claim, Proof, Secret, Session, Verdict};
@@ -19,7 +19,7 @@ use crate::transport::admission::{
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
 use crate::transport::connection::{Connection, Endpoint};
-use crate::transport::credentials::{verify, verify_shown};
+use crate::transport::credentials::{Place, cost, verify};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
 use crate::transport::parcel::Parcel;
@@ -64,7 +64,7 @@ fn refuse(peer: &mut Peer<'_>, code: ErrorCode, text: &str, id: Option<Id<'_>>) 
     peer.close(CloseReason::NoFirst);
 }
 
-/// Acts on the first message. Returns `false` while the application has no room for a new client.
+/// Acts on the first message, when it is the turn of its token. Returns `false` while the application has no room for a new client.
 pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(opener) = peer.connection().and_then(Connection::opener) else { return true };
@@ -80,8 +80,11 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
             return false;
         }
     }
-    let mut known = match verify_with(peer, verify_shown) {
-        Ok(verified) => verified.flatten(),
+    if !may_verify(peer, Place::Shown) {
+        return true;
+    }
+    let mut known = match verify_with(peer, Place::Shown) {
+        Ok(verified) => verified,
         Err(error) => return refused(peer, error),
     };
     let (mut verdict, mut other_credential) = (Verdict::Unknown, false);
@@ -89,7 +92,10 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
         let proof = proof(peer, known.as_ref());
         verdict = judge(peer.connections, client, &Claim { secret, attempt, proof });
         if verdict == Verdict::Unproven {
-            known = match verify_with(peer, verify) {
+            if !may_verify(peer, Place::Anywhere) {
+                return true;
+            }
+            known = match verify_with(peer, Place::Anywhere) {
                 Ok(verified) => verified,
                 Err(error) => return refused(peer, error),
             };
@@ -117,6 +123,9 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
         peer.connections.wait_for_room(peer.key);
         return false;
     }
+    if known.is_none() && !may_verify(peer, Place::Anywhere) {
+        return true;
+    }
     let Some(opener) = peer.connection().and_then(Connection::opener) else { return true };
     let Some(request) = opener.request.take() else { return true };
     opener.other_credential = other_credential;
@@ -135,17 +144,26 @@ fn claimed(opener: &Opener) -> Option<((ClientId, Secret), u64)> {
     Some((returning.session?, returning.attempt))
 }
 
-/// Judges what a client shows, in one of two ways. `None`: tokens are not verified here.
-fn verify_with<T>(
-    peer: &mut Peer<'_>,
-    verify: impl FnOnce(&Shared, &Verifier, &Request, Option<&str>) -> Result<T, TokenError>,
-) -> Result<Option<T>, TokenError> {
+/// Judges the token of a client. `None`: it shows none, or tokens are not verified here.
+fn verify_with(peer: &mut Peer<'_>, place: Place) -> Result<Option<Verified>, TokenError> {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(verifier) = &shared.verifier else { return Ok(None) };
-    peer.connections.work += verifier.work();
-    let Some(opener) = peer.connection().and_then(Connection::opener) else { return Ok(None) };
+    let Some((request, said)) = shown(peer) else { return Ok(None) };
+    verify(&shared, verifier, place, request, said)
+}
+
+/// Whether it is the turn of that. Otherwise the client waits for it.
+fn may_verify(peer: &mut Peer<'_>, place: Place) -> bool {
+    let shared = Arc::clone(&peer.connections.shared);
+    let cost = shown(peer).map_or(0, |(request, said)| cost(&shared, place, request, said));
+    peer.connections.may_verify(peer.key, cost)
+}
+
+/// Where a client may show a token: its request, and what it has said.
+fn shown<'a>(peer: &'a mut Peer<'_>) -> Option<(&'a Request, Option<&'a str>)> {
+    let opener = peer.connection().and_then(Connection::opener)?;
     let said = opener.said.as_ref().and_then(|first| first.token.as_deref());
-    opener.request.as_ref().map(|request| verify(&shared, verifier, request, said)).transpose()
+    Some((opener.request.as_ref()?, said))
 }
 
 fn refused(peer: &mut Peer<'_>, error: TokenError) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::close::CloseReason;
 use crate::protocol::handshake::is_upgrade;
 use crate::protocol::http::Request;
-use crate::transport::admission::{has_room, judge, open};
+use crate::transport::admission::{has_room, judge, may_come_in, open};
 use crate::transport::connection::Phase;
 use crate::transport::event_stream;
 use crate::transport::excess::Excess;
@@ -60,14 +60,18 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
             // Nobody is told of a client before it has said who it is.
-            Ok(handshake) if handshake.accepted.client_is_first || has_room(shared) => {
+            Ok(handshake) if handshake.accepted.client_is_first || may_come_in(peer, &request) => {
                 return open(peer, request, handshake);
             }
             Ok(_) => return hold(peer, request),
             Err(error) => error,
         }
     } else if event_stream::is_stream(shared, &request) {
-        return if has_room(shared) { event_stream::answer(peer, request) } else { hold(peer, request) };
+        return if may_come_in(peer, &request) {
+            event_stream::answer(peer, request)
+        } else {
+            hold(peer, request)
+        };
     } else {
         match respond(shared, &request) {
             Ok(bytes) => return peer.say_last(&bytes, &CloseReason::Response),
@@ -77,7 +81,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
     peer.refuse(&refused, Some(&request));
 }
 
-/// Keeps a request until the application has room.
+/// Keeps a request until the application has room, and it is the turn of its token.
 fn hold(peer: &mut Peer<'_>, request: Request) {
     if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase) {
         head.request = Some(Box::new(request));

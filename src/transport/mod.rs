@@ -4,9 +4,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `tls`, `wheel`, `deadlines` | parts that know nothing of a shard |
+//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
-//! | `route`, `connection`, `sockets`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard |
+//! | `route`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
 //! | `credentials`, `refusals`, `peer`, `ending`, `renewal` | tokens that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
 //! | `http`, `admission`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
@@ -64,6 +64,8 @@ mod route;
 mod sessions;
 mod shard;
 mod sockets;
+mod turn;
+mod turns;
 mod websocket;
 mod wheel;
 

@@ -11,7 +11,7 @@ use crate::position::{Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::{Id, Timestamp};
 use crate::publication::Content;
-use crate::session::{Carrier, Claim, Question, Verdict};
+use crate::session::{Carrier, Claim, Question, Verdict, forget_renewal};
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
@@ -53,7 +53,8 @@ pub(crate) fn ended(
         && !reason.ends_session()
         && !connections.shared.is_draining()
     {
-        let (session, since) = (std::mem::take(session), connections.now());
+        let (mut session, since) = (std::mem::take(session), connections.now());
+        forget_renewal(&mut session);
         let kept = Kept { session, pending, known, paused, since, reason: reason.clone() };
         return go_away(connections, client, kept);
     }
@@ -130,8 +131,10 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
     }
     let now = connections.now();
     let (key, connection) = connections.find(client)?;
+    let mut session = std::mem::take(connection.session()?);
+    forget_renewal(&mut session);
     let kept = Kept {
-        session: std::mem::take(connection.session()?),
+        session,
         pending: connection.pending.take(),
         known: std::mem::take(&mut connection.known),
         paused: connection.paused,

@@ -98,7 +98,7 @@ impl Shard {
         connections.shared.inbox.wake();
         look_at_deadlines(connections);
         flush(connections);
-        connections.begin_turn();
+        connections.turns.begin(&mut connections.sockets);
         if self.drain.as_mut().is_some_and(|drain| drain.advance(connections)) {
             return Next::End;
         }
@@ -149,7 +149,7 @@ impl Shard {
 /// What there is to do, and when, after a turn.
 fn next(connections: &mut Connections, drain: Option<Moment>) -> Next {
     let flush = match connections.hub.due(connections.now()) {
-        _ if connections.has_turns() => return Next::Again,
+        _ if !connections.turns.is_empty() => return Next::Again,
         Due::Now => return Next::Again,
         Due::At(moment) => {
             connections.tick_due = Some(moment);

@@ -15,6 +15,7 @@ use crate::transport::credit::text_bytes;
 use crate::transport::events::Event;
 use crate::transport::first;
 use crate::transport::peer::{Peer, tell_writable};
+use crate::transport::turn::WORK_AT_A_TURN;
 
 /// What one read led to.
 #[derive(Default)]
@@ -199,10 +200,6 @@ pub(crate) fn outbox_emptied(peer: &mut Peer<'_>) {
         tell_writable(peer);
     }
 }
-
-/// What one connection may cost before the others have their turn, in bytes that are read and bytes that are made of them:
-/// about half a millisecond. The message that passes the limit is worked on whole.
-pub(crate) const WORK_AT_A_TURN: usize = 512 * 1024;
 
 /// What a frame costs on top of its bytes, in bytes.
 const WORK_OF_A_FRAME: usize = 64;
