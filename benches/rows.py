@@ -12,6 +12,7 @@ import costs
 import delivery
 import event_streams
 import sessions
+import verifying
 from harness import Bench
 from measure import Result
 
@@ -178,6 +179,24 @@ def _rows() -> list[Row]:
                 ("", "without Python", 1, False),
                 ("-client", "with a Client", 4, True),
             )
+        ),
+        *(
+            Row(
+                f"tokens-{algorithm}",
+                f"10,000 arrive within 1 s with different tokens, {algorithm}, interpreter blocked",
+                "p95 < 2 s" if is_goal else "reported",
+                part(verifying.arrive, algorithm=algorithm, connections=10_000, is_goal=is_goal),
+            )
+            for algorithm, is_goal in (("HS256", True), ("RS256", True), ("ES256", False), ("EdDSA", False))
+        ),
+        *(
+            Row(
+                f"verify-{algorithm}",
+                f"verifications/s, {algorithm}, from Python",
+                "reported, against PyJWT",
+                part(verifying.verify, algorithm=algorithm),
+            )
+            for algorithm in ("HS256", "RS256", "PS256", "ES256", "ES384", "EdDSA")
         ),
         Row(
             "blocked",

@@ -8,18 +8,23 @@ import ctypes
 import itertools
 import os
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import control
 import umbel
-from umbel import Client, Identity, Message, Refused, Request, Umbel, WebSocket
+from umbel import JWT, Client, Identity, Message, Refused, Request, Umbel, WebSocket
 
 
 def application(options: argparse.Namespace) -> Umbel:
     """Declares open channels: anyone may subscribe, and clients may publish, without asking Python."""
+    auth = None
+    if options.jwt:
+        auth = JWT(key=Path(options.jwt_key).read_bytes(), algorithms=[options.jwt])
     settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
     app = Umbel(
+        auth=auth,
         tick=options.tick / 1000,
         max_connections=100_000,
         **{name: value for name, value in settings.items() if value is not None},
@@ -147,4 +152,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--tokens", action="store_true", help="authenticate by the token of the first message"
     )
+    parser.add_argument("--jwt", help="let clients in by tokens with this algorithm")
+    parser.add_argument("--jwt-key", help="file of its key")
     asyncio.run(serve(parser.parse_args()))

@@ -37,6 +37,10 @@ pub struct Options {
     pub sessions: bool,
     /// What connections with a session say who they are: this and their number.
     pub token: Option<String>,
+    /// A file with a token for each connection, one a line, for its header `Authorization`.
+    pub tokens: Option<String>,
+    /// Begin to open connections evenly within this many seconds, not all at once.
+    pub arrive: f64,
     /// Cut all readers at the beginning of the window. Each comes back at a random moment within this many seconds.
     pub come_back: bool,
     pub within: f64,
@@ -148,6 +152,8 @@ impl Options {
             "--per-connection" => self.per_connection = number::<usize>(name, value)?.max(1),
             "--seed" => self.seed = number(name, value)?,
             "--token" => self.token = Some(value.into()),
+            "--tokens" => self.tokens = Some(value.into()),
+            "--arrive" => self.arrive = number(name, value)?,
             "--within" => self.within = number(name, value)?,
             "--quiet" => self.quiet = number(name, value)?,
             "--others" => self.others = number(name, value)?,
@@ -190,6 +196,8 @@ impl Default for Options {
             seed: 1,
             sessions: false,
             token: None,
+            tokens: None,
+            arrive: 0.0,
             come_back: false,
             within: 1.0,
             quiet: 0.0,
@@ -234,10 +242,12 @@ umbel-load <command> [options]
 
 where       --host A  --port P  --path /ws  --header 'Name: value'  --sources K (127.0.0.1, .2, …)
 how many    --connections N  --concurrency C  --slow K (subscribe, then never read)
+            --arrive S (begin evenly within that time)
 what        --until upgrade|established  --deflate  --no-subscribe  --streams (Server-Sent Events)
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
 meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)
+tokens      --tokens FILE (one a line, for each connection's header Authorization)
 sessions    --sessions (speak first)  --token T (each is T and its number)  --within S (come back at a random moment)
             --others K (are not cut, read the channel `others`)  --quiet S (before the cut, to compare with)
 requests    --in-flight K  --message-type T  --data-bytes B  --echo (the answer is the request itself)

@@ -24,6 +24,10 @@ pub struct Client<'o> {
     /// Emptied `partial` buffers, to be used again.
     pub(crate) spare: Vec<Vec<u8>>,
     upgrade_request: Vec<u8>,
+    /// One for each connection, or none.
+    tokens: Vec<String>,
+    /// When the first connection may be opened, nanoseconds.
+    began: u64,
     pub(crate) publisher: Publisher,
     pinging: Schedule,
     pub(crate) comeback: Comeback,
@@ -56,6 +60,12 @@ impl<'o> Client<'o> {
         for (role, count) in others {
             connections.extend((0..count).map(|_| Connection::new(role, false, options)));
         }
+        let tokens = options.tokens.as_ref().map_or(Ok(String::new()), std::fs::read_to_string);
+        let tokens: Vec<_> =
+            tokens.map_err(|error| format!("--tokens: {error}"))?.lines().map(str::to_owned).collect();
+        if options.tokens.is_some() && tokens.len() < connections.len() {
+            return Err("--tokens: there are more connections than tokens".into());
+        }
         let epoll = socket::Epoll::new().map_err(|error| format!("epoll: {error}"))?;
         if options.wait {
             epoll.add(0, libc::EPOLLIN, STDIN).map_err(|error| format!("--wait: stdin: {error}"))?;
@@ -71,6 +81,8 @@ impl<'o> Client<'o> {
             buffer: vec![0; BUFFER_BYTES],
             spare: Vec::new(),
             upgrade_request: connection::upgrade_request(options),
+            tokens,
+            began: clock::now(),
             publisher: Publisher::new(options.publish_rate),
             pinging: Schedule::new(options.ping_rate),
             comeback: Comeback::default(),
@@ -83,6 +95,7 @@ impl<'o> Client<'o> {
 
     pub fn run(mut self) -> Result<Report, String> {
         let started = clock::now();
+        self.began = started;
         if !self.options.churn {
             self.run_until(started + clock::nanoseconds(self.options.timeout), |client| client.all_open())?;
             self.report.open_seconds = (clock::now() - started) as f64 / 1e9;
@@ -171,8 +184,12 @@ impl<'o> Client<'o> {
             if now >= deadline || done(self) {
                 return Ok(());
             }
-            let until =
-                deadline.min(self.publisher.schedule.next).min(self.pinging.next).min(self.comeback.next());
+            let until = self
+                .next_arrival()
+                .min(deadline)
+                .min(self.publisher.schedule.next)
+                .min(self.pinging.next)
+                .min(self.comeback.next());
             let patience = if self.options.polling { 0 } else { until.saturating_sub(now) };
             let count = self.epoll.wait(patience).map_err(|error| format!("epoll: {error}"))?;
             if count > 0 {
@@ -206,12 +223,24 @@ impl<'o> Client<'o> {
     }
 
     fn open_more(&mut self) -> Result<(), String> {
-        while self.opening < self.options.concurrency && self.next_to_open < self.connections.len() {
+        while self.opening < self.options.concurrency
+            && self.next_to_open < self.connections.len()
+            && self.next_arrival() <= clock::now()
+        {
             let index = self.next_to_open;
             self.next_to_open += 1;
             self.open(index)?;
         }
         Ok(())
+    }
+
+    /// When the next connection may be opened, nanoseconds.
+    fn next_arrival(&self) -> u64 {
+        if self.next_to_open == self.connections.len() {
+            return u64::MAX;
+        }
+        let share = self.next_to_open as f64 / self.connections.len() as f64;
+        self.began + clock::nanoseconds(self.options.arrive * share)
     }
 
     /// Begins to open a connection; an error here is this machine's limit and ends the run.
@@ -252,7 +281,10 @@ impl<'o> Client<'o> {
             return self.send(index, &stream::request(self.options, &channels));
         }
         let request = std::mem::take(&mut self.upgrade_request);
-        self.send(index, &request);
+        match self.tokens.get(index) {
+            Some(token) => self.send(index, &connection::with_token(&request, token)),
+            None => self.send(index, &request),
+        }
         self.upgrade_request = request;
     }
 

@@ -146,6 +146,12 @@ pub fn upgrade_request(options: &Options) -> Vec<u8> {
     request.into_bytes()
 }
 
+/// The same with a token.
+pub fn with_token(request: &[u8], token: &str) -> Vec<u8> {
+    let lines = request.strip_suffix(b"\r\n").unwrap_or(request);
+    [lines, format!("Authorization: Bearer {token}\r\n\r\n").as_bytes()].concat()
+}
+
 /// Reads the answer to [`upgrade_request`]: `None` when it has not arrived in full, else its length and whether
 /// permessage-deflate was agreed.
 pub fn read_upgrade(bytes: &[u8], sessions: bool) -> Result<Option<(usize, bool)>, String> {
