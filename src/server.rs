@@ -358,6 +358,11 @@ impl Server {
         self.shared.commands.iter().for_each(|commands| commands.push(Command::RoomForEvents));
     }
 
+    /// Keys of tokens that were asked for have come, or do not come.
+    pub fn keys_settled(&self) {
+        self.shared.commands.iter().for_each(|commands| commands.push(Command::KeysSettled));
+    }
+
     /// The application has finished with a batch of events: what it has said is carried out now.
     pub fn batch_over(&self) {
         self.shared.commands.iter().for_each(|commands| commands.batch_over());

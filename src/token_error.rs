@@ -5,8 +5,19 @@
 use crate::close::CloseCode;
 use crate::error_code::ErrorCode;
 
+/// What helps a client that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// A new token of the same issuer may be accepted.
+    NewToken,
+    /// The same token may be accepted later.
+    Time,
+    /// No token of the same kind will be accepted: the application or its issuer has to be changed.
+    Nothing,
+}
+
 macro_rules! token_errors {
-    ($($variant:ident = $name:literal, $helps:literal, $text:literal;)+) => {
+    ($($variant:ident = $name:literal, $cure:ident, $text:literal;)+) => {
         /// Why a client is not let in by its credentials.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum TokenError {
@@ -31,10 +42,10 @@ macro_rules! token_errors {
                 }
             }
 
-            /// Whether a new token of the same issuer may be accepted.
-            pub const fn may_be_cured(self) -> bool {
+            /// What helps.
+            pub const fn cure(self) -> Cure {
                 match self {
-                    $(Self::$variant => $helps,)+
+                    $(Self::$variant => Cure::$cure,)+
                 }
             }
         }
@@ -42,31 +53,39 @@ macro_rules! token_errors {
 }
 
 token_errors! {
-    Missing = "missing", true, "a token is needed";
-    Expired = "expired", true, "the token has expired";
-    Revoked = "revoked", true, "tokens of this subject were revoked: get a new one";
-    NotYetValid = "not_yet_valid", true, "the token is not valid yet";
-    UnknownKey = "unknown_key", true, "the token names no key of this server";
-    BadSignature = "bad_signature", true, "the signature of the token is wrong";
-    TwoCredentials = "two_credentials", false, "there are two tokens: send one, in a header or in the first message";
-    TooLong = "too_long", false, "the token is longer than 8 KiB";
-    Malformed = "malformed", false, "the token is not a signed JSON Web Token";
-    WrongAlgorithm = "wrong_algorithm", false, "tokens with this algorithm are not accepted";
-    BadClaims = "bad_claims", false, "a claim of the token is missing, occurs twice or has a wrong form";
-    TooLongLived = "too_long_lived", false, "the token is good for longer than this server allows";
-    WrongAudience = "wrong_audience", false, "the token is for another audience";
-    WrongIssuer = "wrong_issuer", false, "the token is from another issuer";
+    Missing = "missing", NewToken, "a token is needed";
+    Expired = "expired", NewToken, "the token has expired";
+    Revoked = "revoked", NewToken, "tokens of this subject were revoked: get a new one";
+    NotYetValid = "not_yet_valid", NewToken, "the token is not valid yet";
+    UnknownKey = "unknown_key", NewToken, "the token names no key of this server";
+    NoKeys = "no_keys", Time, "the keys of this server can't be had at the moment: come back later";
+    BadSignature = "bad_signature", NewToken, "the signature of the token is wrong";
+    TwoCredentials = "two_credentials", Nothing, "there are two tokens: send one, in a header or in the first message";
+    TooLong = "too_long", Nothing, "the token is longer than 8 KiB";
+    Malformed = "malformed", Nothing, "the token is not a signed JSON Web Token";
+    WrongAlgorithm = "wrong_algorithm", Nothing, "tokens with this algorithm are not accepted";
+    BadClaims = "bad_claims", Nothing, "a claim of the token is missing, occurs twice or has a wrong form";
+    TooLongLived = "too_long_lived", Nothing, "the token is good for longer than this server allows";
+    WrongAudience = "wrong_audience", Nothing, "the token is for another audience";
+    WrongIssuer = "wrong_issuer", Nothing, "the token is from another issuer";
 }
 
 impl TokenError {
     /// The code that closes the connection.
     pub const fn close_code(self) -> CloseCode {
-        if self.may_be_cured() { CloseCode::UNAUTHENTICATED } else { CloseCode::BAD_TOKEN }
+        match self.cure() {
+            Cure::NewToken => CloseCode::UNAUTHENTICATED,
+            Cure::Time => CloseCode::TRY_LATER,
+            Cure::Nothing => CloseCode::BAD_TOKEN,
+        }
     }
 
     /// The code of the `error` message.
     pub const fn error_code(self) -> ErrorCode {
-        if self.may_be_cured() { ErrorCode::Unauthenticated } else { ErrorCode::BadToken }
+        match self.cure() {
+            Cure::NewToken | Cure::Time => ErrorCode::Unauthenticated,
+            Cure::Nothing => ErrorCode::BadToken,
+        }
     }
 
     /// The `details` of that message: JSON text.
@@ -80,9 +99,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_comes_back_after_what_a_new_token_cures_and_only_then() {
+    fn a_client_comes_back_after_what_can_be_cured_and_only_then() {
         for error in TokenError::ALL {
-            assert_eq!(error.close_code().comes_back(), error.may_be_cured(), "{error:?}");
+            assert_eq!(error.close_code().comes_back(), error.cure() != Cure::Nothing, "{error:?}");
             let details: serde_json::Value = serde_json::from_str(&error.details()).expect("JSON");
             assert_eq!(details["reason"], error.name());
         }

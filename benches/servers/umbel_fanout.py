@@ -14,17 +14,17 @@ from urllib.parse import urlsplit
 
 import control
 import umbel
-from umbel import JWT, Client, Identity, Message, Refused, Request, Umbel, WebSocket
+from umbel import Client, Identity, Message, Refused, Request, Umbel, WebSocket
 
 
 def application(options: argparse.Namespace) -> Umbel:
     """Declares open channels: anyone may subscribe, and clients may publish, without asking Python."""
-    auth = None
-    if options.jwt:
-        auth = JWT(key=Path(options.jwt_key).read_bytes(), algorithms=[options.jwt])
+    tokens = {}
+    if options.jwt:  # other checkouts may not know it
+        tokens["auth"] = umbel.JWT(key=Path(options.jwt_key).read_bytes(), algorithms=[options.jwt])
     settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
     app = Umbel(
-        auth=auth,
+        **tokens,
         tick=options.tick / 1000,
         max_connections=100_000,
         **{name: value for name, value in settings.items() if value is not None},

@@ -174,8 +174,10 @@ class Handshake:
 class Verifier:
     """Says whether tokens count: keys and rules, which are never shown."""
 
-    def __new__(cls, options: bytes, keys: list[tuple[str | None, bytes]], jwks: bytes | None, /) -> Verifier:
-        """Check the options and the keys.
+    def __new__(
+        cls, options: bytes, keys: list[tuple[str | None, bytes]] | None, jwks: bytes | None, /
+    ) -> Verifier:
+        """Check the options and the keys. With neither keys nor set, ``replace_keys`` gives them later.
 
         Args:
             options: JSON with ``algorithms``, ``audience``, ``issuer``, ``leeway``, ``max_lifetime`` and ``cookie``.
@@ -197,6 +199,23 @@ class Verifier:
         Raises:
             RuntimeError: if no more subjects can be remembered; nothing has changed.
         """
+
+    def needs_keys(self, token: str, now: float, /) -> bool:
+        """Whether the key of a token is not known here."""
+    def replace_keys(self, jwks: bytes, now: float, /) -> None:
+        """Take the keys of a JWK Set, which count for a day, in place of those before.
+
+        Raises:
+            ValueError: if it can't be used; nothing has changed.
+        """
+    def has_keys(self, now: float, /) -> bool:
+        """Whether there are keys that count at this time."""
+    def keys_come(self) -> None:
+        """Let clients wait for keys, because they come soon. Ends ``wait_wanted``."""
+    def keys_settled(self) -> None:
+        """Let no client wait for keys before the next ``wait_wanted``."""
+    def wait_wanted(self, at_most: float, /) -> None:
+        """Wait until a client needs a key that is not known, at most so many seconds, without the interpreter lock."""
 
 @final
 class Stats:
@@ -500,6 +519,8 @@ class Core:
             busy: seconds in which events were handled.
             log_lines_dropped: lines of the log that Python dropped.
         """
+    def keys_settled(self) -> None:
+        """Judge the clients that wait for keys. May be called from any thread."""
     def set_debug(self, wanted: bool, /) -> None:
         """Say whether LOG events of level DEBUG are wanted: the life of each connection."""
     def stop(self, within: float, /) -> None:

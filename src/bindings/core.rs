@@ -177,6 +177,10 @@ impl Core {
         Ok(self.tell(client, ClientCommand::Admit(Arc::new(identity))))
     }
 
+    fn keys_settled(&self) {
+        self.server.keys_settled();
+    }
+
     #[pyo3(signature = (wanted, /))]
     fn set_debug(&self, wanted: bool) {
         self.server.set_debug(wanted);

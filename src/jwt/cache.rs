@@ -9,6 +9,8 @@ use super::claims::{Times, Verified};
 /// A token with a good signature, and when it counts.
 #[derive(Clone)]
 pub(super) struct Counted {
+    /// The number of the key that has verified it.
+    pub key: u64,
     pub verified: Verified,
     pub times: Times,
 }
@@ -51,8 +53,9 @@ impl Cache {
         Some(found)
     }
 
-    pub fn has(&self, fingerprint: Fingerprint) -> bool {
-        self.young.contains_key(&fingerprint) || self.old.contains_key(&fingerprint)
+    /// The number of the key that has verified a token.
+    pub fn key_of(&self, fingerprint: Fingerprint) -> Option<u64> {
+        self.young.get(&fingerprint).or_else(|| self.old.get(&fingerprint)).map(|counted| counted.key)
     }
 
     pub fn insert(&mut self, fingerprint: Fingerprint, counted: Counted) {
@@ -88,7 +91,7 @@ mod tests {
 
     fn counted(claims: &Arc<str>) -> Counted {
         let times = Claims::new(r#"{"sub":"a","exp":1}"#).expect("legal").times();
-        Counted { verified: Verified { identity: Arc::default(), claims: Arc::clone(claims) }, times }
+        Counted { key: 0, verified: Verified { identity: Arc::default(), claims: Arc::clone(claims) }, times }
     }
 
     #[test]

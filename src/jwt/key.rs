@@ -1,6 +1,7 @@
 //! The keys of a server: read, judged, and used.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +16,8 @@ use super::der::{PublicKey, public_key};
 
 /// A key, with what it may be used for.
 pub(super) struct Key {
+    /// Tells it apart from all other keys of this process.
+    pub number: u64,
     /// The name by which tokens choose it.
     pub id: Option<Box<str>>,
     /// The only algorithm for which it is, if its set says that.
@@ -22,6 +25,7 @@ pub(super) struct Key {
     material: Material,
 }
 
+#[derive(PartialEq, Eq)]
 enum Material {
     Secret(Box<[u8]>),
     Rsa {
@@ -129,7 +133,7 @@ impl Key {
             None if looks_public(text) => return Err(KeyError::SecretAsPublic(first.name())),
             None => Material::Secret(text.into()),
         };
-        let key = Self { id: id.map(Into::into), only: None, material };
+        let key = Self::made(id, None, material);
         if !algorithms.iter().any(|algorithm| key.fits(*algorithm)) {
             let is_secret = key.kind() == Kind::Secret;
             let error = if is_secret { KeyError::SecretAsPublic } else { KeyError::PublicAsSecret };
@@ -166,6 +170,17 @@ impl Key {
             keys.push(key);
         }
         if keys.is_empty() { Err(KeyError::NoneInSet) } else { Ok(keys) }
+    }
+
+    fn made(id: Option<&str>, only: Option<Algorithm>, material: Material) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { number, id: id.map(Into::into), only, material }
+    }
+
+    /// Whether it is the same key for the same use under the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.id, self.only, &self.material) == (&other.id, other.only, &other.material)
     }
 
     fn kind(&self) -> Kind {
@@ -324,7 +339,7 @@ impl Jwk {
             ("OKP", Some("Ed25519")) => Material::Point(Kind::Ed25519, bytes(&self.x)?.into()),
             _ => return Ok(None),
         };
-        Ok(Some(Key { id: self.kid.as_deref().map(Into::into), only: only.flatten(), material }))
+        Ok(Some(Key::made(self.kid.as_deref(), only.flatten(), material)))
     }
 }
 

@@ -1,17 +1,19 @@
 //! Says whether a token counts.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::algorithm::{Algorithm, NAMES};
+use super::algorithm::{Algorithm, Kind, NAMES};
 use super::cache::{Cache, Counted, Fingerprint};
 use super::claims::{Claims, Expected, Verified};
 use super::compact::Compact;
 use super::key::{Key, KeyError};
+use super::keys::Keys;
 use super::revoked::{Revoked, TooManyRevoked};
+use super::wanted::Wanted;
 use crate::rules::seconds;
 use crate::token_error::TokenError;
 
@@ -36,6 +38,35 @@ pub struct Options {
     pub max_lifetime: Duration,
     /// The cookie that may have a token.
     pub cookie: Option<String>,
+}
+
+/// Where keys come from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// These, with their names.
+    Keys(&'a [(Option<String>, Vec<u8>)]),
+    /// A JWK Set.
+    Set(&'a [u8]),
+    /// Sets that are given later: [`Verifier::replace_keys`].
+    Elsewhere,
+}
+
+/// What has to be done before a token can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// It is known, or is refused without more.
+    Nothing,
+    /// Its signature has to be verified. That costs so much, in bytes that could have been read meanwhile.
+    Verifying(usize),
+    /// Its key is not known here, and may be asked for.
+    Keys,
+}
+
+impl Needs {
+    /// What that costs.
+    pub const fn cost(self) -> usize {
+        if let Self::Verifying(cost) = self { cost } else { 0 }
+    }
 }
 
 /// Why there can be no verifier. The text says what to do.
@@ -73,7 +104,9 @@ pub enum OptionsError {
 /// Verifies tokens. Any thread may use it.
 pub struct Verifier {
     algorithms: Vec<Algorithm>,
-    keys: Vec<Key>,
+    /// Locked to take them, or to replace them.
+    keys: RwLock<Arc<Keys>>,
+    wanted: Wanted,
     expected: Expected,
     cookie: Option<String>,
     revoked: Revoked,
@@ -89,15 +122,11 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Checks options and keys. `set` is a JWK Set.
+    /// Checks options and keys.
     ///
     /// # Errors
     /// [`OptionsError`] says what to change.
-    pub fn new(
-        options: Options,
-        keys: &[(Option<String>, Vec<u8>)],
-        set: Option<&[u8]>,
-    ) -> Result<Self, OptionsError> {
+    pub fn new(options: Options, source: Source<'_>) -> Result<Self, OptionsError> {
         let algorithms = options.algorithms.into_iter();
         let algorithms = algorithms
             .map(|name| Algorithm::from_name(&name).ok_or(OptionsError::UnknownAlgorithm(name)))
@@ -114,17 +143,26 @@ impl Verifier {
         if options.cookie.as_deref().is_some_and(|name| !is_cookie_name(name)) {
             return Err(OptionsError::Cookie);
         }
-        let read = |(kid, text): &(Option<String>, Vec<u8>)| {
-            let key = Key::new(kid.as_deref(), text, &algorithms);
-            key.map_err(|error| OptionsError::Key { kid: kid.clone(), error })
+        let keys = match source {
+            Source::Keys(keys) => {
+                let read = |(kid, text): &(Option<String>, Vec<u8>)| {
+                    let key = Key::new(kid.as_deref(), text, &algorithms);
+                    key.map_err(|error| OptionsError::Key { kid: kid.clone(), error })
+                };
+                Keys::fixed(keys.iter().map(read).collect::<Result<_, _>>()?)
+            }
+            Source::Set(set) => {
+                let of_set = Key::of_set(set, &algorithms);
+                Keys::fixed(of_set.map_err(|error| OptionsError::Key { kid: None, error })?)
+            }
+            Source::Elsewhere => Keys::awaited(),
         };
-        let mut keys = keys.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        if let Some(set) = set {
-            let of_set = Key::of_set(set, &algorithms);
-            keys.extend(of_set.map_err(|error| OptionsError::Key { kid: None, error })?);
-        }
-        let has_key = |algorithm: &Algorithm| keys.iter().any(|key| key.fits(*algorithm));
-        if let Some(without) = algorithms.iter().find(|algorithm| !has_key(algorithm)) {
+        let comes = matches!(source, Source::Elsewhere);
+        let has_key = |algorithm: Algorithm| match source {
+            Source::Elsewhere => algorithm.kind() != Kind::Secret,
+            Source::Keys(_) | Source::Set(_) => keys.iter().any(|key| key.fits(algorithm)),
+        };
+        if let Some(without) = algorithms.iter().find(|algorithm| !has_key(**algorithm)) {
             return Err(OptionsError::NoKeyFor(without.name()));
         }
         let expected = Expected {
@@ -135,7 +173,9 @@ impl Verifier {
         };
         // Of that second, the last token may be issued at its end.
         let revoked = Revoked::new(expected.max_lifetime.saturating_add(expected.leeway + 1000));
-        Ok(Self { algorithms, keys, expected, cookie: options.cookie, revoked, cache: Mutex::default() })
+        let keys = RwLock::new(Arc::new(keys));
+        let (wanted, cookie) = (Wanted::new(comes), options.cookie);
+        Ok(Self { algorithms, keys, wanted, expected, cookie, revoked, cache: Mutex::default() })
     }
 
     /// The cookie that may have a token.
@@ -143,14 +183,22 @@ impl Verifier {
         self.cookie.as_deref()
     }
 
-    /// What verifying the signature of a token costs, in bytes that could have been read meanwhile. 0: it is known already, or is
-    /// refused without that.
-    pub fn cost(&self, token: &str) -> usize {
-        if token.len() > LONGEST_TOKEN || self.cache().has(Fingerprint::of(token)) {
-            return 0;
+    /// What has to be done before a token can be judged.
+    pub fn needs(&self, token: &str, today: u64) -> Needs {
+        if token.len() > LONGEST_TOKEN {
+            return Needs::Nothing;
         }
-        let Ok(compact) = Compact::new(token) else { return 0 };
-        self.choose(&compact).map_or(0, |(algorithm, key)| key.cost(algorithm))
+        let keys = self.keys();
+        let known = self.cache().key_of(Fingerprint::of(token));
+        if known.is_some_and(|key| keys.count(today) && keys.has(key)) {
+            return Needs::Nothing;
+        }
+        let Ok(compact) = Compact::new(token) else { return Needs::Nothing };
+        match self.choose(&compact, &keys, today) {
+            Ok((algorithm, key)) => Needs::Verifying(key.cost(algorithm)),
+            Err(TokenError::NoKeys | TokenError::UnknownKey) => Needs::Keys,
+            Err(_) => Needs::Nothing,
+        }
     }
 
     /// Judges a token. `today` is milliseconds of Unix time. One that was verified before costs a hash.
@@ -162,12 +210,12 @@ impl Verifier {
         if token.len() > LONGEST_TOKEN {
             return Err(TokenError::TooLong);
         }
-        let fingerprint = Fingerprint::of(token);
+        let (keys, fingerprint) = (self.keys(), Fingerprint::of(token));
         let known = self.cache().get(fingerprint);
-        let counted = match known {
+        let counted = match known.filter(|known| keys.count(today) && keys.has(known.key)) {
             Some(counted) => counted,
             None => {
-                let counted = self.read(token, today)?;
+                let counted = self.read(token, &keys, today)?;
                 self.cache().insert(fingerprint, counted.clone());
                 counted
             }
@@ -179,6 +227,27 @@ impl Verifier {
         Ok(counted.verified)
     }
 
+    /// Takes other keys: a JWK Set. Those that are not in it do not count any more, nor do tokens that they have verified.
+    ///
+    /// # Errors
+    /// [`KeyError`]: nothing has changed.
+    pub fn replace_keys(&self, set: &[u8], today: u64) -> Result<(), KeyError> {
+        let given = Key::of_set(set, &self.algorithms)?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *keys = Arc::new(Keys::given(given, &keys, today.saturating_add(KEYS_COUNT)));
+        Ok(())
+    }
+
+    /// Whether there are keys that count.
+    pub fn has_keys(&self, today: u64) -> bool {
+        self.keys().count(today)
+    }
+
+    /// The questions for keys that have to be had from elsewhere.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     /// Refuses the tokens of a subject that were issued until now.
     ///
     /// # Errors
@@ -187,43 +256,38 @@ impl Verifier {
         self.revoked.add(subject, today)
     }
 
-    fn read(&self, token: &str, today: u64) -> Result<Counted, TokenError> {
+    fn read(&self, token: &str, keys: &Keys, today: u64) -> Result<Counted, TokenError> {
         let compact = Compact::new(token)?;
-        let (algorithm, key) = self.choose(&compact)?;
+        let (algorithm, key) = self.choose(&compact, keys, today)?;
         if !key.verifies(algorithm, compact.signed.as_bytes(), &compact.signature) {
             return Err(TokenError::BadSignature);
         }
         let payload = compact.payload()?;
         let claims = Claims::new(&payload)?;
         let identity = Arc::new(claims.identity(&self.expected, today)?);
-        Ok(Counted { times: claims.times(), verified: Verified { identity, claims: payload.into() } })
+        let verified = Verified { identity, claims: payload.into() };
+        Ok(Counted { key: key.number, times: claims.times(), verified })
     }
 
     /// The algorithm and the key of a token, as its header names them.
-    fn choose(&self, compact: &Compact<'_>) -> Result<(Algorithm, &Key), TokenError> {
+    fn choose<'a>(
+        &self,
+        compact: &Compact<'_>,
+        keys: &'a Keys,
+        today: u64,
+    ) -> Result<(Algorithm, &'a Key), TokenError> {
         let header = compact.header()?;
         let algorithm = Algorithm::from_name(&header.alg).filter(|it| self.algorithms.contains(it));
         let algorithm = algorithm.ok_or(TokenError::WrongAlgorithm)?;
-        Ok((algorithm, self.key(algorithm, header.kid.as_deref())?))
+        Ok((algorithm, keys.find(algorithm, header.kid.as_deref(), today)?))
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The key of a token. One that is alone and has no name is for all tokens.
-    fn key(&self, algorithm: Algorithm, kid: Option<&str>) -> Result<&Key, TokenError> {
-        let key = match (&self.keys[..], kid) {
-            ([only], None) => Some(only),
-            ([only], _) if only.id.is_none() => Some(only),
-            (keys, Some(kid)) => keys.iter().find(|key| key.id.as_deref() == Some(kid)),
-            (keys, None) => {
-                let mut fitting = keys.iter().filter(|key| key.fits(algorithm));
-                fitting.next().filter(|_| fitting.next().is_none())
-            }
-        };
-        let key = key.ok_or(TokenError::UnknownKey)?;
-        if key.fits(algorithm) { Ok(key) } else { Err(TokenError::WrongAlgorithm) }
     }
 }
 
@@ -232,6 +296,9 @@ fn is_cookie_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !name.is_empty() && name.bytes().all(is_plain)
 }
+
+/// How long keys count that have to be had from elsewhere, and can't be had again: a day, in milliseconds.
+const KEYS_COUNT: u64 = 86_400_000;
 
 /// More would let a token live on that was to end.
 const LONGEST_LEEWAY: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use crate::token_error::TokenError;
 use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
-use crate::transport::credentials::{Place, cost, verify};
+use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
@@ -32,7 +32,7 @@ pub(crate) fn has_room(shared: &Shared) -> bool {
 /// the request has to wait.
 pub(crate) fn may_come_in(peer: &mut Peer<'_>, request: &Request) -> bool {
     let shared = Arc::clone(&peer.connections.shared);
-    has_room(&shared) && peer.connections.may_verify(peer.key, cost(&shared, Place::Anywhere, request, None))
+    has_room(&shared) && peer.connections.may_judge(peer.key, needs(&shared, Place::Anywhere, request, None))
 }
 
 /// Whether the application can be told that a client has come back to its session.
@@ -249,9 +249,10 @@ pub(crate) fn refuse_token(peer: &mut Peer<'_>, error: TokenError) {
     let (timestamp, shared) = (peer.connections.timestamp(), &peer.connections.shared);
     let reason = CloseReason::Token { code: error.close_code(), text: error.text() };
     shared.trace(|| format!("a token was refused: {}", error.name()));
+    let shared = Arc::clone(shared);
     let Some(connection) = peer.live() else { return };
     if let Some(asked) = connection.asked() {
-        let response = asked.token_refusal(error, timestamp);
+        let response = asked.token_refusal(error, shared.spread(connection.id), timestamp);
         return peer.say_last(&response, &reason);
     }
     if connection.route().is_none() {

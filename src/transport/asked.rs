@@ -9,7 +9,7 @@ use crate::protocol::http::{endless_head, response};
 use crate::protocol::message::{ServerMessage, Timestamp};
 use crate::protocol::origins::Cors;
 use crate::protocol::wire::Wire;
-use crate::token_error::TokenError;
+use crate::token_error::{Cure, TokenError};
 
 /// A stream that was asked for.
 #[derive(Debug)]
@@ -43,28 +43,31 @@ impl Asked {
         match code {
             Some(CloseCode::UNAUTHENTICATED) => self.status(401, &[("WWW-Authenticate", "Bearer")], &error),
             Some(code) if !code.comes_back() => self.status(403, &[], &error),
-            _ => {
-                let mut out = self.head();
-                self.wire.retry((PATIENCE + retry).as_millis() as u64, &mut out);
-                if !error.is_empty() {
-                    self.wire.text(&error, &mut out);
-                }
-                self.wire.close(code, reason.text(), b"", &mut out);
-                out
-            }
+            _ => self.postponed(code, reason.text(), &error, retry),
         }
     }
 
+    /// A stream that begins, says why it ends, and asks for patience.
+    fn postponed(&self, code: Option<CloseCode>, reason: &str, error: &[u8], retry: Duration) -> Vec<u8> {
+        let mut out = self.head();
+        self.wire.retry((PATIENCE + retry).as_millis() as u64, &mut out);
+        if !error.is_empty() {
+            self.wire.text(error, &mut out);
+        }
+        self.wire.close(code, reason, b"", &mut out);
+        out
+    }
+
     /// The whole response to a client whose token is refused.
-    pub fn token_refusal(&self, error: TokenError, timestamp: Timestamp) -> Vec<u8> {
+    pub fn token_refusal(&self, error: TokenError, retry: Duration, timestamp: Timestamp) -> Vec<u8> {
         let (mut body, details) = (Vec::new(), error.details());
         let details = serde_json::from_str(&details).ok();
         let (code, message) = (error.error_code().name(), error.text());
         ServerMessage::Error { code, message, channel: None, details, id: None, timestamp }.write(&mut body);
-        if error.may_be_cured() {
-            self.status(401, &[("WWW-Authenticate", "Bearer")], &body)
-        } else {
-            self.status(403, &[], &body)
+        match error.cure() {
+            Cure::NewToken => self.status(401, &[("WWW-Authenticate", "Bearer")], &body),
+            Cure::Time => self.postponed(error.close_code().into(), message, &body, retry),
+            Cure::Nothing => self.status(403, &[], &body),
         }
     }
 

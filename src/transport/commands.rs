@@ -27,6 +27,8 @@ use crate::transport::io::Socket;
 pub(crate) enum Command {
     /// Take over a socket.
     Accepted(Accepted),
+    /// Keys that were asked for have come, or do not come.
+    KeysSettled,
     /// Take over a connection whose session is here: a `Parcel`. It is not named here, because it has all that a connection has, and
     /// parts of that name commands.
     HandedOver(Box<dyn Any + Send>),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::hub::{Due, FrameEncoder, Hub, ReaderKey};
+use crate::jwt::Needs;
 use crate::moment::Moment;
 use crate::protocol::deflate::Inflater;
 use crate::protocol::message::Timestamp;
@@ -273,6 +274,7 @@ impl Connections {
         self.wheel
             .due()
             .into_iter()
+            .chain(self.turns.next_for_keys())
             .chain(self.away.oldest().map(|(since, _)| since + self.shared.config.session_ttl))
             .min()
     }
@@ -293,12 +295,17 @@ impl Connections {
         self.commands.wake();
     }
 
-    /// Whether what a connection shows may be verified now. If not, the connection waits for its turn. However many come at once,
-    /// all of them together get as much time between two looks at the sockets as one client that asks for much.
-    pub fn may_verify(&mut self, key: ReaderKey, cost: usize) -> bool {
-        let may = self.turns.may(&mut self.sockets, key, cost);
+    /// Whether the token that a connection shows may be judged now. If not, the connection waits for its turn, or for a key. However
+    /// many come at once, all of them together get as much time between two looks at the sockets as one client that asks for much.
+    pub fn may_judge(&mut self, key: ReaderKey, needs: Needs) -> bool {
+        let Self { turns, sockets, shared, .. } = &mut *self;
+        let may = match needs {
+            Needs::Nothing => true,
+            Needs::Verifying(cost) => turns.may_verify(sockets, key, cost),
+            Needs::Keys => !turns.wait_for_keys(sockets, key, || shared.wants_keys()),
+        };
         if may {
-            self.work += cost
+            self.work += needs.cost()
         } else {
             self.commands.wake()
         }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::hub::ReaderKey;
 use crate::identity::Identity;
-use crate::jwt::{Verified, Verifier};
+use crate::jwt::{Needs, Verified, Verifier};
 use crate::protocol::http::Request;
+use crate::refusal::Refusal;
 use crate::session::Judged;
 use crate::token_error::TokenError;
 use crate::transport::connections::Connections;
-use crate::transport::events::Event;
+use crate::transport::events::{Event, Level};
 use crate::transport::shared::Shared;
 
 /// Where a token counts.
@@ -61,11 +62,11 @@ pub(crate) fn verify(
     }
 }
 
-/// What verifying the token of a client costs, in bytes that could have been read meanwhile.
-pub(crate) fn cost(shared: &Shared, place: Place, request: &Request, said: Option<&str>) -> usize {
-    let Some(verifier) = &shared.verifier else { return 0 };
+/// What has to be done before the token of a client can be judged.
+pub(crate) fn needs(shared: &Shared, place: Place, request: &Request, said: Option<&str>) -> Needs {
+    let Some(verifier) = &shared.verifier else { return Needs::Nothing };
     let token = place.token(verifier, request, said).ok().flatten();
-    token.map_or(0, |token| verifier.cost(token))
+    token.map_or(Needs::Nothing, |token| verifier.needs(token, shared.clock.unix_millis()))
 }
 
 /// Judges a token that a client shows on its open connection, when it is the turn of that. If it counts, the application is told, and
@@ -80,15 +81,19 @@ pub(crate) fn judge_later(
     let (now, today) = (connections.now(), shared.clock.unix_millis());
     let Some(verifier) = &shared.verifier else { return Judged::Impossible };
     let Some(token) = token else { return Judged::Refused(TokenError::Missing) };
-    if !connections.may_verify(key, verifier.cost(token)) {
+    if !connections.may_judge(key, verifier.needs(token, today)) {
         return Judged::Later;
     }
     let verified = match judge(&shared, verifier, token) {
         Ok(verified) => verified,
-        Err(error) => return Judged::Refused(error),
+        Err(error) => {
+            log_refused(connections, key, error.text());
+            return Judged::Refused(error);
+        }
     };
     let identity = Arc::clone(&verified.identity);
     if client.is_none_or(|client| client.subject != identity.subject) {
+        log_refused(connections, key, "the token is of another subject");
         return Judged::OtherSubject;
     }
     // The same token says nothing new, however often it comes.
@@ -108,6 +113,18 @@ pub(crate) fn judge_later(
     connections.schedule(key);
     let left = identity.expires().map(|expires| expires.saturating_sub(today));
     Judged::Known { identity, expires_in: left.map(|left| left / 1000) }
+}
+
+/// Logs that a token on an open connection does not count: a line for ten seconds. With DEBUG, each has a line.
+fn log_refused(connections: &Connections, key: ReaderKey, why: &str) {
+    let (shared, from) = (&connections.shared, connections.peer_of(key));
+    match shared.refusals.note(Refusal::LABELS.len(), shared.clock.now()) {
+        Some(count) => shared.log(
+            Level::Info,
+            format!("tokens refused on open connections: {count}, the last one from {from}: {why}"),
+        ),
+        None => shared.trace(|| format!("a token from {from} was refused on its open connection: {why}")),
+    }
 }
 
 /// Judges a token, wherever it was.

@@ -85,7 +85,7 @@ impl Future for ConnectionTask {
         connections.update_now();
         connections.work = 0;
         let driven = Peer::act(&mut connections, self.key, |peer| drive(peer, self.serial, cx));
-        if let Some(connection) = connections.get(self.key).filter(|it| it.turn == Turn::Given) {
+        if let Some(connection) = connections.get(self.key).filter(|it| !it.turn.waits()) {
             connection.turn = Turn::None; // whatever it has made of it
         }
         connections.wake_for_hub();
@@ -126,7 +126,9 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
                 }
             }
         }
-        if connection.turn == Turn::Waits {
+        let waits_for_keys = connection.turn == Turn::WaitsForKeys && connection.is_live();
+        // Pings of an open connection are answered while keys come.
+        if connection.turn == Turn::Waits || waits_for_keys && !connection.is_open() {
             return Poll::Pending;
         }
         if let Phase::Closing { ended, reply: None } = &mut connection.phase
@@ -146,7 +148,7 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
             }
             return Poll::Pending;
         }
-        if connection.session().is_some_and(|session| waits_to_renew(session)) {
+        if !waits_for_keys && connection.session().is_some_and(|session| waits_to_renew(session)) {
             let rules = Arc::clone(&peer.connections.shared.rules);
             peer.converse(|session, peer| renew_again(session, &rules, peer));
             peer.flush_replies();

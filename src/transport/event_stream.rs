@@ -16,7 +16,6 @@ use crate::protocol::wire::Wire;
 use crate::session::{Newcomer, Session, begin_stream, greet_stream};
 use crate::transport::admission::{Introduction, introduce, let_in, trace_let_in};
 use crate::transport::asked::Asked;
-use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Endpoint, Phase, Upgraded};
 use crate::transport::peer::Peer;
 use crate::transport::renewal::look_at_credentials;
@@ -50,7 +49,7 @@ pub(crate) fn postpone(peer: &mut Peer<'_>, request: &Request, reason: HttpError
         Ok(Answer::Stream(asked)) => {
             peer.connections.refuse_request(|| peer.connections.peer_of(peer.key), &reason, Some(request));
             let why = CloseReason::Application { code: CloseCode::TOO_MANY, text: reason.reason.to_owned() };
-            peer.say_last(&asked.refusal(&why, spread(&shared, client), timestamp), &CloseReason::Response);
+            peer.say_last(&asked.refusal(&why, shared.spread(client), timestamp), &CloseReason::Response);
         }
         Err(error) => peer.refuse(&error, Some(request)),
     }
@@ -130,7 +129,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
     let Asked { request, wire, .. } = *asked;
     peer.connections.hub.follow(key, request.positions);
     peer.replies.extend_from_slice(&head);
-    wire.retry((SOON + spread(&shared, client)).as_millis() as u64, &mut peer.replies);
+    wire.retry((SOON + shared.spread(client)).as_millis() as u64, &mut peer.replies);
     let client_id = shared.public_id(client);
     peer.converse(|session, peer| {
         let newcomer = Newcomer { client_id: &client_id, identity, address: "" };
@@ -147,14 +146,7 @@ pub(crate) fn refusal(peer: &mut Peer<'_>, reason: &CloseReason) -> Option<Vec<u
     let (shared, timestamp) = (Arc::clone(&peer.connections.shared), peer.connections.timestamp());
     let connection = peer.live()?;
     let client = connection.id;
-    Some(connection.asked()?.refusal(reason, spread(&shared, client), timestamp))
-}
-
-/// A random part of the time in which clients come back that lose their connections together.
-fn spread(shared: &Shared, client: ClientId) -> Duration {
-    use std::hash::BuildHasher as _;
-    let random = (shared.hasher.hash_one(client.0) >> 40) as f64 / (1_u64 << 24) as f64;
-    shared.config.reconnect_window.mul_f64(random)
+    Some(connection.asked()?.refusal(reason, shared.spread(client), timestamp))
 }
 
 /// A stream that breaks off comes back after this time, and its part of the window.

@@ -8,7 +8,7 @@ use crate::close::CloseReason;
 use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
-use crate::jwt::Verified;
+use crate::jwt::{Needs, Verified};
 use crate::protocol::http::Request;
 use crate::protocol::message::{Id, Kind, Resume, parse};
 use crate::session::{Claim, Proof, Secret, Session, Verdict};
@@ -19,7 +19,7 @@ use crate::transport::admission::{
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
 use crate::transport::connection::{Connection, Endpoint};
-use crate::transport::credentials::{Place, cost, verify};
+use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
 use crate::transport::parcel::Parcel;
@@ -80,7 +80,7 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
             return false;
         }
     }
-    if !may_verify(peer, Place::Shown) {
+    if !may_judge(peer, Place::Shown) {
         return true;
     }
     let mut known = match verify_with(peer, Place::Shown) {
@@ -92,7 +92,7 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
         let proof = proof(peer, known.as_ref());
         verdict = judge(peer.connections, client, &Claim { secret, attempt, proof });
         if verdict == Verdict::Unproven {
-            if !may_verify(peer, Place::Anywhere) {
+            if !may_judge(peer, Place::Anywhere) {
                 return true;
             }
             known = match verify_with(peer, Place::Anywhere) {
@@ -123,7 +123,7 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
         peer.connections.wait_for_room(peer.key);
         return false;
     }
-    if known.is_none() && !may_verify(peer, Place::Anywhere) {
+    if known.is_none() && !may_judge(peer, Place::Anywhere) {
         return true;
     }
     let Some(opener) = peer.connection().and_then(Connection::opener) else { return true };
@@ -153,10 +153,10 @@ fn verify_with(peer: &mut Peer<'_>, place: Place) -> Result<Option<Verified>, To
 }
 
 /// Whether it is the turn of that. Otherwise the client waits for it.
-fn may_verify(peer: &mut Peer<'_>, place: Place) -> bool {
+fn may_judge(peer: &mut Peer<'_>, place: Place) -> bool {
     let shared = Arc::clone(&peer.connections.shared);
-    let cost = shown(peer).map_or(0, |(request, said)| cost(&shared, place, request, said));
-    peer.connections.may_verify(peer.key, cost)
+    let needs = shown(peer).map_or(Needs::Nothing, |(request, said)| needs(&shared, place, request, said));
+    peer.connections.may_judge(peer.key, needs)
 }
 
 /// Where a client may show a token: its request, and what it has said.

@@ -123,6 +123,10 @@ impl Shard {
                 }
             }
             Command::Moved(feed) => self.connections.borrow_mut().hub.moved(feed),
+            Command::KeysSettled => {
+                let connections = &mut *self.connections.borrow_mut();
+                connections.turns.settle_keys(&mut connections.sockets, true);
+            }
             Command::RoomForEvents => self.connections.borrow_mut().wake_waiting(),
             Command::Drain(within) => self.begin_drain(within),
             Command::EndSubject(subject, reason) => {
@@ -181,6 +185,7 @@ fn flush(connections: &mut Connections) {
 
 fn look_at_deadlines(connections: &mut Connections) {
     end_forgotten(connections);
+    connections.turns.settle_keys(&mut connections.sockets, false);
     connections.advance_wheel();
     while let Some(key) = connections.due.pop() {
         Peer::act(connections, key, look_at_deadline);

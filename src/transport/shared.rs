@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -57,8 +58,8 @@ pub(crate) struct Shared {
     pub ended: Notify,
     /// The log wants DEBUG lines.
     pub debug: AtomicBool,
-    /// The lines about refusals.
-    pub refusals: RepeatedKinds<{ Refusal::LABELS.len() }>,
+    /// The lines about refusals, and about tokens that are refused on open connections.
+    pub refusals: RepeatedKinds<{ Refusal::LABELS.len() + 1 }>,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
     pub salt: u64,
     /// For hashes that nobody can foresee.
@@ -117,6 +118,18 @@ impl Shared {
         let mut random = [0; 16];
         let has_sessions = !self.config.session_ttl.is_zero();
         (has_sessions && getrandom::fill(&mut random).is_ok()).then(|| Secret::new(random))
+    }
+
+    /// Asks for the key of a token. `false`: it does not come soon.
+    pub fn wants_keys(&self) -> bool {
+        self.verifier.as_ref().is_some_and(|verifier| verifier.wanted().ask())
+    }
+
+    /// A random part of the time in which clients come back that lose their connections together.
+    pub fn spread(&self, client: ClientId) -> Duration {
+        use std::hash::BuildHasher as _;
+        let random = (self.hasher.hash_one(client.0) >> 40) as f64 / (1_u64 << 24) as f64;
+        self.config.reconnect_window.mul_f64(random)
     }
 
     /// Drops the private channel of a client that is gone: nobody can read it any more.

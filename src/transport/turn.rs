@@ -7,8 +7,18 @@ pub(crate) enum Turn {
     None,
     /// It is not read before.
     Waits,
+    /// It is not read before the key of its token may have come.
+    WaitsForKeys,
     /// This is it.
     Given,
+    /// It has waited for the key of its token, and does not wait for it again.
+    KeysSettled,
+}
+
+impl Turn {
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Waits | Self::WaitsForKeys)
+    }
 }
 
 /// In bytes that are read and bytes that are made of them: about half a millisecond. The message that passes the limit is worked on

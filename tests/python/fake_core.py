@@ -207,6 +207,9 @@ class FakeCore:
     ) -> None:
         self.load = (running, called, called_for, busy, log_lines_dropped)
 
+    def keys_settled(self) -> None:
+        self._called("keys_settled")
+
     def set_debug(self, wanted: bool, /) -> None:
         self.debug = wanted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -108,7 +109,8 @@ async def test_a_token_is_renewed_on_the_open_connection() -> None:
             assert (await closed(late))[0] == 4401
 
 
-async def test_a_renewal_that_fails_changes_nothing() -> None:
+async def test_a_renewal_that_fails_changes_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "umbel")
     async with application().serve(port=0) as server, entered(server, lasts=60) as client:
         for text, code, reason in (
             (token("ann", lasts=-60), "unauthenticated", "expired"),
@@ -123,6 +125,9 @@ async def test_a_renewal_that_fails_changes_nothing() -> None:
         assert (await client.hear("who_result"))["data"]["sub"] == "ann"
         advance(server, 66)
         assert (await closed(client))[0] == 4401
+    [line] = [it.getMessage() for it in caplog.records if "on open connections" in it.getMessage()]
+    assert "1, the last one from 127.0.0.1" in line
+    assert line.endswith(": the token has expired")
 
 
 async def test_a_token_of_somebody_else_ends_the_connection() -> None:

@@ -33,7 +33,7 @@ FRIENDS = {
     "_dispatching.entrance": {"_handshake"},
     "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over", "_close"},
     "_dispatching.subjects": {"_verifier"},
-    "_serving.server": {"_verifier", "_cookie"},
+    "_serving.server": {"_verifier", "_cookie", "_by_url"},
     "testing": {"_core", "_declared", "_claim", "_attach", "_release", "_forked"},
 }
 """Private names of another module that a module may use: the events of a WebSocket and of a client, and what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import json
@@ -43,15 +44,25 @@ def signature(algorithm: str, message: bytes, secret: str) -> bytes:
     if algorithm == "HS256":
         return hmac.digest(secret.encode(), message, "sha256")
     if algorithm == "RS256":
-        # RFC 8017 §8.2.1, with the numbers of the private key (A.1.2).
-        pem = (ROOT / "tests" / "keys" / "rsa.pem").read_text()
-        der = base64.b64decode("".join(re.findall(r"^[^-].*$", pem, re.MULTILINE)))
-        modulus, _, private, *_ = integers(der[der.index(b"\x04\x82") + 4 :])
-        size = (modulus.bit_length() + 7) // 8
+        number, _, private, *_ = numbers()
+        size = (number.bit_length() + 7) // 8
         digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
         block = b"\x00\x01" + b"\xff" * (size - len(digest) - 3) + b"\x00" + digest
-        return pow(int.from_bytes(block), private, modulus).to_bytes(size)
+        return pow(int.from_bytes(block), private, number).to_bytes(size)  # RFC 8017 §8.2.1
     return b"no signature"
+
+
+def modulus() -> int:
+    """Of the RSA key."""
+    return numbers()[0]
+
+
+@functools.cache
+def numbers() -> list[int]:
+    """Those of the private RSA key (RFC 8017 A.1.2)."""
+    pem = (ROOT / "tests" / "keys" / "rsa.pem").read_text()
+    der = base64.b64decode("".join(re.findall(r"^[^-].*$", pem, re.MULTILINE)))
+    return integers(der[der.index(b"\x04\x82") + 4 :])
 
 
 def integers(der: bytes) -> list[int]:

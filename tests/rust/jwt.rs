@@ -1,7 +1,7 @@
 //! Tokens that count, keys that may be used, and the examples of the standards.
 
 use serde_json::{Value, json};
-use umbel::jwt::{Options, Verifier};
+use umbel::jwt::{Options, Source, Verifier};
 use umbel::token_error::TokenError;
 
 use crate::jwt_signing::{
@@ -54,7 +54,7 @@ fn the_examples_of_the_standards_have_good_signatures() {
         "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]});
     let ed = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
     let set = |algorithm, set: &Value| {
-        Verifier::new(options(&[algorithm], &json!({})), &[], Some(set.to_string().as_bytes()))
+        Verifier::new(options(&[algorithm], &json!({})), Source::Set(set.to_string().as_bytes()))
             .expect("a set")
     };
     let examples = [
@@ -128,7 +128,7 @@ fn audience_and_issuer_have_to_be_those_of_this_server() {
 fn tokens_choose_among_the_keys_of_this_server_by_name() {
     let other: &[u8] = b"another secret, which is as long as the first one.";
     let keys = [("a", SECRET), ("b", other)].map(|(name, key)| (Some(name.to_owned()), key.to_vec()));
-    let several = Verifier::new(options(&["HS256"], &json!({})), &keys, None).expect("keys");
+    let several = Verifier::new(options(&["HS256"], &json!({})), Source::Keys(&keys)).expect("keys");
     let with = |kid: &str| {
         let header = if kid.is_empty() {
             r#"{"alg":"HS256"}"#.into()
@@ -173,7 +173,8 @@ fn a_set_has_public_keys_and_what_it_has_for_others_is_left_out() {
     ]);
     let set = json!({"keys": keys}).to_string();
     let algorithms = ["ES256", "ES384", "EdDSA"];
-    let verifier = Verifier::new(options(&algorithms, &json!({})), &[], Some(set.as_bytes())).expect("a set");
+    let verifier =
+        Verifier::new(options(&algorithms, &json!({})), Source::Set(set.as_bytes())).expect("a set");
     for (algorithm, kid, expected) in [
         ("ES256", "p256", None),
         ("ES384", "p384", None),
@@ -246,7 +247,7 @@ fn sets_that_are_wrong_are_refused_with_advice() {
         (json!({"keys": vec![json!({"kty": "RSA", "kid": "a", "n": n, "e": "AQAB"}); 2]}), "same kid"),
     ] {
         let algorithms = options(&["RS256", "ES256"], &json!({}));
-        let error = Verifier::new(algorithms, &[], Some(set.to_string().as_bytes())).expect_err(expected);
+        let error = Verifier::new(algorithms, Source::Set(set.to_string().as_bytes())).expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
     }
 }

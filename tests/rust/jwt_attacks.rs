@@ -4,7 +4,7 @@
 //! accepted by a library with that defect.
 
 use serde_json::json;
-use umbel::jwt::{LONGEST_TOKEN, Verifier};
+use umbel::jwt::{LONGEST_TOKEN, Source, Verifier};
 use umbel::token_error::TokenError::{
     self, BadClaims, BadSignature, Malformed, TooLong, UnknownKey, WrongAlgorithm,
 };
@@ -58,7 +58,8 @@ fn a_public_key_is_no_secret() {
         // Also where both kinds are allowed, because each key is of one kind.
         let keys = [("rsa", RSA.as_bytes()), ("secret", SECRET)];
         let keys = keys.map(|(name, key)| (Some(name.to_owned()), key.to_vec()));
-        let both = Verifier::new(options(&["RS256", "HS256"], &json!({})), &keys, None).expect("keys");
+        let both =
+            Verifier::new(options(&["RS256", "HS256"], &json!({})), Source::Keys(&keys)).expect("keys");
         assert_eq!(judge(&both, &forged), Some(BadSignature), "it is verified with the secret");
         let named = forged.replacen(&encoded(header), &encoded(r#"{"alg":"HS256","kid":"rsa"}"#), 1);
         assert_eq!(judge(&both, &named), Some(WrongAlgorithm));
@@ -103,7 +104,7 @@ fn a_key_in_the_token_is_ignored() {
 #[test]
 fn the_name_of_a_key_is_only_compared() {
     let keys = [(Some("k1".to_owned()), SECRET.to_vec()), (Some("k2".to_owned()), key_of("HS256").to_vec())];
-    let verifier = Verifier::new(options(&["HS256"], &json!({})), &keys, None).expect("keys");
+    let verifier = Verifier::new(options(&["HS256"], &json!({})), Source::Keys(&keys)).expect("keys");
     for kid in ["/dev/null", "../../../etc/hostname", "x' UNION SELECT 'secret", "K1", "k1\u{0}", " k1"] {
         let header = json!({"alg": "HS256", "kid": kid}).to_string();
         assert_eq!(judge(&verifier, &token_of("HS256", &header, &claims())), Some(UnknownKey), "{kid}");

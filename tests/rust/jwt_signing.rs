@@ -8,7 +8,7 @@ use ring::{digest, hmac};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
-use umbel::jwt::{Options, OptionsError, Verifier};
+use umbel::jwt::{Options, OptionsError, Source, Verifier};
 
 /// Seconds of Unix time at which the tests are.
 pub const NOW: u64 = 1_800_000_000;
@@ -107,5 +107,5 @@ pub fn options(algorithms: &[&str], more: &Value) -> Options {
 
 /// A verifier with one key and no name for it.
 pub fn verifier(algorithms: &[&str], key: &[u8], more: &Value) -> Result<Verifier, OptionsError> {
-    Verifier::new(options(algorithms, more), &[(None, key.to_vec())], None)
+    Verifier::new(options(algorithms, more), Source::Keys(&[(None, key.to_vec())]))
 }

@@ -7,6 +7,8 @@ mod jwt;
 #[cfg(feature = "net")]
 mod jwt_attacks;
 #[cfg(feature = "net")]
+mod jwt_sets;
+#[cfg(feature = "net")]
 mod jwt_signing;
 mod layering;
 mod protocol_client;

@@ -11,6 +11,8 @@ import orjson
 from umbel._clients.identity import Identity
 from umbel._core import Verifier
 
+from .jwks import KeysByUrl, checked_url
+
 
 @final
 class JWT:
@@ -24,12 +26,15 @@ class JWT:
     `umbel.client` and the JavaScript client do), or in a cookie. A client that shows two, in the header and
     in the message, is refused. A token in the URL does not count, because logs have URLs.
 
-    Give one of ``key``, ``keys`` and ``jwks_file``. Keys are not in ``repr``, settings or logs.
+    Give one of ``key``, ``keys``, ``jwks_url`` and ``jwks_file``. Keys are not in ``repr``, settings or logs.
 
     Args:
         key: a secret for HS256, HS384 and HS512, or a public key in PEM for the other algorithms. A ``str``
             is encoded as UTF-8.
         keys: several of them by name. A token names its key with ``kid``.
+        jwks_url: where your issuer has its JWK Set. It begins with ``https://``; on this machine ``http://``
+            will do. A running server fetches it every five minutes, and when a token names a key that it does
+            not know, but not more than once in 30 seconds. Without good answers the keys count for a day.
         jwks_file: path of a JWK Set with public keys. It is read once.
         algorithms: those that your tokens have, as in ``["RS256"]``. Each needs a key. There are HS256,
             HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA (Ed25519).
@@ -45,7 +50,7 @@ class JWT:
 
     Raises:
         OSError: if the file can't be read.
-        TypeError: if an argument has the wrong type, or there is not exactly one of the three for keys.
+        TypeError: if an argument has the wrong type, or there is not exactly one of the four for keys.
         ValueError: if a key is too weak or of another kind than its algorithm, or a value is out of range.
             The message says what to do.
 
@@ -61,6 +66,7 @@ class JWT:
         *,
         key: str | bytes | None = None,
         keys: Mapping[str, str | bytes] | None = None,
+        jwks_url: str | None = None,
         jwks_file: str | os.PathLike[str] | None = None,
         algorithms: Sequence[str],
         audience: str | Sequence[str] | None = None,
@@ -69,13 +75,14 @@ class JWT:
         max_lifetime: float = 86_400.0,
         cookie: str | None = None,
     ) -> None:
-        if sum(one is not None for one in (key, keys, jwks_file)) != 1:
-            raise TypeError("give exactly one of key=, keys= and jwks_file=")
+        if sum(one is not None for one in (key, keys, jwks_url, jwks_file)) != 1:
+            raise TypeError("give exactly one of key=, keys=, jwks_url= and jwks_file=")
         if isinstance(algorithms, str):
             raise TypeError(f"algorithms is a list: write algorithms=[{algorithms!r}]")
         if keys is not None and not isinstance(keys, Mapping):
             raise TypeError("keys has a name for each key: write keys={'2026': …}")
-        named: list[tuple[str | None, bytes]] = []
+        url = None if jwks_url is None else checked_url(text("jwks_url", jwks_url))
+        named: list[tuple[str | None, bytes]] | None = None
         if key is not None:
             named = [(None, encoded("key", key))]
         elif keys is not None:
@@ -97,15 +104,20 @@ class JWT:
             named,
             None if jwks_file is None else Path(jwks_file).read_bytes(),
         )
+        self._by_url: Final = None if url is None else KeysByUrl(url, self._verifier)
         self._name = ", ".join(algorithms)
         self._cookie: Final = cookie
 
     def verify(self, token: str) -> Identity:
         """Return whom a token names: for other programs that get the same tokens.
 
+        With ``jwks_url``, and without a running server, it may fetch keys first, which takes up to 3 seconds.
+
         Raises:
             ValueError: if the token does not count. The message says why, and does not repeat the token.
         """
+        if self._by_url is not None and self._verifier.needs_keys(token, time.time()):
+            self._by_url.bring()
         return named_identity(self._verifier.verify(token, time.time()))
 
     def __repr__(self) -> str:

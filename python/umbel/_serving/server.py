@@ -225,6 +225,8 @@ class Server:
         self._core, self._dispatcher = core, dispatcher
         self._closed = loop.create_future()
         lifetime.alive.add(self)
+        if auth is not None and auth._by_url is not None:
+            auth._by_url.begin(core.keys_settled)
         loop.add_reader(core.fileno(), dispatcher.drain)
         self._look()
         self._app._attach(core, dispatcher)
@@ -293,6 +295,9 @@ class Server:
         if core is None or self._last is not None or self._loop is None:
             return
         self._last = core.stats(lines_dropped())
+        auth = self._app._declared.auth
+        if auth is not None and auth._by_url is not None:
+            auth._by_url.end(core.keys_settled)
         if self._looking is not None:
             self._looking.cancel()
         if not self._loop.is_closed():

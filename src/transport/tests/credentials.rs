@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::{Cell, REQUEST, accept, arrived, with};
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
-use crate::jwt::Verifier;
+use crate::jwt::{Source, Verifier};
 use crate::session::waits_to_renew;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
@@ -19,6 +20,7 @@ use crate::transport::drive::poll_once;
 use crate::transport::events::{Event, Inbox};
 use crate::transport::sessions::finish;
 use crate::transport::turn::WORK_AT_A_TURN;
+use crate::transport::turns::{KEYS_PATIENCE, MOST_FOR_KEYS};
 
 const SECRET: &[u8] = b"a secret of 32 bytes or more, please";
 
@@ -37,11 +39,15 @@ impl Inbox for Blocked {
 }
 
 fn with_tokens(algorithm: &str, key: &[u8], test: impl FnOnce(&Cell)) {
+    with_keys(algorithm, Source::Keys(&[(None, key.to_vec())]), test);
+}
+
+fn with_keys(algorithm: &str, source: Source<'_>, test: impl FnOnce(&Cell)) {
     let options = json!({
         "algorithms": [algorithm], "audience": [], "issuer": [], "leeway": 10, "max_lifetime": 10_000_000_000_u64, "cookie": null
     });
     let options = serde_json::from_value(options).expect("options");
-    let verifier = Verifier::new(options, &[(None, key.to_vec())], None).expect("a verifier");
+    let verifier = Verifier::new(options, source).expect("a verifier");
     with(Arc::<Blocked>::default(), Some(Arc::new(verifier)), &json!({"notify_connect": true}), test);
 }
 
@@ -251,4 +257,65 @@ fn a_session_does_not_keep_a_token_that_waited_when_its_connection_ended() {
 
 fn now(cell: &Cell) -> u64 {
     cell.borrow().shared.clock.unix_millis()
+}
+
+/// A set with the key of no token here.
+fn other_set() -> String {
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    json!({"keys": [key]}).to_string()
+}
+
+#[test]
+fn a_client_waits_for_the_key_of_its_token_only_as_long_as_it_may_come() {
+    with_keys("EdDSA", Source::Elsewhere, |cell| {
+        let verifier = Arc::clone(cell.borrow().shared.verifier.as_ref().expect("it has one"));
+        let clients: Vec<_> = (0..3).map(|_| accept(cell)).collect();
+        for (way, (key, client)) in clients.iter().enumerate() {
+            WAYS[way](cell, *key, client, &forged("EdDSA", 0));
+            assert_eq!(hear(client), "", "way {way}: keys come at the start");
+        }
+        let settle = |all: bool| {
+            let Connections { turns, sockets, .. } = &mut *cell.borrow_mut();
+            turns.settle_keys(sockets, all);
+        };
+        let heard = || {
+            clients.iter().map(|(key, client)| {
+                poll_once(cell, *key);
+                hear(client)
+            })
+        };
+        settle(false);
+        assert!(heard().all(|text| text.is_empty()));
+        let began = cell.borrow().now();
+        cell.borrow_mut().sockets.now = began + KEYS_PATIENCE;
+        assert_eq!(cell.borrow().next_deadline().map(|due| due <= began + KEYS_PATIENCE), Some(true));
+        settle(false);
+        assert!(heard().all(|text| text.contains("no_keys")));
+        // Keys have come, and not that one: who comes now is told at once.
+        verifier.replace_keys(other_set().as_bytes(), now(cell)).expect("a set");
+        verifier.wanted().settle();
+        let named = forged("EdDSA", 0).replacen(
+            &URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#),
+            &URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"x"}"#),
+            1,
+        );
+        let (key, client) = accept(cell);
+        WAYS[0](cell, key, &client, &named);
+        assert!(hear(&client).contains("unknown_key"));
+        // They can be asked for again.
+        verifier.wanted().wait(Duration::ZERO);
+        let many: Vec<_> = (0..MOST_FOR_KEYS + 1).map(|_| accept(cell)).collect();
+        for (key, client) in &many {
+            WAYS[0](cell, *key, client, &named);
+        }
+        let refused = many.iter().filter(|(_, client)| hear(client).contains("unknown_key")).count();
+        assert_eq!(refused, 1, "no more than that wait");
+        verifier.wanted().settle();
+        settle(true);
+        for (key, _) in &many {
+            poll_once(cell, *key);
+        }
+        let refused = many.iter().filter(|(_, client)| hear(client).contains("unknown_key")).count();
+        assert_eq!(refused, MOST_FOR_KEYS);
+    });
 }
