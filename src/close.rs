@@ -236,6 +236,10 @@ close_reasons! {
     NoFirstInTime = Some(CloseCode::POLICY), Client, "the client did not say in time who it is";
     /// The client has come back on another connection.
     Superseded = Some(CloseCode::SUPERSEDED), Client, "the session has another connection";
+    /// The client has opened the same stream anew, with the ticket of this one.
+    Reopened = Some(CloseCode::RESTART), Client, "the stream was opened again with its ticket";
+    /// Somebody else has the ticket of this stream, too, or its secret was in a URL.
+    TicketVoid = Some(CloseCode::UNAUTHENTICATED), Client, "others have seen the ticket of this stream: get a new one";
     /// The credentials of the client were good until now, and it has not shown others.
     Expired = Some(CloseCode::UNAUTHENTICATED), Client, "the credentials have expired";
     /// The client has shown a token of somebody else on an open connection.

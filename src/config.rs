@@ -1,6 +1,7 @@
 //! The settings of one server. Python documents them for users in `umbel.Settings`; a test compares the names.
 
 use serde::Deserialize;
+use std::fmt;
 use std::time::Duration;
 
 use crate::pattern::PatternError;
@@ -77,6 +78,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Most connections at a time of one IPv4 address, or of one IPv6 network of 64 bits. 0: no limit.
     pub max_connections_per_address: usize,
+    /// With it, tickets outlive the process.
+    pub ticket_key: Option<Hidden>,
+    /// Most tickets at a time of one identity. 0: no limit.
+    pub max_tickets_per_identity: usize,
     /// Longest request head: request line and headers. Half of it is for path and query.
     pub max_head_bytes: usize,
     /// Most header lines of a request.
@@ -126,6 +131,17 @@ pub struct Config {
     /// How channels behave, in the order in which the rules are tried.
     #[serde(default)]
     pub channels: Vec<Rule>,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub Box<str>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Hidden")
+    }
 }
 
 /// What a client has to show that comes back to its session.
@@ -286,6 +302,11 @@ impl Config {
                 }),
                 "visible ASCII characters without spaces, and set together with admin",
             ),
+            (
+                "ticket_key",
+                self.ticket_key.as_ref().is_none_or(|key| key.0.len() >= SHORTEST_KEY),
+                "at least 32 bytes: make one with python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            ),
             ("tls_key", self.tls_cert.is_some() == self.tls_key.is_some(), "set together with tls_cert"),
         ];
         let broken = bounds.into_iter().find(|(_, holds, _)| !holds);
@@ -309,6 +330,9 @@ pub fn is_reserved_path(path: &str) -> bool {
 
 /// In bytes: what an unfinished message may hold besides its own bytes, which are an inflater and room to grow.
 const UNDER_WAY: usize = 64 * 1024;
+
+/// In bytes: as long as the hashes that are made with it.
+const SHORTEST_KEY: usize = 32;
 
 #[cfg(test)]
 mod tests {

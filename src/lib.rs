@@ -7,9 +7,9 @@
 //!
 //! # Layers
 //! ```text
-//! vocabulary ─┬─► protocol ─┬► session ──┐
-//!             │             └► jwt ──────┤
-//!             └─► broker ───► hub ───────┴─► transport ──► server ──► bindings ──► python/umbel
+//! vocabulary ─┬─► protocol ─┬► session ────────┐
+//!             │             └► jwt ─► ticket ──┤
+//!             └─► broker ───► hub ─────────────┴─► transport ──► server ──► bindings ──► python/umbel
 //! ```
 //! `A ─► B`: B may import A, and everything to the left of A on its way; the hub may also import the protocol. No layer imports
 //! to its right, and no file imports in a circle. `tests/rust/layering.rs` reads every import and compares it with this picture.
@@ -20,10 +20,11 @@
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
+//! | ticket | `ticket` | credentials for one event stream each, in its URL; sans-IO |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
 //! | hub | [`hub`] | which reader wants which channel, what is due, frames made once |
 //! | transport | `transport` | moves bytes: listeners, shards, connections, TLS; the only clock |
-//! | server | `server` | puts the layers together, starts the threads, stops them |
+//! | server | `server` `subjects` | puts the layers together, starts the threads, stops them |
 //! | bindings | `bindings` | the only place that knows Python |
 //!
 //! Without features the crate ends with the hub, and needs no sockets, no clock and no Python. The feature `net` adds transport and
@@ -68,10 +69,16 @@ pub mod hub;
 pub mod jwt;
 
 #[cfg(feature = "net")]
+pub mod ticket;
+
+#[cfg(feature = "net")]
 pub mod transport;
 
 #[cfg(feature = "net")]
 pub mod server;
+
+#[cfg(feature = "net")]
+mod subjects;
 
 #[cfg(feature = "python")]
 mod bindings;

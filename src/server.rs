@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 
 use crate::broker::{Entry, History, Receipt, RoomFor, memory::MemoryBroker};
 use crate::channel::{ChannelName, NameError};
-use crate::close::CloseReason;
 use crate::config::{Config, ConfigError};
 use crate::jwt::Verifier;
 use crate::pattern::Pattern;
@@ -41,7 +40,7 @@ use crate::transport::{Page, strays, upkeep};
 
 /// A server: logs from its making, connections from its start. Every method may be called from any thread.
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Arc<Threads>,
     admin_url: OnceLock<String>,
 }
@@ -73,6 +72,9 @@ impl Server {
         let policy = policy(&config, SUBPROTOCOLS.map(str::to_owned).into());
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let clock = Clock::new();
+        let tickets =
+            Shared::new_tickets(&config, &clock).ok_or_else(|| io::Error::other("no random bytes"))?;
         let commands: Vec<Arc<CommandQueue>> = (0..shards).map(|_| Arc::default()).collect();
         let shared = Shared {
             timeouts: Timeouts::from(&config),
@@ -90,7 +92,8 @@ impl Server {
             route_policy,
             tls,
             verifier,
-            clock: Clock::new(),
+            tickets,
+            clock,
             inbox,
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
@@ -381,11 +384,6 @@ impl Server {
     /// What was counted so far, by the shards and by the broker.
     pub fn stats(&self) -> (Snapshot, Totals) {
         (Snapshot::of(self.shared.counters.iter().map(|it| &**it)), self.shared.broker.totals())
-    }
-
-    /// See [`Shared::end_subject`].
-    pub fn end_subject(&self, subject: &str, reason: &CloseReason) {
-        self.shared.end_subject(subject, reason);
     }
 
     /// Asks for something to be done for a client. `false` when that client is gone.

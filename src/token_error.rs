@@ -60,7 +60,9 @@ token_errors! {
     UnknownKey = "unknown_key", NewToken, "the token names no key of this server";
     NoKeys = "no_keys", Time, "the keys of this server can't be had at the moment: come back later";
     BadSignature = "bad_signature", NewToken, "the signature of the token is wrong";
-    TwoCredentials = "two_credentials", Nothing, "there are two tokens: send one, in a header or in the first message";
+    BadTicket = "bad_ticket", NewToken, "the ticket is unknown, used or over: get a new one";
+    TicketOrigin = "ticket_origin", NewToken, "the ticket was given to a page of another origin";
+    TwoCredentials = "two_credentials", Nothing, "there are two credentials: show one of header, ticket and first message";
     TooLong = "too_long", Nothing, "the token is longer than 8 KiB";
     Malformed = "malformed", Nothing, "the token is not a signed JSON Web Token";
     WrongAlgorithm = "wrong_algorithm", Nothing, "tokens with this algorithm are not accepted";

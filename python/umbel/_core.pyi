@@ -448,7 +448,15 @@ class Core:
             ValueError: if these claims have another form.
         """
     def end_subject(self, subject: str, code: int, reason: str, /) -> None:
-        """Close the connections of a subject, and end its sessions that are away."""
+        """Close the connections of a subject, and end its tickets and its sessions that are away."""
+    def ticket(self, subject: str, claims: bytes, expires: int | None, origin: str | None, /) -> str:
+        """Give a ticket for one event stream to somebody until ``expires``, in milliseconds of Unix time. ``claims`` is a JSON
+        object, ``origin`` that of the page.
+
+        Raises:
+            ValueError: if there can be no ticket for this identity.
+            RuntimeError: if there is no room for it.
+        """
     def advance_clock(self, seconds: float, /) -> None:
         """Move the clock forward, for a test.
 

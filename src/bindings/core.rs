@@ -246,6 +246,19 @@ impl Core {
         Ok(())
     }
 
+    #[pyo3(signature = (subject, claims, expires, origin, /))]
+    fn ticket(
+        &self,
+        subject: &str,
+        claims: &[u8],
+        expires: Option<u64>,
+        origin: Option<&str>,
+    ) -> PyResult<String> {
+        let rights = self.server.uses_claims().then(|| rights(claims)).transpose()?;
+        let identity = Identity::of_application(subject, expires, rights);
+        Ok(self.server.ticket(identity, &text(claims), origin)?)
+    }
+
     #[pyo3(signature = (client, channel, message_id = None, number = None, /))]
     fn subscribe(
         &self,

@@ -7,6 +7,7 @@ use crate::broker::PublishError;
 use crate::channel::NameError;
 use crate::config::ConfigError;
 use crate::server::StartError;
+use crate::ticket::IssueError;
 use exceptions::{ConfigurationError, MaybePublished, NotPublished};
 
 impl From<StartError> for PyErr {
@@ -32,6 +33,20 @@ impl From<PublishError> for PyErr {
         match error {
             PublishError::NotPublished(reason) => NotPublished::new_err(reason),
             PublishError::MaybePublished(reason) => MaybePublished::new_err(reason),
+        }
+    }
+}
+
+impl From<IssueError> for PyErr {
+    fn from(error: IssueError) -> Self {
+        let text = error.to_string();
+        match error {
+            IssueError::Nobody | IssueError::Ended | IssueError::TooLong { .. } => {
+                PyValueError::new_err(text)
+            }
+            IssueError::OfSubject(_) | IssueError::Full(_) | IssueError::Random => {
+                PyRuntimeError::new_err(text)
+            }
         }
     }
 }

@@ -85,6 +85,7 @@ fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) 
         }),
         ClientCommand::SendRoute(is_text, data) => for_client(peer, |peer| send_route(peer, is_text, &data)),
         ClientCommand::Close(code, text) => for_client(peer, |peer| close_for_application(peer, code, text)),
+        ClientCommand::End(reason) => peer.close(reason),
         ClientCommand::GiveWay => peer.connections.shared.inbox.push(Event::Stays { client }),
         ClientCommand::Evict(share) => evict(peer, share),
         ClientCommand::ForgetAnswers(share) => {

@@ -55,6 +55,8 @@ pub enum ClientCommand {
     SendRoute(bool, Bytes),
     /// Close its connection after all that it was sent before.
     Close(CloseCode, String),
+    /// End its connection for this reason, which is none of the application.
+    End(CloseReason),
     /// End its session if that is away, so that another client of its identity has room. The application is told which it was:
     /// [`Event::Closed`](crate::transport::events::Event::Closed), or [`Event::Stays`](crate::transport::events::Event::Stays).
     GiveWay,

@@ -135,6 +135,11 @@ fn judge(shared: &Shared, verifier: &Verifier, token: &str) -> Result<Verified, 
     if is_wrong { Err(TokenError::BadClaims) } else { Ok(verified) }
 }
 
+/// Whether a client shows a token in a header.
+pub(crate) fn shows_token(request: &Request) -> bool {
+    request.headers("authorization").any(|value| bearer(value).is_some())
+}
+
 /// The token of a header `Authorization` (RFC 6750 §2.1). Other schemes are somebody else's.
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;

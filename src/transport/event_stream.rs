@@ -14,12 +14,13 @@ use crate::protocol::origins::check_page;
 use crate::protocol::websocket::WebSocket;
 use crate::protocol::wire::Wire;
 use crate::session::{Newcomer, Session, begin_stream, greet_stream};
-use crate::transport::admission::{Introduction, introduce, let_in, trace_let_in};
+use crate::transport::admission::{Introduction, introduce, let_in, refuse_token, trace_let_in};
 use crate::transport::asked::Asked;
 use crate::transport::connection::{Endpoint, Phase, Upgraded};
 use crate::transport::peer::Peer;
 use crate::transport::renewal::look_at_credentials;
 use crate::transport::shared::Shared;
+use crate::transport::tickets;
 
 /// Whether a request is for a stream, whatever its method.
 pub(crate) fn is_stream(shared: &Shared, request: &Request) -> bool {
@@ -96,19 +97,32 @@ fn is_over(shared: &Shared, stream: &StreamRequest) -> bool {
 }
 
 /// Asks the application whether the client may come in.
-fn open(peer: &mut Peer<'_>, request: Request, asked: Asked) {
+fn open(peer: &mut Peer<'_>, mut request: Request, mut asked: Asked) {
     let shared = Arc::clone(&peer.connections.shared);
     let Some(connection) = peer.connection() else { return };
+    let opening = tickets::judge(&shared, connection.id, &request, &asked.request);
+    tickets::hide(&mut request);
+    if let (Ok(Some(opening)), Wire::Events { alone, .. }) = (&opening, &mut asked.wire) {
+        // The secret is this stream's, so its events are, too.
+        *alone = false;
+        asked.request.positions.set_secret(&opening.secret);
+    }
     shared.trace_client(connection.id, || {
         format!("a stream opened from {} for {}", connection.io.peer(), Printable(request.path()))
     });
     let (websocket, wire) = (WebSocket::new(0, None), asked.wire);
     let endpoint = Endpoint::Asked(Box::new(asked));
     connection.phase = Phase::Deciding(Upgraded { websocket, wire, endpoint });
-    if let Some(identity) = introduce(peer, Introduction::of(request)) {
-        admitted(peer, &identity);
+    match opening {
+        Ok(opening) => {
+            let verified = opening.map(|opening| opening.verified);
+            if let Some(identity) = introduce(peer, Introduction { verified, ..Introduction::of(request) }) {
+                admitted(peer, &identity);
+            }
+            peer.flush_replies();
+        }
+        Err(error) => refuse_token(peer, error),
     }
-    peer.flush_replies();
 }
 
 /// Begins a stream whose client is let in.

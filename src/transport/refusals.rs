@@ -132,6 +132,8 @@ fn of_closing(reason: &CloseReason) -> Refusal {
         | CloseReason::Finished
         | CloseReason::Rotated
         | CloseReason::Superseded
+        | CloseReason::Reopened
+        | CloseReason::TicketVoid
         | CloseReason::Expired
         | CloseReason::OtherSubject
         | CloseReason::ClosedInTurn

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::channel::ChannelName;
-use crate::close::CloseReason;
+use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
@@ -72,6 +72,8 @@ pub(crate) fn end_session(
     reason: &CloseReason,
 ) {
     connections.away.left(client);
+    let may_return = reason.code().is_none_or(CloseCode::comes_back);
+    connections.shared.tickets.ended(client.0, may_return, || connections.shared.clock.unix_millis());
     let known_client = connections.shared.clients().remove(&client);
     if known_client.as_ref().is_some_and(|known| known.has_private) {
         connections.shared.forget_private(client);
@@ -245,6 +247,7 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
         }
         ClientCommand::BeginReading => kept.paused = false,
         ClientCommand::Admit(_)
+        | ClientCommand::End(_)
         | ClientCommand::SendRoute(..)
         | ClientCommand::Evict(_)
         | ClientCommand::ReadAgain => {}

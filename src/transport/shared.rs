@@ -19,6 +19,7 @@ use crate::refusal::Refusal;
 use crate::rules::Rules;
 use crate::session::{Secret, Terms};
 use crate::stats::Counters;
+use crate::ticket::{Limits, Tickets};
 use crate::transport::addresses::Addresses;
 use crate::transport::budget::Budget;
 use crate::transport::client_id::ClientId;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub tls: Option<Tls>,
     /// Says who clients are by their tokens. `None`: the application says it, or they are anonymous.
     pub verifier: Option<Arc<Verifier>>,
+    pub tickets: Tickets,
     pub clock: Clock,
     pub broker: Arc<dyn Broker>,
     pub inbox: Arc<dyn Inbox>,
@@ -113,6 +115,15 @@ impl Shared {
         Some((client, Secret::from_hex(secret)?)).filter(|_| client.shard() < self.commands.len())
     }
 
+    /// An empty table of tickets. `None`: the system has no random bytes.
+    pub fn new_tickets(config: &Config, clock: &Clock) -> Option<Tickets> {
+        let key = config.ticket_key.as_ref().map(|key| &*key.0);
+        // Streams that are open have room, and as many tickets that wait.
+        let in_all = config.max_connections.saturating_mul(2).max(FEW_TICKETS);
+        let limits = Limits { of_subject: config.max_tickets_per_identity, in_all };
+        Tickets::new(key, limits, clock.unix_millis())
+    }
+
     /// What a new client has to know to come back. `None`: it can't come back.
     pub fn new_secret(&self) -> Option<Secret> {
         let mut random = [0; 16];
@@ -137,8 +148,10 @@ impl Shared {
         self.broker.forget(&ChannelName::private(&self.public_id(client)));
     }
 
-    /// Ends the connections of a subject, and its sessions that wait for their clients.
+    /// Ends the connections of a subject, its tickets, and its sessions that wait for their clients.
     pub fn end_subject(&self, subject: &str, reason: &CloseReason) {
+        // First: a stream that is opened meanwhile is found below.
+        self.tickets.end_subject(subject);
         let subject: Arc<str> = subject.into();
         for commands in &self.commands {
             commands.push(Command::EndSubject(Arc::clone(&subject), reason.clone()));
@@ -190,3 +203,6 @@ impl Shared {
         self.inbox.push(Event::Log { level, text: text.into() });
     }
 }
+
+/// Tickets that there may be however few connections there may be.
+const FEW_TICKETS: usize = 1000;

@@ -15,8 +15,8 @@ import orjson
 import pytest
 from chromium import Browser
 from stream_judge import Judge
-from streams import PATH, Event
-from umbel import Run, Umbel
+from streams import PATH, Event, stream
+from umbel import Client, Identity, Run, Umbel
 from wire import wire
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "interop"))
@@ -89,8 +89,13 @@ def judge(heard: list[list[str]], channels: set[str], published: dict[str, list[
     return judge.seen + Counter(name for name, *_ in heard)
 
 
-async def test_event_sources_that_are_cut_anywhere_join_to_what_was_published(browser: Browser) -> None:
+@pytest.mark.parametrize("with_tickets", [False, True])
+async def test_event_sources_that_are_cut_anywhere_join_to_what_was_published(
+    browser: Browser, with_tickets: bool
+) -> None:
     app = Umbel(port=0, origins="*", reconnect_window=0, burst_bytes=0, tick=0.005)
+    if with_tickets:
+        app.authenticate(lambda request: None)  # others than those with tickets are not let in
     channels = {"a", "b", "c"}
     published: dict[str, list[bytes]] = {channel: [] for channel in channels}
     choice = random.Random(5)
@@ -108,6 +113,8 @@ async def test_event_sources_that_are_cut_anywhere_join_to_what_was_published(br
         queries = [["a"], ["b"], ["c", "a"], ["b", "a", "c"], ["c"]]
         wanted = [(origin, query) for origin in origins for query in queries]
         urls = [origin + f"{PATH}?" + "&".join(f"channel={c}" for c in query) for origin, query in wanted]
+        if with_tickets:
+            urls = [url + "&ticket=" + app.ticket(Identity(f"user {n}")) for n, url in enumerate(urls)]
 
         async def keep_publishing() -> None:
             while sum(each.cuts for each in scissors) < CUTS:
@@ -128,11 +135,46 @@ async def test_event_sources_that_are_cut_anywhere_join_to_what_was_published(br
         found = await asyncio.to_thread(browser, "follow", page, page=page, urls=urls, marker=MARKER)
         await publishing
     total = Counter[str]()
-    for (_, query), stream in zip(wanted, found["streams"], strict=True):
-        assert stream["heard"][-1][2].count(MARKER), stream["heard"][-3:]
-        total += judge(stream["heard"], set(query), published)
+    for (_, query), source in zip(wanted, found["streams"], strict=True):
+        assert source["heard"][-1][2].count(MARKER), source["heard"][-3:]
+        total += judge(source["heard"], set(query), published)
     assert total["error"] >= CUTS - len(urls) and total["recovered True"] >= CUTS / 2, total
     assert total["update"] > 1000 and total["trimmed"] > 0, total
+
+
+async def test_an_event_source_whose_ticket_others_have_ends_and_says_so_to_its_page(
+    browser: Browser,
+) -> None:
+    app = Umbel(port=0, reconnect_window=0)
+    app.channel("a", open=True)
+    app.authenticate(lambda request: None)
+    seen: list[str] = []
+
+    @app.on_connect
+    def note(client: Client) -> None:
+        seen.append(client.id)
+
+    async with app.serve() as server:
+        ticket = app.ticket(Identity("ann"))
+        url = f"{server.url}{PATH}/a?ticket={ticket}"
+        page = server.url + "/healthz"
+        following = asyncio.create_task(
+            asyncio.to_thread(browser, "follow", page, page=page, urls=[url], marker="never said")
+        )
+        while not seen:
+            await asyncio.sleep(0.05)
+        # Whoever reads the URL in time opens the stream, too. Then the browser comes back, and proves it.
+        async with stream(server, f"a?ticket={ticket}") as other:
+            closed = (await other.end())[-1].data
+            assert (closed["code"], closed["reconnect"]) == (4401, True)
+        found = await following
+    heard = [(name, text) for name, _, text in found["streams"][0]["heard"]]
+    assert [name for name, _ in heard] == [
+        *("connected", "subscription_established", "closed", "error", "error"),
+    ]
+    assert '"code":1012' in heard[2][1] and '"reconnect":true' in heard[2][1]
+    assert [state for name, state in heard if name == "error"] == ["0", "2"], "it comes back, and then never"
+    assert len(seen) == 2
 
 
 async def test_twenty_event_sources_have_one_connection_over_http2(

@@ -120,6 +120,10 @@ class FakeCore:
         self.calls.append(("when_client_room", client, number))
         return self.has_room
 
+    def ticket(self, subject: str, claims: bytes, expires: int | None, origin: str | None, /) -> str:
+        self.calls.append(("ticket", subject, orjson.loads(claims), expires, origin))
+        return "a ticket"
+
     def start(self) -> list[str]:
         self.calls.append(("start",))
         return ["http://127.0.0.1:8000"]

@@ -50,6 +50,7 @@ TWINS = {
     "_declaring.declarations": "test_application",
     "_declaring.decorators": "test_application",
     "_declaring.rules": "test_application",
+    "_declaring.setting_values": "test_settings",
     "client._connect": "test_client_connection",
     "client._connection": "test_client_connection",
     "client._errors": "test_client_subscription",

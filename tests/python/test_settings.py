@@ -53,6 +53,7 @@ def another(name: str) -> object:
         "deflate_level": 3,
         "deflate_window": 11,
         "handler_timeout": 3.5,
+        "ticket_key": "a key for tickets of 32 bytes, or more",
     }
     if name in values:
         return values[name]

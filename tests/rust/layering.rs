@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, its modules, and the layers it may import.
-const LAYERS: [(&str, &[&str], &[&str]); 9] = [
+const LAYERS: [(&str, &[&str], &[&str]); 10] = [
     (
         "vocabulary",
         &[
@@ -31,14 +31,19 @@ const LAYERS: [(&str, &[&str], &[&str]); 9] = [
     ("protocol", &["protocol"], &["vocabulary"]),
     ("session", &["session"], &["vocabulary", "protocol"]),
     ("jwt", &["jwt"], &["vocabulary", "protocol"]),
+    ("ticket", &["ticket"], &["vocabulary", "protocol", "jwt"]),
     ("broker", &["broker"], &["vocabulary"]),
     ("hub", &["hub"], &["vocabulary", "protocol", "broker"]),
-    ("transport", &["transport"], &["vocabulary", "protocol", "session", "jwt", "broker", "hub"]),
-    ("server", &["server"], &["vocabulary", "protocol", "session", "jwt", "broker", "hub", "transport"]),
+    ("transport", &["transport"], &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub"]),
+    (
+        "server",
+        &["server", "subjects"],
+        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "transport"],
+    ),
     (
         "bindings",
         &["bindings"],
-        &["vocabulary", "protocol", "session", "jwt", "broker", "hub", "transport", "server"],
+        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "transport", "server"],
     ),
 ];
 

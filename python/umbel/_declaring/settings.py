@@ -6,7 +6,6 @@ Constructor arguments, options of the command line and the configuration of the 
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +16,7 @@ import orjson
 from umbel._core import check_config, is_reserved_path
 
 from .names import host_problem, origin_problem
+from .setting_values import check
 
 
 @final
@@ -100,6 +100,13 @@ class Settings:
             ones are closed with 4429. A client that is away counts, until it gives way to a newcomer. An
             identity is the subject that ``authenticate`` returned; anonymous clients are not counted. A
             connection that broke off counts until the server notices, so allow for some more.
+        ticket_key: a secret of at least 32 bytes, with which tickets of event streams outlive a restart. In
+            the first ten minutes after its start, a server lets streams come back that another one with this
+            key had opened. Without it their pages need new tickets then.
+        max_tickets_per_identity: tickets of one identity at the same time; 0 for no limit. When an identity
+            has so many, the one gives way that would be forgotten soonest. Those whose streams are open stay:
+            if all are, there is no further ticket. Of all identities together there are at most twice as many
+            tickets as ``max_connections``, or 1,000.
         max_head_bytes: bytes of the request that opens a connection: request line and headers, cookies
             included. 1024 to 65536. A longer one gets HTTP status 431, or 414 when path and query are longer
             than half of it.
@@ -188,6 +195,8 @@ class Settings:
     max_connections: int = 20_000
     max_connections_per_address: int = 0
     max_connections_per_identity: int = 0
+    ticket_key: str | None = field(default=None, repr=False)
+    max_tickets_per_identity: int = 64
     max_head_bytes: int = 16 << 10
     max_headers: int = 64
     max_message: int = 1 << 20
@@ -304,6 +313,8 @@ class Options(TypedDict, total=False):
     max_connections: int
     max_connections_per_address: int
     max_connections_per_identity: int
+    ticket_key: str | None
+    max_tickets_per_identity: int
     max_head_bytes: int
     max_headers: int
     max_message: int
@@ -342,49 +353,8 @@ def check_names(options: Iterable[str]) -> None:
             raise TypeError(f"there is no setting {name!r}{meant}")
 
 
-def check(name: str, kind: str, value: object) -> None:
-    """Check one value against the annotation of its field, as text."""
-    if value is None and "None" in kind:
-        return
-    base = kind.removesuffix(" | None")
-    if base == "bool":
-        good = isinstance(value, bool)
-    elif base == "int":
-        good = isinstance(value, int) and not isinstance(value, bool)
-    elif base == "float":
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-    elif base == "str":
-        good = isinstance(value, str)
-    elif isinstance(value, str):
-        good = "Literal" in kind
-    else:
-        good = isinstance(value, Sequence) and all(isinstance(item, str) for item in value)
-    if isinstance(value, str) and base.startswith("Sequence") and not good:
-        raise TypeError(f'{name} is a list: write {name}=["{value}"]')
-    if not good:
-        raise TypeError(f"{name} must be {kind}, not {type(value).__name__}")
-    if isinstance(value, int | float):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number of at least 0, not {value}")
-        least, most = RANGES.get(name, (0, LONGEST if base == "float" else LARGEST))
-        if not least <= value <= most:
-            raise ValueError(f"{name} must be {least} to {most}, not {value}")
-
-
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
-
-LARGEST: Final = (1 << 63) - 1
-LONGEST: Final = 1_000_000_000
-"""Seconds: thirty years. Clocks can add that."""
-
-RANGES: Final = {
-    "port": (0, 65_535),
-    "backlog": (1, (1 << 31) - 1),
-    "deflate_window": (9, 15),
-    "max_messages_per_second": (0, (1 << 32) - 1),
-}
-"""Ranges of numbers that the core holds in fewer bits. It checks the others."""
 
 PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 """What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""

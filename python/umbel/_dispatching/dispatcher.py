@@ -14,10 +14,13 @@ from typing import Any, Final
 from umbel import _core
 from umbel._clients.client import Client
 from umbel._clients.history import History, Publication
+from umbel._clients.identity import Identity
 from umbel._core import Core, Credit, Handshake, Position
 from umbel._declaring.declarations import Background, Declarations
 from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
+from umbel._json import encode
+from umbel.exceptions import ConfigurationError
 
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
@@ -67,7 +70,7 @@ class Dispatcher:
         self._sockets = Sockets(self._caller, self._entrance, settings)
         self._runs = Runs(self._caller, settings)
         self._routes = declared.websockets
-        self._verifies = declared.auth is not None
+        self._authenticates = declared.auth is not None or declared.authenticate is not None
         bound = self._caller.threads.bound
         self._rules = [rule.bound(bound) for rule in declared.rules(self._runs.may_read)]
         self._runs.history_bytes = max(
@@ -165,10 +168,26 @@ class Dispatcher:
         self._entrance.disconnect(subject, code, reason)
         known = self._clients.disconnect(subject, code, reason)
         known += self._sockets.disconnect(subject, code, reason)
-        if self._verifies:
+        if self._authenticates:
             # After those that are known here: the messages of a client that is gone would be handled.
             self._slots.core.end_subject(subject, code, reason)
         return known
+
+    def ticket(self, identity: Identity, origin: str | None) -> str:
+        """Give a ticket for an event stream.
+
+        Raises:
+            ConfigurationError: if clients have no identity.
+            ValueError: if there can be no ticket for this identity.
+            RuntimeError: if there is no room for it.
+        """
+        if not self._authenticates:
+            raise ConfigurationError(
+                "a ticket says who a client is, and this application lets everybody in: use auth=JWT(…), or "
+                "declare an @app.authenticate function; one that returns None lets in those with tickets only"
+            )
+        expires = None if identity.expires is None else int(identity.expires * 1000)
+        return self._slots.core.ticket(identity.subject, encode(identity.claims), expires, origin)
 
     async def wait_room(self, channel: str) -> None:
         """Wait until little enough waits for the readers of a channel that keep up.

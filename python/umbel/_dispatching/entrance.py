@@ -110,9 +110,10 @@ class Entrance:
 
     def ask(self, number: int, request: Request, enter: Enter) -> None:
         """Call ``authenticate``, and then ``enter`` with the identity, unless the connection is refused."""
-        if self.authenticate is None:
-            named = request._handshake.identity
-            enter(ANONYMOUS if named is None else named_identity(named))
+        if (named := request._handshake.identity) is not None:
+            enter(named_identity(named))  # the core knows it: by a token or a ticket
+        elif self.authenticate is None:
+            enter(ANONYMOUS)
         else:
             self._questions += 1
             self._asked[number] = self._questions

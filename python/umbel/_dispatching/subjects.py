@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from time import time
 
 from umbel._clients.client import Client
+from umbel._clients.identity import Identity
 from umbel._declaring.jwt import JWT
 from umbel.exceptions import NOT_ALLOWED, REVOKED, Refused
 
@@ -50,7 +51,7 @@ class Subjects(ABC):
         A connection that ``authenticate`` is deciding about now is refused with the same code when it turns
         out to be one of this subject, because what ``authenticate`` has read may be out of date. So change
         what ``authenticate`` reads first, and disconnect then. Connections that come later are
-        ``authenticate``'s to refuse. Runs that the subject has started go on.
+        ``authenticate``'s to refuse. Tickets of the subject end. Runs that it has started go on.
 
         May be called from any thread. The cost is linear in the number of all clients.
 
@@ -74,14 +75,54 @@ class Subjects(ABC):
         refusal = Refused(code, reason)
         return self._running().disconnect(subject, refusal.code, refusal.reason)
 
+    def ticket(self, identity: Identity, *, origin: str | None = None) -> str:
+        """Give a ticket for one event stream: ``new EventSource(`/api/v1/stream/news?ticket=${ticket}`)``.
+
+        For pages whose credentials are not a cookie, because an ``EventSource`` can send no header. The
+        stream is that of this identity, as if ``authenticate`` had returned it. It is not called.
+
+        The ticket opens one stream, within 30 seconds. After that it counts only together with what the
+        browser has heard last, so that it is worth nothing in a log. The browser comes back with it until the
+        identity expires, `revoke` or `disconnect` ends it, or ten minutes have passed without the stream.
+        `docs/event-streams.md` says what a page does then. Give each stream a ticket of its own.
+
+        May be called from any thread. Costs some microseconds.
+
+        Args:
+            identity: whom the ticket stands for: an `Identity` with a subject, as ``client.identity`` is.
+                Subject and claims have at most 3,000 bytes as JSON.
+            origin: the ``Origin`` of the request that asks for the ticket, if it has one. Then a page of
+                another origin can't use it.
+
+        Raises:
+            ConfigurationError: if the application has neither ``auth=`` nor ``authenticate``: who a client is
+                makes no difference there.
+            TypeError: if the identity is none, or its claims can't be encoded as JSON.
+            ValueError: if the identity has no subject, has expired, or is too long.
+            RuntimeError: if the application is not being served; or if this identity has too many open
+                streams with tickets (``max_tickets_per_identity``), or all identities together have.
+
+        Example:
+            >>> from umbel import Client, Umbel
+            >>> app = Umbel()
+            >>> @app.on("ticket")
+            ... def ticket(client: Client, message):
+            ...     return app.ticket(client.identity)
+        """
+        if not isinstance(identity, Identity):
+            raise TypeError(f"a ticket is for an Identity, not for {type(identity).__name__}")
+        if not isinstance(origin, str | None):
+            raise TypeError(f"origin must be a str or None, not {type(origin).__name__}")
+        return self._running().ticket(identity, origin)
+
     def revoke(self, subject: str) -> None:
         """End all that a subject has, for good: for an account that was locked, or a token that was stolen.
 
-        Its connections are closed with 4501, which tells clients not to come back, and its sessions end, also
-        those of clients that are away. With ``auth=JWT(…)`` its tokens do not count any more that were issued
-        in this second or before, or do not say when (``iat``): who shows one gets 4401, and needs a new one.
-        So tell your issuer first. Without ``auth=`` it is as with `disconnect`: ``authenticate`` refuses
-        those who come later.
+        Its connections are closed with 4501, which tells clients not to come back. Its tickets end, and its
+        sessions, also those of clients that are away. With ``auth=JWT(…)`` its tokens do not count any more
+        that were issued in this second or before, or do not say when (``iat``): who shows one gets 4401, and
+        needs a new one. So tell your issuer first. Without ``auth=`` it is as with `disconnect`:
+        ``authenticate`` refuses those who come later.
 
         Runs that the subject has started go on. A server that is started again has forgotten it: tokens that
         were issued before count again until they expire. Other servers do not hear of it.

@@ -5,4 +5,4 @@ mod positions;
 mod request;
 
 pub use positions::{ChannelHash, StreamPositions};
-pub use request::{MAX_STREAM_CHANNELS, StreamRequest, stream_channel};
+pub use request::{MAX_STREAM_CHANNELS, StreamRequest, TICKET, stream_channel};

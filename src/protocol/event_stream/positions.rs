@@ -5,13 +5,16 @@
 //! matter.
 //!
 //! ```text
-//! id      = 1*( channel "." ) check
+//! id      = [ secret "." ] 1*( channel "." ) check
+//! secret  = 36 digits, which is more than a channel has
 //! channel = 11 digits of the hash, and if a position is known: 11 digits of the epoch, 1 to 9 digits of the offset
 //! check   = 6 digits, made of everything before
 //! ```
 //!
 //! The digits are those of base64url, so nothing has to be escaped, in a header or in a URL. They are not a secret, and the check is
-//! no signature: it finds an `id` that was cut short.
+//! no signature: it finds an `id` that was cut short. Only a stream that was opened with a ticket has a secret, for its next opening.
+
+use std::sync::Arc;
 
 use sha1::{Digest as _, Sha1};
 use smallvec::SmallVec;
@@ -33,50 +36,63 @@ impl ChannelHash {
 
 /// How far a stream has told its client, in each of its channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamPositions(SmallVec<[(ChannelHash, Option<Position>); 1]>);
+pub struct StreamPositions {
+    channels: SmallVec<[(ChannelHash, Option<Position>); 1]>,
+    secret: Option<Arc<str>>,
+}
 
 impl StreamPositions {
     /// Those of a stream that begins. `None`: no position is known.
     pub fn new(channels: impl IntoIterator<Item = (ChannelHash, Option<Position>)>) -> Self {
-        Self(channels.into_iter().collect())
+        Self { channels: channels.into_iter().collect(), secret: None }
+    }
+
+    /// Puts the secret of this opening before the positions.
+    pub fn set_secret(&mut self, secret: &str) {
+        self.secret = Some(secret.into());
     }
 
     /// The number of channels.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.channels.len()
     }
 
     /// Whether there is no channel.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.channels.is_empty()
     }
 
     /// Where a channel is in the list.
     pub fn find(&self, channel: ChannelHash) -> Option<usize> {
-        self.0.iter().position(|(other, _)| *other == channel)
+        self.channels.iter().position(|(other, _)| *other == channel)
     }
 
     /// What is said of a channel, if anything is.
     pub fn get(&self, channel: ChannelHash) -> Option<Option<Position>> {
-        self.find(channel).map(|index| self.0[index].1)
+        self.find(channel).map(|index| self.channels[index].1)
     }
 
     /// The client is told that it is here now. Other channels than those of the stream are ignored.
     pub fn tell(&mut self, channel: ChannelHash, position: Position) {
         if let Some(index) = self.find(channel) {
-            self.0[index].1 = Some(position);
+            self.channels[index].1 = Some(position);
         }
     }
 
     /// Takes over those of another stream, into the room that this one has.
     pub fn copy(&mut self, other: &Self) {
-        self.0.clear();
-        self.0.extend_from_slice(&other.0);
+        self.channels.clear();
+        self.channels.extend_from_slice(&other.channels);
+        self.secret.clone_from(&other.secret);
     }
 
     /// Appends the text.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write(&self.0, out);
+        if let Some(secret) = &self.secret {
+            out.extend_from_slice(secret.as_bytes());
+            out.push(b'.');
+        }
+        write(&self.channels, out);
     }
 
     /// Appends the text of a stream that has one channel.
@@ -84,7 +100,13 @@ impl StreamPositions {
         write(&[(channel, Some(position))], out);
     }
 
-    /// Reads the text. `None`: it is none that was written here, or not all of one.
+    /// Takes the secret off an `id`, if it has one.
+    pub fn split_secret(id: &str) -> (Option<&str>, &str) {
+        let parts = id.split_once('.').filter(|(secret, _)| secret.len() == SECRET);
+        parts.map_or((None, id), |(secret, positions)| (Some(secret), positions))
+    }
+
+    /// Reads the text without a secret. `None`: it is none that was written here, or not all of one.
     pub fn parse(text: &str) -> Option<Self> {
         let (channels, check) = text.rsplit_once('.')?;
         let parse = |part: &str| {
@@ -98,9 +120,9 @@ impl StreamPositions {
             let offset = number(offset).filter(|offset| is_shortest && *offset <= LARGEST_OFFSET)?;
             Some((hash, Some(Position { epoch: Epoch::new(number(epoch)?), offset })))
         };
-        let found = Self(channels.split('.').map(parse).collect::<Option<_>>()?);
-        let is_whole = check.len() == CHECK && number(check)? == check_of(&found.0);
-        is_whole.then_some(found)
+        let channels = channels.split('.').map(parse).collect::<Option<SmallVec<_>>>()?;
+        let is_whole = check.len() == CHECK && number(check)? == check_of(&channels);
+        is_whole.then_some(Self { channels, secret: None })
     }
 }
 
@@ -148,6 +170,9 @@ fn number(text: &str) -> Option<u64> {
 
 /// RFC 4648 §5.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Digits of a secret.
+const SECRET: usize = 36;
 
 /// Digits of 64 bits.
 const LONG: usize = 11;
@@ -211,6 +236,24 @@ mod tests {
         let mut one = Vec::new();
         StreamPositions::write_one(ChannelHash::of("news"), Position { epoch, offset: 64 }, &mut one);
         assert_eq!(one.len(), 31);
+    }
+
+    #[test]
+    fn a_secret_comes_first_and_is_taken_off() {
+        let mut positions = StreamPositions::new([(ChannelHash::of("news"), None)]);
+        let plain = written(&positions);
+        let secret = "S".repeat(36);
+        positions.set_secret(&secret);
+        let text = written(&positions);
+        assert_eq!(StreamPositions::split_secret(&text), (Some(&*secret), &*plain));
+        assert_eq!(StreamPositions::split_secret(&text[..37]), (Some(&*secret), ""));
+        for other in [&*plain, &text[..36], &text[1..]] {
+            assert_eq!(StreamPositions::split_secret(other), (None, other));
+        }
+        assert_eq!(StreamPositions::parse(&text), None);
+        let mut copy = StreamPositions::default();
+        copy.copy(&positions);
+        assert_eq!(written(&copy), text);
     }
 
     #[test]

@@ -17,6 +17,12 @@ pub struct StreamRequest {
     pub single: bool,
     /// Heartbeats are events, which the script of a page can see.
     pub named_heartbeats: bool,
+    /// The tickets in the query: at most one should be there.
+    pub tickets: Vec<Box<str>>,
+    /// The secret of an earlier opening.
+    pub secret: Option<Box<str>>,
+    /// One that was in the URL, where others can read it.
+    pub exposed: Option<Box<str>>,
 }
 
 /// What comes after the path of the streams: the name of a channel, or nothing. `None` for other paths.
@@ -33,7 +39,7 @@ impl StreamRequest {
     pub fn parse(request: &Request, in_path: &str) -> Result<Self, HttpError> {
         let mut names: Vec<Box<str>> = Vec::new();
         names.extend((!in_path.is_empty()).then(|| in_path.into()));
-        let (mut after, mut single, mut named_heartbeats) = (None, false, false);
+        let (mut after, mut single, mut named_heartbeats, mut tickets) = (None, false, false, Vec::new());
         for (name, value) in form_pairs(request.query().unwrap_or_default()) {
             match name {
                 "channel" => {
@@ -49,6 +55,9 @@ impl StreamRequest {
                 "events" => return Err(BAD_EVENTS),
                 "heartbeat" if value == "event" => named_heartbeats = true,
                 "heartbeat" => return Err(BAD_HEARTBEAT),
+                name if form_decode(name).as_deref() == Some(TICKET) => {
+                    tickets.push(form_decode(value).unwrap_or_default().into());
+                }
                 // Tokens of the application, and what clients add so that no cache answers.
                 _ => {}
             }
@@ -63,7 +72,12 @@ impl StreamRequest {
         let header = headers.next();
         // Of two of them, nobody knows which one counts.
         let header = header.map(|id| if headers.next().is_some() { "" } else { id });
-        let id = header.or(after.filter(|id| !id.is_empty()));
+        let (secret, header) = header.map_or((None, None), |id| {
+            let (secret, positions) = StreamPositions::split_secret(id);
+            (secret, Some(positions))
+        });
+        let (exposed, after) = StreamPositions::split_secret(after.unwrap_or_default());
+        let id = header.or(Some(after).filter(|id| !id.is_empty()));
         // An id that can't be read says that the client was here before.
         let known = id.map(|id| StreamPositions::parse(id).ok_or(()));
         let start = |name: &str| match &known {
@@ -81,9 +95,14 @@ impl StreamRequest {
             let position = if let Start::After(position) = start { Some(*position) } else { None };
             (ChannelHash::of(name), position)
         }));
-        Ok(Self { channels, positions, comes_back: header.is_some(), single, named_heartbeats })
+        let (secret, exposed) = (secret.map(Into::into), exposed.map(Into::into));
+        let comes_back = header.is_some();
+        Ok(Self { channels, positions, comes_back, single, named_heartbeats, tickets, secret, exposed })
     }
 }
+
+/// The parameter that has a ticket.
+pub const TICKET: &str = "ticket";
 
 /// Channels of one stream. The `id` of each of its events names them all.
 pub const MAX_STREAM_CHANNELS: usize = 32;
@@ -123,6 +142,27 @@ mod tests {
         )
         .write(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn tickets_and_secrets_are_taken_apart_from_what_they_stand_with() {
+        let positions = id(&[("a", Some(3))]);
+        let [old, new] = ["o", "n"].map(|letter| letter.repeat(36));
+        let it = ask(&format!("/s/a?ticket=t&after={old}.{positions}"), "").unwrap();
+        assert_eq!(
+            (&*it.tickets, &it.secret, it.exposed.as_deref()),
+            (&["t".into()][..], &None, Some(&*old))
+        );
+        assert!(matches!(it.channels[0].1, Start::After(position) if position.offset == 3));
+        let header = format!("Last-Event-ID: {new}.{positions}\r\n");
+        let it = ask(&format!("/s/a?ticket=t&%74icket=u&after={old}."), &header).unwrap();
+        assert_eq!(
+            (it.tickets.len(), it.secret.as_deref(), it.exposed.as_deref()),
+            (2, Some(&*new), Some(&*old))
+        );
+        assert!(it.comes_back && matches!(it.channels[0].1, Start::After(_)));
+        let it = ask("/s/a", &format!("Last-Event-ID: {new}.\r\n")).unwrap();
+        assert_eq!((it.secret.as_deref(), it.channels[0].1), (Some(&*new), Start::Unknown));
     }
 
     #[test]

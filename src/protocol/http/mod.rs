@@ -6,6 +6,7 @@
 
 mod form;
 mod head;
+mod hidden;
 mod request;
 mod response;
 pub(crate) mod syntax;

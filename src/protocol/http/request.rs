@@ -40,31 +40,31 @@ pub enum Method {
 /// A request head that has passed all checks. It owns its bytes in one piece.
 #[derive(Clone, Debug)]
 pub struct Request {
-    head: Box<str>,
+    pub(super) head: Box<str>,
     /// Percent-decoded, once.
     path: Box<str>,
     /// The same where a `%2F` is [`INNER_SLASH`]. `None` when there is none, as nearly always.
     segments: Option<Box<str>>,
     /// The host in the target, which counts more than the header.
     authority: Option<Span>,
-    query: Option<Span>,
+    pub(super) query: Option<Span>,
     method: Method,
     http_1_0: bool,
     content_length: Option<u64>,
-    fields: SmallVec<[Field; 16]>,
+    pub(super) fields: SmallVec<[Field; 16]>,
 }
 
 /// A part of the head, in bytes from its start.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    end: u32,
+pub(super) struct Span {
+    pub start: u32,
+    pub end: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Field {
-    name: Span,
-    value: Span,
+pub(super) struct Field {
+    pub name: Span,
+    pub value: Span,
 }
 
 impl Request {
@@ -184,7 +184,7 @@ impl Request {
         self.http_1_0
     }
 
-    fn text(&self, span: Span) -> &str {
+    pub(super) fn text(&self, span: Span) -> &str {
         self.head.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 

@@ -105,7 +105,7 @@ fn with(
     let policy = || Policy { subprotocols: spoken(), deflate: None, origins: Origins::Any };
     let rules = Rules::new(&config.channels).expect("legal rules").with_burst(config.burst_bytes);
     let rules = Arc::new(rules);
-    let commands = vec![Arc::default()];
+    let (commands, clock) = (vec![Arc::default()], Clock::new());
     let shared = Arc::new(Shared {
         timeouts: Timeouts::from(&config),
         hasher: RandomState::new(),
@@ -121,7 +121,8 @@ fn with(
         route_policy: policy(),
         tls: None,
         verifier,
-        clock: Clock::new(),
+        tickets: Shared::new_tickets(&config, &clock).expect("random bytes"),
+        clock,
         inbox,
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
