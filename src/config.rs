@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::time::Duration;
 
+use crate::network::Network;
 use crate::pattern::PatternError;
 use crate::rules::{Retention, Rule, RuleError, seconds};
 
@@ -58,6 +59,10 @@ pub struct Config {
     pub origins: Option<OriginSetting>,
     /// Names of this server, besides those that need not be allowed. For pages that connect while `origins` is `None`.
     pub allowed_hosts: Vec<String>,
+    /// Networks of proxies that are believed when they say who their clients are; `unix` is the Unix socket.
+    pub trusted_proxies: Vec<String>,
+    /// Where they say it.
+    pub proxy_header: ProxyHeader,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// 1 (fast) to 9 (small).
@@ -162,6 +167,27 @@ pub enum OriginSetting {
     Any(String),
     /// Those of exactly these origins.
     List(Vec<String>),
+}
+
+/// The header in which proxies say who their clients are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`: addresses.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ProxyHeader {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// Why a configuration can't be used.
@@ -282,6 +308,11 @@ impl Config {
                 "origins",
                 !matches!(&self.origins, Some(OriginSetting::Any(text)) if text != "*"),
                 "null, \"*\" or a list such as [\"https://example.com\"]",
+            ),
+            (
+                "trusted_proxies",
+                self.trusted_proxies.iter().all(|text| text == "unix" || Network::parse(text).is_some()),
+                "a list of addresses and networks, such as [\"127.0.0.1\", \"10.0.0.0/8\"], or \"unix\" for the Unix socket",
             ),
             (
                 "reuse_port",

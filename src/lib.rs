@@ -16,7 +16,7 @@
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`identity`] [`json`] [`moment`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`identity`] [`json`] [`moment`] [`network`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
@@ -47,6 +47,7 @@ pub mod error_code;
 pub mod identity;
 pub mod json;
 pub mod moment;
+pub mod network;
 pub mod pattern;
 pub mod position;
 pub mod printable;

@@ -29,7 +29,7 @@ use crate::transport::commands::{ClientCommand, Command, CommandQueue};
 use crate::transport::deadlines::Timeouts;
 use crate::transport::events::Inbox;
 use crate::transport::listener::Listener;
-use crate::transport::policy::{check_admin, policy, terms};
+use crate::transport::policy::{check_admin, policy, proxies, terms};
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::running::Threads;
 use crate::transport::shared::Shared;
@@ -97,7 +97,7 @@ impl Server {
             inbox,
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-            addresses: Addresses::new(config.max_connections_per_address),
+            addresses: Addresses::new(config.max_connections_per_address, proxies(&config)),
             excess: Arc::default(),
             draining: AtomicBool::new(false),
             ended: Notify::new(),

@@ -23,6 +23,7 @@ pub mod close_wait;
 pub mod deflate;
 pub mod error;
 pub mod event_stream;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
 pub mod hosts;

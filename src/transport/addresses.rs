@@ -2,37 +2,91 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::protocol::forwarded::{Forwarded, Proxies};
+use crate::protocol::http::Request;
 
 /// Counts connections by where they come from. Without a limit nothing is counted.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     /// 0 is no limit.
     most: usize,
+    proxies: Proxies,
+    /// That a proxy says what can't be read was logged.
+    complained: AtomicBool,
     /// Guards the counts, none of which is 0. Locked to count one connection in or out.
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// Counts one connection until it is dropped. Boxed, because mostly there is no limit and nothing to count.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(Option<Box<(Arc<Addresses>, IpAddr)>>);
+pub(crate) struct Counted(Option<Box<Place>>);
+
+/// Where a connection comes from.
+#[derive(Debug)]
+struct Place {
+    addresses: Arc<Addresses>,
+    /// The network that it counts for.
+    network: Option<IpAddr>,
+    /// Its client, as a proxy says.
+    client: Option<IpAddr>,
+}
+
+/// What is said of the client of a connection.
+pub(crate) enum Said {
+    /// Nothing: it has its own address.
+    Nothing,
+    /// Nothing that can be read. True the first time.
+    Malformed(bool),
+    Client,
+}
 
 impl Addresses {
-    pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, counts: Mutex::default() })
+    pub fn new(most: usize, proxies: Proxies) -> Arc<Self> {
+        Arc::new(Self { most, proxies, complained: AtomicBool::new(false), counts: Mutex::default() })
     }
 
-    /// Counts a connection. `None` when its address has as many as it may have. A Unix socket has no address and no limit.
+    /// Counts a connection that was accepted. `None` when its address has as many as it may have. A Unix socket has no address and
+    /// no limit. One from a proxy is counted when the client is known.
     pub fn count(self: &Arc<Self>, peer: Option<SocketAddr>) -> Option<Counted> {
-        let Some(peer) = peer.filter(|_| self.most > 0) else { return Some(Counted::default()) };
-        let network = network(peer.ip());
-        let mut counts = self.lock();
-        let count = counts.entry(network).or_default();
-        if *count >= self.most {
+        let peer = peer.map(|peer| peer.ip());
+        if self.proxies.trust(peer) { Some(Counted::default()) } else { self.count_for(peer, None) }
+    }
+
+    /// Counts a connection from a proxy for the client of this request, as the proxy says. `None`: it is from none.
+    pub fn count_client(
+        self: &Arc<Self>,
+        peer: impl FnOnce() -> Option<IpAddr>,
+        request: &Request,
+    ) -> Option<(Said, Option<Counted>)> {
+        let peer = Some(&self.proxies).filter(|proxies| proxies.are_some()).map(|_| peer())?;
+        if !self.proxies.trust(peer) {
             return None;
         }
-        *count += 1;
-        Some(Counted(Some(Box::new((Arc::clone(self), network)))))
+        let (said, client) = match self.proxies.client(request) {
+            Forwarded::Client(client) => (Said::Client, Some(client)),
+            Forwarded::Nothing => (Said::Nothing, None),
+            Forwarded::Malformed => (Said::Malformed(!self.complained.swap(true, Ordering::Relaxed)), None),
+        };
+        Some((said, self.count_for(client.or(peer), client)))
+    }
+
+    fn count_for(self: &Arc<Self>, address: Option<IpAddr>, client: Option<IpAddr>) -> Option<Counted> {
+        let network = address.filter(|_| self.most > 0).map(network);
+        if let Some(network) = network {
+            let mut counts = self.lock();
+            let count = counts.entry(network).or_default();
+            if *count >= self.most {
+                return None;
+            }
+            *count += 1;
+        }
+        if network.or(client).is_none() {
+            return Some(Counted::default());
+        }
+        Some(Counted(Some(Box::new(Place { addresses: Arc::clone(self), network, client }))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -40,10 +94,17 @@ impl Addresses {
     }
 }
 
-impl Drop for Counted {
+impl Counted {
+    /// The client, as a proxy says.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.0.as_ref()?.client
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let Some((addresses, network)) = self.0.take().map(|counted| *counted) else { return };
-        let mut counts = addresses.lock();
+        let Some(network) = self.network else { return };
+        let mut counts = self.addresses.lock();
         if let Some(count) = counts.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -71,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_address_has_as_many_connections_as_it_may_and_others_have_theirs() {
-        let addresses = Addresses::new(2);
+        let addresses = Addresses::new(2, Proxies::default());
         let first = addresses.count(peer("192.0.2.1"));
         let second = addresses.count(peer("::ffff:192.0.2.1"));
         assert!(first.is_some() && second.is_some());
@@ -83,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_address() {
-        let addresses = Addresses::new(1);
+        let addresses = Addresses::new(1, Proxies::default());
         let _held = addresses.count(peer("2001:db8:0:1::1"));
         assert!(addresses.count(peer("2001:db8:0:1:ffff::2")).is_none());
         assert!(addresses.count(peer("2001:db8:0:2::1")).is_some());
@@ -91,16 +152,16 @@ mod tests {
 
     #[test]
     fn addresses_without_connections_are_forgotten() {
-        let addresses = Addresses::new(1);
+        let addresses = Addresses::new(1, Proxies::default());
         drop(addresses.count(peer("192.0.2.1")));
         assert!(addresses.lock().is_empty());
     }
 
     #[test]
     fn without_a_limit_or_an_address_nothing_is_counted() {
-        let unlimited = Addresses::new(0);
+        let unlimited = Addresses::new(0, Proxies::default());
         let _held = [(); 9].map(|()| unlimited.count(peer("192.0.2.1")).expect("no limit"));
-        let limited = Addresses::new(1);
+        let limited = Addresses::new(1, Proxies::default());
         let _also_held = [(); 9].map(|()| limited.count(None).expect("no address"));
         assert!(unlimited.lock().is_empty() && limited.lock().is_empty());
     }

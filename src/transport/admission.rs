@@ -12,6 +12,7 @@ use crate::protocol::http::{HttpError, INNER_SLASH, Request};
 use crate::protocol::websocket::WebSocket;
 use crate::session::{Newcomer, Session, Wanted, tell_refused};
 use crate::token_error::TokenError;
+use crate::transport::addresses::network;
 use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
@@ -77,7 +78,7 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     let now = peer.now();
     let Some(connection) = peer.connection() else { return };
     shared.trace_client(connection.id, || {
-        format!("opened from {} for {}", connection.io.peer(), Printable(request.path()))
+        format!("opened from {} for {}", connection.peer(), Printable(request.path()))
     });
     let introduction = Introduction { route, params, ..Introduction::of(request) };
     let (endpoint, introduction) = match route {
@@ -126,7 +127,7 @@ impl Introduction {
 
     pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
         let Self { request, route, params, token, verified, other_credential } = self;
-        let (peer, secure) = (connection.io.peer(), connection.io.is_secure());
+        let (peer, secure) = (connection.peer(), connection.io.is_secure());
         Box::new(Opening {
             request,
             peer,
@@ -215,9 +216,10 @@ pub(crate) fn greet(peer: &mut Peer<'_>, identity: &Arc<Identity>, lost: Option<
     let Some(client) = peer.connection().map(|connection| connection.id) else { return };
     trace_let_in(&shared, client, &identity.subject);
     let client_id = shared.public_id(client);
-    let network = peer.connection().and_then(|connection| connection.io.network());
+    let address = |it: &mut Connection| it.counted.client().or_else(|| it.io.address());
+    let network = peer.connection().and_then(address).map(network);
     peer.converse(|session, peer| {
-        let address = network.unwrap_or_default();
+        let address = network.map_or_else(String::new, |network| network.to_string());
         let newcomer = Newcomer { client_id: &client_id, identity, address: &address };
         session.greet(&newcomer, lost, &shared.terms, &shared.rules, peer);
     });

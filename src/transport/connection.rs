@@ -152,6 +152,11 @@ impl Connection {
         }
     }
 
+    /// Where its client is: an address, with a port if that is known, or `unix`.
+    pub fn peer(&self) -> String {
+        self.counted.client().map_or_else(|| self.io.peer(), |client| client.to_string())
+    }
+
     /// Waits for the socket to take bytes.
     pub fn block(&mut self, now: Moment) -> &mut Outbox {
         self.deadlines.stalled(true, now);
@@ -390,8 +395,5 @@ const FRAMES_PER_SECOND: u32 = 500_000;
 /// Two million frames at once.
 const FRAMES_BURST: Duration = Duration::from_secs(4);
 
-/// What a delivery looks at is in one cache line.
-const _: () = assert!(std::mem::offset_of!(Connection, outbox) + 8 <= 64);
-
-/// Five cache lines; every connection has one of these.
-const _: () = assert!(size_of::<Connection>() <= 320);
+/// What a delivery looks at is in one cache line. Five in all; every connection has one of these.
+const _: () = assert!(std::mem::offset_of!(Connection, outbox) + 8 <= 64 && size_of::<Connection>() <= 320);

@@ -108,7 +108,7 @@ fn open(peer: &mut Peer<'_>, mut request: Request, mut asked: Asked) {
         asked.request.positions.set_secret(&opening.secret);
     }
     shared.trace_client(connection.id, || {
-        format!("a stream opened from {} for {}", connection.io.peer(), Printable(request.path()))
+        format!("a stream opened from {} for {}", connection.peer(), Printable(request.path()))
     });
     let (websocket, wire) = (WebSocket::new(0, None), asked.wire);
     let endpoint = Endpoint::Asked(Box::new(asked));

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::close::CloseReason;
 use crate::protocol::handshake::is_upgrade;
-use crate::protocol::http::Request;
+use crate::protocol::http::{HttpError, Request};
+use crate::transport::addresses::{Counted, Said};
 use crate::transport::admission::{has_room, judge, may_come_in, open};
 use crate::transport::connection::Phase;
 use crate::transport::event_stream;
+use crate::transport::events::Level;
 use crate::transport::excess::Excess;
-use crate::transport::http::respond;
+use crate::transport::http::{CROWDED, respond};
 use crate::transport::peer::Peer;
 use crate::transport::policy::head_limits;
 
@@ -23,7 +25,10 @@ pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
         Ok(None) => {}
         Ok(Some((request, size))) => {
             head.buffer.drain(..size);
-            answer(peer, request);
+            match count_client(peer, &request) {
+                Some(reason) => turn_away(peer, &request, reason),
+                None => answer(peer, request),
+            }
         }
         Err(error) => peer.refuse(&error, None),
     }
@@ -49,13 +54,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
         && let Some(Excess { reason, .. }) = &head.excess
     {
         let reason = *reason;
-        if event_stream::is_stream(shared, &request) && !is_upgrade(&request) {
-            event_stream::postpone(peer, &request, reason);
-        } else {
-            peer.refuse(&reason, Some(&request));
-        }
-        // Its place is needed, so its end is not waited for.
-        return peer.finish(&CloseReason::Response);
+        return turn_away(peer, &request, reason);
     }
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
@@ -79,6 +78,37 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
         }
     };
     peer.refuse(&refused, Some(&request));
+}
+
+/// Counts a connection for the client that its proxy names. Returns why that client can't have one more.
+fn count_client(peer: &mut Peer<'_>, request: &Request) -> Option<HttpError> {
+    let shared = Arc::clone(&peer.connections.shared);
+    let connection = peer.connection()?;
+    // A request before this one may have been of the same client.
+    if connection.counted.client().is_some() {
+        connection.counted = Counted::default();
+    }
+    let (said, counted) = shared.addresses.count_client(|| connection.io.address(), request)?;
+    if matches!(said, Said::Malformed(true)) {
+        let (header, from) = (shared.config.proxy_header.name(), connection.io.peer());
+        let text = "so its clients count as one (setting proxy_header); this is said once";
+        shared.log(Level::Warning, format!("a proxy at {from} sends {header} that can't be read, {text}"));
+    }
+    let Some(counted) = counted else { return Some(CROWDED) };
+    connection.counted = counted;
+    None
+}
+
+/// Refuses a request whose connection is beyond a limit.
+fn turn_away(peer: &mut Peer<'_>, request: &Request, reason: HttpError) {
+    let shared = Arc::clone(&peer.connections.shared);
+    if event_stream::is_stream(&shared, request) && !is_upgrade(request) {
+        event_stream::postpone(peer, request, reason);
+    } else {
+        peer.refuse(&reason, Some(request));
+    }
+    // Its place is needed, so its end is not waited for.
+    peer.finish(&CloseReason::Response);
 }
 
 /// Keeps a request until the application has room, and it is the turn of its token.

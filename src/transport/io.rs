@@ -1,6 +1,7 @@
 //! One byte stream: TCP or a Unix socket, with TLS on top or without.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,8 +13,6 @@ use rustix::net::SendFlags;
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-
-use crate::transport::addresses::network;
 
 /// A non-blocking socket that belongs to no runtime yet.
 #[derive(Debug)]
@@ -72,10 +71,10 @@ impl Io {
         Ok(Self { stream: Stream::new(socket)?, tls, undeciphered })
     }
 
-    /// The address of the other end, as the limits see it. `None` for a Unix socket.
-    pub fn network(&self) -> Option<String> {
+    /// The address of the other end. `None` for a Unix socket.
+    pub fn address(&self) -> Option<IpAddr> {
         match &self.stream {
-            Stream::Tcp(stream) => Some(network(stream.peer_addr().ok()?.ip()).to_string()),
+            Stream::Tcp(stream) => Some(stream.peer_addr().ok()?.ip()),
             Stream::Unix(_) => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ConfigError, OriginSetting};
 use crate::protocol::deflate::DeflatePolicy;
+use crate::protocol::forwarded::Proxies;
 use crate::protocol::handshake::Policy;
 use crate::protocol::hosts::{Hosts, Reach};
 use crate::protocol::http::HeadLimits;
@@ -43,6 +44,11 @@ pub(crate) fn terms(config: &Config, rules: &Rules) -> Terms {
         tick: config.tick,
         under_way: config.under_way(),
     }
+}
+
+/// The proxies that are believed.
+pub(crate) fn proxies(config: &Config) -> Proxies {
+    Proxies::new(&config.trusted_proxies, config.proxy_header)
 }
 
 /// How large a request head may be.

@@ -56,7 +56,7 @@ impl Connections {
 
     /// Where a connection comes from.
     pub fn peer_of(&self, key: ReaderKey) -> String {
-        self.sockets.slots.get(key as usize).map_or_else(String::new, |connection| connection.io.peer())
+        self.sockets.slots.get(key as usize).map_or_else(String::new, |connection| connection.peer())
     }
 }
 

@@ -107,7 +107,7 @@ impl Leaving {
             pending: connection.pending.take(),
             known: std::mem::take(&mut connection.known),
             paused: connection.paused,
-            from: matches!(phase, Phase::Head(_) | Phase::Deciding(_)).then(|| connection.io.peer()),
+            from: matches!(phase, Phase::Head(_) | Phase::Deciding(_)).then(|| connection.peer()),
         }
     }
 }

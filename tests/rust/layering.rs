@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
             "identity",
             "json",
             "moment",
+            "network",
             "pattern",
             "position",
             "printable",

@@ -13,6 +13,7 @@ mod jwt_signing;
 mod layering;
 mod protocol_client;
 mod protocol_deflate;
+mod protocol_forwarded;
 mod protocol_fuzz;
 mod protocol_handshake;
 mod protocol_http;

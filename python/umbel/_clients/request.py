@@ -72,7 +72,11 @@ class Request:
 
     @property
     def peer(self) -> str:
-        """The address of the other end, as ``"127.0.0.1:51234"``, or ``"unix"``. It may be a proxy."""
+        """Where the client is, as ``"127.0.0.1:51234"``, or ``"unix"``.
+
+        It may be a proxy, unless that is one of ``trusted_proxies``: then it is what the proxy says, an
+        address without a port.
+        """
         return self._handshake.peer
 
     @property

@@ -59,6 +59,14 @@ class Settings:
             network. So a page can't connect by letting a name of its own point at this server (DNS
             rebinding). Programs that send no ``Origin`` may always connect. On a Unix socket all names are
             known, because the proxy checks them. With ``origins`` this setting has no effect.
+        trusted_proxies: proxies that are believed when they say where their clients are: addresses and
+            networks, as in ``["127.0.0.1", "10.0.0.0/8"]``, or ``"unix"`` for the Unix socket. Limits per
+            address, the log and ``request.peer`` then have the client's address. It is the last one in
+            ``proxy_header`` that is not itself in this list. Name proxies only: whoever is named can claim
+            every address.
+        proxy_header: header in which they say it: ``"x-forwarded-for"``, or ``"forwarded"`` (RFC 7239). The
+            proxy has to append to it, or to replace it. One that can't be read counts as none, and the log
+            says so once.
         serve_client: answer ``GET /umbel/client.js`` with the JavaScript client, for web pages of every
             origin. Without it, pages bring the client along: the npm package ``umbel``.
         tick: seconds between two deliveries to one connection. A longer tick saves CPU and bytes. A shorter
@@ -94,8 +102,8 @@ class Settings:
             that are told so.
         max_connections_per_address: connections from one address at the same time; 0 for no limit. Further
             ones get HTTP status 429 (event streams as above), or an alert on a TLS port. An IPv6 network of
-            64 bits is one address. Use 0 behind a proxy, because all connections come from its address.
-            Connections on a Unix socket are not counted.
+            64 bits is one address. Behind a proxy, name it in ``trusted_proxies``: otherwise all connections
+            come from its address. Connections on a Unix socket are counted only then.
         max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
             ones are closed with 4429. A client that is away counts, until it gives way to a newcomer. An
             identity is the subject that ``authenticate`` returned; anonymous clients are not counted. A
@@ -182,6 +190,8 @@ class Settings:
     stream_seconds: float = 0.0
     origins: Sequence[str] | Literal["*"] | None = None
     allowed_hosts: Sequence[str] = ()
+    trusted_proxies: Sequence[str] = ()
+    proxy_header: str = "x-forwarded-for"
     serve_client: bool = True
     tick: float = 0.016
     heartbeat: float = 30.0
@@ -248,6 +258,8 @@ class Settings:
             raise ValueError("tls_cert and tls_key belong together: set both or neither")
         if self.resume not in ("token", "authenticate"):
             raise ValueError(f'resume must be "token" or "authenticate", not {self.resume!r}')
+        if self.proxy_header not in PROXY_HEADERS:
+            raise ValueError(f"proxy_header must be {' or '.join(PROXY_HEADERS)}, not {self.proxy_header!r}")
         if isinstance(self.origins, str) and self.origins != "*":
             raise ValueError(
                 f'origins must be None, "*" or a list of origins; write origins=["{self.origins}"]'
@@ -276,6 +288,7 @@ class Settings:
         if self.origins is not None and self.origins != "*":
             config["origins"] = list(self.origins)
         config["allowed_hosts"] = list(self.allowed_hosts)
+        config["trusted_proxies"] = list(self.trusted_proxies)
         return orjson.dumps(config | structure)
 
 
@@ -300,6 +313,8 @@ class Options(TypedDict, total=False):
     stream_seconds: float
     origins: Sequence[str] | Literal["*"] | None
     allowed_hosts: Sequence[str]
+    trusted_proxies: Sequence[str]
+    proxy_header: str
     serve_client: bool
     tick: float
     heartbeat: float
@@ -355,6 +370,8 @@ def check_names(options: Iterable[str]) -> None:
 
 KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
+
+PROXY_HEADERS: Final = ("x-forwarded-for", "forwarded")
 
 PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 """What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""

@@ -215,6 +215,10 @@ class Server:
                 "channels are declared with claims=True, and no client has claims: use auth=JWT(…), or "
                 "declare an authenticate function"
             )
+        if self.settings.proxy_header == "forwarded" and not self.settings.trusted_proxies:
+            raise ConfigurationError(
+                "proxy_header has no effect without trusted_proxies: name the addresses of your proxies"
+            )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
         counts = self.settings.max_connections_per_identity > 0
         config = declared.config(counts_identities=counts)

@@ -32,7 +32,7 @@ use crate::transport::drive::{Newcomer, accept as accept_stream, receive};
 use crate::transport::events::{Event, Inbox};
 use crate::transport::io::{Socket, Stream};
 use crate::transport::peer::Peer;
-use crate::transport::policy::terms;
+use crate::transport::policy::{proxies, terms};
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::shared::Shared;
 
@@ -126,7 +126,7 @@ fn with(
         inbox,
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
-        addresses: Addresses::new(config.max_connections_per_address),
+        addresses: Addresses::new(config.max_connections_per_address, proxies(&config)),
         excess: Arc::default(),
         draining: AtomicBool::new(false),
         ended: Notify::new(),
