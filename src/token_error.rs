@@ -61,6 +61,7 @@ token_errors! {
     NoKeys = "no_keys", Time, "the keys of this server can't be had at the moment: come back later";
     BadSignature = "bad_signature", NewToken, "the signature of the token is wrong";
     BadTicket = "bad_ticket", NewToken, "the ticket is unknown, used or over: get a new one";
+    TicketShared = "ticket_shared", NewToken, "two parties have shown this ticket, so it is void: get a new one";
     TicketOrigin = "ticket_origin", NewToken, "the ticket was given to a page of another origin";
     TwoCredentials = "two_credentials", Nothing, "there are two credentials: show one of header, ticket and first message";
     TooLong = "too_long", Nothing, "the token is longer than 8 KiB";

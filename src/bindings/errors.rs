@@ -41,7 +41,7 @@ impl From<IssueError> for PyErr {
     fn from(error: IssueError) -> Self {
         let text = error.to_string();
         match error {
-            IssueError::Nobody | IssueError::Ended | IssueError::TooLong { .. } => {
+            IssueError::Nobody | IssueError::Ended | IssueError::TooLong { .. } | IssueError::NoJson => {
                 PyValueError::new_err(text)
             }
             IssueError::OfSubject(_) | IssueError::Full(_) | IssueError::Random => {

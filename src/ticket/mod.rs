@@ -29,4 +29,4 @@ mod tests;
 
 pub use entry::GRACE;
 pub use table::{IssueError, LINGER, Limits};
-pub use tickets::{LONGEST_CLAIMS, Opening, Refusal, Shown, Tickets};
+pub use tickets::{Opening, Refusal, Shown, Tickets};

@@ -15,6 +15,8 @@ pub struct Limits {
     pub of_subject: usize,
     /// Of all.
     pub in_all: usize,
+    /// Bytes of subject, origin and claims of one. With a key they are in its text.
+    pub bytes: usize,
 }
 
 /// Why no ticket is given. The text says what to do.
@@ -37,6 +39,9 @@ pub enum IssueError {
         /// What it may have.
         most: usize,
     },
+    /// What it says is no JSON.
+    #[error("the claims of the identity are no JSON")]
+    NoJson,
     /// All that the subject may have are in use.
     #[error(
         "this identity has {0} tickets whose streams are open, and may have no more (max_tickets_per_identity)"
@@ -244,7 +249,7 @@ impl Table {
 
     fn make_room(&mut self, name: &str, today: u64) -> Result<(), IssueError> {
         self.tidy(today);
-        let Limits { of_subject, in_all } = self.limits;
+        let Limits { of_subject, in_all, .. } = self.limits;
         if let Some(subject) = self.subjects.get(name)
             && of_subject > 0
             && subject.idle.len() + subject.live.len() >= of_subject

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::entry::{Entry, Verdict};
 use super::keys::{Keys, Kind, random_number};
@@ -13,9 +14,6 @@ use crate::identity::{Identity, Validity};
 use crate::jwt::Verified;
 use crate::rights::Rights;
 use crate::token_error::TokenError;
-
-/// Bytes of subject, origin and claims in a ticket. With a key they stand in its text, and proxies allow 8 KiB for a URL.
-pub const LONGEST_CLAIMS: usize = 3000;
 
 /// What a client shows.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +51,8 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Tickets {
     keys: Keys,
+    /// Bytes of subject, origin and claims of one ticket.
+    longest: usize,
     /// Of this process: tickets with another one are of the past.
     process: u64,
     /// Open streams with tickets. While there are none, nobody asks for the table when a connection ends.
@@ -68,7 +68,8 @@ struct Sealed<'a> {
     number: u64,
     issued: u64,
     subject: Cow<'a, str>,
-    claims: Cow<'a, str>,
+    #[serde(borrow)]
+    claims: &'a RawValue,
     origin: Option<Cow<'a, str>>,
     /// Expires, ends and warns.
     validity: Option<(u64, u64, u64)>,
@@ -80,7 +81,7 @@ impl Tickets {
         let keys = Keys::new(key.map(str::as_bytes))?;
         let process = random_number()?;
         let table = Table::new(limits, keys.seals(), today).into();
-        Some(Self { keys, process, live: AtomicUsize::new(0), table })
+        Some(Self { keys, longest: limits.bytes, process, live: AtomicUsize::new(0), table })
     }
 
     /// Gives a ticket to somebody, for a page of this origin if it names one.
@@ -96,8 +97,8 @@ impl Tickets {
         if identity.has_ended(today) {
             return Err(IssueError::Ended);
         }
-        if bytes > LONGEST_CLAIMS {
-            return Err(IssueError::TooLong { bytes, most: LONGEST_CLAIMS });
+        if bytes > self.longest {
+            return Err(IssueError::TooLong { bytes, most: self.longest });
         }
         let number = random_number().ok_or(IssueError::Random)?;
         let text = if self.keys.seals() {
@@ -106,7 +107,7 @@ impl Tickets {
                 number,
                 issued: today,
                 subject: (&*identity.subject).into(),
-                claims: (&*verified.claims).into(),
+                claims: serde_json::from_str(&verified.claims).map_err(|_| IssueError::NoJson)?,
                 origin: origin.map(Into::into),
                 validity: identity.validity.as_ref().map(|it| (it.expires, it.ends, it.warns)),
             };
@@ -163,7 +164,7 @@ impl Tickets {
             Refused::Verdict(Verdict::OtherOrigin) => Refusal { error: TokenError::TicketOrigin, ends: None },
             Refused::Verdict(Verdict::Ended) => Refusal { error: TokenError::Expired, ends: None },
             Refused::Verdict(Verdict::Late | Verdict::TwoParties) | Refused::Unknown => unknown,
-            Refused::Void(ends) => Refusal { error: TokenError::BadTicket, ends },
+            Refused::Void(ends) => Refusal { error: TokenError::TicketShared, ends },
         })?;
         let secret = self.keys.write::<SECRET_MARK>(Kind::Secret, &[number, next]).into();
         Ok(Opening { verified, secret, former })
@@ -210,13 +211,13 @@ impl Tickets {
 impl Sealed<'_> {
     /// The ticket, as this process keeps it.
     fn entry(self, secret: Option<u64>, today: u64) -> Entry {
-        let claims: serde_json::Value = serde_json::from_str(&self.claims).unwrap_or_default();
+        let claims: serde_json::Value = serde_json::from_str(self.claims.get()).unwrap_or_default();
         let claim = |name: &str| claims.get(name).filter(|claim| !claim.is_null());
         let rights = Rights::new(claim("channels"), claim("publish")).map(Box::new);
         let validity =
             self.validity.map(|(expires, ends, warns)| Box::new(Validity { expires, ends, warns }));
         let identity = Identity { subject: self.subject.as_ref().into(), validity, rights };
-        let verified = Verified { identity: Arc::new(identity), claims: self.claims.as_ref().into() };
+        let verified = Verified { identity: Arc::new(identity), claims: self.claims.get().into() };
         let origin = self.origin.as_deref().map(Into::into);
         Entry::new(verified, origin, self.issued).of_past(secret, today)
     }

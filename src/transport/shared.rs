@@ -120,7 +120,9 @@ impl Shared {
         let key = config.ticket_key.as_ref().map(|key| &*key.0);
         // Streams that are open have room, and as many tickets that wait.
         let in_all = config.max_connections.saturating_mul(2).max(FEW_TICKETS);
-        let limits = Limits { of_subject: config.max_tickets_per_identity, in_all };
+        // A URL may have half of a head. A quarter of it is enough for this in a ticket.
+        let bytes = LONGEST_CLAIMS.min(config.max_head_bytes / 8);
+        let limits = Limits { of_subject: config.max_tickets_per_identity, in_all, bytes };
         Tickets::new(key, limits, clock.unix_millis())
     }
 
@@ -203,6 +205,9 @@ impl Shared {
         self.inbox.push(Event::Log { level, text: text.into() });
     }
 }
+
+/// Bytes of the subject and claims of a ticket. Proxies allow 8 KiB for a URL, some of them less.
+const LONGEST_CLAIMS: usize = 2000;
 
 /// Tickets that there may be however few connections there may be.
 const FEW_TICKETS: usize = 1000;

@@ -90,7 +90,7 @@ class Subjects(ABC):
 
         Args:
             identity: whom the ticket stands for: an `Identity` with a subject, as ``client.identity`` is.
-                Subject and claims have at most 3,000 bytes as JSON.
+                Subject and claims have at most 2,000 bytes as JSON.
             origin: the ``Origin`` of the request that asks for the ticket, if it has one. Then a page of
                 another origin can't use it.
 

@@ -50,7 +50,9 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use crate::protocol::http::{HeadLimits, HeadReader};
+    use proptest::prelude::*;
+
+    use crate::protocol::http::{HeadLimits, HeadReader, form_pairs};
 
     fn last(value: &str) -> &str {
         value.rsplit('~').next().unwrap_or_default()
@@ -82,6 +84,26 @@ mod tests {
                 headers,
                 [("Host", "a"), ("Last-Event-ID", "pös"), ("X", "\"é\""), ("last-event-id", "7")]
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_the_rest_stays_readable(
+            parts in proptest::collection::vec("(ticket|%74icket|after|a)?(=[a-z~é%&=]{0,9})?", 0..6),
+            id in "[a-zé~. ]{0,12}",
+        ) {
+            let query = parts.join("&").replace('é', "%C3%A9").replace("%&", "%25&");
+            let head = format!("GET /s?{query} HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {id}\r\nX: end\r\n\r\n");
+            let read = HeadReader::default().read(head.as_bytes(), &HeadLimits::default());
+            let (mut request, size) = read.expect("legal").expect("whole");
+            request.hide_parameter("ticket");
+            request.shorten_parameter("after", last);
+            request.shorten_header("last-event-id", last);
+            prop_assert!(form_pairs(request.query().unwrap_or_default()).all(|(name, _)| name != "ticket"));
+            prop_assert_eq!(request.header("last-event-id"), Some(last(id.trim_matches(' '))));
+            prop_assert_eq!(request.header("x"), Some("end"));
+            prop_assert!(request.size() <= size + "/s".len());
         }
     }
 }
