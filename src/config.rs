@@ -83,6 +83,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Most connections at a time of one IPv4 address, or of one IPv6 network of 64 bits. 0: no limit.
     pub max_connections_per_address: usize,
+    /// Of a subject, where tokens say who clients are; 0 for no limit. Elsewhere the application counts.
+    pub max_connections_per_identity: usize,
     /// With it, tickets outlive the process.
     pub ticket_key: Option<Hidden>,
     /// Most tickets at a time of one identity. 0: no limit.

@@ -62,7 +62,7 @@ error_codes! {
     NotAllowed = "not_allowed", Client;
     /// the client wants to leave a channel to which it is not subscribed
     NotSubscribed = "not_subscribed", Nobody;
-    /// the client has as many subscriptions or unfinished runs as it may have, or its identity has as many connections
+    /// the client has as many subscriptions as it may have, or its identity as many unfinished runs or connections
     LimitExceeded = "limit_exceeded", Client;
     /// the application has no handler for messages of this type
     UnknownType = "unknown_type", Client;

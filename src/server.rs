@@ -34,6 +34,7 @@ use crate::transport::repeated::RepeatedKinds;
 use crate::transport::running::Threads;
 use crate::transport::shared::Shared;
 pub use crate::transport::start_error::StartError;
+use crate::transport::subjects::Subjects;
 use crate::transport::thread::run_shard;
 use crate::transport::tls::Tls;
 use crate::transport::{Page, strays, upkeep};
@@ -97,6 +98,7 @@ impl Server {
             inbox,
             counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
             loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            subjects: Subjects::new(config.max_connections_per_identity),
             addresses: Addresses::new(config.max_connections_per_address, proxies(&config)),
             excess: Arc::default(),
             draining: AtomicBool::new(false),

@@ -40,5 +40,5 @@ pub use memory::{ANSWER_BYTES, REMEMBERED_IDS, UNANSWERED};
 pub use renewals::{forget_renewal, renew_again, waits_to_renew};
 pub use replies::{Newcomer, Terms, tell_presence};
 pub use requests::{MAX_PENDING, REMEMBERED_ERRORS, StreamChannels};
-pub use resumable::{Claim, Proof, Secret, Verdict, Wanted};
+pub use resumable::{Claim, Proof, Secret, Verdict, Wanted, owner_of};
 pub use streams::{begin_stream, greet_stream, show_heartbeat};

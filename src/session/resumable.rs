@@ -44,6 +44,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whose the sessions of a subject are.
+pub fn owner_of(subject: &str) -> String {
+    format!("subject {subject}")
+}
+
 /// A client that wants its session back.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
@@ -134,8 +139,7 @@ impl Resumable {
     pub fn begin(&mut self, newcomer: &Newcomer<'_>, now: Moment) {
         let Newcomer { identity, address, .. } = *newcomer;
         let subject = &identity.subject;
-        let owner =
-            if subject.is_empty() { format!("address {address}") } else { format!("subject {subject}") };
+        let owner = if subject.is_empty() { format!("address {address}") } else { owner_of(subject) };
         (self.began, self.owner) = (Some(now), owner.into());
     }
 

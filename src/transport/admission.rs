@@ -114,6 +114,8 @@ pub(crate) struct Introduction {
     pub token: Option<String>,
     /// Whom its token names, where that was verified already.
     pub verified: Option<Verified>,
+    /// Another connection of the client ends, which had its place.
+    pub replaces: bool,
     /// It may be the client of a session that began with another token. Whether it is, follows.
     pub other_credential: bool,
 }
@@ -122,11 +124,11 @@ impl Introduction {
     /// Of a client that has sent a request, and nothing else.
     pub fn of(request: Request) -> Self {
         let (params, token, verified) = (Vec::new(), None, None);
-        Self { request, route: None, params, token, verified, other_credential: false }
+        Self { request, route: None, params, token, verified, replaces: false, other_credential: false }
     }
 
     pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
-        let Self { request, route, params, token, verified, other_credential } = self;
+        let Self { request, route, params, token, verified, other_credential, .. } = self;
         let (peer, secure) = (connection.peer(), connection.io.is_secure());
         Box::new(Opening {
             request,
@@ -156,6 +158,11 @@ pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> 
             }
         }
     }
+    if let Some(verified) = &introduction.verified
+        && !take_seat(peer, &verified.identity, introduction.replaces)
+    {
+        return None;
+    }
     let connection = peer.connection()?;
     let identity = introduction.verified.as_ref().map(|verified| Arc::clone(&verified.identity));
     let client = connection.id;
@@ -168,6 +175,30 @@ pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> 
         shared.inbox.push(Event::Open { client, opening });
     }
     identity.or_else(|| (!shared.config.authenticate).then(Arc::default))
+}
+
+/// Takes a place for a client whose token was verified here, or closes its connection when its subject has as many as it may have.
+fn take_seat(peer: &mut Peer<'_>, identity: &Identity, replaces: bool) -> bool {
+    let shared = Arc::clone(&peer.connections.shared);
+    if shared.verifier.is_none() {
+        return true; // the application counts
+    }
+    let Some(seat) = shared.subjects.take(&identity.subject, replaces) else {
+        refuse_seat(peer);
+        return false;
+    };
+    let commands = Arc::clone(&peer.connections.commands);
+    if let Some(connection) = peer.connection().filter(|_| seat.is_counted()) {
+        connection.pending(&shared, &commands).seat = seat;
+        shared.give_way(&identity.subject);
+    }
+    true
+}
+
+/// Closes a connection whose subject has as many as it may have.
+pub(crate) fn refuse_seat(peer: &mut Peer<'_>) {
+    let text = "this identity has as many connections as it may have (max_connections_per_identity)";
+    close_for_application(peer, CloseCode::TOO_MANY, text.to_owned());
 }
 
 /// The websocket path that a request is for, with its parameters. `None` for the Umbel protocol.

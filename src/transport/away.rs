@@ -83,6 +83,11 @@ impl Away {
         self.owners.first_to_go()
     }
 
+    /// The session of an owner that is away for longest.
+    pub fn first_of(&self, owner: &str) -> Option<ClientId> {
+        self.owners.sessions.get(owner)?.first().map(|(_, client)| *client)
+    }
+
     pub fn has(&self, client: ClientId) -> bool {
         self.sessions.contains_key(&client)
     }

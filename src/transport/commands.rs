@@ -27,6 +27,8 @@ use crate::transport::io::Socket;
 pub(crate) enum Command {
     /// Take over a socket.
     Accepted(Accepted),
+    /// End sessions of this subject that are away while it has too many.
+    GiveWay(Arc<str>),
     /// Keys that were asked for have come, or do not come.
     KeysSettled,
     /// Take over a connection whose session is here: a `Parcel`. It is not named here, because it has all that a connection has, and

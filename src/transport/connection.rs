@@ -272,7 +272,7 @@ impl Connection {
         self.pending.as_ref().is_some_and(|pending| pending.remembers_by(share))
     }
 
-    fn pending(&mut self, shared: &Shared, commands: &Arc<CommandQueue>) -> &mut Pending {
+    pub fn pending(&mut self, shared: &Shared, commands: &Arc<CommandQueue>) -> &mut Pending {
         let (id, is_route) = (self.id, self.route().is_some());
         self.pending.get_or_insert_with(|| {
             if is_route {

@@ -115,8 +115,10 @@ fn open(peer: &mut Peer<'_>, mut request: Request, mut asked: Asked) {
     connection.phase = Phase::Deciding(Upgraded { websocket, wire, endpoint });
     match opening {
         Ok(opening) => {
+            let replaces = opening.as_ref().is_some_and(|opening| opening.former.is_some());
             let verified = opening.map(|opening| opening.verified);
-            if let Some(identity) = introduce(peer, Introduction { verified, ..Introduction::of(request) }) {
+            let introduction = Introduction { verified, replaces, ..Introduction::of(request) };
+            if let Some(identity) = introduce(peer, introduction) {
                 admitted(peer, &identity);
             }
             peer.flush_replies();

@@ -14,7 +14,7 @@ use crate::protocol::message::{Id, Kind, Resume, parse};
 use crate::session::{Claim, Proof, Secret, Session, Verdict};
 use crate::token_error::TokenError;
 use crate::transport::admission::{
-    Introduction, greet, has_room, has_room_to_return, introduce, let_in, refuse_token,
+    Introduction, greet, has_room, has_room_to_return, introduce, let_in, refuse_seat, refuse_token,
 };
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
@@ -234,7 +234,12 @@ fn begin(peer: &mut Peer<'_>, identity: &Arc<Identity>, credential: Option<u64>,
 
 /// Gives a session to this connection. Of its client is known now who it is, if that was verified.
 fn come_back(peer: &mut Peer<'_>, client: ClientId, verified: Option<Verified>) {
-    let Some(kept) = take_session(peer.connections, client) else { return };
+    let Some(mut kept) = take_session(peer.connections, client) else { return };
+    if kept.pending.as_mut().is_some_and(|pending| !pending.seat.come_back()) {
+        // It may have the next place, unless it gives way before.
+        peer.connections.away.add(client, kept);
+        return refuse_seat(peer);
+    }
     let (key, shared) = (peer.key, Arc::clone(&peer.connections.shared));
     let Some(connection) = peer.connection() else { return };
     let Some(upgraded) = connection.upgraded_mut() else { return };

@@ -4,7 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
+//! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `subjects`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
 //! | `route`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
 //! | `credentials`, `tickets`, `refusals`, `peer`, `ending`, `renewal` | tokens and tickets that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
@@ -65,6 +65,7 @@ mod route;
 mod sessions;
 mod shard;
 mod sockets;
+pub(crate) mod subjects;
 mod turn;
 mod turns;
 mod websocket;

@@ -7,10 +7,13 @@ use crate::transport::client_id::ClientId;
 use crate::transport::commands::CommandQueue;
 use crate::transport::credit::{Allowance, Credit, Most, OF_A_ROUTE};
 use crate::transport::shared::Shared;
+use crate::transport::subjects::Seat;
 
 /// What the messages of a client take that the application, or another request, has to finish, and the answers that are remembered.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    /// Its place among those of its subject.
+    pub seat: Seat,
     allowance: Arc<Allowance>,
     /// What requests keep that wait for others.
     requests: Option<Hold>,
@@ -34,6 +37,7 @@ impl Pending {
 
     fn new(allowance: Allowance) -> Box<Self> {
         Box::new(Self {
+            seat: Seat::default(),
             allowance: Arc::new(allowance),
             requests: None,
             remembered: None,

@@ -11,7 +11,7 @@ use crate::position::{Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::{Id, Timestamp};
 use crate::publication::Content;
-use crate::session::{Carrier, Claim, Question, Verdict, forget_renewal};
+use crate::session::{Carrier, Claim, Question, Verdict, forget_renewal, owner_of};
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
@@ -43,7 +43,7 @@ pub(crate) fn ended(
     phase: &mut Phase,
     reason: &CloseReason,
 ) {
-    let Leaving { client, pending, known, paused, from } = leaving;
+    let Leaving { client, mut pending, known, paused, from } = leaving;
     connections.counters.closed.add(reason.index(), 1);
     if let Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) = phase
         && session.lasts
@@ -55,6 +55,7 @@ pub(crate) fn ended(
     {
         let (mut session, since) = (std::mem::take(session), connections.now());
         forget_renewal(&mut session);
+        pending.iter_mut().for_each(|pending| pending.seat.leave());
         let kept = Kept { session, pending, known, paused, since, reason: reason.clone() };
         return go_away(connections, client, kept);
     }
@@ -192,6 +193,18 @@ pub(crate) fn end_forgotten(connections: &mut Connections) {
         if let Some(kept) = connections.away.remove(client) {
             end_session(connections, client, kept.known, &kept.reason);
         }
+    }
+}
+
+/// Ends the sessions of a subject that are away for longest, until it has as many as it may have.
+pub(crate) fn give_way(connections: &mut Connections, subject: &str) {
+    while connections.shared.subjects.is_crowded(subject)
+        && let Some(client) = connections.away.first_of(&owner_of(subject))
+        && let Some(kept) = connections.away.remove(client)
+    {
+        let text = "gives way: another client of its identity has come";
+        connections.shared.trace_client(client, || text.to_owned());
+        end_session(connections, client, kept.known, &kept.reason);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::transport::events::Level;
 use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
 use crate::transport::renewal::{end_subject, look_at_credentials};
-use crate::transport::sessions::end_forgotten;
+use crate::transport::sessions::{end_forgotten, give_way};
 
 /// The loop of one shard.
 pub(crate) struct Shard {
@@ -123,6 +123,7 @@ impl Shard {
                 }
             }
             Command::Moved(feed) => self.connections.borrow_mut().hub.moved(feed),
+            Command::GiveWay(subject) => give_way(&mut self.connections.borrow_mut(), &subject),
             Command::KeysSettled => {
                 let connections = &mut *self.connections.borrow_mut();
                 connections.turns.settle_keys(&mut connections.sockets, true);

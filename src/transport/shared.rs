@@ -29,6 +29,7 @@ use crate::transport::deadlines::Timeouts;
 use crate::transport::events::{Event, Inbox, Level};
 use crate::transport::excess::ExcessPlaces;
 use crate::transport::repeated::RepeatedKinds;
+use crate::transport::subjects::Subjects;
 use crate::transport::tls::Tls;
 
 /// The state of a server that does not belong to one shard.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     /// Connections of each shard, those on their way to it included.
     pub loads: Vec<AtomicUsize>,
     pub addresses: Arc<Addresses>,
+    pub subjects: Arc<Subjects>,
     /// For connections beyond a limit.
     pub excess: Arc<ExcessPlaces>,
     pub draining: AtomicBool,
@@ -148,6 +150,16 @@ impl Shared {
     /// Drops the private channel of a client that is gone: nobody can read it any more.
     pub fn forget_private(&self, client: ClientId) {
         self.broker.forget(&ChannelName::private(&self.public_id(client)));
+    }
+
+    /// Lets sessions of a subject that are away give way to its connections.
+    pub fn give_way(&self, subject: &str) {
+        if self.subjects.is_crowded(subject) {
+            let subject: Arc<str> = subject.into();
+            for commands in &self.commands {
+                commands.push(Command::GiveWay(Arc::clone(&subject)));
+            }
+        }
     }
 
     /// Ends the connections of a subject, its tickets, and its sessions that wait for their clients.

@@ -302,15 +302,93 @@ async def test_resume_authenticate_wants_a_token_each_time() -> None:
 # Limits, and what applications see
 
 
-async def test_clients_of_one_subject_are_counted() -> None:
-    app = Umbel(auth=secret(), max_connections_per_identity=1)
-    async with app.serve(port=0) as server, wire(server, additional_headers=bearer(token("ann"))):
-        async with connect(
-            server.url.replace("http", "ws") + "/ws", proxy=None, additional_headers=bearer(token("ann"))
-        ) as second:
-            assert (await end(second))[1] == 4429
-        async with wire(server, additional_headers=bearer(token("bob"))) as other:
-            assert other.greeting["subject"] == "bob"
+async def attempt(server: Server, path: str = "/ws", subject: str = "ann") -> list[str]:
+    """The types of the messages that a client hears, and its close code if it is not let in."""
+    url = server.url.replace("http", "ws") + path
+    async with connect(url, proxy=None, additional_headers=bearer(token(subject))) as connection:
+        try:
+            first = await asyncio.wait_for(connection.recv(), 5)
+        except ConnectionClosed:
+            return [str(connection.close_code)]
+        if first == subject:
+            return ["let in"]
+        kind = json.loads(first)["type"]
+        if kind != "error":
+            return [kind]
+        messages, code, _ = await end(connection)
+        return [json.loads(first)["code"], *(message["type"] for message in messages), str(code)]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_a_client_too_many_of_a_subject_is_not_let_in(shards: int) -> None:
+    app = application(max_connections_per_identity=2, shards=shards)
+    came: list[str] = []
+    app.on_connect(lambda client: came.append(client.identity.subject))
+    async with app.serve(port=0) as server:
+        async with (
+            wire(server, additional_headers=bearer(token("ann"))),
+            stream(server, f"{PATH}/news", bearer(token("ann"))) as news,
+        ):
+            await news.hear("connected")
+            assert await attempt(server) == ["limit_exceeded", "4429"]
+            assert await attempt(server, "/echo") == ["4429"]
+            async with stream(server, f"{PATH}/news", bearer(token("ann"))) as third:
+                assert third.status == 200
+                assert (await third.hear("closed")).data["code"] == 4429
+            async with opened(server) as late:
+                await late.say("authenticate", token=token("ann"))
+                [error], code, _ = await end(late.connection)
+                assert (error["code"], code) == ("limit_exceeded", 4429)
+            assert await attempt(server, subject="bob") == ["connection_established"]
+        await until(lambda: server.stats().connections == 0)
+        # Their places are free again: one of a websocket path is as good as others.
+        assert await attempt(server, "/echo") == ["let in"]
+        await until(lambda: server.stats().connections == 0)
+        assert await attempt(server) == ["connection_established"]
+        assert came.count("ann") == 3
+        assert came.count("bob") == 1
+
+
+async def test_clients_of_a_subject_are_counted_while_python_is_blocked() -> None:
+    async with Umbel(auth=secret(), max_connections_per_identity=1).serve(port=0) as server:
+        heard: list[list[str]] = []
+
+        async def come() -> None:
+            async with wire(server, additional_headers=bearer(token("ann"))):
+                heard.append(await attempt(server))
+
+        thread = threading.Thread(target=lambda: asyncio.run(come()))
+        thread.start()
+        thread.join()  # the loop of the server waits
+        assert heard == [["limit_exceeded", "4429"]]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_a_client_that_is_away_gives_way_to_others_of_its_subject(shards: int) -> None:
+    app = application(max_connections_per_identity=1, shards=shards)
+    async with app.serve(port=0) as server:
+        async with opened(server) as first:
+            await first.say("authenticate", token=token("ann"))
+            first.greeting = await first.hear("connection_established")
+            await cut(first)
+        await until(lambda: server.stats().connections == 0)
+        async with resumed(server, first, 1) as again:
+            assert again.greeting["resumed"] is True, "it has its place"
+            assert await attempt(server) == ["limit_exceeded", "4429"]
+            # A connection of the same session takes its place.
+            async with resumed(server, first, 2) as taken:
+                assert taken.greeting["resumed"] is True
+                await cut(taken)
+        await until(lambda: server.stats().connections == 0)
+        async with wire(server, additional_headers=bearer(token("ann"))):
+            codes: list[int] = []
+            while 4401 not in codes:  # its session is gone, so it would have to show a token
+                async with opened(server) as late:
+                    session = first.greeting["session"]["token"]
+                    attempt_number = 3 + len(codes)
+                    await late.say("resume", session=session, attempt=attempt_number, positions={})
+                    codes.append((await end(late.connection))[1])
+            assert set(codes) <= {4401, 4429}
 
 
 async def test_an_application_that_has_no_function_for_clients_is_not_told_of_them() -> None:

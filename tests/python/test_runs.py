@@ -501,6 +501,35 @@ async def test_long_runs_are_kept_up_to_a_number_of_bytes(app, bench):
 
 
 @virtual
+async def test_runs_are_counted_by_identity(app, bench):
+    @app.authenticate
+    def who(request):
+        return request.query["who"]
+
+    @app.stream("ask")
+    async def answer(run, message):
+        yield "x"
+        await asyncio.sleep(10)
+
+    umbel = bench(max_runs=2)
+    for number, who_it_is in ((1, "ann"), (2, "ann"), (3, "bob")):
+        umbel.core.open(number, query=f"who={who_it_is}")
+    await umbel.run()
+    for number in (1, 2, 1, 3):
+        umbel.core.message(number, "ask")
+    await umbel.run()
+    [(number, refused)] = umbel.core.replies
+    assert (number, refused["code"]) == (1, "limit_exceeded")
+    assert "2 runs of this identity are unfinished" in refused["message"]
+    await asyncio.sleep(20)
+    umbel.core.message(1, "ask")
+    await umbel.run()
+    assert len(umbel.core.replies) == 1
+    await umbel.dispatcher.shutdown(1.0)
+    assert (umbel.runs._owners, umbel.runs._counts) == ({}, {})
+
+
+@virtual
 async def test_a_run_whose_starter_has_no_subscription_left_is_not_produced(app, bench):
     produced = []
 

@@ -204,6 +204,19 @@ async def test_whoever_shows_a_superseded_secret_ends_the_ticket_for_both() -> N
             assert await status(server, ticket, shown) == BAD
 
 
+async def test_a_stream_that_is_reopened_needs_no_second_place_of_its_subject() -> None:
+    app = Umbel(auth=secret(), max_connections_per_identity=1)
+    app.channel("a", open=True, history=50)
+    async with app.serve(port=0) as server:
+        ticket = app.ticket(ANN)
+        async with opened(server, ticket) as first:
+            last = await last_id(first)
+            async with opened(server, ticket, last) as second:
+                assert (await second.hear("connected")).data["subject"] == "ann"
+                async with stream(server, "a", bearer(token("ann"))) as other:
+                    assert (await other.hear("closed")).data["code"] == 4429
+
+
 async def test_two_that_open_at_once_are_found_out_when_the_first_comes_back() -> None:
     app = application(shards=2)
     async with app.serve(port=0) as server:

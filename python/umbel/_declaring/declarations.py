@@ -167,11 +167,8 @@ class Declarations:
             (own if rule.pattern.startswith("run:") and not rule.names else others).append(rule)
         return [*own, run_rule(may_read_run), *others]
 
-    def config(self, *, counts_identities: bool = False) -> dict[str, object]:
+    def config(self) -> dict[str, object]:
         """Return the structure of the application as the core reads it.
-
-        Args:
-            counts_identities: Python counts the clients of each identity, so it is told of all of them.
 
         Raises:
             ConfigurationError: if a declaration is incomplete.
@@ -179,7 +176,7 @@ class Declarations:
         rules = self.rules()
         return {
             "authenticate": self.authenticate is not None,
-            "notify_connect": self.needs_clients(rules) or (counts_identities and self.auth is not None),
+            "notify_connect": self.needs_clients(rules),
             "await_connect": self.connect is not None,
             "websocket_routes": [route.pattern for route in self.websockets],
             "channels": [rule.config() for rule in rules],

@@ -206,9 +206,10 @@ class Decorators(ClientDecorators):
         - ``ai_response_chunk``, with the first piece at once and then one chunk per tick;
         - ``ai_response_end``, with ``status`` ``complete``, ``cancelled`` or ``error``.
 
-        A run has no time limit, and any number of clients may read it. A client may have ``max_runs`` (16)
-        unfinished runs. The client that started a run, and clients of the same subject, may cancel it with
-        a message ``ai_cancel`` with ``runId``, or with the ``id`` of its message as ``request``, and may
+        A run has no time limit, and any number of clients may read it. An identity, or a client without one,
+        may have ``max_runs`` (16) unfinished runs. The client that started a run, and clients of the same
+        subject, may cancel it with a message ``ai_cancel`` with ``runId``, or with the ``id`` of its message
+        as ``request``, and may
         subscribe to its channel until 5 minutes after its end. If the application declares a channel
         ``run:{run_id}`` itself, that function decides who may subscribe. Declare one for anonymous clients:
         a client that has lost its connection comes back as another client, and without a subject nothing

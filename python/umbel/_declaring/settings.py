@@ -105,9 +105,10 @@ class Settings:
             64 bits is one address. Behind a proxy, name it in ``trusted_proxies``: otherwise all connections
             come from its address. Connections on a Unix socket are counted only then.
         max_connections_per_identity: connections of one identity at the same time; 0 for no limit. Further
-            ones are closed with 4429. A client that is away counts, until it gives way to a newcomer. An
-            identity is the subject that ``authenticate`` returned; anonymous clients are not counted. A
-            connection that broke off counts until the server notices, so allow for some more.
+            ones are closed with 4429 before they are let in. A client that is away counts, until it gives way
+            to a newcomer. An identity is the subject of a token, or the one that ``authenticate`` returned;
+            anonymous clients are not counted. A connection that broke off counts until the server notices, so
+            allow for some more.
         ticket_key: a secret of at least 32 bytes, with which tickets of event streams outlive a restart. In
             the first ten minutes after its start, a server lets streams come back that another one with this
             key had opened. Without it their pages need new tickets then.
@@ -172,8 +173,8 @@ class Settings:
             them. When these are waiting, the server reads only pings of this client. At most 256 requests
             with an ``id`` are under way, whatever this setting says.
         max_threads: functions declared with ``thread=True`` that run at the same time. Further ones wait.
-        max_runs: unfinished runs of one client. A message that would start another gets an ``error`` with
-            code ``limit_exceeded``.
+        max_runs: unfinished runs of one identity, on all of its connections, or of one client without an
+            identity. A message that would start another gets an ``error`` with code ``limit_exceeded``.
     """
 
     host: str = "127.0.0.1"
@@ -376,7 +377,5 @@ PROXY_HEADERS: Final = ("x-forwarded-for", "forwarded")
 PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 """What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""
 
-PYTHON_ONLY: Final = frozenset(
-    {"drain", "handler_timeout", "max_connections_per_identity", "max_threads", "max_runs", "serve_client"}
-)
+PYTHON_ONLY: Final = frozenset({"drain", "handler_timeout", "max_threads", "max_runs", "serve_client"})
 """Fields that the core does not know."""

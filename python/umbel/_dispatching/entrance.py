@@ -99,7 +99,8 @@ class Entrance:
         self._uses_claims = uses_claims and authenticate is not None
         self._caller = caller
         self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
-        self._limit = IdentityLimit(settings.max_connections_per_identity)
+        # By tokens, the core says who clients are, and counts them before Python hears of them.
+        self._limit = IdentityLimit(settings.max_connections_per_identity if authenticate else 0)
         self._patience = settings.handshake_timeout
         self._questions = 0  # that `authenticate` was asked so far
         self._asked: dict[int, int] = {}  # which of them is about a connection that was not let in yet

@@ -62,6 +62,8 @@ class Runs:
         self._numbers = count(1)
         self._starting: dict[int, Start] = {}
         self._unfinished: dict[str, tuple[Run, Slot, Credit | None]] = {}  # the credit of the message
+        self._owners: dict[Run, str] = {}  # of those that have not ended: their subjects, or clients
+        self._counts: dict[str, int] = {}  # how many each of these has
         self._requested: dict[tuple[str, str | int], Run] = {}  # unfinished ones, by client and request
         self._ended: dict[str, Ended] = {}  # the oldest first
         self._kept = 0
@@ -86,12 +88,16 @@ class Runs:
         """Subscribe the starter of a run. The run begins when that has succeeded, and not otherwise.
 
         Raises:
-            ClientError: if the client has too many runs, or the message has a wrong ``conversationId``.
+            ClientError: if the client, or its identity, has too many runs, or the message has a wrong
+                ``conversationId``.
         """
-        if len(slot.runs or ()) >= self._most:
+        subject = slot.client.identity.subject
+        owner = f"subject {subject}" if subject else f"client {slot.client.id}"
+        if self._counts.get(owner, 0) >= self._most:
+            whose = "identity" if subject else "client"
             raise ClientError(
                 "limit_exceeded",
-                f"{self._most} runs of this client are unfinished (max_runs): cancel one, or wait for one",
+                f"{self._most} runs of this {whose} are unfinished (max_runs): cancel one, or wait for one",
             )
         run = Run(self, slot.client, message)
         if not is_short(run.conversation_id):
@@ -105,6 +111,8 @@ class Runs:
         if slot.runs is None:
             slot.runs = {}
         slot.runs[run] = stream.cancel_on_disconnect
+        self._owners[run] = owner
+        self._counts[owner] = self._counts.get(owner, 0) + 1
         if run.request_id is not None:
             self._requested[run.client.id, run.request_id] = run
 
@@ -116,7 +124,7 @@ class Runs:
         run, slot = start.run, start.slot
         if not subscribed or run.status != "running":
             del slot.runs[run]  # type: ignore[union-attr]
-            self._forget_request(run)
+            self._forget(run)
             if subscribed:
                 self.core.finish(run.channel)  # it was cancelled, and its readers leave
             else:
@@ -172,7 +180,7 @@ class Runs:
         _, slot, _ = self._unfinished.pop(run.id)
         if slot.runs:
             del slot.runs[run]
-        self._forget_request(run)
+        self._forget(run)
         self.core.finish(run.channel)
         kept = min(run.size, self.history_bytes)
         until = self.loop.time() + RUN_KEPT
@@ -191,10 +199,17 @@ class Runs:
             run.cancel()
         self._starting.clear()
         self._requested.clear()
+        self._owners.clear()
+        self._counts.clear()
         self._ended.clear()
         self._kept = 0
 
-    def _forget_request(self, run: Run) -> None:
+    def _forget(self, run: Run) -> None:
+        """Count a run no longer, if it was counted, and forget which message has asked for it."""
+        if owner := self._owners.pop(run, None):
+            self._counts[owner] -= 1
+            if not self._counts[owner]:
+                del self._counts[owner]
         key = (run.client.id, run.request_id or "")
         if self._requested.get(key) is run:
             del self._requested[key]

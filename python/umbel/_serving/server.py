@@ -220,8 +220,7 @@ class Server:
                 "proxy_header has no effect without trusted_proxies: name the addresses of your proxies"
             )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
-        counts = self.settings.max_connections_per_identity > 0
-        config = declared.config(counts_identities=counts)
+        config = declared.config()
         core = Core(self.settings.to_json(**config), pages, auth and auth._verifier)
         dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
         self.addresses = tuple(core.start())

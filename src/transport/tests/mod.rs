@@ -35,6 +35,7 @@ use crate::transport::peer::Peer;
 use crate::transport::policy::{proxies, terms};
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::shared::Shared;
+use crate::transport::subjects::Subjects;
 
 mod credentials;
 mod drain;
@@ -126,6 +127,7 @@ fn with(
         inbox,
         counters: vec![Arc::default()],
         loads: vec![AtomicUsize::new(0)],
+        subjects: Subjects::new(config.max_connections_per_identity),
         addresses: Addresses::new(config.max_connections_per_address, proxies(&config)),
         excess: Arc::default(),
         draining: AtomicBool::new(false),
