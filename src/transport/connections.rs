@@ -23,7 +23,6 @@ use crate::transport::io::Io;
 use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
 use crate::transport::sockets::Sockets;
-use crate::transport::turn::WORK_AT_A_TURN;
 use crate::transport::turns::Turns;
 use crate::transport::wheel::Wheel;
 
@@ -291,7 +290,7 @@ impl Connections {
     /// Reads a connection again after all others that wait for this, and not before the sockets were looked at. However many clients
     /// ask for much, the others wait for one of them.
     pub fn wait_for_turn(&mut self, key: ReaderKey) {
-        self.turns.wait(&mut self.sockets, key, WORK_AT_A_TURN);
+        self.turns.wait(&mut self.sockets, key);
         self.commands.wake();
     }
 

@@ -8,23 +8,25 @@ use crate::moment::Moment;
 use crate::transport::sockets::Sockets;
 use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 
-/// Those that wait for their turn, in the order in which they came.
+/// Those that wait for their turn, in the order in which they came. Those that ask for much do not keep others out, who would come in.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// With what their turns cost.
-    waiting: VecDeque<(ReaderKey, usize)>,
-    /// What the turns cost that were given since the sockets were looked at.
-    given: usize,
+    /// Those that ask for much.
+    busy: VecDeque<ReaderKey>,
+    /// Those with signatures to be verified, and what that costs.
+    verifying: VecDeque<(ReaderKey, usize)>,
+    /// What was allowed to be verified since the sockets were looked at.
+    allowed: usize,
     /// Those that wait for the keys of their tokens, and until when.
     for_keys: VecDeque<(ReaderKey, Moment)>,
 }
 
 impl Turns {
-    /// Lets a connection wait.
-    pub fn wait(&mut self, sockets: &mut Sockets, key: ReaderKey, cost: usize) {
+    /// Lets a connection wait that asks for much.
+    pub fn wait(&mut self, sockets: &mut Sockets, key: ReaderKey) {
         let Some(connection) = sockets.slots.get_mut(key as usize) else { return };
         connection.turn = Turn::Waits;
-        self.waiting.push_back((key, cost));
+        self.busy.push_back(key);
     }
 
     /// Whether a signature of a connection may be verified now, which costs this. Otherwise the connection waits.
@@ -34,11 +36,12 @@ impl Turns {
             return true;
         }
         // Others were there first.
-        if self.waiting.is_empty() && self.given < WORK_AT_A_TURN {
-            self.given += cost;
+        if self.verifying.is_empty() && self.allowed < WORK_AT_A_TURN {
+            self.allowed += cost;
             return true;
         }
-        self.wait(sockets, key, cost);
+        connection.turn = Turn::Waits;
+        self.verifying.push_back((key, cost));
         false
     }
 
@@ -77,25 +80,33 @@ impl Turns {
         self.for_keys.front().map(|(_, until)| *until)
     }
 
-    /// Lets those go on that have waited longest: one that asks for much, or several that ask for little.
+    /// Lets those go on that have waited longest: one that asks for much, and as many signatures as cost no more than that.
     pub fn begin(&mut self, sockets: &mut Sockets) {
-        self.given = 0;
-        while self.given < WORK_AT_A_TURN
-            && let Some((key, cost)) = self.waiting.pop_front()
+        while let Some(key) = self.busy.pop_front()
+            && !give(sockets, key)
+        {}
+        self.allowed = 0;
+        while self.allowed < WORK_AT_A_TURN
+            && let Some((key, cost)) = self.verifying.pop_front()
         {
-            // Another connection may have its place, which asked for nothing.
-            let connection = sockets.slots.get_mut(key as usize);
-            if let Some(connection) = connection.filter(|connection| connection.turn == Turn::Waits) {
-                connection.turn = Turn::Given;
-                connection.wake();
-                self.given += cost;
-            }
+            self.allowed += if give(sockets, key) { cost } else { 0 };
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.busy.is_empty() && self.verifying.is_empty()
     }
+}
+
+/// Gives a connection its turn. Returns `false` when another one has its place, which asked for nothing.
+fn give(sockets: &mut Sockets, key: ReaderKey) -> bool {
+    let connection = sockets.slots.get_mut(key as usize);
+    let Some(connection) = connection.filter(|connection| connection.turn == Turn::Waits) else {
+        return false;
+    };
+    connection.turn = Turn::Given;
+    connection.wake();
+    true
 }
 
 /// How long a client waits for the key of its token.

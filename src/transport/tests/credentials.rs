@@ -19,7 +19,7 @@ use crate::transport::connections::Connections;
 use crate::transport::drive::poll_once;
 use crate::transport::events::{Event, Inbox};
 use crate::transport::sessions::finish;
-use crate::transport::turn::WORK_AT_A_TURN;
+use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 use crate::transport::turns::{KEYS_PATIENCE, MOST_FOR_KEYS};
 
 const SECRET: &[u8] = b"a secret of 32 bytes or more, please";
@@ -207,6 +207,29 @@ fn of_those_that_come_at_once_with_new_tokens_few_have_their_turn_between_two_lo
             assert_eq!((turns, refused_now().1), (3, 99), "way {way}");
         });
     }
+}
+
+#[test]
+fn those_that_ask_for_much_do_not_keep_others_out() {
+    with_tokens("HS256", SECRET, |cell| {
+        let busy: Vec<_> = (0..50).map(|_| accept(cell)).collect();
+        for (key, _) in &busy {
+            cell.borrow_mut().wait_for_turn(*key);
+        }
+        let newcomers: Vec<_> = (0..2 * AT_A_TURN as u32).map(|number| (number, accept(cell))).collect();
+        for (number, (key, client)) in &newcomers {
+            WAYS[0](cell, *key, client, &token(1 + number));
+        }
+        begin_turn(cell);
+        let mut let_in = 0;
+        for (_, (key, client)) in &newcomers {
+            poll_once(cell, *key);
+            let_in += usize::from(hear(client).contains("connection_established"));
+        }
+        assert_eq!(let_in, 2 * AT_A_TURN);
+        let given = |key: &ReaderKey| cell.borrow_mut().get(*key).is_some_and(|it| it.turn == Turn::Given);
+        assert_eq!(busy.iter().filter(|(key, _)| given(key)).count(), 1);
+    });
 }
 
 #[test]
