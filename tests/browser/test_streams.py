@@ -177,6 +177,33 @@ async def test_an_event_source_whose_ticket_others_have_ends_and_says_so_to_its_
     assert len(seen) == 2
 
 
+async def test_an_event_source_outlives_a_restart_with_the_same_key_for_tickets(browser: Browser) -> None:
+    key = "a key for tickets of 32 bytes, or more"
+    port, url, following = 0, "", None
+    seen: list[str] = []
+    for number in range(3):
+        app = Umbel(ticket_key=key, reconnect_window=0, drain=0.2)
+        app.channel("a", open=True)
+        app.authenticate(lambda request: None)
+        app.on_connect(lambda client: seen.append(client.identity.claims["name"]))
+        async with app.serve(port=port) as server:
+            port = int(server.url.rpartition(":")[2])
+            if following is None:
+                url = f"{server.url}{PATH}/a?ticket={app.ticket(Identity('ann', {'name': 'Ann'}))}"
+                page = server.url + "/healthz"
+                following = asyncio.create_task(
+                    asyncio.to_thread(browser, "follow", page, page=page, urls=[url], marker=MARKER)
+                )
+            while len(seen) <= number:
+                await asyncio.sleep(0.05)
+            if number == 2:
+                app.publish("a", MARKER)
+                found = await following
+    heard = found["streams"][0]["heard"]
+    assert [name for name, *_ in heard].count("connected") == 3 and MARKER in heard[-1][2]
+    assert seen == ["Ann"] * 3
+
+
 async def test_twenty_event_sources_have_one_connection_over_http2(
     browser: Browser, tmp_path: pathlib.Path
 ) -> None:
