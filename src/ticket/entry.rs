@@ -17,6 +17,8 @@ pub(super) struct Entry {
     base: Option<(u64, u64)>,
     /// The secret of the last opening.
     current: Option<u64>,
+    /// Both as they were before that.
+    before: (Option<(u64, u64)>, Option<u64>),
     /// The stream that is open.
     pub stream: Option<u64>,
     /// When it is forgotten, while no stream is open.
@@ -41,7 +43,17 @@ pub(super) enum Verdict {
 impl Entry {
     pub fn new(verified: Verified, origin: Option<Box<str>>, issued: u64) -> Self {
         let dies = issued.saturating_add(GRACE);
-        Self { verified, origin, issued, base: None, current: None, stream: None, dies, is_past: false }
+        Self {
+            verified,
+            origin,
+            issued,
+            base: None,
+            current: None,
+            before: (None, None),
+            stream: None,
+            dies,
+            is_past: false,
+        }
     }
 
     /// One of the process before this one. Of its secrets only the one that is shown is known. It is opened now, or not kept.
@@ -74,10 +86,22 @@ impl Entry {
 
     /// Notes an opening that was judged so, and the secret that it gets.
     pub fn open(&mut self, shown: Option<u64>, secret: u64, today: u64) {
+        self.before = (self.base, self.current);
         if let Some(shown) = shown.filter(|shown| self.current == Some(*shown)) {
             self.base = Some((shown, today));
         }
         self.current = Some(secret);
+    }
+
+    /// The last opening did not come about: nobody has heard its secret.
+    pub fn undo(&mut self) {
+        (self.base, self.current) = self.before;
+    }
+
+    /// The stream has ended. It may be opened again for so long.
+    pub fn rest(&mut self, linger: u64, today: u64) {
+        let is_unused = self.base.is_none() && self.current.is_none();
+        self.dies = if is_unused { self.issued.saturating_add(GRACE) } else { today.saturating_add(linger) };
     }
 
     /// Whether a page of this origin may use it. Requests of its own origin may name none.

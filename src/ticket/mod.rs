@@ -28,5 +28,5 @@ mod tickets;
 mod tests;
 
 pub use entry::GRACE;
-pub use table::{IssueError, LINGER, Limits};
+pub use table::{End, IssueError, LINGER, Limits};
 pub use tickets::{Opening, Refusal, Shown, Tickets};

@@ -64,6 +64,17 @@ pub(super) enum Refused {
     Void(Option<u64>),
 }
 
+/// How a stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its client was not let in, and has heard nothing of it.
+    NotBegun,
+    /// Its client may come back.
+    ForNow,
+    /// Its client is not to come back.
+    ForGood,
+}
+
 /// Tickets by their numbers. Those without an open stream are in the order in which they are forgotten.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -170,16 +181,19 @@ impl Table {
         Ok((entry, former))
     }
 
-    /// A stream has ended. Its ticket counts for [`LINGER`], if the client may come back.
-    pub fn ended(&mut self, stream: u64, may_return: bool, today: u64) {
+    /// A stream has ended. Its ticket counts for [`LINGER`], unless the client is not to come back.
+    pub fn ended(&mut self, stream: u64, end: End, today: u64) {
         let Some(number) = self.streams.get(&stream).copied() else { return };
-        if !may_return {
+        if end == End::ForGood {
             self.remove(number);
             return;
         }
         self.rest(number);
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        entry.dies = today.saturating_add(LINGER);
+        if end == End::NotBegun {
+            entry.undo();
+        }
+        entry.rest(LINGER, today);
         self.idle.insert((entry.dies, number));
         if let Some(subject) = self.subjects.get_mut(&entry.verified.identity.subject) {
             subject.live.remove(&number);

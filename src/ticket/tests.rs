@@ -108,7 +108,7 @@ impl World {
 
     fn end(&mut self) {
         if let Some((stream, _)) = self.open.take() {
-            self.tickets.ended(stream, true, || self.today);
+            self.tickets.ended(stream, End::ForNow, || self.today);
             self.ended = self.today;
         }
     }
@@ -227,7 +227,7 @@ proptest! {
                 }
                 3 if !open.is_empty() => {
                     let (stream, _) = open.remove(which % open.len());
-                    tickets.ended(stream, millis % 2 == 0, || today);
+                    tickets.ended(stream, [End::NotBegun, End::ForNow, End::ForGood][millis as usize % 3], || today);
                 }
                 4 => {
                     tickets.end_subject(&format!("s{subject}"));
@@ -305,7 +305,7 @@ fn the_ticket_ends_with_its_identity_its_subject_and_when_its_secret_was_seen() 
     let other = tickets.issue(verified("ben", None), None, NOON).expect("room");
     tickets.end_subject("ann");
     assert!(open(&revoked, 4, NOON).is_err() && open(&other, 5, NOON).is_ok());
-    tickets.ended(5, false, || NOON);
+    tickets.ended(5, End::ForGood, || NOON);
     assert!(open(&other, 6, NOON).is_err(), "its client is not to come back");
     assert_eq!(tickets.counts(), (0, 0));
 }
@@ -316,12 +316,32 @@ fn a_ticket_is_forgotten_some_minutes_after_its_stream() {
     let ticket = tickets.issue(verified("ann", None), None, NOON).expect("room");
     let day = 86_400_000;
     let secret = tickets.open(shown(&ticket, None), 1, NOON).expect("new").secret;
-    tickets.ended(1, true, || NOON + day);
+    tickets.ended(1, End::ForNow, || NOON + day);
     let again =
         tickets.open(shown(&ticket, Some(&secret)), 2, NOON + day + LINGER - 1).expect("in time").secret;
-    tickets.ended(2, true, || NOON + day);
+    tickets.ended(2, End::ForNow, || NOON + day);
     assert!(tickets.open(shown(&ticket, Some(&again)), 3, NOON + day + LINGER).is_err());
     assert_eq!(tickets.counts(), (0, 0));
+}
+
+#[test]
+fn an_opening_that_does_not_come_about_changes_nothing() {
+    let tickets = tickets(None, 8, 8);
+    let ticket = tickets.issue(verified("ann", None), None, NOON).expect("room");
+    let open = |secret: Option<&str>, stream, today| tickets.open(shown(&ticket, secret), stream, today);
+    open(None, 1, NOON).expect("new");
+    tickets.ended(1, End::NotBegun, || NOON);
+    let secret = open(None, 2, NOON).expect("it is as new").secret;
+    // Its client is turned away for a long time, always with the same secret.
+    for number in 3..20 {
+        let today = NOON + number * GRACE;
+        open(Some(&secret), number, today).expect("nobody has heard another secret");
+        tickets.ended(number, End::NotBegun, || today);
+    }
+    let unused = tickets.issue(verified("ann", None), None, NOON).expect("room");
+    tickets.open(shown(&unused, None), 1, NOON).expect("new");
+    tickets.ended(1, End::NotBegun, || NOON);
+    assert!(tickets.open(shown(&unused, None), 2, NOON + GRACE).is_err(), "it is late all the same");
 }
 
 #[test]

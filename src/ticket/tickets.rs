@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::entry::{Entry, Verdict};
 use super::keys::{Keys, Kind, random_number};
-use super::table::{IssueError, Limits, Refused, Table};
+use super::table::{End, IssueError, Limits, Refused, Table};
 use crate::identity::{Identity, Validity};
 use crate::jwt::Verified;
 use crate::rights::Rights;
@@ -171,11 +171,11 @@ impl Tickets {
     }
 
     /// A stream has ended, whether or not it had a ticket.
-    pub fn ended(&self, stream: u64, may_return: bool, today: impl FnOnce() -> u64) {
+    pub fn ended(&self, stream: u64, end: End, today: impl FnOnce() -> u64) {
         // Its own thread has opened it, so this one sees that there is one.
         if self.live.load(Ordering::Relaxed) > 0 {
             let mut table = self.table();
-            table.ended(stream, may_return, today());
+            table.ended(stream, end, today());
             self.live.store(table.live(), Ordering::Relaxed);
         }
     }

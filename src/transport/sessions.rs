@@ -12,6 +12,7 @@ use crate::printable::Printable;
 use crate::protocol::message::{Id, Timestamp};
 use crate::publication::Content;
 use crate::session::{Carrier, Claim, Question, Verdict, forget_renewal, owner_of};
+use crate::ticket::End;
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
@@ -59,6 +60,10 @@ pub(crate) fn ended(
         let kept = Kept { session, pending, known, paused, since, reason: reason.clone() };
         return go_away(connections, client, kept);
     }
+    if matches!(phase, Phase::Deciding(_)) {
+        // Before its end is that of a stream.
+        connections.shared.tickets.ended(client.0, End::NotBegun, || connections.shared.clock.unix_millis());
+    }
     if let Some(from) = from.filter(|_| *reason != CloseReason::Response) {
         connections.refuse_connection(|| from, reason);
     }
@@ -73,8 +78,8 @@ pub(crate) fn end_session(
     reason: &CloseReason,
 ) {
     connections.away.left(client);
-    let may_return = reason.code().is_none_or(CloseCode::comes_back);
-    connections.shared.tickets.ended(client.0, may_return, || connections.shared.clock.unix_millis());
+    let end = if reason.code().is_none_or(CloseCode::comes_back) { End::ForNow } else { End::ForGood };
+    connections.shared.tickets.ended(client.0, end, || connections.shared.clock.unix_millis());
     let known_client = connections.shared.clients().remove(&client);
     if known_client.as_ref().is_some_and(|known| known.has_private) {
         connections.shared.forget_private(client);

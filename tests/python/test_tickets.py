@@ -532,3 +532,24 @@ async def test_a_ticket_is_decided_while_python_is_blocked() -> None:
         thread.start()
         thread.join(10)  # this thread has the event loop
         assert b"200 OK" in found[0] and not thread.is_alive()
+
+
+async def test_who_is_turned_away_for_others_keeps_what_it_has() -> None:
+    app = Umbel(auth=secret(), max_connections_per_identity=1)
+    app.channel("a", open=True)
+    async with app.serve(port=0) as server:
+        ticket = app.ticket(ANN)
+        async with opened(server, ticket) as events:
+            last = await last_id(events)
+        while server.stats().connections:
+            await asyncio.sleep(0.01)
+        async with stream(server, "a", bearer(token("ann"))) as other:
+            await last_id(other)
+            for _ in range(3):
+                async with opened(server, ticket, last) as refused:
+                    assert [event.name for event in await refused.end()] == ["server_error", "closed"]
+                    assert closed(refused.parser.events) == (4429, True)
+                advance(server, 31)
+        while server.stats().connections:
+            await asyncio.sleep(0.01)
+        assert await status(server, ticket, last) == (200, ""), "nobody has heard another secret"
