@@ -43,6 +43,10 @@ pub struct Config {
     /// Time after which an event stream ends and its client opens another one. 0: never.
     #[serde(deserialize_with = "seconds")]
     pub stream_seconds: Duration,
+    /// Path where programs publish. `None`: they can't.
+    pub publish_path: Option<String>,
+    /// Path below which programs read what a channel still has. `None`: they can't.
+    pub history_path: Option<String>,
     /// Patterns of the paths where the application speaks a protocol of its own. The separator is `/`.
     #[serde(default)]
     pub websocket_routes: Vec<String>,
@@ -249,6 +253,20 @@ impl Config {
         declared.fold(Retention::default().bytes, usize::max)
     }
 
+    /// Whether it is clear for each path what is there.
+    fn paths_differ(&self) -> bool {
+        let is_at = |path: &str, other: &str| {
+            path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let paths = [Some(&self.stream_path), self.publish_path.as_ref(), self.history_path.as_ref()];
+        let paths: Vec<_> = paths.into_iter().flatten().collect();
+        let is_alone = |(index, path): (usize, &&String)| {
+            **path != self.websocket_path
+                && paths[..index].iter().all(|other| !is_at(path, other) && !is_at(other, path))
+        };
+        paths.iter().enumerate().all(is_alone)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let bounds = [
             ("deflate_level", (1..=9).contains(&self.deflate_level), "1 to 9"),
@@ -300,12 +318,14 @@ impl Config {
             ("write_timeout", !self.write_timeout.is_zero(), "more than 0 seconds"),
             ("websocket_path", self.websocket_path.starts_with('/'), "a path that starts with a slash"),
             ("websocket_path", !is_reserved_path(&self.websocket_path), "none of the server's own paths"),
+            ("stream_path", is_plain_path(Some(&self.stream_path), "/api/v1/stream"), A_PLAIN_PATH),
+            ("publish_path", is_plain_path(self.publish_path.as_ref(), "/api/v1/publish"), A_PLAIN_PATH),
+            ("history_path", is_plain_path(self.history_path.as_ref(), "/api/v1/history"), A_PLAIN_PATH),
             (
-                "stream_path",
-                is_stream_path(&self.stream_path),
-                "a path as in /events, without a slash at its end",
+                "websocket_path",
+                self.paths_differ(),
+                "another path than stream_path, publish_path and history_path, and of these none may be below another",
             ),
-            ("stream_path", self.stream_path != self.websocket_path, "another path than websocket_path"),
             (
                 "origins",
                 !matches!(&self.origins, Some(OriginSetting::Any(text)) if text != "*"),
@@ -347,11 +367,15 @@ impl Config {
     }
 }
 
-/// The default is the only one of the server's own paths where streams can be.
-fn is_stream_path(path: &str) -> bool {
-    let is_own = path == "/api/v1/stream" || !is_reserved_path(path);
-    path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && is_own
+/// One of the server's own paths is `ours`: the others are for something else.
+fn is_plain_path(path: Option<&String>, ours: &str) -> bool {
+    path.is_none_or(|path| {
+        let is_own = path == ours || !is_reserved_path(path);
+        path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && is_own
+    })
 }
+
+const A_PLAIN_PATH: &str = "a path as in /events, without a slash at its end";
 
 /// Whether a path is the server's own. No page and no websocket path of an application is served there, whatever its
 /// patterns match. Some of these paths answer 404 today. They are kept free so that later versions can use them.

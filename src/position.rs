@@ -59,6 +59,14 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl Position {
+    /// The place of this offset in the same log.
+    #[must_use]
+    pub const fn at(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+}
+
 /// What a reader will not get, or will not find as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {

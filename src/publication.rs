@@ -50,7 +50,7 @@ impl<'a> EventName<'a> {
 }
 
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"data":…}`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Publication {
     /// Its place in the log: 1 for the first of an epoch.
     pub offset: u64,
@@ -131,7 +131,10 @@ impl Publication {
         let digits = itoa::Buffer::new().format(self.offset).len();
         let fields =
             &self.text[self.prefix as usize + OFFSET.len() + digits..self.data as usize - DATA.len()];
-        fields.strip_prefix(SENDER)
+        let sender = fields.strip_prefix(SENDER)?;
+        // An object, maybe with the name of an event after it, which has no quotation mark inside.
+        let end = sender.iter().rposition(|byte| *byte == b'}')?;
+        Some(&sender[..=end])
     }
 
     /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
@@ -197,8 +200,14 @@ mod tests {
 
     #[test]
     fn what_was_put_in_can_be_taken_out() {
-        for (offset, sender) in [(1, None), (1000, Some(r#"{"subject":",\"data\":1"}"#)), (u64::MAX, None)] {
-            let content = Content { sender, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k")) };
+        let event = EventName::new("done");
+        for (offset, sender, event) in [
+            (1, None, None),
+            (1000, Some(r#"{"subject":",\"data\":1"}"#), None),
+            (u64::MAX, None, event),
+            (7, Some(r#"{"subject":"},\"event\":\"x"}"#), event),
+        ] {
+            let content = Content { sender, event, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k")) };
             let publication = Publication::new(&prefix("a\"b"), offset, content, Moment::default());
             assert_eq!(publication.data(), content.data);
             assert_eq!(publication.sender(), sender.map(str::as_bytes));

@@ -2,42 +2,32 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
-use crate::broker::{Entry, History, Receipt, RoomFor, memory::MemoryBroker};
+use crate::broker::{History, Most, Receipt, RoomFor};
 use crate::channel::{ChannelName, NameError};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::jwt::Verifier;
-use crate::pattern::Pattern;
 use crate::position::Position;
-use crate::protocol::handshake::SUBPROTOCOLS;
-use crate::publication::Content;
-use crate::rules::Rules;
-use crate::stats::{Counters, Snapshot, Totals};
-use crate::transport::addresses::Addresses;
+use crate::publication::{Content, Publication};
+use crate::stats::{Snapshot, Totals};
 use crate::transport::admin::Admin;
-use crate::transport::budget::Budget;
 use crate::transport::client_id::ClientId;
-use crate::transport::clock::Clock;
-use crate::transport::commands::{ClientCommand, Command, CommandQueue};
-use crate::transport::deadlines::Timeouts;
+use crate::transport::commands::{ClientCommand, Command};
 use crate::transport::events::Inbox;
 use crate::transport::listener::Listener;
-use crate::transport::policy::{check_admin, policy, proxies, terms};
-use crate::transport::repeated::RepeatedKinds;
+use crate::transport::policy::check_admin;
+use crate::transport::prepare::prepare;
 use crate::transport::running::Threads;
 use crate::transport::shared::Shared;
 pub use crate::transport::start_error::StartError;
-use crate::transport::subjects::Subjects;
 use crate::transport::thread::run_shard;
-use crate::transport::tls::Tls;
-use crate::transport::{Page, strays, upkeep};
+use crate::transport::{Page, upkeep};
 
 /// A server: logs from its making, connections from its start. Every method may be called from any thread.
 pub struct Server {
@@ -57,60 +47,7 @@ impl Server {
         inbox: Arc<dyn Inbox>,
         verifier: Option<Arc<Verifier>>,
     ) -> Result<Self, StartError> {
-        let shards = match config.shards {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
-        let rules = Rules::new(&config.channels).map_err(ConfigError::from)?;
-        let rules = Arc::new(rules.with_burst(config.burst_bytes.min(config.max_log_bytes)));
-        let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
-        let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
-        let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(Tls::new(certificate, key)?),
-            _ => None,
-        };
-        let route_policy = policy(&config, Vec::new());
-        let policy = policy(&config, SUBPROTOCOLS.map(str::to_owned).into());
-        let mut salt = [0; 8];
-        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
-        let clock = Clock::new();
-        let tickets =
-            Shared::new_tickets(&config, &clock).ok_or_else(|| io::Error::other("no random bytes"))?;
-        let commands: Vec<Arc<CommandQueue>> = (0..shards).map(|_| Arc::default()).collect();
-        let shared = Shared {
-            timeouts: Timeouts::from(&config),
-            hasher: Default::default(),
-            terms: terms(&config, &rules),
-            broker: Arc::new(
-                MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)
-                    .with_linger(config.session_ttl)
-                    .on_stray(strays::warn(Arc::clone(&inbox))),
-            ),
-            rules,
-            routes,
-            pages,
-            policy,
-            route_policy,
-            tls,
-            verifier,
-            tickets,
-            clock,
-            inbox,
-            counters: (0..shards).map(|_| Arc::<Counters>::default()).collect(),
-            loads: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-            subjects: Subjects::new(config.max_connections_per_identity),
-            addresses: Addresses::new(config.max_connections_per_address, proxies(&config)),
-            excess: Arc::default(),
-            draining: AtomicBool::new(false),
-            ended: Notify::new(),
-            debug: AtomicBool::new(false),
-            refusals: RepeatedKinds::default(),
-            salt: u64::from_ne_bytes(salt),
-            budget: Arc::new(Budget::new(config.max_held_bytes, &commands)),
-            commands,
-            clients: Mutex::default(),
-            config,
-        };
+        let shared = prepare(config, pages, inbox, verifier)?;
         Ok(Self { shared: Arc::new(shared), threads: Arc::default(), admin_url: OnceLock::new() })
     }
 
@@ -301,7 +238,8 @@ impl Server {
         Ok(())
     }
 
-    /// What a channel still has ([`Broker::history`]), each with the milliseconds since 1970 at which it was published.
+    /// At most so many publications that a channel still has ([`Broker::history`]), each with the milliseconds since 1970 at which it
+    /// was published.
     ///
     /// # Errors
     /// [`NameError`] when there can be no such channel.
@@ -310,14 +248,13 @@ impl Server {
         channel: &str,
         after: Option<Position>,
         limit: usize,
-    ) -> Result<(bool, Vec<(Entry, u64)>), NameError> {
-        let History { gap, entries } = self.shared.broker.history(&ChannelName::new(channel)?, after, limit);
+    ) -> Result<(History, Vec<u64>), NameError> {
+        let most = Most { count: limit, bytes: usize::MAX };
+        let history = self.shared.broker.history(&ChannelName::new(channel)?, after, most);
         let (now, millis) = (self.shared.clock.now(), self.shared.clock.unix_millis());
-        let dated = |entry: Entry| {
-            let age = now.since(entry.appended).as_millis() as u64;
-            (entry, millis.saturating_sub(age))
-        };
-        Ok((gap, entries.into_iter().map(dated).collect()))
+        let age = |publication: &Publication| now.since(publication.appended).as_millis() as u64;
+        let dates = history.entries.iter().map(|entry| millis.saturating_sub(age(entry))).collect();
+        Ok((history, dates))
     }
 
     /// Where the log of a channel stands. It is made if there is none, and kept for a minute, if memory allows.

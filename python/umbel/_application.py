@@ -304,7 +304,7 @@ class Umbel(Decorators, Subjects):
             raise RuntimeError(
                 "this application is being served; stop that server first, or make another application"
             )
-        self._declared.check_paths(server.settings.websocket_path, server.settings.stream_path)
+        self._declared.check_paths(server.settings)
         self._server = server
         self._declared.served = True
 

@@ -167,6 +167,9 @@ class Handshake:
     def other_credential(self) -> bool:
         """Whether this may be the client of a session that began with another token. BEGUN or MERGED follows."""
     @property
+    def is_caller(self) -> bool:
+        """Whether it is a program that makes calls over HTTP."""
+    @property
     def client_id(self) -> str:
         """The public id of this client, as ``connection_established`` tells it."""
 

@@ -105,13 +105,15 @@ impl Core {
         after: Option<&Position>,
         limit: usize,
     ) -> PyResult<(bool, Vec<Entry<'py>>)> {
-        let (gap, entries) = py.detach(|| self.server.history(channel, after.map(|it| it.0), limit))?;
-        let entries = entries.into_iter().map(|(entry, millis)| {
-            let (key, position) = (entry.key.map(|key| key.to_string()), Position(entry.position));
-            let sender = entry.sender.map(|text| PyBytes::new(py, &text));
-            (position, key, PyBytes::new(py, &entry.data), millis, sender)
+        let (history, dates) = py.detach(|| self.server.history(channel, after.map(|it| it.0), limit))?;
+        let Some(top) = history.top else { return Ok((history.gap, Vec::new())) };
+        let entries = history.entries.iter().zip(dates).map(|(entry, millis)| {
+            let position = Position(top.at(entry.offset));
+            let key = entry.key.as_ref().map(|key| key.to_string());
+            let sender = entry.sender().map(|text| PyBytes::new(py, text));
+            (position, key, PyBytes::new(py, entry.data()), millis, sender)
         });
-        Ok((gap, entries.collect()))
+        Ok((history.gap, entries.collect()))
     }
 
     #[pyo3(signature = (channel, /))]

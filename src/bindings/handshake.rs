@@ -66,6 +66,11 @@ impl Handshake {
     }
 
     #[getter]
+    fn is_caller(&self) -> bool {
+        self.0.is_caller
+    }
+
+    #[getter]
     fn client_id(&self) -> &str {
         &self.0.public_id
     }

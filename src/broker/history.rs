@@ -1,10 +1,7 @@
-//! What the application gets when it asks for publications that a log still has.
-
-use std::sync::Arc;
+//! What somebody gets who asks for publications that a log still has.
 
 use crate::broker::entries::Entries;
 use crate::broker::place::Place;
-use crate::moment::Moment;
 use crate::position::Position;
 use crate::publication::Publication;
 
@@ -13,44 +10,47 @@ use crate::publication::Publication;
 pub struct History {
     /// The log no longer has everything after the position that was asked for, or is another log since then.
     pub gap: bool,
-    /// The publications.
-    pub entries: Vec<Entry>,
+    /// Where the log stands. `None`: there is none.
+    pub top: Option<Position>,
+    /// Copies of the publications.
+    pub entries: Vec<Publication>,
 }
 
-/// A copy of one publication.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Where it is.
-    pub position: Position,
-    /// Its key.
-    pub key: Option<Arc<str>>,
-    /// JSON text.
-    pub data: Box<[u8]>,
-    /// JSON text that says which client published it, in channels that tell it.
-    pub sender: Option<Box<[u8]>>,
-    /// When it was appended.
-    pub appended: Moment,
+/// How much of a log is copied at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// Publications.
+    pub count: usize,
+    /// Their bytes. One publication is given whatever its size, so that a reader comes to the end.
+    pub bytes: usize,
 }
 
 impl History {
-    /// What a log has after a position, or its newest publications: at most `limit`. After a position that is gone, what is
-    /// left.
-    pub(super) fn of(entries: &Entries, top: Place, after: Option<Position>, limit: usize) -> Self {
+    /// What a log has after a position, or its newest publications. After a position that is gone, what is left.
+    pub(super) fn of(entries: &Entries, top: Place, after: Option<Position>, most: Most) -> Self {
         let found = after.map(|position| entries.find(position, top).ok());
         let first = match found {
-            None => entries.kept.len().saturating_sub(limit),
+            None => entries.kept.len().saturating_sub(most.count),
             Some(None) => 0,
             Some(Some(place)) => entries.index_after(place.offset(), top.offset()),
         };
-        let epoch = entries.epochs.current();
-        let copy = |publication: &Publication| Entry {
-            position: Position { epoch, offset: publication.offset },
-            key: publication.key.clone(),
-            data: publication.data().into(),
-            sender: publication.sender().map(Box::from),
-            appended: publication.appended,
+        let mut left = most.bytes;
+        let fits = |publication: &&Publication| {
+            let is_first = left == most.bytes;
+            let rest = left.checked_sub(publication.size());
+            left = rest.unwrap_or(0);
+            rest.is_some() || is_first
         };
-        let entries = entries.kept.range(first..).take(limit).map(copy).collect();
-        Self { gap: found == Some(None), entries }
+        let found_entries = entries.kept.range(first..).take(most.count);
+        let mut copies: Vec<_> = if after.is_some() {
+            found_entries.take_while(fits).cloned().collect()
+        } else {
+            found_entries.rev().take_while(fits).cloned().collect()
+        };
+        if after.is_none() {
+            copies.reverse();
+        }
+        let top = Position { epoch: entries.epochs.current(), offset: top.offset() };
+        Self { gap: found == Some(None), top: Some(top), entries: copies }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::history::History;
+use crate::broker::history::{History, Most};
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
@@ -32,9 +32,9 @@ pub trait Broker: Send + Sync {
     /// Whether there is room in a channel. If not, acts once there is, on another thread. The action must not block.
     fn when_room(&self, channel: &ChannelName, who: RoomFor, act: Act) -> bool;
 
-    /// What a channel still has after a position, or its newest publications: at most `limit`, the oldest first. Nothing when
-    /// there is no log: it makes none.
-    fn history(&self, channel: &ChannelName, after: Option<Position>, limit: usize) -> History;
+    /// What a channel still has after a position, or its newest publications, the oldest first. Nothing when there is no log: it
+    /// makes none.
+    fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History;
 
     /// How many readers a channel has in this process. It makes no log.
     fn readers(&self, channel: &ChannelName) -> u64;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::entries::{Entries, Held};
-use crate::broker::history::History;
+use crate::broker::history::{History, Most};
 use crate::broker::place::Place;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Top, Watcher};
@@ -280,8 +280,8 @@ impl Log {
     }
 
     /// A copy of what it has after a position, or of its newest publications: see [`History`].
-    pub fn history(&self, after: Option<Position>, limit: usize) -> History {
-        History::of(&self.lock(), self.top(), after, limit)
+    pub fn history(&self, after: Option<Position>, most: Most) -> History {
+        History::of(&self.lock(), self.top(), after, most)
     }
 
     /// Readers of all its watchers.

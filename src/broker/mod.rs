@@ -43,7 +43,7 @@ mod sync;
 mod watcher;
 
 pub use entries::Held;
-pub use history::{Entry, History};
+pub use history::{History, Most};
 pub use interface::Broker;
 pub use log::{Change, Evicted, Log, LogRead, Seat};
 pub use place::Place;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
 //! | [`handshake`], [`origins`], [`hosts`] | a request and a policy into the `101` response or a refusal |
+//! | [`call`] | the request of a program into what it wants; its body into publications |
 //! | [`event_stream`] | the request for a stream into channels and positions; positions into the `id` of an event |
 //! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the receiving state of one connection |
 //! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`], [`read_ahead`](ReadAhead) | the parts of it, one idea each |
@@ -19,6 +20,7 @@
 //! - Everything is read strictly. Nothing is repaired, and no draft of a standard is accepted.
 
 pub mod assembler;
+pub mod call;
 pub mod close_wait;
 pub mod deflate;
 pub mod error;

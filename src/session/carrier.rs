@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::position::{Start, Subscribed};
+use crate::position::{Position, Start, Subscribed};
 use crate::protocol::message::Timestamp;
 use crate::publication::Content;
 use crate::token_error::TokenError;
@@ -56,6 +56,11 @@ pub trait Carrier {
         content: Content<'_>,
         number: u64,
     ) -> Option<Result<u64, ErrorCode>>;
+
+    /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
+    fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
+        let _ = (channel, after, most);
+    }
 
     /// Passes a question to the application.
     fn ask(&mut self, question: Question);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::access::{Ruling, question, rule_on};
 use super::carrier::{Carrier, Decision, Question};
 use super::credentials::somebody;
 use super::limits::{ErrorLimit, RateLimit};
@@ -16,9 +17,9 @@ use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::protocol::message::{Id, Kind, ServerMessage, parse};
-use crate::publication::Content;
-use crate::rules::{Access, Rules};
+use crate::protocol::message::{Id, Kind, Publish, ServerMessage, parse};
+use crate::publication::{Content, EventName};
+use crate::rules::Rules;
 
 /// One client's conversation.
 #[derive(Debug, Default)]
@@ -140,7 +141,7 @@ impl Session {
         };
         let (id, elements) = (message.id, message.elements);
         let mut cost = elements as usize * COST_OF_AN_ELEMENT;
-        if matches!(message.kind, Kind::Publish { .. } | Kind::Application { .. })
+        if matches!(message.kind, Kind::Publish(_) | Kind::Application { .. })
             && let Some(more) = id.and_then(|id| self.repeat(id, text, carrier))
         {
             return cost + more;
@@ -163,10 +164,8 @@ impl Session {
                     self.request(&channel, Action::Unsubscribe, id, rules, carrier);
                 }
             }
-            Kind::Publish { channel, data, key } => {
-                let data = Bytes::copy_from_slice(data.as_bytes());
-                let key = key.map(|key| key.into_owned().into());
-                let action = Action::Publish { data, key, elements };
+            Kind::Publish(Publish { channel, data, key, event }) => {
+                let action = Action::publish(data, key, event, elements);
                 self.request(&channel, action, id, rules, carrier);
             }
             Kind::Authenticate { token } => self.renew(token.as_deref(), id, rules, carrier),
@@ -197,8 +196,10 @@ impl Session {
             Decision::Allow => self.perform(&channel, action, id, carrier),
             Decision::Publish(data) => {
                 let action = match action {
-                    Action::Publish { key, elements, .. } => Action::Publish { data, key, elements },
-                    Action::Subscribe { .. } | Action::Restore { .. } | Action::Unsubscribe => action,
+                    Action::Publish { key, event, elements, .. } => {
+                        Action::Publish { data, key, event, elements }
+                    }
+                    other => other,
                 };
                 self.perform(&channel, action, id, carrier);
             }
@@ -261,7 +262,19 @@ impl Session {
         match action {
             Action::Unsubscribe => self.perform(&name, action, id, carrier),
             Action::Subscribe { start, restart: true } if self.restart(&name, start, id, carrier) => {}
-            _ => request_access(self, name, action, id, rules, carrier),
+            _ => match rule_on(&name, &action, self.identity.as_deref(), rules) {
+                Ruling::Allowed => self.perform(&name, action, id, carrier),
+                Ruling::Refused(code, text) => {
+                    self.reply_error(code, text, Some(name.as_str()), action.reply_to(id), carrier);
+                }
+                Ruling::Asked { rule, params } => {
+                    let message = self.acting_for;
+                    let number = self.requests().next_number();
+                    let question = question(number, rule, params, name.clone(), &action);
+                    self.requests().wait_for_decision(number, name, action, id, message);
+                    carrier.ask(question);
+                }
+            },
         }
     }
 
@@ -291,24 +304,12 @@ impl Session {
                 let text = "you are not subscribed to this channel";
                 self.reply_error(ErrorCode::NotSubscribed, text, Some(name), ReplyTo::message(id), carrier);
             }
-            Action::Publish { data, key, .. } => self.publish(channel, &data, key.as_deref(), id, carrier),
-        }
-    }
-
-    fn publish(
-        &mut self,
-        channel: &ChannelName,
-        data: &[u8],
-        key: Option<&str>,
-        id: Option<Id<'_>>,
-        carrier: &mut impl Carrier,
-    ) {
-        let sender = self.requests.as_ref().and_then(|requests| requests.sender.clone());
-        let content = Content { sender: sender.as_deref(), ..Content::new(data, key) };
-        let number = self.requests.as_mut().map_or(0, |requests| requests.next_number());
-        match carrier.publish(channel, content, number) {
-            Some(outcome) => self.tell_published(channel, outcome, id, carrier),
-            None => self.requests().wait_for_broker(number, channel, id),
+            Action::Publish { data, key, event, .. } => {
+                let event = event.as_deref().and_then(EventName::new);
+                let content = Content::new(&data, key.as_deref()).named(event);
+                publish(self, channel, content, id, carrier);
+            }
+            Action::History { after, most } => carrier.tell_history(channel, after, most),
         }
     }
 
@@ -337,47 +338,20 @@ pub(super) fn begin_message(session: &mut Session) {
     session.acting_for = session.heard;
 }
 
-/// Carries out a request that everybody may make, refuses one that nobody may make, or asks the application.
-fn request_access(
+/// Publishes for a client, and tells it so now or when that is known.
+fn publish(
     session: &mut Session,
-    name: ChannelName,
-    action: Action,
+    channel: &ChannelName,
+    content: Content<'_>,
     id: Option<Id<'_>>,
-    rules: &Rules,
     carrier: &mut impl Carrier,
 ) {
-    let channel = name.as_str();
-    let Some((rule, found, params)) = rules.find(channel) else {
-        let text = "there is no such channel here";
-        let to = action.reply_to(id);
-        return session.reply_error(ErrorCode::UnknownChannel, text, Some(channel), to, carrier);
-    };
-    match found.access(action.wish(), channel, session.identity.as_deref()) {
-        Access::Open => session.perform(&name, action, id, carrier),
-        Access::No => {
-            let text = match action {
-                _ if found.claims => "the claims of this client do not name this channel",
-                Action::Publish { .. } => "clients may not publish to this channel",
-                _ => "nobody may subscribe to this channel",
-            };
-            session.reply_error(ErrorCode::NotAllowed, text, Some(channel), action.reply_to(id), carrier);
-        }
-        Access::Ask => {
-            let params = params.into_iter().map(str::to_owned).collect();
-            let channel = name.clone();
-            let message = session.acting_for;
-            let requests = session.requests();
-            let number = requests.next_number();
-            let question = match &action {
-                Action::Publish { data, key, elements } => {
-                    let (data, key, elements) = (data.clone(), key.clone(), *elements);
-                    Question::Publish { number, rule, channel, params, data, key, elements }
-                }
-                _ => Question::Subscribe { number, rule, channel, params },
-            };
-            requests.wait_for_decision(number, name, action, id, message);
-            carrier.ask(question);
-        }
+    let sender = session.requests.as_ref().and_then(|requests| requests.sender.clone());
+    let content = Content { sender: sender.as_deref(), ..content };
+    let number = session.requests.as_mut().map_or(0, |requests| requests.next_number());
+    match carrier.publish(channel, content, number) {
+        Some(outcome) => session.tell_published(channel, outcome, id, carrier),
+        None => session.requests().wait_for_broker(number, channel, id),
     }
 }
 
@@ -391,7 +365,7 @@ fn count_channels(count: usize, more_messages: &mut u32) -> usize {
 const MESSAGES_BURST: Duration = Duration::from_secs(5);
 
 /// What a value or key of JSON costs, in bytes that are read: 4 ns, and 1 ns for a byte, measured with `{}` × 349,000.
-const COST_OF_AN_ELEMENT: usize = 4;
+pub(super) const COST_OF_AN_ELEMENT: usize = 4;
 
 /// What a subscription or its end costs, in bytes that are read.
 const COST_OF_A_CHANNEL: usize = 2048;

@@ -18,7 +18,9 @@
 //! - **Errors.** Each message that leads to an error by the client's fault is counted, once. After 20 the session wants to hear
 //!   two per second. Only messages that can't be read end the conversation.
 
+mod access;
 mod answers;
+mod calls;
 mod carrier;
 mod conversation;
 mod credentials;
@@ -32,6 +34,7 @@ mod resumable;
 mod streams;
 mod subscriptions;
 
+pub use calls::{Call, begin_calls, is_refused, make_call};
 pub use carrier::{Answer, Carrier, Decision, Judged, Question};
 pub use conversation::Session;
 pub use credentials::{look_at_credentials, tell_refused};

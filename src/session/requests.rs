@@ -1,5 +1,6 @@
 //! The requests of one client that are not done yet.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::memory::Memory;
 use super::replies::ReplyTo;
 use super::resumable::{Resumable, Subscription};
 use crate::channel::ChannelName;
-use crate::position::Start;
+use crate::position::{Position, Start};
 use crate::protocol::message::Id;
 use crate::rights::Wish;
 
@@ -33,7 +34,13 @@ pub(super) enum Action {
     Publish {
         data: Bytes,
         key: Option<Box<str>>,
+        event: Option<Box<str>>,
         elements: u32,
+    },
+    /// What the channel still has.
+    History {
+        after: Option<Position>,
+        most: usize,
     },
 }
 
@@ -45,6 +52,18 @@ impl Request {
 }
 
 impl Action {
+    /// What a message asks to publish.
+    pub fn publish(
+        data: &str,
+        key: Option<Cow<'_, str>>,
+        event: Option<Cow<'_, str>>,
+        elements: u32,
+    ) -> Self {
+        let own = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        Self::Publish { data, key: key.map(own), event: event.map(own), elements }
+    }
+
     /// What it does with its channel.
     pub fn wish(&self) -> Wish {
         if let Self::Publish { .. } = self { Wish::Publish } else { Wish::Subscribe }
@@ -218,7 +237,7 @@ impl Requests {
         let is_over = |Request { action, id, channel, waits_for, .. }: &mut Request| {
             let wanted = kept.get(channel.as_str()).copied();
             match (action, *waits_for) {
-                (Action::Publish { .. }, _) => false,
+                (Action::Publish { .. } | Action::History { .. }, _) => false,
                 (Action::Subscribe { start, restart }, WaitsFor::Decision(_)) => {
                     (*start, *restart, *id) = (wanted.flatten().unwrap_or(Start::Newcomer), false, None);
                     wanted.is_none()
@@ -251,7 +270,7 @@ impl Requests {
         let is_one = |request: &&Request| match request.action {
             Action::Subscribe { .. } => request.is_asked(),
             Action::Restore { .. } => true,
-            Action::Unsubscribe | Action::Publish { .. } => false,
+            Action::Unsubscribe | Action::Publish { .. } | Action::History { .. } => false,
         };
         self.waiting.iter().filter(is_one).map(|request| request.channel.as_str()).collect()
     }

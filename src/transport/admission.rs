@@ -13,14 +13,15 @@ use crate::protocol::websocket::WebSocket;
 use crate::session::{Newcomer, Session, Wanted, tell_refused};
 use crate::token_error::TokenError;
 use crate::transport::addresses::network;
-use crate::transport::asked::error_of;
 use crate::transport::client_id::ClientId;
-use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
+use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
+use crate::transport::error_response::{error_of, token_refusal};
 use crate::transport::events::{Event, Opening};
 use crate::transport::http::DRAINING;
 use crate::transport::opener::{Opener, first_message_limit};
 use crate::transport::peer::Peer;
+use crate::transport::phase::{Endpoint, Phase, Upgraded};
 use crate::transport::renewal::look_at_credentials;
 use crate::transport::shared::{KnownClient, Shared};
 
@@ -139,6 +140,7 @@ impl Introduction {
             token,
             verified,
             other_credential,
+            is_caller: false,
             public_id,
         })
     }
@@ -220,7 +222,7 @@ pub(crate) fn admit(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
     let client = connection.id;
     let is_session = match &connection.phase {
         Phase::Deciding(upgraded) => matches!(upgraded.endpoint, Endpoint::Umbel(_)),
-        Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return,
+        Phase::Head(_) | Phase::Calls(_) | Phase::Open(_) | Phase::Closing { .. } => return,
     };
     if is_session {
         return greet(peer, identity, None);
@@ -286,6 +288,10 @@ pub(crate) fn refuse_token(peer: &mut Peer<'_>, error: TokenError) {
     let Some(connection) = peer.live() else { return };
     if let Some(asked) = connection.asked() {
         let response = asked.token_refusal(error, shared.spread(connection.id), timestamp);
+        return peer.say_last(&response, &reason);
+    }
+    if let Some(call) = connection.call() {
+        let response = token_refusal(error, &call.cors, timestamp);
         return peer.say_last(&response, &reason);
     }
     if connection.route().is_none() {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::close::{CloseCode, CloseReason};
-use crate::error_code::ErrorCode;
 use crate::protocol::event_stream::StreamRequest;
-use crate::protocol::http::{endless_head, response};
-use crate::protocol::message::{ServerMessage, Timestamp};
+use crate::protocol::http::endless_head;
+use crate::protocol::message::Timestamp;
 use crate::protocol::origins::Cors;
 use crate::protocol::wire::Wire;
 use crate::token_error::{Cure, TokenError};
+use crate::transport::error_response::{error_body, error_of, refusal, token_error_body, token_refusal};
 
 /// A stream that was asked for.
 #[derive(Debug)]
@@ -33,16 +33,13 @@ impl Asked {
     /// Otherwise the stream begins, says why it ends, and asks for patience.
     pub fn refusal(&self, reason: &CloseReason, retry: Duration, timestamp: Timestamp) -> Vec<u8> {
         let code = reason.code();
-        let mut error = Vec::new();
-        if let CloseReason::Application { code, text } = reason {
-            let name = error_of(*code).name();
-            let (channel, details, id) = (None, None, None);
-            ServerMessage::Error { code: name, message: text, channel, details, id, timestamp }
-                .write(&mut error);
-        }
+        let error = match reason {
+            CloseReason::Application { code, text } => error_body(error_of(*code), text, timestamp),
+            _ => Vec::new(),
+        };
         match code {
-            Some(CloseCode::UNAUTHENTICATED) => self.status(401, &[("WWW-Authenticate", "Bearer")], &error),
-            Some(code) if !code.comes_back() => self.status(403, &[], &error),
+            Some(CloseCode::UNAUTHENTICATED) => refusal(401, &self.cors, &error),
+            Some(code) if !code.comes_back() => refusal(403, &self.cors, &error),
             _ => self.postponed(code, reason.text(), &error, retry),
         }
     }
@@ -60,33 +57,11 @@ impl Asked {
 
     /// The whole response to a client whose token is refused.
     pub fn token_refusal(&self, error: TokenError, retry: Duration, timestamp: Timestamp) -> Vec<u8> {
-        let (mut body, details) = (Vec::new(), error.details());
-        let details = serde_json::from_str(&details).ok();
-        let (code, message) = (error.error_code().name(), error.text());
-        ServerMessage::Error { code, message, channel: None, details, id: None, timestamp }.write(&mut body);
-        match error.cure() {
-            Cure::NewToken => self.status(401, &[("WWW-Authenticate", "Bearer")], &body),
-            Cure::Time => self.postponed(error.close_code().into(), message, &body, retry),
-            Cure::Nothing => self.status(403, &[], &body),
+        if error.cure() == Cure::Time {
+            let body = token_error_body(error, timestamp);
+            return self.postponed(error.close_code().into(), error.text(), &body, retry);
         }
-    }
-
-    fn status(&self, status: u16, more: &[(&'static str, &'static str)], body: &[u8]) -> Vec<u8> {
-        let mut headers = vec![("Content-Type", "application/json"), ("Cache-Control", "no-store")];
-        headers.extend_from_slice(more);
-        headers.extend(self.cors.headers());
-        response(status, &headers, body).unwrap_or_default()
-    }
-}
-
-/// The error that a client is told whom the application does not let in.
-pub(crate) fn error_of(code: CloseCode) -> ErrorCode {
-    match code {
-        CloseCode::UNAUTHENTICATED => ErrorCode::Unauthenticated,
-        CloseCode::INTERNAL => ErrorCode::Internal,
-        CloseCode::TOO_MANY => ErrorCode::LimitExceeded,
-        CloseCode::TRY_LATER => ErrorCode::Timeout,
-        _ => ErrorCode::NotAllowed,
+        token_refusal(error, &self.cors, timestamp)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::close::CloseReason;
 use crate::protocol::message::Id;
 use crate::session::{Session, begin_stream};
 use crate::transport::admission::{admit, close_for_application};
+use crate::transport::calls;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, Command};
 use crate::transport::connection::Connection;
@@ -74,6 +75,8 @@ fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) 
             }
             if peer.connection().and_then(Connection::opener).is_some() {
                 first::admitted(peer, &identity);
+            } else if peer.connection().and_then(Connection::caller).is_some() {
+                calls::admitted(peer, &identity);
             } else if peer.connection().is_some_and(|connection| connection.asked().is_some()) {
                 event_stream::admitted(peer, &identity);
             } else {
@@ -147,7 +150,9 @@ fn listen_again(peer: &mut Peer<'_>, change: impl FnOnce(&mut Connection)) {
 
 /// Acts for a client that was upgraded and is not closed.
 fn for_client(peer: &mut Peer<'_>, act: impl FnOnce(&mut Peer<'_>)) {
-    if peer.connection().is_some_and(|connection| connection.upgraded().is_some()) {
+    let speaks =
+        |connection: &mut Connection| connection.upgraded().is_some() || connection.caller().is_some();
+    if peer.connection().is_some_and(speaks) {
         act(peer);
     }
 }
@@ -158,7 +163,7 @@ fn for_session(peer: &mut Peer<'_>, act: impl FnOnce(&mut Session, &mut Peer<'_>
         let now = peer.now();
         peer.connection().and_then(Connection::session).is_some_and(|session| session.listens(now))
     };
-    if peer.connection().is_some_and(|connection| connection.is_open()) {
+    if peer.connection().is_some_and(|connection| connection.is_open() || connection.caller().is_some()) {
         let did_listen = listens(peer);
         peer.converse(act);
         if !did_listen && listens(peer) {

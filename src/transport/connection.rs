@@ -4,26 +4,23 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::moment::Moment;
 use crate::protocol::ReadAhead;
-use crate::protocol::close_wait::CloseWait;
-use crate::protocol::http::{HeadReader, Request};
-use crate::protocol::websocket::WebSocket;
-use crate::protocol::wire::Wire;
 use crate::session::{RateLimit, Session};
 use crate::transport::addresses::Counted;
 use crate::transport::asked::Asked;
 use crate::transport::budget::{Account, Budget, Hold, Share};
+use crate::transport::caller::{Caller, HttpCall};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::CommandQueue;
 use crate::transport::credit::Credit;
 use crate::transport::deadlines::Deadlines;
-use crate::transport::excess::Excess;
+use crate::transport::head::Head;
 use crate::transport::io::Io;
 use crate::transport::opener::Opener;
 use crate::transport::outbox::Outbox;
 use crate::transport::pending::Pending;
+use crate::transport::phase::{Endpoint, Phase, Upgraded};
 use crate::transport::route::Route;
 use crate::transport::shared::Shared;
 use crate::transport::turn::Turn;
@@ -62,71 +59,6 @@ pub(crate) struct Connection {
     pub turn: Turn,
     /// Held for its Drop: however the connection ends, it is counted out.
     pub counted: Counted,
-}
-
-#[derive(Debug)]
-pub(crate) enum Phase {
-    /// The request head is being read.
-    Head(Box<Head>),
-    /// Upgraded. The application decides whether it may come in.
-    Deciding(Upgraded),
-    Open(Upgraded),
-    /// Our last bytes are sent or wait in the outbox. What still comes is read and dropped, so that the kernel does not
-    /// answer it with a reset that would take our last bytes from the peer.
-    Closing {
-        /// Our side of the stream was ended.
-        ended: bool,
-        /// We closed, and the peer has not closed in return. Its close frame is waited for before our side ends, because
-        /// clients that see the end first report an abnormal closure.
-        reply: Option<CloseWait>,
-    },
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Head {
-    pub buffer: Vec<u8>,
-    pub reader: HeadReader,
-    /// The whole request, which waits until the application has room for it and it is the turn of its token.
-    pub request: Option<Box<Request>>,
-    /// The connection is beyond a limit: its request is refused.
-    pub excess: Option<Excess>,
-}
-
-/// What is spoken after the upgrade, or sent as a stream.
-#[derive(Debug)]
-pub(crate) struct Upgraded {
-    /// Reads frames. A stream has none.
-    pub websocket: WebSocket,
-    /// Writes messages.
-    pub wire: Wire,
-    pub endpoint: Endpoint,
-}
-
-impl Upgraded {
-    /// Why the client has ended, while the application may still say something.
-    pub fn ending(&self) -> Option<&CloseReason> {
-        match &self.endpoint {
-            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Umbel(_) => None,
-            Endpoint::Route(route) => route.ending.as_ref(),
-        }
-    }
-
-    fn client_has_ended(&self) -> bool {
-        self.ending().is_some()
-    }
-}
-
-/// Who the client speaks with.
-#[derive(Debug)]
-pub(crate) enum Endpoint {
-    /// The Umbel protocol, before the client has said who it is.
-    First(Box<Opener>),
-    /// An event stream, before its client was let in.
-    Asked(Box<Asked>),
-    /// The Umbel protocol.
-    Umbel(Session),
-    /// A websocket path of the application.
-    Route(Box<Route>),
 }
 
 impl Connection {
@@ -179,7 +111,7 @@ impl Connection {
     pub fn upgraded(&self) -> Option<&Upgraded> {
         match &self.phase {
             Phase::Deciding(upgraded) | Phase::Open(upgraded) => Some(upgraded),
-            Phase::Head(_) | Phase::Closing { .. } => None,
+            Phase::Head(_) | Phase::Calls(_) | Phase::Closing { .. } => None,
         }
     }
 
@@ -187,14 +119,37 @@ impl Connection {
     pub fn upgraded_mut(&mut self) -> Option<&mut Upgraded> {
         match &mut self.phase {
             Phase::Deciding(upgraded) | Phase::Open(upgraded) => Some(upgraded),
-            Phase::Head(_) | Phase::Closing { .. } => None,
+            Phase::Head(_) | Phase::Calls(_) | Phase::Closing { .. } => None,
+        }
+    }
+
+    /// The call that is made on it.
+    pub fn call(&self) -> Option<&HttpCall> {
+        if let Phase::Calls(caller) = &self.phase { caller.call.as_deref() } else { None }
+    }
+
+    /// The calls that are made on it.
+    pub fn caller(&mut self) -> Option<&mut Caller> {
+        if let Phase::Calls(caller) = &mut self.phase { Some(caller) } else { None }
+    }
+
+    /// The head that is read.
+    pub fn head(&mut self) -> Option<&mut Head> {
+        match &mut self.phase {
+            Phase::Head(head) => Some(head),
+            Phase::Calls(caller) if caller.call.is_none() => Some(&mut caller.head),
+            _ => None,
         }
     }
 
     pub fn session(&mut self) -> Option<&mut Session> {
-        match &mut self.upgraded_mut()?.endpoint {
-            Endpoint::Umbel(session) => Some(session),
-            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Route(_) => None,
+        match &mut self.phase {
+            Phase::Calls(caller) => Some(&mut caller.session),
+            Phase::Deciding(upgraded) | Phase::Open(upgraded) => match &mut upgraded.endpoint {
+                Endpoint::Umbel(session) => Some(session),
+                Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Route(_) => None,
+            },
+            Phase::Head(_) | Phase::Closing { .. } => None,
         }
     }
 
@@ -234,6 +189,7 @@ impl Connection {
     pub fn listens(&self, now: Moment) -> bool {
         match &self.phase {
             Phase::Head(_) | Phase::Closing { .. } => true,
+            Phase::Calls(caller) => caller.listens(),
             Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => opener.listens(),
             Phase::Deciding(_) => false,
             Phase::Open(Upgraded { endpoint, .. }) => {
@@ -317,7 +273,7 @@ impl Connection {
             // Anybody can come so far.
             Phase::Deciding(_) => LITTLE,
             Phase::Open(upgraded) if !upgraded.client_has_ended() => MOST_AHEAD,
-            Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => return 0,
+            Phase::Head(_) | Phase::Calls(_) | Phase::Open(_) | Phase::Closing { .. } => return 0,
         };
         if self.outbox.is_some() || !budget.ahead.has_room() {
             return 0;
@@ -338,7 +294,10 @@ impl Connection {
     /// its side: it still gets the rest, within the close time.
     pub fn is_paused(&self, now: Moment, shared: &Shared) -> bool {
         let is_read = self.listens(now) && (!self.waits_for_room || self.has_room(shared));
-        let is_awaited = self.upgraded().is_some_and(|upgraded| !upgraded.client_has_ended());
+        let is_awaited = match &self.phase {
+            Phase::Calls(caller) => caller.is_awaited(),
+            _ => self.upgraded().is_some_and(|upgraded| !upgraded.client_has_ended()),
+        };
         is_awaited && self.outbox.is_none() && !is_read
     }
 
@@ -354,6 +313,9 @@ impl Connection {
         match &self.phase {
             // One more, which makes a request too long.
             Phase::Head(head) => (shared.config.max_head_bytes + 1).saturating_sub(head.buffer.len()),
+            Phase::Calls(caller) => caller.missing().unwrap_or_else(|| {
+                (shared.config.max_head_bytes + 1).saturating_sub(caller.head.buffer.len())
+            }),
             _ if shared.budget.ahead.has_room() => READ_BYTES,
             // What can't be worked on now has to be kept.
             _ => LITTLE,

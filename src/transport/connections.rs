@@ -16,7 +16,7 @@ use crate::transport::addresses::Counted;
 use crate::transport::away::Away;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, CommandQueue, FeedNotifier};
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::connection::Connection;
 use crate::transport::events::{Event, Level};
 use crate::transport::excess::Excess;
 use crate::transport::io::Io;
@@ -130,7 +130,7 @@ impl Connections {
     pub fn hurry(&mut self, key: ReaderKey, excess: Excess) {
         let Some(connection) = self.get(key) else { return };
         connection.deadlines.hurry();
-        if let Phase::Head(head) = &mut connection.phase {
+        if let Some(head) = connection.head() {
             head.excess = Some(excess);
         }
         self.schedule(key);

@@ -65,6 +65,10 @@ enum Output {
 enum Stage {
     Handshake,
     Hurried,
+    /// Calls are made on it, and none now.
+    Idle,
+    /// A call is made. What takes its time is bounded by itself.
+    Calling,
     Open,
     /// An event stream. Its peer says nothing.
     Stream,
@@ -133,6 +137,26 @@ impl Deadlines {
         (self.stage, self.since) = (Stage::Stream, now);
     }
 
+    /// A request is read on a connection that was kept, and looked at.
+    pub fn handshake(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Handshake, now);
+    }
+
+    /// A call is made.
+    pub fn calling(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Calling, now);
+    }
+
+    /// A call was answered, and the next one may come.
+    pub fn idle(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Idle, now);
+    }
+
+    /// Since when it has been kept for another call.
+    pub fn idle_since(&self) -> Option<Moment> {
+        (self.stage == Stage::Idle).then_some(self.since)
+    }
+
     /// Bytes came from the peer.
     pub fn heard(&mut self, now: Moment) {
         if self.stage == Stage::Open {
@@ -183,6 +207,8 @@ impl Deadlines {
     pub fn next(&self, limits: &Timeouts) -> Moment {
         let stage = match self.stage {
             Stage::Handshake | Stage::Hurried => self.handshake_end(limits),
+            Stage::Idle => self.since + KEPT,
+            Stage::Calling => LAST,
             Stage::Closing => return self.since + limits.close,
             Stage::Open => self.next_beat(limits.heartbeat),
             Stage::Stream => self.next_sign(limits),
@@ -199,8 +225,9 @@ impl Deadlines {
         let over = |since: Option<Moment>, limit| since.is_some_and(|since| now >= since + limit);
         match self.stage {
             Stage::Handshake | Stage::Hurried if now >= self.handshake_end(limits) => return Verdict::Late,
+            Stage::Idle if now >= self.since + KEPT => return Verdict::Late,
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
-            Stage::Handshake | Stage::Hurried | Stage::Open | Stage::Stream | Stage::Closing => {}
+            _ => {}
         }
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
@@ -227,9 +254,7 @@ impl Deadlines {
                 self.said(now);
                 Verdict::Ping
             }
-            Stage::Handshake | Stage::Hurried | Stage::Stream | Stage::Closing => {
-                Verdict::Wait(self.next(limits))
-            }
+            _ => Verdict::Wait(self.next(limits)),
         }
     }
 
@@ -289,6 +314,9 @@ impl Deadlines {
 
 /// Silence after which a stream says something, unless the setting `heartbeat` is shorter. Many proxies cut after 30 or 60 seconds.
 const STREAM_SILENCE: Duration = Duration::from_secs(15);
+
+/// How long a connection is kept for the next call. Balancers keep theirs for 60 seconds, and must not find one that we have just closed.
+const KEPT: Duration = Duration::from_secs(75);
 
 /// Longer than a server runs.
 const NEVER: Duration = Duration::from_secs(1 << 32);

@@ -6,9 +6,10 @@ use crate::close::CloseReason;
 use crate::moment::Moment;
 use crate::protocol::message::ServerMessage;
 use crate::session::Carrier as _;
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::peer::Peer;
+use crate::transport::phase::Phase;
 use crate::transport::sessions::end_away;
 
 /// A graceful stop that has begun.
@@ -67,8 +68,10 @@ impl Drain {
 
 fn announce(peer: &mut Peer<'_>) {
     let Some(connection) = peer.live() else { return };
-    if matches!(connection.phase, Phase::Head(_)) {
-        return peer.finish(&CloseReason::Stopped);
+    match connection.phase {
+        Phase::Head(_) => return peer.finish(&CloseReason::Stopped),
+        Phase::Calls(_) => return peer.close(CloseReason::Restart),
+        Phase::Deciding(_) | Phase::Open(_) | Phase::Closing { .. } => {}
     }
     if connection.is_open() {
         let within = peer.connections.shared.config.reconnect_window.as_millis() as u64;

@@ -15,14 +15,16 @@ use crate::moment::Moment;
 use crate::session::{renew_again, waits_to_renew};
 use crate::transport::addresses::Counted;
 use crate::transport::budget::Hold;
-use crate::transport::connection::{Connection, Phase, READ_BYTES};
+use crate::transport::calls;
+use crate::transport::connection::{Connection, READ_BYTES};
 use crate::transport::connections::Connections;
 use crate::transport::excess::Excess;
 use crate::transport::first;
 use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
-use crate::transport::peer::Peer;
+use crate::transport::peer::{Peer, pong};
+use crate::transport::phase::Phase;
 use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 use crate::transport::websocket;
 
@@ -154,6 +156,12 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
             peer.flush_replies();
             continue;
         }
+        if connection.caller().is_some_and(|caller| caller.goes_on()) {
+            if calls::go_on(peer) {
+                continue;
+            }
+            return Poll::Pending;
+        }
         let listens = connection.listens(now);
         let (is_open, goes_on) = (connection.is_open(), connection.ahead.is_some());
         // A client that closes does not wait for what the application has to finish.
@@ -202,7 +210,7 @@ fn go_on(peer: &mut Peer<'_>) -> Poll<()> {
 fn read_ahead(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> Poll<()> {
     let next_ping = |peer: &mut Peer<'_>| peer.live()?.ahead.as_mut()?.input.next_ping();
     while let Some(payload) = next_ping(peer) {
-        peer.pong(&payload);
+        pong(peer, &payload);
     }
     peer.flush_replies();
     match peer.live().filter(|connection| connection.is_open()).and_then(|it| it.ahead.as_ref()) {
@@ -250,6 +258,8 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
     let is_first = peer.connection().and_then(Connection::opener).is_some();
     match peer.connection().map(|connection| &mut connection.phase) {
         Some(Phase::Head(_)) => receive_head(peer, chunk),
+        Some(Phase::Calls(caller)) if caller.call.is_some() => calls::receive(peer, chunk),
+        Some(Phase::Calls(_)) => receive_head(peer, chunk),
         Some(Phase::Deciding(_)) if is_first => taken = websocket::receive(peer, chunk),
         // A stream's client has nothing to say.
         Some(Phase::Open(upgraded)) if upgraded.wire.has_ids() => {}

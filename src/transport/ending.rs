@@ -8,11 +8,13 @@ use std::thread;
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::protocol::http::{HttpError, Request};
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::call_work::{self, Farewell};
+use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
+use crate::transport::phase::Phase;
 use crate::transport::sessions::{Leaving, ended, finish};
 
 impl Peer<'_> {
@@ -38,6 +40,11 @@ impl Peer<'_> {
         self.catch_up_last();
         if let Some(bytes) = event_stream::refusal(self, &reason) {
             return self.say_last(&bytes, &reason);
+        }
+        match call_work::farewell(self, &reason) {
+            Some(Farewell::Say(bytes)) => return self.say_last(&bytes, &reason),
+            Some(Farewell::Later) => return,
+            None => {}
         }
         let Some(connection) = self.live() else { return };
         if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {

@@ -155,6 +155,8 @@ pub struct Opening {
     pub verified: Option<Verified>,
     /// Whether it is a client of its own comes in another event: [`Event::Begun`] or [`Event::Merged`].
     pub other_credential: bool,
+    /// It makes calls over HTTP, and is no client otherwise.
+    pub is_caller: bool,
     /// The id that clients and applications see.
     pub public_id: String,
 }

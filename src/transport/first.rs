@@ -18,12 +18,13 @@ use crate::transport::admission::{
 };
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::Command;
-use crate::transport::connection::{Connection, Endpoint};
+use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::Peer;
+use crate::transport::phase::Endpoint;
 use crate::transport::renewal::look_at_credentials;
 use crate::transport::sessions::{found_at, judge, take_session};
 use crate::transport::shared::Shared;

@@ -7,21 +7,29 @@ use crate::protocol::handshake::is_upgrade;
 use crate::protocol::http::{HttpError, Request};
 use crate::transport::addresses::{Counted, Said};
 use crate::transport::admission::{has_room, judge, may_come_in, open};
-use crate::transport::connection::Phase;
+use crate::transport::calls;
 use crate::transport::event_stream;
 use crate::transport::events::Level;
 use crate::transport::excess::Excess;
 use crate::transport::http::{CROWDED, respond};
 use crate::transport::peer::Peer;
+use crate::transport::phase::Phase;
 use crate::transport::policy::head_limits;
 
 /// Works on a part of a request head.
 pub(crate) fn receive_head(peer: &mut Peer<'_>, chunk: &[u8]) {
     let limits = head_limits(&peer.connections.shared.config);
+    let now = peer.now();
     let Some(connection) = peer.connection() else { return };
-    let Phase::Head(head) = &mut connection.phase else { return };
+    let is_next = connection.caller().is_some();
+    let Some(head) = connection.head() else { return };
+    let begins = is_next && head.buffer.is_empty();
     head.buffer.extend_from_slice(chunk);
     match head.reader.read(&head.buffer, &limits) {
+        Ok(None) if begins => {
+            connection.deadlines.handshake(now);
+            peer.connections.schedule(peer.key);
+        }
         Ok(None) => {}
         Ok(Some((request, size))) => {
             head.buffer.drain(..size);
@@ -56,6 +64,10 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
         let reason = *reason;
         return turn_away(peer, &request, reason);
     }
+    if calls::is_call(shared, &request) {
+        return calls::answer(peer, request);
+    }
+    calls::end(peer);
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
             // Nobody is told of a client before it has said who it is.

@@ -1,14 +1,16 @@
-//! Connections whose request is late. They are the first to go when the server is full.
+//! Connections without a request: those that are kept for another call, and those whose request is late. They are the first to go when the
+//! server is full.
 
 use std::time::Duration;
 
 use crate::close::CloseReason;
 use crate::moment::Moment;
 use crate::transport::client_id::ClientId;
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::http::FULL;
 use crate::transport::peer::Peer;
+use crate::transport::phase::Phase;
 
 /// The late connections of one shard, as they were when it last looked.
 #[derive(Default)]
@@ -26,9 +28,12 @@ impl Latecomers {
         self.look(connections);
         while let Some(client) = self.clients.pop() {
             let Some((key, connection)) = connections.find(client) else { continue };
-            if is_nobody(connection) {
+            if rank(connection).is_some() {
+                let is_kept = connection.caller().is_some();
                 Peer::act(connections, key, |peer| {
-                    peer.refuse(&FULL, None);
+                    if !is_kept {
+                        peer.refuse(&FULL, None);
+                    }
                     // Its descriptor is needed, so its end is not waited for.
                     peer.finish(&CloseReason::Response);
                 });
@@ -45,19 +50,34 @@ impl Latecomers {
         }
         self.looked = Some(now);
         let late = |connection: &Connection| {
-            let since = connection.deadlines.handshake_since()?;
-            let late = is_nobody(connection) && now.since(since) >= LATE;
-            late.then_some((since, connection.id))
+            let (rank, since) = rank(connection)?;
+            let is_late = rank == Rank::Idle || now.since(since) >= LATE;
+            is_late.then_some((rank, since, connection.id))
         };
         let mut found: Vec<_> = connections.iter().filter_map(|(_, connection)| late(connection)).collect();
         found.sort_unstable_by(|one, other| other.cmp(one));
-        self.clients.extend(found.into_iter().map(|(_, client)| client));
+        self.clients.extend(found.into_iter().map(|(.., client)| client));
     }
 }
 
-/// Whether it has said nothing that counts, and has a place that others could have.
-fn is_nobody(connection: &Connection) -> bool {
-    matches!(&connection.phase, Phase::Head(head) if head.excess.is_none())
+/// Which connections go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// It was kept for another call, and nothing is lost with it.
+    Idle,
+    /// It has not sent its request.
+    Head,
+}
+
+/// Its rank, and since when it has it, if it has said nothing that counts, and has a place that others could have.
+fn rank(connection: &Connection) -> Option<(Rank, Moment)> {
+    match &connection.phase {
+        Phase::Head(head) if head.excess.is_none() => {
+            Some((Rank::Head, connection.deadlines.handshake_since()?))
+        }
+        Phase::Calls(_) => Some((Rank::Idle, connection.deadlines.idle_since()?)),
+        _ => None,
+    }
 }
 
 /// From accept to the end of the request. TLS takes most of it. A connection that takes longer makes room in a full server.

@@ -6,11 +6,11 @@
 //! |---|---|
 //! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `subjects`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
-//! | `route`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
+//! | `route`, `caller`, `phase`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
 //! | `credentials`, `tickets`, `refusals`, `peer`, `ending`, `renewal` | tokens and tickets that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
-//! | `http`, `admission`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
+//! | `http`, `admission`, `calls`, `call_work`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
-//! | `running` | the threads, as long as they run |
+//! | `prepare`, `running` | what the threads share, made from the configuration; the threads, as long as they run |
 //! | `metrics`, `admin` | what operators read, and their listener |
 //! | `shard`, `listener`, `thread` | the loop of a shard, the way in, and the thread that both run on |
 
@@ -26,8 +26,10 @@ pub(crate) mod budget;
 pub(crate) mod connections;
 pub(crate) mod deadlines;
 pub(crate) mod excess;
+pub(crate) mod idempotency;
 pub(crate) mod listener;
 pub(crate) mod policy;
+pub(crate) mod prepare;
 pub(crate) mod repeated;
 pub(crate) mod running;
 pub(crate) mod shared;
@@ -41,14 +43,19 @@ pub(crate) mod upkeep;
 mod admission;
 mod asked;
 mod away;
+mod call_work;
+mod caller;
+mod calls;
 mod carry_out;
 mod connection;
 mod credentials;
 mod drain;
 mod drive;
 mod ending;
+mod error_response;
 mod event_stream;
 mod first;
+mod head;
 mod heads;
 mod http;
 mod io;
@@ -59,6 +66,7 @@ mod outbox;
 mod parcel;
 mod peer;
 mod pending;
+mod phase;
 mod refusals;
 mod renewal;
 mod route;

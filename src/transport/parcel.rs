@@ -2,8 +2,9 @@
 
 use crate::moment::Moment;
 use crate::transport::addresses::Counted;
-use crate::transport::connection::{Ahead, Connection, Phase};
+use crate::transport::connection::{Ahead, Connection};
 use crate::transport::io::{Detached, Io};
+use crate::transport::phase::Phase;
 
 /// A connection that has said with its first message which session it wants, on its way to the shard that has the session.
 #[derive(Debug)]

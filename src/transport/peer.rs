@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::{Outcome, PublishError};
+use crate::broker::{History, Most, Outcome, PublishError};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::hub::{CaughtUp, Delivery, Outgoing, ReaderKey};
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::position::{Start, Subscribed};
+use crate::position::{Position, Start, Subscribed};
 use crate::printable::Printable;
-use crate::protocol::message::Timestamp;
+use crate::protocol::message::{Excerpt, Timestamp};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
 use crate::session::{Carrier, Judged, Question, Session, show_heartbeat};
@@ -26,6 +26,7 @@ use crate::transport::connections::{Buffers, Connections};
 use crate::transport::credentials;
 use crate::transport::credit::{Credit, json_bytes};
 use crate::transport::events::Event;
+use crate::transport::shared::KnownClient;
 
 /// One connection, and the shard around it. Its replies are gathered here. They go to this connection or nowhere: nothing else
 /// can send them.
@@ -173,6 +174,10 @@ impl Peer<'_> {
 
     /// Adds a JSON text to the replies.
     pub fn reply_text(&mut self, text: &[u8]) {
+        let caller = self.connection().and_then(Connection::caller);
+        if let Some(call) = caller.and_then(|caller| caller.call.as_mut()) {
+            return call.answer(text);
+        }
         if let Some(wire) = self.wire() {
             let id = self.id();
             wire.text_with_id(text, &id, &mut self.replies);
@@ -186,13 +191,6 @@ impl Peer<'_> {
             self.connections.hub.write_id(self.key, &mut id);
         }
         id
-    }
-
-    /// Answers a ping.
-    pub fn pong(&mut self, payload: &[u8]) {
-        if let Some(wire) = self.wire() {
-            wire.pong(payload, &mut self.replies);
-        }
     }
 
     /// Sends the replies and what was published to the connection, as much as its socket takes and one slice allows. Returns
@@ -276,7 +274,17 @@ impl Carrier for Peer<'_> {
         append(self.connections, client, channel, content, number)
     }
 
+    fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
+        let most = Most { count: most, bytes: HISTORY_BYTES };
+        let history = self.connections.shared.broker.history(channel, after, most);
+        let History { gap, top, entries } = &history;
+        let (channel, gap, top) = (channel.as_str(), *gap, *top);
+        let excerpt = Excerpt { channel, after, gap, top, publications: entries };
+        self.reply(|out| excerpt.write(out));
+    }
+
     fn ask(&mut self, question: Question) {
+        introduce_caller(self);
         let Some((client, credit)) = self.credit(held_by(&question)) else { return };
         if let Some(connection) = self.connection() {
             connection.known = true;
@@ -290,6 +298,26 @@ impl Carrier for Peer<'_> {
 
     fn close(&mut self, reason: CloseReason) {
         Peer::close(self, reason);
+    }
+}
+
+/// Tells the application of a program, once: before it is asked about it.
+pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(connection) = peer.connection().filter(|connection| !connection.known) else { return };
+    let (client, from, secure) = (connection.id, connection.peer(), connection.io.is_secure());
+    let public_id = shared.public_id(client);
+    let opening = connection.caller().and_then(|caller| caller.opening(from, secure, public_id));
+    let Some(opening) = opening else { return };
+    connection.known = true;
+    shared.clients().insert(client, KnownClient::default());
+    shared.inbox.push(Event::Open { client, opening });
+}
+
+/// Answers a ping.
+pub(crate) fn pong(peer: &mut Peer<'_>, payload: &[u8]) {
+    if let Some(wire) = peer.wire() {
+        wire.pong(payload, &mut peer.replies);
     }
 }
 
@@ -346,6 +374,9 @@ fn offset_or_code(outcome: Outcome) -> Result<u64, ErrorCode> {
         PublishError::MaybePublished(_) => ErrorCode::MaybePublished,
     })
 }
+
+/// Bytes of publications in one answer, which is made at once.
+const HISTORY_BYTES: usize = 1 << 20;
 
 /// Bytes of answers that may wait for one socket: enough for all functions that may run for a client, also with long answers.
 /// The core's own answers are few, because nothing is read from a client while something waits for it. A client that reads

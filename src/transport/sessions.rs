@@ -16,11 +16,12 @@ use crate::ticket::End;
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
-use crate::transport::connection::{Connection, Endpoint, Phase, Upgraded};
+use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::events::Event;
 use crate::transport::peer::{Peer, append, held_by};
 use crate::transport::pending::Pending;
+use crate::transport::phase::{Endpoint, Phase, Upgraded};
 
 /// Drops a connection.
 pub(crate) fn finish(connections: &mut Connections, key: ReaderKey, reason: &CloseReason) {
@@ -113,8 +114,17 @@ impl Leaving {
             pending: connection.pending.take(),
             known: std::mem::take(&mut connection.known),
             paused: connection.paused,
-            from: matches!(phase, Phase::Head(_) | Phase::Deciding(_)).then(|| connection.peer()),
+            from: is_newcomer(phase).then(|| connection.peer()),
         }
+    }
+}
+
+/// Whether nobody was let in on a connection in this phase.
+fn is_newcomer(phase: &Phase) -> bool {
+    match phase {
+        Phase::Head(_) | Phase::Deciding(_) => true,
+        Phase::Calls(caller) => !caller.is_in(),
+        Phase::Open(_) | Phase::Closing { .. } => false,
     }
 }
 

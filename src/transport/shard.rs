@@ -19,7 +19,6 @@ use crate::protocol::http::HttpError;
 use crate::session::tell_presence;
 use crate::transport::carry_out::carry_out;
 use crate::transport::commands::{Accepted, Command, MOMENT};
-use crate::transport::connection::Phase;
 use crate::transport::connections::Connections;
 use crate::transport::deadlines::Verdict;
 use crate::transport::drain::Drain;
@@ -27,6 +26,7 @@ use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
 use crate::transport::peer::Peer;
+use crate::transport::phase::Phase;
 use crate::transport::renewal::{end_subject, look_at_credentials};
 use crate::transport::sessions::{end_forgotten, give_way};
 
@@ -242,7 +242,10 @@ fn late(peer: &mut Peer<'_>) {
         Phase::Head(head) if !head.buffer.is_empty() => {
             peer.refuse(&HttpError::TIMEOUT, None);
         }
-        Phase::Deciding(_) => peer.close(CloseReason::NotDecided),
+        Phase::Calls(caller) if caller.call.is_none() && !caller.head.buffer.is_empty() => {
+            peer.refuse(&HttpError::TIMEOUT, None);
+        }
+        Phase::Deciding(_) | Phase::Calls(_) => peer.close(CloseReason::NotDecided),
         Phase::Head(_) | Phase::Open(_) | Phase::Closing { .. } => peer.finish(&CloseReason::Silent),
     }
 }

@@ -28,6 +28,7 @@ use crate::transport::commands::{Command, CommandQueue};
 use crate::transport::deadlines::Timeouts;
 use crate::transport::events::{Event, Inbox, Level};
 use crate::transport::excess::ExcessPlaces;
+use crate::transport::idempotency::Idempotency;
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::subjects::Subjects;
 use crate::transport::tls::Tls;
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     /// What all clients are told first.
     pub terms: Terms,
     pub budget: Arc<Budget>,
+    /// Calls that were made with a key.
+    pub idempotency: Arc<Idempotency>,
     /// Clients that are upgraded and not closed. Locked for one look-up, change, insertion or removal.
     pub clients: Mutex<HashMap<ClientId, KnownClient>>,
 }

@@ -10,11 +10,12 @@ use crate::protocol::deflate::Inflater;
 use crate::protocol::websocket::{Incoming, WebSocket};
 use crate::protocol::wire::MessageKind;
 use crate::rules::Rules;
-use crate::transport::connection::{Connection, Phase};
+use crate::transport::connection::Connection;
 use crate::transport::credit::text_bytes;
 use crate::transport::events::Event;
 use crate::transport::first;
-use crate::transport::peer::{Peer, tell_writable};
+use crate::transport::peer::{Peer, pong, tell_writable};
+use crate::transport::phase::Phase;
 use crate::transport::turn::WORK_AT_A_TURN;
 
 /// What one read led to.
@@ -54,7 +55,7 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
                 *reply = (!rest.receive(&chunk[taken..])).then_some(rest);
             }
         }
-        Some(Phase::Head(_)) | None => {}
+        Some(Phase::Head(_) | Phase::Calls(_)) | None => {}
     }
     all
 }
@@ -98,7 +99,7 @@ fn act_on(peer: &mut Peer<'_>, event: Incoming<'_>, rules: &Rules) -> bool {
         Incoming::Ping(payload) => {
             let ahead = peer.live().and_then(|connection| connection.ahead.as_mut());
             if !ahead.is_some_and(|ahead| ahead.input.is_answered()) {
-                peer.pong(payload);
+                pong(peer, payload);
             }
         }
         Incoming::Close { code, reason } => {

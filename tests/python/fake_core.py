@@ -34,6 +34,7 @@ class FakeHandshake:
     params: tuple[str, ...] = ()
     token: str | None = None
     other_credential: bool = False
+    is_caller: bool = False
     identity: tuple[str, bytes, float | None] | None = None
     client_id: str = "c1"
 

@@ -579,7 +579,7 @@ async def test_a_path_of_the_application_is_not_the_one_of_the_protocol(app):
     app.page("/page", "x")
     app.websocket("/own")(own)
     for path in ("/page", "/own"):
-        with pytest.raises(ConfigurationError, match=f"path '{path}' is the websocket_path"):
+        with pytest.raises(ConfigurationError, match=f"path '{path}' belongs to the websocket_path"):
             async with app.serve(port=0, websocket_path=path):
                 pass
     async with app.serve(port=0, websocket_path="/other"):

@@ -48,6 +48,8 @@ def another(name: str) -> object:
         "proxy_header": "forwarded",
         "websocket_path": "/x",
         "stream_path": "/y",
+        "publish_path": "/z",
+        "history_path": "/api/v1/history",
         "send_buffer": 9999,
         "max_away": 7,
         "resume": "authenticate",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 
-use umbel::broker::{Act, Broker, Confirmation, Log, Notify, PublishError, Receipt, RoomFor, Watcher};
+use umbel::broker::{Act, Broker, Confirmation, Log, Most, Notify, PublishError, Receipt, RoomFor, Watcher};
 use umbel::channel::ChannelName;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
@@ -227,13 +227,8 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.when_room(who, act))
     }
 
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: Option<Position>,
-        limit: usize,
-    ) -> umbel::broker::History {
-        self.with(channel, |channel| channel.copy.history(after, limit))
+    fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> umbel::broker::History {
+        self.with(channel, |channel| channel.copy.history(after, most))
     }
 
     fn readers(&self, channel: &ChannelName) -> u64 {

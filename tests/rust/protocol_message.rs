@@ -8,7 +8,7 @@ use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, GapReason, Position, Start};
 use umbel::protocol::message::{
-    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, ServerMessage, SessionToken, Timestamp,
+    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, Publish, ServerMessage, SessionToken, Timestamp,
     batch_suffix, parse,
 };
 use umbel::publication::{Content, KEY_BYTES, Publication, prefix};
@@ -41,7 +41,12 @@ fn every_type_of_the_core_is_read() {
     assert!(matches!(kind(text), Kind::Subscribe { start: Start::Foreign, .. }));
     assert_eq!(
         kind(r#" {"type":"publish","channel":"a","data":{"x": [1]},"key":"k","other":null}"#),
-        Kind::Publish { channel: "a".into(), data: r#"{"x": [1]}"#, key: Some("k".into()) }
+        Kind::Publish(Publish {
+            channel: "a".into(),
+            data: r#"{"x": [1]}"#,
+            key: Some("k".into()),
+            event: None
+        })
     );
     assert!(matches!(kind(r#"{"type":"unsubscribe_updates","channel":"a"}"#), Kind::Unsubscribe { .. }));
     assert_eq!(kind(r#"{"type":"heartbeat"}"#), Kind::Heartbeat);
@@ -50,7 +55,7 @@ fn every_type_of_the_core_is_read() {
 
 #[test]
 fn text_without_escapes_is_borrowed() {
-    let Kind::Publish { channel: Cow::Borrowed("a"), data, .. } =
+    let Kind::Publish(Publish { channel: Cow::Borrowed("a"), data, .. }) =
         kind(r#"{"type":"publish","channel":"a","data":"\n"}"#)
     else {
         panic!()
@@ -134,7 +139,7 @@ fn texts_that_are_not_one_object_are_refused_without_repeating_them() {
 #[test]
 fn a_key_is_as_long_as_a_channel_name_at_most() {
     let publish = |key: &str| format!(r#"{{"type":"publish","channel":"a","data":1,"key":"{key}"}}"#);
-    assert!(matches!(kind(&publish(&"k".repeat(255))), Kind::Publish { .. }));
+    assert!(matches!(kind(&publish(&"k".repeat(255))), Kind::Publish(_)));
     let long = publish(&"k".repeat(256));
     assert_eq!(refused(&long).0, "bad_message");
     let text = parse(&long).expect_err("a key that is too long").to_string();
@@ -311,7 +316,7 @@ proptest! {
     fn any_json_that_is_published_is_read_as_it_stands(data in json_value(), channel in ".{0,20}", pretty in any::<bool>()) {
         let value = json!({"type": "publish", "channel": channel, "data": data});
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        let Kind::Publish { channel: read, data: raw, key: None } = kind(&text) else { panic!() };
+        let Kind::Publish(Publish { channel: read, data: raw, key: None, event: None }) = kind(&text) else { panic!() };
         prop_assert_eq!(read, channel);
         prop_assert_eq!(serde_json::from_str::<Value>(raw).unwrap(), data);
     }

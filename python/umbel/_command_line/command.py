@@ -1,4 +1,4 @@
-"""The command line: ``umbel run``, ``umbel demo``, ``umbel tail``, ``umbel token``, ``umbel --version``.
+"""The command line: ``umbel run``, ``demo``, ``tail``, ``publish``, ``token``, and ``umbel --version``.
 
 Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command is wrong.
 """
@@ -19,6 +19,7 @@ from umbel.exceptions import ConfigurationError
 
 from .loading import CommandError, load
 from .options import meant, parser
+from .publish import publish
 from .token import token
 
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        return {"tail": tail, "token": token, "run": run}[parsed.command](parsed)
+        return {"tail": tail, "publish": publish, "token": token, "run": run}[parsed.command](parsed)
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code

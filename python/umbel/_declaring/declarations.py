@@ -15,6 +15,7 @@ from umbel.exceptions import ConfigurationError
 from .jwt import JWT
 from .patterns import covers
 from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
+from .settings import Settings
 
 AuthenticateResult = Identity | str | Mapping[str, Any] | None
 Authenticate = Callable[[Request], AuthenticateResult | Awaitable[AuthenticateResult]]
@@ -134,22 +135,21 @@ class Declarations:
         """Whether a path is a page or a websocket path."""
         return path in self.pages or any(path == route.pattern for route in self.websockets)
 
-    def check_paths(self, websocket_path: str, stream_path: str) -> None:
-        """Check that no page and no websocket path is where the protocol is.
+    def check_paths(self, settings: Settings) -> None:
+        """Check that no page and no websocket path is where the server has its own.
 
         Raises:
             ConfigurationError: if one is.
         """
-        if self.has_path(websocket_path):
-            raise ConfigurationError(
-                f"path {websocket_path!r} is the websocket_path of this server and is declared, too; "
-                "change one"
-            )
-        for path in [*self.pages, *(route.pattern for route in self.websockets)]:
-            if path == stream_path or path.startswith(f"{stream_path}/"):
-                raise ConfigurationError(
-                    f"path {path!r} belongs to the stream_path of this server; change one"
-                )
+        for setting in ("websocket_path", "stream_path", "publish_path", "history_path"):
+            own = getattr(settings, setting)
+            has_more = setting in ("stream_path", "history_path")
+            for path in [*self.pages, *(route.pattern for route in self.websockets)]:
+                if path == own or (has_more and path.startswith(f"{own}/")):
+                    raise ConfigurationError(
+                        f"path {path!r} belongs to the {setting} of this server and is declared, too; "
+                        "change one"
+                    )
 
     def rules(self, may_read_run: Guard = nobody) -> list[ChannelRule]:
         """Return the rules in the order in which they are tried.

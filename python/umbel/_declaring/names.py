@@ -78,3 +78,6 @@ HOST: Final = re.compile(r"(\*\.)?[a-z0-9_~-]+(\.[a-z0-9_~-]+)*\.?", re.IGNORECA
 """Labels with dots between them. The server reads no others in a ``Host`` header."""
 
 NO_HOST: Final = "a host is a name or an IP address, as in 'example.org', '*.example.org' or '203.0.113.5'"
+
+PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+"""What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""

@@ -6,7 +6,6 @@ Constructor arguments, options of the command line and the configuration of the 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
@@ -15,7 +14,7 @@ import orjson
 
 from umbel._core import check_config, is_reserved_path
 
-from .names import host_problem, origin_problem
+from .names import PATH, host_problem, origin_problem
 from .setting_values import check
 
 
@@ -48,6 +47,10 @@ class Settings:
         tls_key: path of a PEM file with the private key of the certificate.
         websocket_path: path at which clients connect with the Umbel protocol.
         stream_path: path of event streams (Server-Sent Events). One channel may be named below it.
+        publish_path: path where programs publish with ``POST``, as in ``"/api/v1/publish"``. ``None`` for
+            none. Who may is decided as for other clients.
+        history_path: path below which programs read what a channel still has with ``GET``, as in
+            ``"/api/v1/history"``. ``None`` for none.
         stream_seconds: seconds after which an event stream ends and its client opens another, so that clients
             spread again over servers that were added; 0 for no limit.
         origins: web pages that may connect. ``None`` for pages from the host that they connect to, ``"*"``
@@ -188,6 +191,8 @@ class Settings:
     tls_key: str | None = None
     websocket_path: str = "/ws"
     stream_path: str = "/api/v1/stream"
+    publish_path: str | None = None
+    history_path: str | None = None
     stream_seconds: float = 0.0
     origins: Sequence[str] | Literal["*"] | None = None
     allowed_hosts: Sequence[str] = ()
@@ -247,8 +252,9 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
-        for name in ("websocket_path", "stream_path"):
-            if not PATH.fullmatch(path := getattr(self, name)):
+        for name in ("websocket_path", "stream_path", "publish_path", "history_path"):
+            path = getattr(self, name)
+            if path is not None and not PATH.fullmatch(path):
                 raise ValueError(
                     f"{name} {path!r} matches no request: it is one path as in '/ws', without parameters, "
                     "a query, or characters that browsers encode"
@@ -311,6 +317,8 @@ class Options(TypedDict, total=False):
     tls_key: str | None
     websocket_path: str
     stream_path: str
+    publish_path: str | None
+    history_path: str | None
     stream_seconds: float
     origins: Sequence[str] | Literal["*"] | None
     allowed_hosts: Sequence[str]
@@ -373,9 +381,6 @@ KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 """Each field's annotation, as text."""
 
 PROXY_HEADERS: Final = ("x-forwarded-for", "forwarded")
-
-PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
-"""What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""
 
 PYTHON_ONLY: Final = frozenset({"drain", "handler_timeout", "max_threads", "max_runs", "serve_client"})
 """Fields that the core does not know."""

@@ -99,8 +99,8 @@ class Clients:
         del self._slots.by_number[slot.number]
         slot.gone = True
         slot.client.connected = False
-        if slot.opening and slot not in self._connecting:
-            self._caller.drop(slot)  # it was never let in
+        if slot.is_caller or (slot.opening and slot not in self._connecting):
+            self._caller.drop(slot)  # it was never let in, or is a program
         elif self._disconnect is not None:
             self._caller.submit_last(slot, DisconnectJob(slot, self._disconnect, code, reason))
 
@@ -160,7 +160,7 @@ class Clients:
                 "this application has no function that is about clients, so that the server does not tell "
                 "Python of them; declare one, for example an on_connect function that does nothing"
             )
-        return [slot.client for slot in self._of(subject) if not slot.opening]
+        return [slot.client for slot in self._of(subject) if not slot.opening and not slot.is_caller]
 
     def disconnect(self, subject: str, code: int, reason: str) -> int:
         """Close the clients of a subject, those whose ``on_connect`` runs, too. Returns how many."""
@@ -178,7 +178,12 @@ class Clients:
         slot.client.identity = identity
         if self._entrance.authenticate is not None:
             slot.context = copy_context()
-        if not slot.gone:
+        if slot.is_caller:
+            # A program that makes calls does not connect, and is not counted as a connection of its identity.
+            self._entrance.admit(slot.number, identity, None)
+            slot.opening = False
+            self._caller.advance(slot)
+        elif not slot.gone:
             is_own = not slot.client._handshake.other_credential
             self._entrance.admit(slot.number, identity, partial(self._begin, slot) if is_own else None)
 

@@ -25,6 +25,7 @@ class Slot:
         opening: it is not let in yet, or ``on_connect`` runs: its messages wait.
         closed_here: the application has closed it: its messages are dropped.
         gone: the connection has ended.
+        is_caller: it is a program that makes calls over HTTP, and does not connect otherwise.
         runs: its unfinished runs, and for each whether it ends with the connection.
     """
 
@@ -37,6 +38,7 @@ class Slot:
     closed_here: bool = False
     gone: bool = False
     runs: dict[Run, bool] | None = None
+    is_caller: bool = False
 
 
 class Slots:
@@ -49,7 +51,8 @@ class Slots:
 
     def add(self, number: int, handshake: Handshake, context: Context) -> Slot:
         """Add a client that has connected."""
-        slot = self.by_number[number] = Slot(self, number, Client(self, number, handshake), context)
+        slot = Slot(self, number, Client(self, number, handshake), context, is_caller=handshake.is_caller)
+        self.by_number[number] = slot
         return slot
 
     async def wait_room(self, number: int) -> None:

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::broker::history::History;
+use crate::broker::history::{History, Most};
 use crate::broker::interface::Broker;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
@@ -259,10 +259,10 @@ impl Broker for MemoryBroker {
         log.is_none_or(|log| log.when_room(who, act))
     }
 
-    fn history(&self, channel: &ChannelName, after: Option<Position>, limit: usize) -> History {
+    fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History {
         let log = self.with_existing(channel, |channel| Arc::clone(channel.log()));
         let gone = History { gap: after.is_some(), ..History::default() };
-        log.map_or(gone, |log| log.history(after, limit))
+        log.map_or(gone, |log| log.history(after, most))
     }
 
     fn readers(&self, channel: &ChannelName) -> u64 {

@@ -14,4 +14,4 @@ pub(crate) mod syntax;
 pub use form::{form_decode, form_pairs};
 pub use head::HeadReader;
 pub use request::{HeadLimits, INNER_SLASH, Method, Request};
-pub use response::{HttpError, endless_head, response};
+pub use response::{CONTINUE, HttpError, endless_head, kept_response, response};

@@ -84,6 +84,15 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Option<Ve
     legal.then(|| write_response(status, headers, body))
 }
 
+/// The same for a connection that is kept for the next request.
+pub fn kept_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Option<Vec<u8>> {
+    let legal = headers.iter().all(|(name, value)| is_header(name, value));
+    legal.then(|| write(status, headers, body, "keep-alive"))
+}
+
+/// What a client waits for that sends no body before (RFC 9110 §10.1.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// The head of a response whose body has no length: it is chunked, or ends with the connection.
 pub fn endless_head(headers: &[(&str, &str)], chunked: bool) -> Vec<u8> {
     let mut head = String::from("HTTP/1.1 200 OK\r\n");
@@ -98,6 +107,10 @@ pub fn endless_head(headers: &[(&str, &str)], chunked: bool) -> Vec<u8> {
 }
 
 fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    write(status, headers, body, "close")
+}
+
+fn write(status: u16, headers: &[(&str, &str)], body: &[u8], connection: &str) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} {}\r\n", status_text(status));
     for (name, value) in headers {
         head.extend([name, ": ", value, "\r\n"]);
@@ -106,7 +119,7 @@ fn write_response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8>
     if status != 204 {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
-    head.push_str("Connection: close\r\n\r\n");
+    head.extend(["Connection: ", connection, "\r\n\r\n"]);
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
     bytes
@@ -123,14 +136,19 @@ const fn status_text(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         // RFC 9112 §4: the phrase may be empty, but the space before it must be there.
         _ => "",

@@ -13,7 +13,7 @@ use super::resume::{Resume, positions};
 use super::validate::{Key, Keys, validate};
 use crate::error_code::ErrorCode;
 use crate::position::{Position, Start};
-use crate::publication::KEY_BYTES;
+use crate::publication::{EventName, KEY_BYTES};
 
 /// One message of a client, borrowed from its text. All of the text keeps the rules of `validate.rs`, also the parts that are
 /// not used.
@@ -71,14 +71,7 @@ pub enum Kind<'a> {
         channels: Channels<'a>,
     },
     /// `publish`.
-    Publish {
-        /// Where to.
-        channel: Cow<'a, str>,
-        /// JSON text.
-        data: &'a str,
-        /// The key of the publication.
-        key: Option<Cow<'a, str>>,
-    },
+    Publish(Publish<'a>),
     /// `heartbeat`.
     Heartbeat,
     /// `authenticate`, which only the first message can be.
@@ -93,6 +86,19 @@ pub enum Kind<'a> {
         /// That type.
         message_type: Cow<'a, str>,
     },
+}
+
+/// What a client publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub channel: Cow<'a, str>,
+    /// JSON text.
+    pub data: &'a str,
+    /// The key of the publication.
+    pub key: Option<Cow<'a, str>>,
+    /// The name of its event.
+    pub event: Option<Cow<'a, str>>,
 }
 
 /// One or more names, nearly always one. Nothing is known of them but that they are strings.
@@ -137,6 +143,17 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
     message.map_err(|error| EnvelopeError { error, id: legal.map(|id| id.0.to_owned()) })
 }
 
+/// Reads what a program publishes over HTTP: a `publish` without its type. Returns the values and keys in it, too.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_publication(text: &str) -> Result<(Publish<'_>, u32), ParseError> {
+    let mut fields = Fields::default();
+    fields.read(text)?;
+    Ok((fields.publish()?, fields.elements))
+}
+
 /// The JSON texts of the fields that the core reads.
 #[derive(Default)]
 struct Fields<'a> {
@@ -149,6 +166,7 @@ struct Fields<'a> {
     restart: Option<&'a str>,
     data: Option<&'a str>,
     key: Option<&'a str>,
+    event: Option<&'a str>,
     token: Option<&'a str>,
     session: Option<&'a str>,
     attempt: Option<&'a str>,
@@ -186,6 +204,7 @@ impl<'a> Fields<'a> {
             "restart" => &mut self.restart,
             "data" => &mut self.data,
             "key" => &mut self.key,
+            "event" => &mut self.event,
             "token" => &mut self.token,
             "session" => &mut self.session,
             "attempt" => &mut self.attempt,
@@ -211,11 +230,7 @@ impl<'a> Fields<'a> {
                 Kind::Subscribe { channels, start, restart: self.restart()? }
             }
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
-            "publish" => Kind::Publish {
-                channel: required("channel", string("channel", self.channel)?)?,
-                data: required("data", self.data)?,
-                key: self.key()?,
-            },
+            "publish" => Kind::Publish(self.publish()?),
             "heartbeat" => Kind::Heartbeat,
             "authenticate" => Kind::Authenticate { token: self.token()? },
             "resume" => Kind::Resume(self.resume()?),
@@ -223,6 +238,15 @@ impl<'a> Fields<'a> {
                 return Err(wrong("type", "1 to 128 bytes long"));
             }
             _ => Kind::Application { message_type },
+        })
+    }
+
+    fn publish(&self) -> Result<Publish<'a>, ParseError> {
+        Ok(Publish {
+            channel: required("channel", string("channel", self.channel)?)?,
+            data: required("data", self.data)?,
+            key: self.key()?,
+            event: self.event()?,
         })
     }
 
@@ -251,6 +275,17 @@ impl<'a> Fields<'a> {
             return Err(wrong("key", "at most 255 bytes long"));
         }
         Ok(key)
+    }
+
+    fn event(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
+        let event = string("event", self.event)?;
+        if event.as_ref().is_some_and(|event| EventName::new(event).is_none()) {
+            return Err(wrong(
+                "event",
+                "a name that no event of the server has, of at most 64 letters, digits and _-.:",
+            ));
+        }
+        Ok(event)
     }
 
     fn channels(&self) -> Result<Channels<'a>, ParseError> {

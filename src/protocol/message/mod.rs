@@ -4,13 +4,15 @@
 
 mod client;
 mod fields;
+mod history;
 mod resume;
 mod server;
 mod timestamp;
 mod validate;
 
-pub use client::{ClientMessage, EnvelopeError, Id, Kind, parse};
+pub use client::{ClientMessage, EnvelopeError, Id, Kind, Publish, parse, parse_publication};
 pub use fields::{MAX_CHANNELS, ParseError};
+pub use history::Excerpt;
 pub use resume::{Positions, Resume};
 pub use server::{BATCH_PREFIX, ServerMessage, SessionToken, batch_suffix, write_result};
 pub use timestamp::Timestamp;

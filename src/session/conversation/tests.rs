@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use crate::protocol::message::Timestamp;
+use crate::rules::Access;
 use crate::rules::{Mode, Overrun, Replay, Rule};
 use crate::session::{ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED};
 

@@ -30,6 +30,7 @@ use crate::transport::connections::Connections;
 use crate::transport::deadlines::Timeouts;
 use crate::transport::drive::{Newcomer, accept as accept_stream, receive};
 use crate::transport::events::{Event, Inbox};
+use crate::transport::idempotency::Idempotency;
 use crate::transport::io::{Socket, Stream};
 use crate::transport::peer::Peer;
 use crate::transport::policy::{proxies, terms};
@@ -135,6 +136,7 @@ fn with(
         debug: AtomicBool::new(false),
         refusals: RepeatedKinds::default(),
         salt: 0,
+        idempotency: Arc::new(Idempotency::new(config.max_held_bytes, &commands)),
         budget: Arc::new(Budget::new(config.max_held_bytes, &commands)),
         commands,
         clients: Mutex::default(),
