@@ -213,7 +213,11 @@ impl<B: ModelBroker> World<B> {
         self.hub.join(reader, wire);
         if let Wire::Events { alone, .. } = wire {
             let channels = followed(alone).iter().map(|name| (ChannelHash::of(name), None));
-            self.hub.follow(reader, StreamPositions::new(channels));
+            let mut positions = StreamPositions::new(channels);
+            if let Some(secret) = secret_of(reader) {
+                positions.set_secret(&secret);
+            }
+            self.hub.follow(reader, positions);
         }
         self.sockets.of.insert(reader, Socket::default());
     }
@@ -271,6 +275,11 @@ impl<B: ModelBroker> World<B> {
 /// Those beyond the readers of the model are WebSockets.
 fn wire_of(reader: ReaderKey) -> Wire {
     WIRES.get(reader as usize).copied().unwrap_or(WIRES[reader as usize % 4])
+}
+
+/// What the ids of a stream begin with that was opened with a ticket. It shares no events.
+fn secret_of(reader: ReaderKey) -> Option<String> {
+    matches!(wire_of(reader), Wire::Events { alone: false, .. }).then(|| format!("{reader:036}"))
 }
 
 /// The channels in the ids of a stream. One that is alone may have other channels all the same.
@@ -565,7 +574,9 @@ pub fn drain_into<B: ModelBroker>(world: &mut World<B>, model: &mut Model, reade
         let id = message.get("id of the event").and_then(Value::as_str);
         let is_stream = wire_of(reader).has_ids();
         assert_eq!(id.is_some(), is_stream);
-        let Some(told) = id.map(|id| StreamPositions::parse(id).expect("a whole id")) else { continue };
+        let Some((secret, id)) = id.map(StreamPositions::split_secret) else { continue };
+        assert_eq!(secret, secret_of(reader).as_deref());
+        let told = StreamPositions::parse(id).expect("a whole id");
         for channel in CHANNELS {
             let (told, reached) = (told.get(ChannelHash::of(channel)), client.position(channel));
             if let (Some(told), Some(reached)) = (told, reached) {

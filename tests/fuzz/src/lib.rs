@@ -14,7 +14,7 @@ use umbel::broker::memory::MemoryBroker;
 use umbel::json;
 use umbel::protocol::ProtocolError;
 use umbel::protocol::deflate::{self, Compressor, DeflatePolicy, Inflater, Parameters};
-use umbel::protocol::event_stream::{MAX_STREAM_CHANNELS, StreamPositions, StreamRequest};
+use umbel::protocol::event_stream::{MAX_STREAM_CHANNELS, StreamPositions, StreamRequest, TICKET};
 use umbel::protocol::frame::{Opcode, encode_header};
 use umbel::protocol::handshake::{Policy, upgrade};
 use umbel::protocol::http::{HeadLimits, HeadReader, HttpError, Request};
@@ -82,10 +82,22 @@ pub fn stream(data: &[u8]) {
     bytes.extend_from_slice(b" HTTP/1.1\r\nHost: a\r\nLast-Event-ID: ");
     bytes.extend_from_slice(text.replace(char::is_control, "").as_bytes());
     bytes.extend_from_slice(b"\r\n\r\n");
-    let Ok(Some((request, _))) = HeadReader::default().read(&bytes, &HeadLimits::default()) else { return };
-    if let Ok(stream) = StreamRequest::parse(&request, "") {
+    let Ok(Some((mut request, _))) = HeadReader::default().read(&bytes, &HeadLimits::default()) else {
+        return;
+    };
+    let stream = StreamRequest::parse(&request, "");
+    if let Ok(stream) = &stream {
         assert!((1..=MAX_STREAM_CHANNELS).contains(&stream.channels.len()));
         assert_eq!(stream.positions.len(), stream.channels.len());
+    }
+    // Without its credentials, it is the same request.
+    request.hide_parameter(TICKET);
+    request.shorten_parameter("after", |id| StreamPositions::split_secret(id).1);
+    request.shorten_header("last-event-id", |id| StreamPositions::split_secret(id).1);
+    if let Ok(stream) = stream {
+        let hidden = StreamRequest::parse(&request, "").expect("only less is in it");
+        assert!(hidden.tickets.is_empty());
+        assert_eq!(hidden.channels.len(), stream.channels.len());
     }
 }
 
