@@ -1,9 +1,9 @@
 //! The settings of one server. Python documents them for users in `umbel.Settings`; a test compares the names.
 
 use serde::Deserialize;
-use std::fmt;
 use std::time::Duration;
 
+use crate::hidden::Hidden;
 use crate::network::Network;
 use crate::pattern::PatternError;
 use crate::rules::{Retention, Rule, RuleError, seconds};
@@ -47,6 +47,8 @@ pub struct Config {
     pub publish_path: Option<String>,
     /// Path below which programs read what a channel still has. `None`: they can't.
     pub history_path: Option<String>,
+    /// Path where pages get tickets. `None`: they can't.
+    pub ticket_path: Option<String>,
     /// Patterns of the paths where the application speaks a protocol of its own. The separator is `/`.
     #[serde(default)]
     pub websocket_routes: Vec<String>,
@@ -142,17 +144,6 @@ pub struct Config {
     /// How channels behave, in the order in which the rules are tried.
     #[serde(default)]
     pub channels: Vec<Rule>,
-}
-
-/// A text that is never shown.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Hidden(pub Box<str>);
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Hidden")
-    }
 }
 
 /// What a client has to show that comes back to its session.
@@ -258,8 +249,8 @@ impl Config {
         let is_at = |path: &str, other: &str| {
             path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let paths = [Some(&self.stream_path), self.publish_path.as_ref(), self.history_path.as_ref()];
-        let paths: Vec<_> = paths.into_iter().flatten().collect();
+        let own = [&self.publish_path, &self.history_path, &self.ticket_path];
+        let paths: Vec<_> = [&self.stream_path].into_iter().chain(own.into_iter().flatten()).collect();
         let is_alone = |(index, path): (usize, &&String)| {
             **path != self.websocket_path
                 && paths[..index].iter().all(|other| !is_at(path, other) && !is_at(other, path))
@@ -321,10 +312,11 @@ impl Config {
             ("stream_path", is_plain_path(Some(&self.stream_path), "/api/v1/stream"), A_PLAIN_PATH),
             ("publish_path", is_plain_path(self.publish_path.as_ref(), "/api/v1/publish"), A_PLAIN_PATH),
             ("history_path", is_plain_path(self.history_path.as_ref(), "/api/v1/history"), A_PLAIN_PATH),
+            ("ticket_path", is_plain_path(self.ticket_path.as_ref(), "/api/v1/ticket"), A_PLAIN_PATH),
             (
                 "websocket_path",
                 self.paths_differ(),
-                "another path than stream_path, publish_path and history_path, and of these none may be below another",
+                "another path than stream_path, publish_path, history_path and ticket_path, and of these none may be below another",
             ),
             (
                 "origins",

@@ -16,7 +16,7 @@
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`identity`] [`json`] [`moment`] [`network`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`hidden`] [`identity`] [`json`] [`moment`] [`network`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
@@ -44,6 +44,7 @@ pub mod channel;
 pub mod close;
 pub mod config;
 pub mod error_code;
+pub mod hidden;
 pub mod identity;
 pub mod json;
 pub mod moment;

@@ -445,7 +445,7 @@ class Core:
         """Let a client in whose OPEN event asked for it: ``connection_established`` goes out, reading starts. The subject is
         for updates that name their sender, for sessions, and for the log. The client comes back to its session without an OPEN
         event until ``expires``, in milliseconds of Unix time. Then it is closed. ``claims`` is a JSON object with what it may
-        do in channels that are declared with claims.
+        do in channels that are declared with claims, and with all claims of a client that may ask for a ticket.
 
         Raises:
             ValueError: if these claims have another form.

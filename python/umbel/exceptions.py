@@ -161,6 +161,7 @@ OWN_CODE: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 PROTOCOL_CODES: Final = frozenset([*(name for name, *_ in ERROR_CODES), "state_conflict"])  # later
 
+INTERNAL: Final = 1011
 TRY_LATER: Final = 1013
 UNAUTHENTICATED: Final = 4401
 TOO_MANY: Final = 4429

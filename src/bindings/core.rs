@@ -174,9 +174,9 @@ impl Core {
         expires: Option<u64>,
         claims: Option<&[u8]>,
     ) -> PyResult<bool> {
-        let rights = claims.map(rights).transpose()?;
-        let identity = Identity::of_application(subject, expires, rights);
-        Ok(self.tell(client, ClientCommand::Admit(Arc::new(identity))))
+        let rights = claims.filter(|_| self.server.uses_claims()).map(rights).transpose()?;
+        let identity = Arc::new(Identity::of_application(subject, expires, rights));
+        Ok(self.tell(client, ClientCommand::Admit(identity, claims.map(|claims| text(claims).into()))))
     }
 
     fn keys_settled(&self) {

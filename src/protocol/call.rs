@@ -17,6 +17,8 @@ pub struct CallPaths<'a> {
     pub publish: Option<&'a str>,
     /// To read what a channel still has. The name of the channel comes below it.
     pub history: Option<&'a str>,
+    /// To get a ticket.
+    pub ticket: Option<&'a str>,
 }
 
 /// What a call is for.
@@ -29,6 +31,8 @@ pub enum CallKind {
         /// What a repetition of the call names, too.
         key: Option<Box<str>>,
     },
+    /// To get a ticket for an event stream.
+    Ticket,
     /// To read what a channel still has.
     History {
         /// Its name, which was not checked.
@@ -52,7 +56,7 @@ pub enum CallHead {
 impl CallPaths<'_> {
     /// Whether a request is for a path of calls, whatever its method.
     pub fn has(&self, path: &str) -> bool {
-        self.publish == Some(path) || self.channel(path).is_some()
+        self.publish == Some(path) || self.ticket == Some(path) || self.channel(path).is_some()
     }
 
     /// The channel whose history is asked for.
@@ -72,18 +76,29 @@ impl CallPaths<'_> {
             (Method::Options, _) => Ok(CallHead::Preflight(methods, cors)),
             (Method::Get, Some(channel)) => Ok(CallHead::Call(history(request, channel)?, cors)),
             (_, Some(_)) => Err(ONLY_GET),
+            (Method::Post, None) if self.ticket == Some(request.path()) => {
+                Ok(CallHead::Call(ticket(request)?, cors))
+            }
             (Method::Post, None) => Ok(CallHead::Call(publish(request, longest)?, cors)),
             (_, None) => Err(ONLY_POST),
         }
     }
 }
 
-fn publish(request: &Request, longest: usize) -> Result<CallKind, HttpError> {
+/// A browser adds the cookie for pages of any site, and a form sends no preflight.
+fn check_cookie(request: &Request) -> Result<(), HttpError> {
     let says = |name| request.headers(name).next().is_some();
-    // A browser adds the cookie for pages of any site, and a form sends no preflight.
-    if says("cookie") && !says("origin") && !says("sec-fetch-site") {
-        return Err(COOKIE_ALONE);
-    }
+    let is_alone = says("cookie") && !says("origin") && !says("sec-fetch-site");
+    if is_alone { Err(COOKIE_ALONE) } else { Ok(()) }
+}
+
+fn ticket(request: &Request) -> Result<CallKind, HttpError> {
+    check_cookie(request)?;
+    if request.has_body() { Err(BODY) } else { Ok(CallKind::Ticket) }
+}
+
+fn publish(request: &Request, longest: usize) -> Result<CallKind, HttpError> {
+    check_cookie(request)?;
     let kind = request.header("content-type").and_then(|value| value.split(';').next());
     if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(ONLY_JSON);
@@ -228,7 +243,7 @@ mod tests {
     use crate::position::Epoch;
     use crate::protocol::http::{HeadLimits, HeadReader};
 
-    const PATHS: CallPaths<'_> = CallPaths { publish: Some("/p"), history: Some("/h") };
+    const PATHS: CallPaths<'_> = CallPaths { publish: Some("/p"), history: Some("/h"), ticket: Some("/t") };
     const JSON: &str = "Content-Type: application/json\r\nContent-Length: 2\r\n";
 
     fn judge(line: &str, headers: &str) -> Result<CallHead, u16> {
@@ -292,6 +307,21 @@ mod tests {
         assert_eq!(judge("GET /h/a", JSON), Err(400));
         assert!(matches!(judge("OPTIONS /h/a", ""), Ok(CallHead::Preflight(GET, _))));
         assert!(!PATHS.has("/h") && !PATHS.has("/p/a") && !PATHS.has("/ha"));
+    }
+
+    #[test]
+    fn a_ticket_is_asked_for_without_a_body() {
+        let is_asked = |headers: &str| match judge("POST /t", headers) {
+            Ok(CallHead::Call(kind, _)) => Ok(kind == CallKind::Ticket),
+            Ok(other) => panic!("{other:?}"),
+            Err(status) => Err(status),
+        };
+        for headers in ["", "Content-Length: 0\r\n", "Cookie: a=b\r\nOrigin: http://a\r\n"] {
+            assert_eq!(is_asked(headers), Ok(true), "{headers}");
+        }
+        assert_eq!((is_asked(JSON), is_asked("Cookie: a=b\r\n")), (Err(400), Err(403)));
+        assert_eq!(judge("GET /t", ""), Err(405));
+        assert!(matches!(judge("OPTIONS /t", ""), Ok(CallHead::Preflight(POST, _))) && !PATHS.has("/t/a"));
     }
 
     #[test]

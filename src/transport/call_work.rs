@@ -7,12 +7,14 @@ use crate::error_code::ErrorCode;
 use crate::protocol::http::{kept_response, response};
 use crate::session::{is_refused, make_call};
 use crate::transport::addresses::Counted;
+use crate::transport::admission::refuse_token;
 use crate::transport::caller::Stage;
 use crate::transport::connection::Connection;
 use crate::transport::error_response::{JSON_HEADERS, error_body, error_of, refusal};
 use crate::transport::head::Head;
 use crate::transport::idempotency::Begun;
 use crate::transport::peer::Peer;
+use crate::transport::tickets::{self, NotIssued};
 use crate::transport::turn::WORK_AT_A_TURN;
 
 /// Begins to do what is to be done, unless a call with the same key has done it. Returns `false` when that is still at it.
@@ -80,6 +82,18 @@ pub(crate) fn run(peer: &mut Peer<'_>) -> bool {
     }
     // Others have their turn, and then this connection.
     true
+}
+
+/// Gives a ticket to the client of a call.
+pub(crate) fn give_ticket(peer: &mut Peer<'_>) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(caller) = peer.connection().and_then(Connection::caller) else { return };
+    let (Some(call), Some(entry)) = (&caller.call, &caller.entry) else { return };
+    match tickets::issue_to(&shared, &call.request, entry.verified.as_ref()) {
+        Ok(body) => respond(peer, 200, None, &body),
+        Err(NotIssued::Token(error)) => refuse_token(peer, error),
+        Err(NotIssued::Ticket(status, code, text)) => refuse(peer, status, code, &text),
+    }
 }
 
 /// Ends a call with an error of ours.

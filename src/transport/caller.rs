@@ -207,6 +207,7 @@ impl HttpCall {
     pub fn next(&mut self) -> Option<Part> {
         let part = match &self.kind {
             CallKind::Publish { .. } => Part::Publish(Arc::clone(&self.body), self.items.pop_front()?),
+            CallKind::Ticket => return None,
             CallKind::History { .. } if !self.answers.is_empty() => return None,
             CallKind::History { channel, after, most } => Part::History(channel.clone(), *after, *most),
         };

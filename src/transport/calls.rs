@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
+use crate::jwt::Verified;
 use crate::protocol::call::{CallHead, CallKind, CallPaths, Publications};
 use crate::protocol::http::{CONTINUE, Request, response};
 use crate::session::{Newcomer, begin_calls};
 use crate::token_error::TokenError;
 use crate::transport::admission::{has_room, refuse_token};
-use crate::transport::call_work::{refuse, run, start};
+use crate::transport::call_work::{give_ticket, refuse, run, start};
 use crate::transport::caller::{Caller, Entry, HttpCall, Stage};
 use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
@@ -22,6 +23,7 @@ use crate::transport::peer::{Peer, introduce_caller};
 use crate::transport::phase::Phase;
 use crate::transport::sessions::end_session;
 use crate::transport::shared::Shared;
+use crate::transport::tickets;
 
 /// Whether a request is a call, whatever its method.
 pub(crate) fn is_call(shared: &Shared, request: &Request) -> bool {
@@ -32,11 +34,12 @@ fn paths(shared: &Shared) -> CallPaths<'_> {
     CallPaths {
         publish: shared.config.publish_path.as_deref(),
         history: shared.config.history_path.as_deref(),
+        ticket: shared.config.ticket_path.as_deref(),
     }
 }
 
 /// Begins with a call whose head has come.
-pub(crate) fn answer(peer: &mut Peer<'_>, request: Request) {
+pub(crate) fn answer(peer: &mut Peer<'_>, mut request: Request) {
     let shared = Arc::clone(&peer.connections.shared);
     let judged = if shared.is_draining() {
         Err(DRAINING)
@@ -52,6 +55,7 @@ pub(crate) fn answer(peer: &mut Peer<'_>, request: Request) {
         }
         Err(error) => return peer.refuse(&error, Some(&request)),
     };
+    tickets::hide(&mut request);
     let now = peer.now();
     let Some(connection) = peer.connection() else { return };
     if let Phase::Head(head) = &mut connection.phase {
@@ -159,12 +163,13 @@ const OF_ONE_CALL: [&str; 8] = [
 ];
 
 /// Goes on with a call whose client the application lets in.
-pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
+pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>, claims: Option<Arc<str>>) {
     let Some(caller) = peer.connection().and_then(Connection::caller) else { return };
     if caller.call.as_ref().is_some_and(|call| call.stage == Stage::Deciding)
         && let Some(entry) = caller.entry.take()
     {
-        let_in(peer, identity, entry);
+        let verified = claims.map(|claims| Verified { identity: Arc::clone(identity), claims });
+        let_in(peer, identity, Entry { verified, ..entry });
         read_body(peer);
         // Its task does not look at the socket while it waits for the application.
         peer.connection().into_iter().for_each(|connection| connection.wake());
@@ -253,7 +258,7 @@ fn begin(peer: &mut Peer<'_>, body: Vec<u8>) {
     let Some(caller) = peer.connection().and_then(Connection::caller) else { return };
     let Some(call) = &mut caller.call else { return };
     let found = match call.kind {
-        CallKind::History { .. } => Ok((String::new(), Publications::none())),
+        CallKind::History { .. } | CallKind::Ticket => Ok((String::new(), Publications::none())),
         CallKind::Publish { .. } => String::from_utf8(body)
             .map_err(|_| "the body is not UTF-8".to_owned())
             .and_then(|body| Publications::find(&body).map(|found| (body, found))),
@@ -263,6 +268,7 @@ fn begin(peer: &mut Peer<'_>, body: Vec<u8>) {
         Ok((_, found)) if !caller.rate.allows(found.items.len().max(1) as u32, per_second, BURST, now) => {
             refuse(peer, 429, ErrorCode::LimitExceeded, "too many publications (max_messages_per_second)");
         }
+        Ok(_) if call.kind == CallKind::Ticket => give_ticket(peer),
         Ok((body, found)) => {
             call.prepare(body, found);
             start(peer);

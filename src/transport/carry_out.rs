@@ -69,14 +69,14 @@ fn carry_out_away(connections: &mut Connections, client: ClientId, command: Clie
 
 fn carry_out_one(peer: &mut Peer<'_>, client: ClientId, command: ClientCommand) {
     match command {
-        ClientCommand::Admit(mut identity) => for_client(peer, |peer| {
+        ClientCommand::Admit(mut identity, claims) => for_client(peer, |peer| {
             if let Some(validity) = &mut Arc::make_mut(&mut identity).validity {
                 validity.begin(peer.connections.shared.clock.unix_millis());
             }
             if peer.connection().and_then(Connection::opener).is_some() {
                 first::admitted(peer, &identity);
             } else if peer.connection().and_then(Connection::caller).is_some() {
-                calls::admitted(peer, &identity);
+                calls::admitted(peer, &identity, claims);
             } else if peer.connection().is_some_and(|connection| connection.asked().is_some()) {
                 event_stream::admitted(peer, &identity);
             } else {
@@ -281,7 +281,7 @@ mod tests {
             let error = heard.strip_suffix(&*close).expect("the close frame comes last");
             assert!(String::from_utf8_lossy(error).contains(r#""code":"unauthenticated""#));
             assert_eq!(cell.borrow().counters.refused.load(), 1);
-            perform(cell, id, ClientCommand::Admit(Arc::default()));
+            perform(cell, id, ClientCommand::Admit(Arc::default(), None));
             assert_eq!(arrived(&client), b"", "it is too late");
         });
     }
@@ -291,9 +291,9 @@ mod tests {
         with_settings(&json!({"authenticate": true}), |cell| {
             let (key, client) = connect(cell);
             let id = cell.borrow_mut().get(key).expect("it waits").id;
-            perform(cell, id, ClientCommand::Admit(Arc::default()));
+            perform(cell, id, ClientCommand::Admit(Arc::default(), None));
             assert!(String::from_utf8_lossy(&arrived(&client)).contains("connection_established"));
-            perform(cell, id, ClientCommand::Admit(Arc::default()));
+            perform(cell, id, ClientCommand::Admit(Arc::default(), None));
             assert_eq!(arrived(&client), b"");
         });
     }

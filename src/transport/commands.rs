@@ -49,8 +49,8 @@ pub(crate) enum Command {
 /// What is done for one client. Before the client is let in, nothing is said to it but why it is closed.
 #[derive(Debug)]
 pub enum ClientCommand {
-    /// Let it in: this is who it is.
-    Admit(Arc<Identity>),
+    /// Let it in: this is who it is, with its claims where those are wanted.
+    Admit(Arc<Identity>, Option<Arc<str>>),
     /// Tell it something past the logs, with the `id` of the message that asked for it.
     Answer(Answer, Option<String>),
     /// Send a message on a websocket path; `true` for text.

@@ -274,7 +274,7 @@ pub(crate) fn carry_out(connections: &mut Connections, client: ClientId, command
             }
         }
         ClientCommand::BeginReading => kept.paused = false,
-        ClientCommand::Admit(_)
+        ClientCommand::Admit(..)
         | ClientCommand::End(_)
         | ClientCommand::SendRoute(..)
         | ClientCommand::Evict(_)

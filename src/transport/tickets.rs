@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::close::CloseReason;
+use crate::error_code::ErrorCode;
 use crate::jwt::Verified;
 use crate::protocol::event_stream::{StreamPositions, StreamRequest, TICKET};
 use crate::protocol::http::Request;
-use crate::ticket::{IssueError, Opening, Shown};
+use crate::ticket::{GRACE, IssueError, Opening, Shown};
 use crate::token_error::TokenError;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
-use crate::transport::credentials::shows_token;
+use crate::transport::credentials::{Place, shows_token, verify};
 use crate::transport::shared::Shared;
 
 /// Gives a ticket to somebody, for a page of this origin if there is one.
@@ -19,6 +20,46 @@ use crate::transport::shared::Shared;
 /// [`IssueError`].
 pub(crate) fn issue(shared: &Shared, verified: Verified, origin: Option<&str>) -> Result<String, IssueError> {
     shared.tickets.issue(verified, origin, shared.clock.unix_millis())
+}
+
+/// Why a client that asks for a ticket gets none.
+pub(crate) enum NotIssued {
+    /// Its token does not count any more.
+    Token(TokenError),
+    /// There is none for it: the status of the response, and what it says.
+    Ticket(u16, ErrorCode, String),
+}
+
+/// Gives a ticket to the client of a request, and says it as JSON. `judged` is who it is, where the application said so.
+pub(crate) fn issue_to(
+    shared: &Shared,
+    request: &Request,
+    judged: Option<&Verified>,
+) -> Result<Vec<u8>, NotIssued> {
+    let judge = |verifier| verify(shared, verifier, Place::Anywhere, request, None).map_err(NotIssued::Token);
+    let shown = shared.verifier.as_deref().map(judge).transpose()?.flatten();
+    let Some(verified) = shown.as_ref().or(judged) else {
+        let text = "only a client with an identity gets a ticket".to_owned();
+        return Err(NotIssued::Ticket(403, ErrorCode::NotAllowed, text));
+    };
+    let issued = issue(shared, verified.clone(), request.header("origin"));
+    // Meanwhile its subject may have been revoked, and its tickets ended before there was this one.
+    if let Some(Err(error)) = shared.verifier.as_deref().map(judge) {
+        shared.tickets.end_subject(&verified.identity.subject);
+        return Err(error);
+    }
+    let ticket = issued.map_err(|error| {
+        let (status, code) = match error {
+            IssueError::OfSubject(_) => (429, ErrorCode::LimitExceeded),
+            IssueError::Full(_) => (503, ErrorCode::LimitExceeded),
+            IssueError::Ended => (401, ErrorCode::Unauthenticated),
+            IssueError::Nobody | IssueError::TooLong { .. } => (403, ErrorCode::NotAllowed),
+            IssueError::NoJson | IssueError::Random => (500, ErrorCode::Internal),
+        };
+        NotIssued::Ticket(status, code, error.to_string())
+    })?;
+    let seconds = GRACE / 1000;
+    Ok(format!("{{\"type\":\"ticket\",\"ticket\":\"{ticket}\",\"expiresIn\":{seconds}}}").into_bytes())
 }
 
 /// Judges the ticket that a client shows. `None`: it shows none. If it counts, the stream that was open with it ends.

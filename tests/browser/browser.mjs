@@ -38,6 +38,24 @@ const scenarios = {
     return { streams: await page.evaluate(follow, { urls: options.urls, marker: options.marker }) };
   },
 
+  // The recipe of the page about tickets, until it has shown the marker: what it has shown, loaded and asked for.
+  async recipe(context) {
+    const page = await context.newPage();
+    const asked = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await page.goto(options.page);
+    const seen = await page.evaluate(({ code, token, marker }) => new Promise((resolve) => {
+      const [shown, loaded] = [[], []];
+      const show = (channel, data) => {
+        shown.push(data);
+        if (data === marker) resolve({ shown, loaded });
+      };
+      const follow = new Function("token", "show", "load", "signIn", `${code}; return follow;`);
+      follow(token, show, (channel) => loaded.push(channel), () => resolve("signed out"))();
+    }), options);
+    return { ...seen, asked };
+  },
+
   // What a person sees of the demo: numbers that move, buttons that do something, an answer that streams in.
   async demo(context, complaints) {
     const page = await watched(context, complaints);

@@ -14,8 +14,11 @@ from typing import Any
 import orjson
 import pytest
 from chromium import Browser
+from serving import ROOT
 from stream_judge import Judge
 from streams import PATH, Event, stream
+from test_jwt import secret
+from tokens import token
 from umbel import Client, Identity, Run, Umbel
 from wire import wire
 
@@ -202,6 +205,44 @@ async def test_an_event_source_outlives_a_restart_with_the_same_key_for_tickets(
     heard = found["streams"][0]["heard"]
     assert [name for name, *_ in heard].count("connected") == 3 and MARKER in heard[-1][2]
     assert seen == ["Ann"] * 3
+
+
+async def test_the_recipe_gets_a_new_ticket_after_a_restart_that_has_forgotten_the_old_one(
+    browser: Browser,
+) -> None:
+    page = (ROOT / "docs" / "event-streams.md").read_text()
+    code = next(part for part in page.split("```js\n") if "async function follow" in part).partition("```")[0]
+    port, following = 0, None
+    seen: list[str] = []
+    for number in range(3):
+        app = Umbel(auth=secret(), ticket_path="/api/v1/ticket", reconnect_window=0, drain=0.2)
+        app.channel("news", open=True)
+        app.on_connect(lambda client: seen.append(client.identity.subject))
+        async with app.serve(port=port) as server:
+            port = int(server.url.rpartition(":")[2])
+            if following is None:
+                options = {
+                    "page": server.url + "/healthz",
+                    "code": code,
+                    "token": token("ann"),
+                    "marker": MARKER,
+                }
+                following = asyncio.create_task(
+                    asyncio.to_thread(browser, "recipe", options["page"], **options)
+                )
+            while len(seen) <= number:
+                await asyncio.sleep(0.05)
+            while not app.subscribers("news"):
+                await asyncio.sleep(0.05)
+            app.publish("news", number)
+            await asyncio.sleep(0.3)
+            if number == 2:
+                app.publish("news", MARKER)
+                found = await following
+    assert found["shown"] == [0, 1, 2, MARKER] and seen == ["ann"] * 3
+    assert found["loaded"] == ["news"] * 2, "the logs are new"
+    # The browser asks once more with each old ticket, and gets 401.
+    assert found["asked"].count("/api/v1/ticket") >= 3 and found["asked"].count(PATH) >= 5
 
 
 async def test_twenty_event_sources_have_one_connection_over_http2(

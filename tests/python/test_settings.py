@@ -50,6 +50,7 @@ def another(name: str) -> object:
         "stream_path": "/y",
         "publish_path": "/z",
         "history_path": "/api/v1/history",
+        "ticket_path": "/api/v1/ticket",
         "send_buffer": 9999,
         "max_away": 7,
         "resume": "authenticate",

@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
             "close",
             "config",
             "error_code",
+            "hidden",
             "identity",
             "json",
             "moment",

@@ -141,7 +141,7 @@ class Declarations:
         Raises:
             ConfigurationError: if one is.
         """
-        for setting in ("websocket_path", "stream_path", "publish_path", "history_path"):
+        for setting in ("websocket_path", "stream_path", "publish_path", "history_path", "ticket_path"):
             own = getattr(settings, setting)
             has_more = setting in ("stream_path", "history_path")
             for path in [*self.pages, *(route.pattern for route in self.websockets)]:

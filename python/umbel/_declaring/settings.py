@@ -51,6 +51,8 @@ class Settings:
             none. Who may is decided as for other clients.
         history_path: path below which programs read what a channel still has with ``GET``, as in
             ``"/api/v1/history"``. ``None`` for none.
+        ticket_path: path where pages get tickets for event streams with ``POST``, as in ``"/api/v1/ticket"``.
+            ``None`` for none.
         stream_seconds: seconds after which an event stream ends and its client opens another, so that clients
             spread again over servers that were added; 0 for no limit.
         origins: web pages that may connect. ``None`` for pages from the host that they connect to, ``"*"``
@@ -193,6 +195,7 @@ class Settings:
     stream_path: str = "/api/v1/stream"
     publish_path: str | None = None
     history_path: str | None = None
+    ticket_path: str | None = None
     stream_seconds: float = 0.0
     origins: Sequence[str] | Literal["*"] | None = None
     allowed_hosts: Sequence[str] = ()
@@ -252,7 +255,7 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
-        for name in ("websocket_path", "stream_path", "publish_path", "history_path"):
+        for name in ("websocket_path", "stream_path", "publish_path", "history_path", "ticket_path"):
             path = getattr(self, name)
             if path is not None and not PATH.fullmatch(path):
                 raise ValueError(
@@ -319,6 +322,7 @@ class Options(TypedDict, total=False):
     stream_path: str
     publish_path: str | None
     history_path: str | None
+    ticket_path: str | None
     stream_seconds: float
     origins: Sequence[str] | Literal["*"] | None
     allowed_hosts: Sequence[str]

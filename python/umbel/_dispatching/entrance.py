@@ -15,7 +15,8 @@ from umbel._clients.request import Request
 from umbel._declaring.declarations import Authenticate
 from umbel._declaring.jwt import named_identity
 from umbel._declaring.settings import Settings
-from umbel.exceptions import TOO_MANY, TRY_LATER, UNAUTHENTICATED
+from umbel._json import encode
+from umbel.exceptions import INTERNAL, TOO_MANY, TRY_LATER, UNAUTHENTICATED
 
 from .caller import Caller
 from .deadlines import Deadlines
@@ -97,6 +98,7 @@ class Entrance:
         self.authenticate = authenticate and caller.threads.bound(authenticate)
         self.failures = Repeated(caller.loop)
         self._uses_claims = uses_claims and authenticate is not None
+        self._gives_tickets = settings.ticket_path is not None
         self._caller = caller
         self._deadlines = Deadlines(caller.loop, settings.handshake_timeout)
         # By tokens, the core says who clients are, and counts them before Python hears of them.
@@ -140,7 +142,14 @@ class Entrance:
     def _let_in(self, number: int, identity: Identity, begin: Begin | None = None) -> None:
         expires = None if identity.expires is None else int(identity.expires * 1000)
         claims = None
-        if self._uses_claims:
+        if begin is None and self._gives_tickets:
+            try:
+                claims = encode(identity.claims)
+            except (TypeError, ValueError) as error:
+                incident = self._caller.failed(error, "the claims of an identity are no JSON, for a ticket")
+                self.refuse(number, INTERNAL, explained("the server failed to do this", incident))
+                return
+        elif self._uses_claims:
             claims = dumps({name: identity.claims.get(name) for name in ("channels", "publish")})
         self._caller.slots.core.admit(number, identity.subject, expires, claims)
         if begin is not None:

@@ -219,6 +219,11 @@ class Server:
             raise ConfigurationError(
                 "proxy_header has no effect without trusted_proxies: name the addresses of your proxies"
             )
+        if self.settings.ticket_path is not None and auth is None and declared.authenticate is None:
+            raise ConfigurationError(
+                "ticket_path gives tickets to those who say who they are, and this application asks nobody: "
+                "use auth=JWT(…), or declare an authenticate function"
+            )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
         config = declared.config()
         core = Core(self.settings.to_json(**config), pages, auth and auth._verifier)
