@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import attacks
+import calls
 import clients
 import costs
 import delivery
@@ -231,6 +232,12 @@ def _rows() -> list[Row]:
             )
             for name in ("picows", "socketify", "fastapi")
             for suffix, in_flight in (("", 32), ("-one", 1))
+        ),
+        Row(
+            "calls",
+            "publications/s over HTTP, 50 connections that are kept",
+            "≥ 20,000/s, ≥ 5 × FastAPI",
+            calls.publish,
         ),
         Row(
             "curve-connections",

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections import defaultdict, deque
 from typing import Any
 
 import control
@@ -70,8 +71,23 @@ def socketify() -> None:
 def fastapi() -> None:
     import uvicorn
     from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+    from pydantic import BaseModel
 
     app = FastAPI()
+
+    class Publication(BaseModel):
+        channel: str
+        data: Any
+
+    @app.post("/api/v1/publish")
+    async def publish(publication: Publication) -> dict[str, Any]:
+        log = logs[publication.channel]
+        log.append(publication.data)
+        counts[publication.channel] += 1
+        return {"type": "published", "channel": publication.channel, "offset": counts[publication.channel]}
+
+    logs: dict[str, deque[Any]] = defaultdict(lambda: deque(maxlen=1000))
+    counts: dict[str, int] = defaultdict(int)
 
     @app.websocket("/ws")
     async def ws(websocket: WebSocket) -> None:

@@ -23,6 +23,9 @@ def application(options: argparse.Namespace) -> Umbel:
     if options.jwt:  # other checkouts may not know it
         tokens["auth"] = umbel.JWT(key=Path(options.jwt_key).read_bytes(), algorithms=[options.jwt])
     settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
+    if options.publish_path:
+        settings["publish_path"] = options.publish_path
+        settings["max_messages_per_second"] = 0
     app = Umbel(
         **tokens,
         tick=options.tick / 1000,
@@ -148,6 +151,7 @@ if __name__ == "__main__":
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
     parser.add_argument("--requests", action="store_true", help="answer requests: ask, ask_now, /echo")
+    parser.add_argument("--publish-path", help="take publications over HTTP there")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
     parser.add_argument(
         "--tokens", action="store_true", help="authenticate by the token of the first message"

@@ -234,6 +234,7 @@ umbel-load <command> [options]
 
   fanout        open connections, subscribe, count and check what arrives
   request       open connections, keep --in-flight requests unanswered on each, check every answer
+  call          POST publications to --path over HTTP, one after another on each connection, and check every answer
   resume        as fanout; all are cut at the beginning of the window, come back to their sessions, and miss nothing
   idle          hold connections and answer pings
   connect       open connections as fast as --concurrency allows; close each once it is open, or --hold them

@@ -7,6 +7,7 @@
 //! The same receiving code serves Umbel, its peers and the floor program, so that its cost is in every figure alike.
 
 mod args;
+mod calls;
 mod client;
 mod clock;
 mod comeback;
@@ -47,6 +48,11 @@ fn run(command: &str, words: impl Iterator<Item = String>) -> Result<ExitCode, S
             options.polling = true;
             options.subscribe = false;
             options.in_flight = options.in_flight.max(1);
+        }
+        "call" => {
+            prepare(&options)?;
+            println!("{}", calls::run(&options)?);
+            return Ok(ExitCode::SUCCESS);
         }
         "resume" => options.let_come_back()?,
         "connect" => options.churn = !options.hold,
