@@ -32,6 +32,8 @@ struct Place {
     network: Option<IpAddr>,
     /// Its client, as a proxy says.
     client: Option<IpAddr>,
+    /// It is from a proxy, and counts for one request.
+    by_request: bool,
 }
 
 /// What is said of the client of a connection.
@@ -52,7 +54,7 @@ impl Addresses {
     /// no limit. One from a proxy is counted when the client is known.
     pub fn count(self: &Arc<Self>, peer: Option<SocketAddr>) -> Option<Counted> {
         let peer = peer.map(|peer| peer.ip());
-        if self.proxies.trust(peer) { Some(Counted::default()) } else { self.count_for(peer, None) }
+        if self.proxies.trust(peer) { Some(Counted::default()) } else { self.count_for(peer, None, false) }
     }
 
     /// Counts a connection from a proxy for the client of this request, as the proxy says. `None`: it is from none.
@@ -70,10 +72,15 @@ impl Addresses {
             Forwarded::Nothing => (Said::Nothing, None),
             Forwarded::Malformed => (Said::Malformed(!self.complained.swap(true, Ordering::Relaxed)), None),
         };
-        Some((said, self.count_for(client.or(peer), client)))
+        Some((said, self.count_for(client.or(peer), client, true)))
     }
 
-    fn count_for(self: &Arc<Self>, address: Option<IpAddr>, client: Option<IpAddr>) -> Option<Counted> {
+    fn count_for(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        client: Option<IpAddr>,
+        by_request: bool,
+    ) -> Option<Counted> {
         let network = address.filter(|_| self.most > 0).map(network);
         if let Some(network) = network {
             let mut counts = self.lock();
@@ -86,7 +93,7 @@ impl Addresses {
         if network.or(client).is_none() {
             return Some(Counted::default());
         }
-        Some(Counted(Some(Box::new(Place { addresses: Arc::clone(self), network, client }))))
+        Some(Counted(Some(Box::new(Place { addresses: Arc::clone(self), network, client, by_request }))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -95,6 +102,11 @@ impl Addresses {
 }
 
 impl Counted {
+    /// Counts no longer what was counted for a request. A proxy may bring those of many clients, one after another.
+    pub fn end_request(&mut self) {
+        self.0.take_if(|place| place.by_request);
+    }
+
     /// The client, as a proxy says.
     pub fn client(&self) -> Option<IpAddr> {
         self.0.as_ref()?.client

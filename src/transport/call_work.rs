@@ -6,7 +6,6 @@ use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::protocol::http::{kept_response, response};
 use crate::session::{is_refused, make_call};
-use crate::transport::addresses::Counted;
 use crate::transport::admission::refuse_token;
 use crate::transport::caller::Stage;
 use crate::transport::connection::Connection;
@@ -119,10 +118,7 @@ fn respond(peer: &mut Peer<'_>, status: u16, more: Option<(&'static str, &'stati
     }
     caller.head = Head::default();
     connection.share = None;
-    if connection.counted.client().is_some() {
-        // The next call of this proxy may be of another client.
-        connection.counted = Counted::default();
-    }
+    connection.counted.end_request();
     connection.deadlines.idle(now);
     peer.replies.extend(kept_response(status, &headers, body).unwrap_or_default());
     peer.flush_replies();

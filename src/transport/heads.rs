@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::close::CloseReason;
 use crate::protocol::handshake::is_upgrade;
 use crate::protocol::http::{HttpError, Request};
-use crate::transport::addresses::{Counted, Said};
+use crate::transport::addresses::Said;
 use crate::transport::admission::{has_room, judge, may_come_in, open};
 use crate::transport::calls;
 use crate::transport::event_stream;
@@ -96,10 +96,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
 fn count_client(peer: &mut Peer<'_>, request: &Request) -> Option<HttpError> {
     let shared = Arc::clone(&peer.connections.shared);
     let connection = peer.connection()?;
-    // A request before this one may have been of the same client.
-    if connection.counted.client().is_some() {
-        connection.counted = Counted::default();
-    }
+    connection.counted.end_request();
     let (said, counted) = shared.addresses.count_client(|| connection.io.address(), request)?;
     if matches!(said, Said::Malformed(true)) {
         let (header, from) = (shared.config.proxy_header.name(), connection.io.peer());

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from calling import CALLS, HISTORY, program
 from coming_back import opened, until
 from streams import PATH, stream
 from test_jwt import bearer, end
@@ -97,7 +98,7 @@ def soon(monkeypatch: pytest.MonkeyPatch, rest: float = 0.05, period: float = 30
 
 
 def application(issuer: Issuer, **settings: Any) -> Umbel:
-    app = Umbel(auth=JWT(jwks_url=issuer.url, algorithms=["RS256"]), **settings)
+    app = Umbel(auth=JWT(jwks_url=issuer.url, algorithms=["RS256"]), **CALLS, **settings)
     app.channel("news", open=True)
     return app
 
@@ -151,7 +152,13 @@ async def renewed(server: Server) -> str:
         return str(answers[0]["subject"])
 
 
-@pytest.mark.parametrize("way", [in_header, in_first_message, in_stream, renewed])
+async def in_call(server: Server) -> str:
+    async with program(server) as caller:
+        response = await caller.get(f"{HISTORY}/news", **bearer(signed("new")))
+        return "ann" if response.status == 200 else str(response.body)
+
+
+@pytest.mark.parametrize("way", [in_header, in_first_message, in_stream, renewed, in_call])
 async def test_a_client_waits_for_a_key_that_is_new(
     way: Callable[[Server], Any], issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

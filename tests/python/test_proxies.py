@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from calling import CALLS, HISTORY, program
 from streams import PATH, stream
 from umbel import Client, ConfigurationError, Message, Server, Umbel
 from websockets.asyncio.client import connect, unix_connect
@@ -116,6 +117,16 @@ async def test_limits_are_those_of_the_client(kind: str, tmp_path: pathlib.Path)
                 assert (closed["code"], closed["reconnect"]) == (4429, True)
         await clients.aclose()
         assert [await come(ANN) for _ in range(2)] == [101, 101], "their places are free again"
+
+
+async def test_one_connection_of_a_proxy_may_bring_calls_of_many_clients() -> None:
+    app = application(max_connections_per_address=1, **CALLS)
+    async with app.serve(port=0) as server, program(server) as proxy:
+        for headers in (of(ANN), of(ANN), of(BEN), {}, {}, of("unknown"), of("unknown"), of(ANN)):
+            assert (await proxy.get(f"{HISTORY}/news", **headers)).status == 200
+        async with wire(server, additional_headers=of(BEN)):
+            assert (await proxy.get(f"{HISTORY}/news", **of(ANN))).status == 200
+            assert (await proxy.get(f"{HISTORY}/news", **of(BEN))).status == 429
 
 
 async def test_a_header_that_can_not_be_read_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
