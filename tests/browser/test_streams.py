@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 import random
 import sys
@@ -26,9 +27,11 @@ sys.path.append(str(pathlib.Path(__file__).parents[1] / "interop"))
 
 from proxy import nginx
 
-pytestmark = pytest.mark.timeout(180)
+CUTS = int(os.environ.get("STREAM_CUTS", "200"))
+"""`make soak` has more."""
 
-CUTS = 200
+pytestmark = pytest.mark.timeout(180 + CUTS)
+
 MARKER = "that was all"
 
 

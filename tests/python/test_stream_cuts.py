@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import os
 import random
 import re
 from collections import Counter
@@ -68,6 +69,11 @@ async def read_some(
     return parser.last_id
 
 
+CUTS = int(os.environ.get("STREAM_CUTS", "200"))
+"""Of all streams of both tests. `make soak` has more."""
+
+
+@pytest.mark.timeout(60 + CUTS)
 @pytest.mark.parametrize("history", [1000, 20])
 async def test_streams_that_are_cut_anywhere_join_to_what_was_published(app: Umbel, history: int) -> None:
     app.channel("{name}", open=True, history=history)
@@ -100,7 +106,7 @@ async def test_streams_that_are_cut_anywhere_join_to_what_was_published(app: Umb
 
     async with app.serve(port=0, tick=0.004, burst_bytes=0) as server:
         publishing = asyncio.create_task(publish())
-        await asyncio.gather(*(follow(judge, number, 25) for number, judge in enumerate(judges)))
+        await asyncio.gather(*(follow(judge, number, CUTS // 8) for number, judge in enumerate(judges)))
         publishing.cancel()
     seen = sum((judge.seen for judge in judges), Counter[str]())
     assert seen["recovered True"] >= 40 and seen["update"] >= 400, seen
