@@ -53,7 +53,7 @@ struct Known {
 #[derive(Debug)]
 enum State {
     /// These wait for its answer.
-    Running(Vec<ClientId>),
+    Running(BTreeSet<ClientId>),
     Answered {
         at: Moment,
         status: u16,
@@ -111,8 +111,7 @@ impl Idempotency {
                 _ if known.body != body => Begun::Other,
                 State::Answered { status, answer, .. } => Begun::Answered(*status, Arc::clone(answer)),
                 State::Running(waiting) => {
-                    waiting.retain(|other| *other != client);
-                    waiting.push(client);
+                    waiting.insert(client);
                     Begun::Waits
                 }
             };
@@ -123,7 +122,7 @@ impl Idempotency {
             table.forget(oldest);
         }
         table.subjects.entry(subject).or_default().calls += 1;
-        table.calls.insert(name, Known { subject, body, state: State::Running(Vec::new()) });
+        table.calls.insert(name, Known { subject, body, state: State::Running(BTreeSet::new()) });
         Begun::New(Running { calls: Arc::clone(self), name, is_over: false })
     }
 
@@ -131,7 +130,7 @@ impl Idempotency {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self, waiting: Vec<ClientId>) {
+    fn wake(&self, waiting: BTreeSet<ClientId>) {
         for client in waiting {
             if let Some(commands) = self.commands.get(client.shard()) {
                 commands.push_for(client, ClientCommand::ReadAgain);
@@ -156,9 +155,9 @@ impl Table {
     fn forget(&mut self, number: u64) {
         let Some(name) = self.answered.remove(&number) else { return };
         if let Some(Known { subject, state: State::Answered { answer, .. }, .. }) = self.calls.remove(&name) {
-            self.bytes -= answer.len();
+            self.bytes -= size_of_known(&answer);
             if let Some(of_subject) = self.subjects.get_mut(&subject) {
-                of_subject.bytes -= answer.len();
+                of_subject.bytes -= size_of_known(&answer);
                 of_subject.answered.remove(&number);
             }
             self.leave(subject);
@@ -177,7 +176,8 @@ impl Table {
 }
 
 impl Running {
-    /// Remembers the response. The oldest are forgotten while there are too many: those of this subject first.
+    /// Remembers the response. The oldest are forgotten while there are too many: those of this subject first. This one stays, because
+    /// others may wait for it.
     pub fn answered(mut self, status: u16, answer: &[u8], now: Moment) {
         self.is_over = true;
         let calls = Arc::clone(&self.calls);
@@ -189,20 +189,22 @@ impl Running {
         let state = State::Answered { at: now, status, answer: answer.into() };
         let before = std::mem::replace(&mut known.state, state);
         table.answered.insert(number, self.name);
-        table.bytes += answer.len();
+        table.bytes += size_of_known(answer);
         let of_subject = table.subjects.entry(subject).or_default();
-        of_subject.bytes += answer.len();
+        of_subject.bytes += size_of_known(answer);
         of_subject.answered.insert(number);
         while let Some(oldest) = table
             .subjects
             .get(&subject)
             .filter(|it| it.bytes > MOST_BYTES)
             .and_then(|it| it.answered.first().copied())
+            .filter(|oldest| *oldest != number)
         {
             table.forget(oldest);
         }
         while table.bytes > calls.most_bytes
             && let Some((&oldest, _)) = table.answered.first_key_value()
+            && oldest != number
         {
             table.forget(oldest);
         }
@@ -228,6 +230,14 @@ impl Drop for Running {
         }
     }
 }
+
+/// Bytes that a call takes that is remembered.
+fn size_of_known(answer: &[u8]) -> usize {
+    answer.len() + OF_A_CALL
+}
+
+/// Bytes beside its answer: what the tables have of it.
+const OF_A_CALL: usize = 256;
 
 /// How long an answer is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -299,7 +309,7 @@ mod tests {
 
     #[test]
     fn calls_that_are_made_are_never_forgotten_and_those_of_one_subject_cost_others_nothing() {
-        let calls = calls(1 << 20);
+        let calls = calls(1 << 24);
         let bob = calls.begin(["bob", "/p", "k", "body"], ClientId::new(0, 2, 2), NOON);
         let Begun::New(bob) = bob else { panic!() };
         bob.answered(200, b"bob", NOON);
@@ -315,15 +325,17 @@ mod tests {
 
     #[test]
     fn answers_are_bounded_by_their_bytes() {
-        let calls = calls(8 * 100);
+        let calls = calls(8 * (2 * OF_A_CALL + 100));
         for key in ["a", "b", "c"] {
             first(&calls, key).answered(200, &[b'x'; 40], NOON);
         }
-        assert_eq!(calls.lock().bytes, 80);
+        assert_eq!(calls.lock().bytes, 2 * size_of_known(&[0; 40]));
         assert!(matches!(begin(&calls, "a", NOON), Begun::New(_)));
         assert!(matches!(begin(&calls, "c", NOON), Begun::Answered(..)));
-        first(&calls, "huge").answered(200, &[b'x'; 200], NOON);
-        let table = calls.lock();
-        assert_eq!((table.bytes, table.calls.len()), (0, 0));
+        for key in ["huge", "huge too"] {
+            first(&calls, key).answered(200, &[b'x'; 2000], NOON);
+            assert_eq!(calls.lock().calls.len(), 1, "others may wait for it");
+            assert!(matches!(begin(&calls, key, NOON), Begun::Answered(..)));
+        }
     }
 }
