@@ -48,7 +48,7 @@ impl Drain {
     pub fn advance(&mut self, connections: &mut Connections) -> bool {
         if connections.is_empty() || connections.now() >= self.end {
             for key in connections.keys() {
-                Peer::act(connections, key, |peer| peer.finish(&CloseReason::Stopped));
+                Peer::act(connections, key, end);
             }
             return true;
         }
@@ -78,6 +78,14 @@ fn announce(peer: &mut Peer<'_>) {
         let message = ServerMessage::Reconnect { within };
         peer.converse(|_, peer| peer.reply(|out| message.write(out)));
     }
+}
+
+/// Ends a connection, because the time is over. A program that waits for its answer is told that there is none.
+fn end(peer: &mut Peer<'_>) {
+    if peer.live().is_some_and(|connection| connection.caller().is_some()) {
+        peer.close(CloseReason::Stopped);
+    }
+    peer.finish(&CloseReason::Stopped);
 }
 
 /// Closes a connection that has got all that was published to it. One that is far behind, or whose socket takes no more, gets

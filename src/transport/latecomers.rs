@@ -28,10 +28,9 @@ impl Latecomers {
         self.look(connections);
         while let Some(client) = self.clients.pop() {
             let Some((key, connection)) = connections.find(client) else { continue };
-            if rank(connection).is_some() {
-                let is_kept = connection.caller().is_some();
+            if let Some((rank, _)) = rank(connection) {
                 Peer::act(connections, key, |peer| {
-                    if !is_kept {
+                    if rank != Rank::Idle {
                         peer.refuse(&FULL, None);
                     }
                     // Its descriptor is needed, so its end is not waited for.
@@ -71,13 +70,13 @@ enum Rank {
 
 /// Its rank, and since when it has it, if it has said nothing that counts, and has a place that others could have.
 fn rank(connection: &Connection) -> Option<(Rank, Moment)> {
-    match &connection.phase {
-        Phase::Head(head) if head.excess.is_none() => {
-            Some((Rank::Head, connection.deadlines.handshake_since()?))
-        }
-        Phase::Calls(_) => Some((Rank::Idle, connection.deadlines.idle_since()?)),
-        _ => None,
-    }
+    let has_place = match &connection.phase {
+        Phase::Head(head) => head.excess.is_none(),
+        Phase::Calls(caller) => caller.call.is_none(),
+        _ => false,
+    };
+    let idle = connection.deadlines.idle_since().map(|since| (Rank::Idle, since));
+    idle.or_else(|| Some((Rank::Head, connection.deadlines.handshake_since()?))).filter(|_| has_place)
 }
 
 /// From accept to the end of the request. TLS takes most of it. A connection that takes longer makes room in a full server.
