@@ -172,7 +172,10 @@ impl Server {
     /// Appends one JSON text to the private channel of a client.
     /// `None` when the client is gone.
     pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Receipt> {
-        let had_private = std::mem::replace(&mut self.shared.clients().get_mut(&client)?.has_private, true);
+        let had_private = match self.shared.clients().get_mut(&client) {
+            Some(known) if !known.is_caller => std::mem::replace(&mut known.has_private, true),
+            _ => return None,
+        };
         let channel = ChannelName::private(&self.shared.public_id(client));
         let now = self.shared.clock.now();
         // The client reads from the beginning, so it does not matter when an append is confirmed, or whose is the first.
@@ -213,7 +216,7 @@ impl Server {
         number: Option<u64>,
     ) -> Result<bool, NameError> {
         let channel = ChannelName::new(channel)?;
-        if !self.shared.clients().contains_key(&client) {
+        if self.shared.clients().get(&client).is_none_or(|known| known.is_caller) {
             return Ok(false); // without a promise, which would make the channel
         }
         let from = self.shared.broker.promise(&channel, self.shared.clock.now());

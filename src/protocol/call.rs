@@ -67,20 +67,28 @@ impl CallPaths<'_> {
     /// Judges a head. `longest` is what a body may have.
     ///
     /// # Errors
-    /// The refusal. The body was not read, so the connection has to end.
-    pub fn judge(&self, request: &Request, origins: &Origins, longest: usize) -> Result<CallHead, HttpError> {
-        let cors = check_page(request, origins)?;
+    /// The refusal, and whether the page may read it. The body was not read, so the connection has to end.
+    pub fn judge(
+        &self,
+        request: &Request,
+        origins: &Origins,
+        longest: usize,
+    ) -> Result<CallHead, (HttpError, Cors)> {
+        let cors = check_page(request, origins).map_err(|error| (error, Cors::default()))?;
         let channel = self.channel(request.path());
-        let methods = if channel.is_some() { GET } else { POST };
-        match (request.method(), channel) {
-            (Method::Options, _) => Ok(CallHead::Preflight(methods, cors)),
-            (Method::Get, Some(channel)) => Ok(CallHead::Call(history(request, channel)?, cors)),
-            (_, Some(_)) => Err(ONLY_GET),
-            (Method::Post, None) if self.ticket == Some(request.path()) => {
-                Ok(CallHead::Call(ticket(request)?, cors))
+        let kind = match (request.method(), channel) {
+            (Method::Options, _) => {
+                return Ok(CallHead::Preflight(if channel.is_some() { GET } else { POST }, cors));
             }
-            (Method::Post, None) => Ok(CallHead::Call(publish(request, longest)?, cors)),
+            (Method::Get, Some(channel)) => history(request, channel),
+            (_, Some(_)) => Err(ONLY_GET),
+            (Method::Post, None) if self.ticket == Some(request.path()) => ticket(request),
+            (Method::Post, None) => publish(request, longest),
             (_, None) => Err(ONLY_POST),
+        };
+        match kind {
+            Ok(kind) => Ok(CallHead::Call(kind, cors)),
+            Err(error) => Err((error, cors)),
         }
     }
 }
@@ -251,7 +259,7 @@ mod tests {
         let (request, _) =
             HeadReader::default().read(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
         assert!(PATHS.has(request.path()));
-        PATHS.judge(&request, &Origins::Any, 10).map_err(|error| error.status)
+        PATHS.judge(&request, &Origins::Any, 10).map_err(|(error, _)| error.status)
     }
 
     #[test]

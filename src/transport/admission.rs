@@ -171,7 +171,7 @@ pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> 
     let backlog = connection.route().map(|route| Arc::clone(&route.backlog));
     let is_route = backlog.is_some();
     connection.known = is_route || shared.config.authenticate || shared.config.notify_connect;
-    shared.clients().insert(client, KnownClient { backlog, has_private: false });
+    shared.clients().insert(client, KnownClient { backlog, ..KnownClient::default() });
     if connection.known {
         let opening = introduction.opening(connection, shared.public_id(client));
         shared.inbox.push(Event::Open { client, opening });

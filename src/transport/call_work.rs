@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::protocol::http::{kept_response, response};
-use crate::session::{is_refused, make_call};
+use crate::session::{Carrier as _, is_refused, make_call};
 use crate::transport::admission::refuse_token;
 use crate::transport::caller::Stage;
 use crate::transport::connection::Connection;
-use crate::transport::error_response::{JSON_HEADERS, error_body, error_of, refusal};
+use crate::transport::error_response::{JSON_HEADERS, error_body, refusal};
 use crate::transport::head::Head;
 use crate::transport::idempotency::Begun;
 use crate::transport::peer::Peer;
@@ -62,6 +62,11 @@ pub(crate) fn start(peer: &mut Peer<'_>) -> bool {
 /// Does what is to be done, part by part. Returns `false` when an answer has to be waited for.
 pub(crate) fn run(peer: &mut Peer<'_>) -> bool {
     let rules = Arc::clone(&peer.connections.shared.rules);
+    let held = peer.connection().and_then(Connection::caller).and_then(|caller| caller.call.as_mut());
+    if let Some(question) = held.and_then(|call| call.question.take()) {
+        peer.ask(question);
+        return false;
+    }
     while peer.connections.work < WORK_AT_A_TURN {
         let Some(caller) = peer.connection().and_then(Connection::caller) else { return true };
         let Some(call) = caller.call.as_mut().filter(|call| call.stage == Stage::Running) else {
@@ -75,7 +80,7 @@ pub(crate) fn run(peer: &mut Peer<'_>) -> bool {
         let mut cost = 0;
         peer.converse(|session, peer| cost = make_call(session, part.as_call(), &rules, peer));
         peer.connections.work += cost + WORK_OF_A_PART;
-        if peer.connection().and_then(Connection::caller).is_some_and(|caller| !caller.goes_on()) {
+        if peer.connection().and_then(|connection| connection.call()).is_some_and(|call| !call.is_answered) {
             return false;
         }
     }
@@ -135,7 +140,7 @@ pub(crate) enum Farewell {
 
 /// Says how a connection of calls is closed. `None`: it is another one.
 pub(crate) fn farewell(peer: &mut Peer<'_>, reason: &CloseReason) -> Option<Farewell> {
-    let timestamp = peer.connections.timestamp();
+    let (now, timestamp) = (peer.now(), peer.connections.timestamp());
     let caller = peer.live()?.caller()?;
     let Some(call) = &mut caller.call else { return Some(Farewell::Say(Vec::new())) };
     if *reason == CloseReason::Restart && call.stage == Stage::Running {
@@ -143,15 +148,23 @@ pub(crate) fn farewell(peer: &mut Peer<'_>, reason: &CloseReason) -> Option<Fare
         return Some(Farewell::Later);
     }
     let code = reason.code().unwrap_or(CloseCode::RESTART);
-    let status = match (reason, code) {
-        (CloseReason::UnfinishedMessage, _) => 408,
-        (_, CloseCode::UNAUTHENTICATED) => 401,
-        (_, CloseCode::TOO_MANY) => 429,
-        (_, CloseCode::INTERNAL) => 500,
-        (_, code) if code.comes_back() => 503,
-        _ => 403,
+    let (status, error) = match (reason, code) {
+        (CloseReason::UnfinishedMessage, _) => (408, ErrorCode::Timeout),
+        (_, CloseCode::UNAUTHENTICATED) => (401, ErrorCode::Unauthenticated),
+        (_, CloseCode::TOO_MANY) => (429, ErrorCode::LimitExceeded),
+        (_, CloseCode::INTERNAL) => (500, ErrorCode::Internal),
+        (_, code) if code.comes_back() => (503, ErrorCode::Timeout),
+        _ => (403, ErrorCode::NotAllowed),
     };
-    let body = error_body(error_of(code), reason.text(), timestamp);
+    let body = error_body(error, reason.text(), timestamp);
+    if !call.give_up(&body) {
+        return Some(Farewell::Say(refusal(status, &call.cors, &body)));
+    }
+    // A repetition would do a part of it twice.
+    let (status, body) = call.response();
+    if let Some(running) = call.running.take() {
+        running.answered(status, &body, now);
+    }
     Some(Farewell::Say(refusal(status, &call.cors, &body)))
 }
 

@@ -12,7 +12,7 @@ use crate::position::Position;
 use crate::protocol::call::{CallKind, Publications};
 use crate::protocol::http::Request;
 use crate::protocol::origins::Cors;
-use crate::session::{Call, RateLimit, Session};
+use crate::session::{Call, Question, RateLimit, Session};
 use crate::transport::events::Opening;
 use crate::transport::head::Head;
 use crate::transport::idempotency::Running;
@@ -53,7 +53,9 @@ pub(crate) struct HttpCall {
     items: VecDeque<Range<usize>>,
     is_list: bool,
     /// What was done is answered.
-    is_answered: bool,
+    pub is_answered: bool,
+    /// It is asked when the application has room for it.
+    pub question: Option<Question>,
     answers: Vec<u8>,
     /// Of the last answer.
     status: u16,
@@ -104,7 +106,7 @@ impl Caller {
         self.call.as_ref().is_some_and(|call| match call.stage {
             Stage::Arrived | Stage::Waiting => true,
             Stage::Deciding | Stage::Reading => false,
-            Stage::Running => call.is_answered,
+            Stage::Running => call.is_answered || call.question.is_some(),
         })
     }
 
@@ -164,6 +166,7 @@ impl HttpCall {
             items: VecDeque::new(),
             is_list: false,
             is_answered: true,
+            question: None,
             answers: Vec::new(),
             status: 200,
             is_done: false,
@@ -227,6 +230,19 @@ impl HttpCall {
         self.status = status_of(text);
         self.is_done |= matches!(self.status, 200 | 504);
         self.may_be_repeated |= matches!(self.status, 429 | 500 | 503);
+    }
+
+    /// Answers all that is left with an error, if a part of the call was done. Returns whether that is so.
+    pub fn give_up(&mut self, error: &[u8]) -> bool {
+        if !self.is_done {
+            return false;
+        }
+        self.answer(error);
+        while self.items.pop_front().is_some() {
+            self.is_answered = false;
+            self.answer(error);
+        }
+        true
     }
 
     /// Status and body of the response.

@@ -11,6 +11,7 @@ use crate::identity::Identity;
 use crate::jwt::Verified;
 use crate::protocol::call::{CallHead, CallKind, CallPaths, Publications};
 use crate::protocol::http::{CONTINUE, Request, response};
+use crate::protocol::origins::Cors;
 use crate::session::{Newcomer, begin_calls};
 use crate::token_error::TokenError;
 use crate::transport::admission::{has_room, refuse_token};
@@ -42,7 +43,7 @@ fn paths(shared: &Shared) -> CallPaths<'_> {
 pub(crate) fn answer(peer: &mut Peer<'_>, mut request: Request) {
     let shared = Arc::clone(&peer.connections.shared);
     let judged = if shared.is_draining() {
-        Err(DRAINING)
+        Err((DRAINING, Cors::default()))
     } else {
         paths(&shared).judge(&request, &shared.policy.origins, shared.config.max_message)
     };
@@ -53,7 +54,7 @@ pub(crate) fn answer(peer: &mut Peer<'_>, mut request: Request) {
             let bytes = response(204, &headers, b"").unwrap_or_default();
             return peer.say_last(&bytes, &CloseReason::Response);
         }
-        Err(error) => return peer.refuse(&error, Some(&request)),
+        Err((error, cors)) => return peer.refuse_page(&error, Some(&request), &cors),
     };
     tickets::hide(&mut request);
     let now = peer.now();
@@ -100,10 +101,12 @@ fn look_at_client(peer: &mut Peer<'_>) -> bool {
             }
             Ok(verified) => {
                 let identity = Arc::clone(&verified.identity);
-                let is_new = peer.connection().and_then(Connection::caller).is_none_or(|caller| {
-                    caller.entry.is_none() || caller.session.identity.as_ref() != Some(&identity)
-                });
-                if is_new {
+                // Functions see all claims, so another token of the same client may be another one for them.
+                let is_same = |entry: &Entry| {
+                    entry.verified.as_ref().is_some_and(|known| known.claims == verified.claims)
+                };
+                let caller = peer.connection().and_then(Connection::caller);
+                if !caller.and_then(|caller| caller.entry.as_ref()).is_some_and(is_same) {
                     part(peer);
                     let_in(peer, &identity, Entry { shown: 0, verified: Some(verified) });
                 }
@@ -219,8 +222,8 @@ fn read_body(peer: &mut Peer<'_>) {
     let Some(caller) = connection.caller() else { return };
     let Some(call) = &mut caller.call else { return };
     call.stage = Stage::Reading;
-    let waits = call.request.has_token("expect", "100-continue") && caller.head.buffer.is_empty();
-    if waits && caller.missing() != Some(0) {
+    let waits = call.request.has_token("expect", "100-continue") && !call.request.is_http_1_0();
+    if waits && caller.head.buffer.is_empty() && caller.missing() != Some(0) {
         peer.replies.extend_from_slice(CONTINUE);
         peer.flush_replies();
     }

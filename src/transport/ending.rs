@@ -8,6 +8,7 @@ use std::thread;
 use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::protocol::http::{HttpError, Request};
+use crate::protocol::origins::Cors;
 use crate::transport::call_work::{self, Farewell};
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
@@ -103,8 +104,13 @@ impl Peer<'_> {
 
     /// Answers a request with the reason why it is not served.
     pub fn refuse(&mut self, error: &HttpError, request: Option<&Request>) {
+        self.refuse_page(error, request, &Cors::default());
+    }
+
+    /// The same, to a page that may read it.
+    pub fn refuse_page(&mut self, error: &HttpError, request: Option<&Request>, cors: &Cors) {
         self.connections.refuse_request(|| self.connections.peer_of(self.key), error, request);
-        self.say_last(&error.to_response(), &CloseReason::Response);
+        self.say_last(&error.to_response_with(cors.headers()), &CloseReason::Response);
     }
 
     /// Says our last word, once. Returns what the connection was before.

@@ -284,6 +284,13 @@ impl Carrier for Peer<'_> {
     }
 
     fn ask(&mut self, question: Question) {
+        if !self.has_room()
+            && let Some(caller) = self.connection().and_then(Connection::caller)
+            && let Some(call) = &mut caller.call
+        {
+            call.question = Some(question);
+            return self.connections.wait_for_room(self.key);
+        }
         introduce_caller(self);
         let Some((client, credit)) = self.credit(held_by(&question)) else { return };
         if let Some(connection) = self.connection() {
@@ -310,7 +317,7 @@ pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
     let opening = connection.caller().and_then(|caller| caller.opening(from, secure, public_id));
     let Some(opening) = opening else { return };
     connection.known = true;
-    shared.clients().insert(client, KnownClient::default());
+    shared.clients().insert(client, KnownClient { is_caller: true, ..KnownClient::default() });
     shared.inbox.push(Event::Open { client, opening });
 }
 

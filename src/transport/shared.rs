@@ -85,6 +85,8 @@ pub(crate) struct KnownClient {
     pub backlog: Option<Arc<AtomicUsize>>,
     /// Its shard was told to open its private channel.
     pub has_private: bool,
+    /// It is a program that makes calls, and hears nothing but their answers.
+    pub is_caller: bool,
 }
 
 /// A fixed answer to `GET`.

@@ -66,10 +66,16 @@ impl HttpError {
 
     /// The whole response: plain text that says why, and the end of the connection.
     pub fn to_response(self) -> Vec<u8> {
+        self.to_response_with([])
+    }
+
+    /// The same with more headers, which are known to be legal.
+    pub fn to_response_with<'a>(self, more: impl IntoIterator<Item = (&'static str, &'a str)>) -> Vec<u8> {
         let body = format!("{}\n", self.reason);
-        let headers: Vec<_> = [("Content-Type", "text/plain; charset=utf-8")]
+        let headers: Vec<(&str, &str)> = [("Content-Type", "text/plain; charset=utf-8")]
             .into_iter()
             .chain(self.headers.iter().copied())
+            .chain(more)
             .collect();
         write_response(self.status, &headers, body.as_bytes())
     }
