@@ -17,6 +17,8 @@ pub struct Limits {
     pub in_all: usize,
     /// Bytes of subject, origin and claims of one. With a key they are in its text.
     pub bytes: usize,
+    /// Milliseconds from its issue in which a ticket of the process before this one counts. Nobody knows when its stream has ended.
+    pub lifetime: u64,
 }
 
 /// Why no ticket is given. The text says what to do.

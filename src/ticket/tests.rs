@@ -10,6 +10,7 @@ use crate::jwt::Verified;
 use crate::token_error::TokenError;
 
 const NOON: u64 = 1_800_000_000_000;
+const DAY: u64 = 86_400_000;
 const KEY: &str = "a key of the application, 32 bytes";
 
 fn verified(subject: &str, expires: Option<u64>) -> Verified {
@@ -18,7 +19,8 @@ fn verified(subject: &str, expires: Option<u64>) -> Verified {
 }
 
 fn tickets(key: Option<&str>, of_subject: usize, in_all: usize) -> Tickets {
-    Tickets::new(key, Limits { of_subject, in_all, bytes: 2000 }, NOON).expect("random bytes")
+    Tickets::new(key, Limits { of_subject, in_all, bytes: 2000, lifetime: 40 * DAY }, NOON)
+        .expect("random bytes")
 }
 
 fn shown<'a>(ticket: &'a str, secret: Option<&'a str>) -> Shown<'a> {
@@ -156,7 +158,7 @@ proptest! {
                 Step::Break => world.end(),
                 Step::Wait(millis) => world.today += millis,
                 Step::Restart if has_key => {
-                    let limits = Limits { of_subject: 8, in_all: 8, bytes: 2000 };
+                    let limits = Limits { of_subject: 8, in_all: 8, bytes: 2000, lifetime: 40 * DAY };
                     world.tickets = Tickets::new(Some(KEY), limits, world.today).expect("random bytes");
                     started = world.today;
                     (world.open, world.ended) = (None, world.today);
@@ -314,13 +316,12 @@ fn the_ticket_ends_with_its_identity_its_subject_and_when_its_secret_was_seen() 
 fn a_ticket_is_forgotten_some_minutes_after_its_stream() {
     let tickets = tickets(None, 8, 8);
     let ticket = tickets.issue(verified("ann", None), None, NOON).expect("room");
-    let day = 86_400_000;
     let secret = tickets.open(shown(&ticket, None), 1, NOON).expect("new").secret;
-    tickets.ended(1, End::ForNow, || NOON + day);
+    tickets.ended(1, End::ForNow, || NOON + DAY);
     let again =
-        tickets.open(shown(&ticket, Some(&secret)), 2, NOON + day + LINGER - 1).expect("in time").secret;
-    tickets.ended(2, End::ForNow, || NOON + day);
-    assert!(tickets.open(shown(&ticket, Some(&again)), 3, NOON + day + LINGER).is_err());
+        tickets.open(shown(&ticket, Some(&secret)), 2, NOON + DAY + LINGER - 1).expect("in time").secret;
+    tickets.ended(2, End::ForNow, || NOON + DAY);
+    assert!(tickets.open(shown(&ticket, Some(&again)), 3, NOON + DAY + LINGER).is_err());
     assert_eq!(tickets.counts(), (0, 0));
 }
 
@@ -346,7 +347,7 @@ fn an_opening_that_does_not_come_about_changes_nothing() {
 
 #[test]
 fn after_a_restart_tickets_with_a_key_count_once_more_and_what_ended_here_does_not() {
-    let limits = Limits { of_subject: 2, in_all: 8, bytes: 2000 };
+    let limits = Limits { of_subject: 2, in_all: 8, bytes: 2000, lifetime: 40 * DAY };
     let restart = |today| Tickets::new(Some(KEY), limits, today).expect("random bytes");
     let before = tickets(Some(KEY), 8, 8);
     let give =
@@ -372,6 +373,10 @@ fn after_a_restart_tickets_with_a_key_count_once_more_and_what_ended_here_does_n
     assert!(soon.open(shown(&dan, None), 6, NOON + 1).is_ok(), "it was not opened before");
     let long_after = restart(NOON);
     assert!(long_after.open(shown(&ann, Some(&ann_1)), 8, NOON + LINGER).is_err(), "the past is over");
+    let much_later = restart(NOON + 40 * DAY);
+    assert!(much_later.open(shown(&ann, Some(&ann_1)), 8, NOON + 40 * DAY).is_err(), "it is too old");
+    let days_later = restart(NOON + 39 * DAY);
+    assert!(days_later.open(shown(&ann, Some(&ann_1)), 8, NOON + 39 * DAY).is_ok());
     let without = tickets(None, 8, 8);
     assert!(without.open(shown(&ann, Some(&ann_1)), 9, NOON).is_err());
     let here = long_after.issue(verified("eve", None), None, NOON).expect("room");

@@ -53,6 +53,8 @@ pub struct Tickets {
     keys: Keys,
     /// Bytes of subject, origin and claims of one ticket.
     longest: usize,
+    /// Milliseconds, for tickets of the past.
+    lifetime: u64,
     /// Of this process: tickets with another one are of the past.
     process: u64,
     /// Open streams with tickets. While there are none, nobody asks for the table when a connection ends.
@@ -81,7 +83,14 @@ impl Tickets {
         let keys = Keys::new(key.map(str::as_bytes))?;
         let process = random_number()?;
         let table = Table::new(limits, keys.seals(), today).into();
-        Some(Self { keys, longest: limits.bytes, process, live: AtomicUsize::new(0), table })
+        Some(Self {
+            keys,
+            longest: limits.bytes,
+            lifetime: limits.lifetime,
+            process,
+            live: AtomicUsize::new(0),
+            table,
+        })
     }
 
     /// Gives a ticket to somebody, for a page of this origin if it names one.
@@ -152,7 +161,10 @@ impl Tickets {
         let mut table = self.table();
         let opened = (|| {
             let shown = (secret, shown.origin);
-            if let Some(sealed) = sealed.filter(|it| !table.has(number) && it.process != self.process) {
+            let is_past = |it: &Sealed<'_>| {
+                it.process != self.process && today.saturating_sub(it.issued) < self.lifetime
+            };
+            if let Some(sealed) = sealed.filter(|it| is_past(it) && !table.has(number)) {
                 table.add_past(number, sealed.entry(secret, today), shown, today)?;
             }
             let (entry, former) = table.open(number, shown, (stream, next), today)?;
@@ -184,8 +196,10 @@ impl Tickets {
     pub fn expose(&self, secret: &str) -> Option<u64> {
         let [number, _] = self.keys.read::<SECRET_MARK, 2>(Kind::Secret, secret)?;
         let mut table = self.table();
+        if !table.has(number) {
+            table.end_past(number);
+        }
         let stream = table.remove(number);
-        table.end_past(number);
         self.live.store(table.live(), Ordering::Relaxed);
         stream
     }

@@ -129,7 +129,8 @@ impl Shared {
         let in_all = config.max_connections.saturating_mul(2).max(FEW_TICKETS);
         // A URL may have half of a head. A quarter of it is enough for this in a ticket.
         let bytes = LONGEST_CLAIMS.min(config.max_head_bytes / 8);
-        let limits = Limits { of_subject: config.max_tickets_per_identity, in_all, bytes };
+        let lifetime = u64::try_from(config.session_lifetime.as_millis()).unwrap_or(u64::MAX);
+        let limits = Limits { of_subject: config.max_tickets_per_identity, in_all, bytes, lifetime };
         Tickets::new(key, limits, clock.unix_millis())
     }
 
