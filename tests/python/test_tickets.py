@@ -16,6 +16,7 @@ from test_credentials import advance
 from test_jwt import bearer, secret
 from tokens import token
 from umbel import Client, ConfigurationError, Identity, Request, Server, Umbel
+from wire import wire
 
 ANN = Identity("ann", {"name": 'Ann "é"', "channels": ["task:1"]})
 KEY = "a key for tickets of 32 bytes, or more"
@@ -553,3 +554,28 @@ async def test_who_is_turned_away_for_others_keeps_what_it_has() -> None:
         while server.stats().connections:
             await asyncio.sleep(0.01)
         assert await status(server, ticket, last) == (200, ""), "nobody has heard another secret"
+
+
+async def test_a_run_that_is_over_is_204_for_who_has_it_all() -> None:
+    app = Umbel(auth=secret())
+
+    @app.stream("tell")
+    async def tell(run: Any, message: Any) -> AsyncIterator[str]:
+        yield "all of it"
+
+    @app.channel("run:{id}", replay="start")
+    def may(client: Client, id: str) -> bool:
+        return client.identity.subject == "ann"
+
+    async with app.serve(port=0) as server:
+        async with wire(server, additional_headers=bearer(token("ben"))) as starter:
+            await starter.say("tell", id=1, data={})
+            run = (await starter.hear("subscription_established"))["channel"]
+            await starter.hear("subscription_ended")
+        ticket = app.ticket(ANN)
+        async with opened(server, ticket, target=run) as events:
+            heard = await events.end()
+            assert closed(heard) == (1000, False) and heard[-2].name == "subscription_ended"
+        async with opened(server, ticket, events.parser.last_id, target=run) as over:
+            assert over.status == 204
+        assert await status(server, ticket, target=run) == BAD, "its client was not to come back"
