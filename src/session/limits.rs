@@ -32,11 +32,16 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Counts messages or frames. Returns `false` when there are more than `per_second` for longer than `burst`: what may be
-    /// said at once is what may be said in that time. A rate of 0 is no limit.
+    /// said at once is what may be said in that time. Then they do not count: who tries again would never be heard. A rate of 0 is
+    /// no limit.
     pub fn allows(&mut self, count: u32, per_second: u32, burst: Duration, now: Moment) -> bool {
         let Some(cost) = Duration::from_secs(count.into()).checked_div(per_second) else { return true };
-        self.paid = self.paid.max(now) + cost;
-        self.paid.since(now) <= burst
+        let paid = self.paid.max(now) + cost;
+        let allows = paid.since(now) <= burst;
+        if allows {
+            self.paid = paid;
+        }
+        allows
     }
 }
 

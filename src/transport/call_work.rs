@@ -12,6 +12,7 @@ use crate::transport::connection::Connection;
 use crate::transport::error_response::{JSON_HEADERS, error_body, refusal};
 use crate::transport::head::Head;
 use crate::transport::idempotency::Begun;
+use crate::transport::parting::part;
 use crate::transport::peer::Peer;
 use crate::transport::tickets::{self, NotIssued};
 use crate::transport::turn::WORK_AT_A_TURN;
@@ -145,6 +146,11 @@ pub(crate) fn farewell(peer: &mut Peer<'_>, reason: &CloseReason) -> Option<Fare
     let Some(call) = &mut caller.call else { return Some(Farewell::Say(Vec::new())) };
     if *reason == CloseReason::Restart && call.stage == Stage::Running {
         call.is_last = true;
+        return Some(Farewell::Later);
+    }
+    if call.stage == Stage::Arrived && matches!(reason, CloseReason::Application { .. }) {
+        // It is about the client before. Who makes this call will be asked.
+        part(peer);
         return Some(Farewell::Later);
     }
     let code = reason.code().unwrap_or(CloseCode::RESTART);

@@ -20,9 +20,9 @@ use crate::transport::caller::{Caller, Entry, HttpCall, Stage};
 use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::http::DRAINING;
+use crate::transport::parting::part;
 use crate::transport::peer::{Peer, introduce_caller};
 use crate::transport::phase::Phase;
-use crate::transport::sessions::end_session;
 use crate::transport::shared::Shared;
 use crate::transport::tickets;
 
@@ -189,20 +189,6 @@ fn let_in(peer: &mut Peer<'_>, identity: &Arc<Identity>, entry: Entry) {
     begin_calls(&mut caller.session, &newcomer, &shared.terms);
 }
 
-/// The client that was let in is gone. The next one that makes a call is another.
-fn part(peer: &mut Peer<'_>) {
-    let key = peer.key;
-    let Some(connection) = peer.connection() else { return };
-    let (client, known) = (connection.id, std::mem::take(&mut connection.known));
-    connection.pending = None;
-    let Some(caller) = connection.caller() else { return };
-    caller.session = Default::default();
-    if caller.entry.take().is_some() {
-        peer.connections.disown(key);
-        end_session(peer.connections, client, known, &CloseReason::Ended);
-    }
-}
-
 /// No more calls are made on a connection, whose request is for something else.
 pub(crate) fn end(peer: &mut Peer<'_>) {
     part(peer);
@@ -268,6 +254,14 @@ fn begin(peer: &mut Peer<'_>, body: Vec<u8>) {
     };
     match found {
         Err(text) => refuse(peer, 400, ErrorCode::BadMessage, &text),
+        // However long it waits.
+        Ok((_, found))
+            if per_second > 0 && found.items.len() as u64 > u64::from(per_second) * BURST.as_secs() =>
+        {
+            let most = u64::from(per_second) * BURST.as_secs();
+            let text = format!("a list has at most {most} publications here (max_messages_per_second)");
+            refuse(peer, 400, ErrorCode::BadMessage, &text);
+        }
         Ok((_, found)) if !caller.rate.allows(found.items.len().max(1) as u32, per_second, BURST, now) => {
             refuse(peer, 429, ErrorCode::LimitExceeded, "too many publications (max_messages_per_second)");
         }

@@ -64,6 +64,7 @@ mod metrics;
 mod opener;
 mod outbox;
 mod parcel;
+mod parting;
 mod peer;
 mod pending;
 mod phase;

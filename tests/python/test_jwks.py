@@ -329,6 +329,27 @@ async def test_a_bad_answer_changes_nothing_and_has_one_line(
     assert "those from before count for a day" in line
 
 
+async def test_a_call_that_waits_for_a_key_does_not_end_with_the_client_before_it(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon(monkeypatch)
+    app = application(issuer)
+    async with app.serve(port=0) as server, program(server) as caller:
+        before = bearer(signed("a", "ann", issued=time.time() - 5))
+        assert (await caller.get(f"{HISTORY}/news", **before)).status == 200
+        issuer.answer = keys("a", "new")
+        issuer.gate.clear()
+        await asyncio.sleep(0.2)
+        call = asyncio.create_task(caller.get(f"{HISTORY}/news", **bearer(signed("new", "bob"))))
+        await until(lambda: issuer.asked == 2)
+        app.revoke("ann")
+        await asyncio.sleep(0.2)
+        issuer.gate.set()
+        response = await call
+        assert (response.status, response.kept) == (200, True), response.body
+        assert (await caller.get(f"{HISTORY}/news", **before)).status == 401
+
+
 async def test_an_issuer_that_does_not_answer_keeps_nobody_for_long(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
