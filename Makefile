@@ -25,17 +25,19 @@ help:  ## this list
 demo: build  ## a live demonstration in the browser, until Ctrl-C
 	@$(PY) -m umbel demo
 
-STAGES := lint test-rust build test-python test-interop test-js test-conformance test-browser test-fuzz bench-short
+STAGES := lint test-rust build test-python test-browser bench-short
+BESIDE := test-interop test-js test-conformance test-fuzz
 
-# Three things are done beside the stages before them, because those leave a processor idle. What tests of other people's programs
-# need is installed from the start, which waits for the network; the first stage that needs it waits for the end. The core is
-# linked on one processor, which takes most of its build; `build` waits for it. The fuzz targets and the load of the benchmarks
-# are built at the lowest priority while tests wait for sockets and clocks; their stages wait for what is missing, and report
-# its errors.
+# Some things are done beside the stages, because those leave a processor idle. What tests of other people's programs
+# need is installed from the start, which waits for the network. The core is linked on one processor, which takes most of its build;
+# `build` waits for it. The fuzz targets and the load of the benchmarks are built at the lowest priority while tests wait for
+# sockets and clocks; their stages wait for what is missing, and report its errors. Tests with programs of others are run while
+# browsers and benchmarks wait, and what they say is shown at the end.
 .PHONY: test
 test: .venv/.ready  ## everything that must pass before a change is merged
 	@mkdir -p build
 	: > build/skipped
+	: > build/beside.table
 	$(MAKE) install-ahead > build/install.log 2>&1 & install=$$!
 	$(MAKE) build > build/core.log 2>&1 & core=$$!
 	trap 'kill $$(jobs -p) 2> /dev/null || :' EXIT
@@ -43,7 +45,10 @@ test: .venv/.ready  ## everything that must pass before a change is merged
 	for stage in $(STAGES); do
 	  printf '\n== %s\n' "$$stage"
 	  start=$$SECONDS
-	  [ "$$stage" != test-interop ] || wait "$$install" || :
+	  if [ "$$stage" = test-browser ]; then
+	    wait "$$install" || :
+	    $(MAKE) test-beside > build/beside.log 2>&1 & beside=$$!
+	  fi
 	  if [ "$$stage" = build ]; then
 	    wait "$$core" || { cat build/core.log; printf '\nFAILED: make build\n'; exit 1; }
 	    nice -n 19 $(MAKE) fuzz-build bench-build > build/ahead.log 2>&1 &
@@ -52,10 +57,21 @@ test: .venv/.ready  ## everything that must pass before a change is merged
 	  fi
 	  table+=$$(printf '%5d s  %s' $$((SECONDS - start)) "$$stage")$$'\n'
 	done
+	wait "$$beside" || { cat build/beside.log; exit 1; }
+	cat build/beside.log
 	printf '\n%s' "$$table"
-	cat build/skipped
+	cat build/beside.table build/skipped
 	printf '%d stages passed, 0 failed, %d skipped, in %d s\n' \
-	  $$(($(words $(STAGES)) - $$(wc -l < build/skipped))) "$$(wc -l < build/skipped)" "$$SECONDS"
+	  $$(($(words $(STAGES) $(BESIDE)) - $$(wc -l < build/skipped))) "$$(wc -l < build/skipped)" "$$SECONDS"
+
+.PHONY: test-beside
+test-beside:
+	@for stage in $(BESIDE); do
+	  printf '\n== %s\n' "$$stage"
+	  start=$$SECONDS
+	  $(MAKE) "$$stage" || { printf '\nFAILED: make %s\n' "$$stage"; exit 1; }
+	  printf '%5d s  %s, beside\n' $$((SECONDS - start)) "$$stage" >> build/beside.table
+	done
 
 .PHONY: build
 build: $(CORE)  ## the core, optimised, and the package in .venv
