@@ -116,8 +116,8 @@ class Settings:
             allow for some more.
         ticket_key: a secret of at least 32 bytes, with which tickets of event streams outlive a restart. In
             the first ten minutes after its start, a server lets streams come back that another one with this
-            key had opened, if their tickets are not older than ``session_lifetime``. Without it their pages need
-            new tickets then.
+            key had opened, if their tickets are not older than ``session_lifetime``. Without it their pages
+            need new tickets then.
         max_tickets_per_identity: tickets of one identity at the same time; 0 for no limit. When an identity
             has so many, the one gives way that would be forgotten soonest. Those whose streams are open stay:
             if all are, there is no further ticket. Of all identities together there are at most twice as many
