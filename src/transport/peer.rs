@@ -159,19 +159,6 @@ impl Peer<'_> {
         }
     }
 
-    /// Sends what shows that the connection is alive.
-    pub fn ping(&mut self) {
-        let Some(wire) = self.wire() else { return };
-        let mut is_shown = false;
-        if wire.has_ids() {
-            self.converse(|session, peer| is_shown = show_heartbeat(session, peer));
-        }
-        if !is_shown {
-            wire.ping(&mut self.replies);
-        }
-        self.flush_replies();
-    }
-
     /// Adds a JSON text to the replies.
     pub fn reply_text(&mut self, text: &[u8]) {
         let caller = self.connection().and_then(Connection::caller);
@@ -319,6 +306,19 @@ pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
     connection.known = true;
     shared.clients().insert(client, KnownClient { is_caller: true, ..KnownClient::default() });
     shared.inbox.push(Event::Open { client, opening });
+}
+
+/// Sends what shows that the connection is alive.
+pub(crate) fn ping(peer: &mut Peer<'_>) {
+    let Some(wire) = peer.wire() else { return };
+    let mut is_shown = false;
+    if wire.has_ids() {
+        peer.converse(|session, peer| is_shown = show_heartbeat(session, peer));
+    }
+    if !is_shown {
+        wire.ping(&mut peer.replies);
+    }
+    peer.flush_replies();
 }
 
 /// Answers a ping.

@@ -25,7 +25,7 @@ use crate::transport::drain::Drain;
 use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
-use crate::transport::peer::Peer;
+use crate::transport::peer::{Peer, ping};
 use crate::transport::phase::Phase;
 use crate::transport::renewal::{end_subject, look_at_credentials};
 use crate::transport::sessions::{end_forgotten, give_way};
@@ -216,7 +216,7 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
     let listening = connection.listens(now) && connection.has_room(&shared);
     match connection.deadlines.check(now, listening, &shared.timeouts) {
         Verdict::Wait(_) => {}
-        Verdict::Ping => peer.ping(),
+        Verdict::Ping => ping(peer),
         Verdict::Credentials => look_at_credentials(peer),
         Verdict::Late => late(peer),
         Verdict::Close(reason) => peer.close(reason),
