@@ -130,19 +130,8 @@ impl Introduction {
 
     pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
         let Self { request, route, params, token, verified, other_credential, .. } = self;
-        let (peer, secure) = (connection.peer(), connection.io.is_secure());
-        Box::new(Opening {
-            request,
-            peer,
-            secure,
-            route,
-            params,
-            token,
-            verified,
-            other_credential,
-            is_caller: false,
-            public_id,
-        })
+        let opening = Opening::new(request, connection.peer(), connection.io.is_secure(), public_id);
+        Box::new(Opening { route, params, token, verified, other_credential, ..opening })
     }
 }
 

@@ -129,26 +129,13 @@ impl Caller {
     pub fn missing(&self) -> Option<usize> {
         self.call.as_ref().map(|call| call.length().saturating_sub(self.head.buffer.len()))
     }
-}
 
-impl Caller {
     /// What the application is told of its client.
     pub fn opening(&self, peer: String, secure: bool, public_id: String) -> Option<Box<Opening>> {
         let request = self.call.as_ref()?.request.clone();
         let verified = self.entry.as_ref().and_then(|entry| entry.verified.clone());
-        let (route, params, token, other_credential) = (None, Vec::new(), None, false);
-        Some(Box::new(Opening {
-            request,
-            peer,
-            secure,
-            route,
-            params,
-            token,
-            verified,
-            other_credential,
-            is_caller: true,
-            public_id,
-        }))
+        let opening = Opening::new(request, peer, secure, public_id);
+        Some(Box::new(Opening { verified, is_caller: true, ..opening }))
     }
 }
 

@@ -161,6 +161,15 @@ pub struct Opening {
     pub public_id: String,
 }
 
+impl Opening {
+    /// Of a request that is for no websocket path, and of whose client nothing else is known.
+    pub(crate) fn new(request: Request, peer: String, secure: bool, public_id: String) -> Self {
+        let (route, params, token, verified) = (None, Vec::new(), None, None);
+        let (other_credential, is_caller) = (false, false);
+        Self { request, peer, secure, route, params, token, verified, other_credential, is_caller, public_id }
+    }
+}
+
 /// How serious a log line is. The numbers are those of Python's `logging`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
