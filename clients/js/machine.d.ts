@@ -1,4 +1,4 @@
-// What is inside of umbel.js. It is neither served nor shipped.
+// What is inside of umbel.js and stream.js. It is neither served nor shipped.
 
 import type {
   Client, Gap, Latest, LatestOptions, Limits, Missed, Position, Run, RunStart, Subscription, SubscribeOptions, Update, UmbelError,
@@ -23,6 +23,20 @@ export interface Line {
   act(...action: unknown[]): void;
   say(text: string): void;
   send(message: object): void;
+}
+
+/** What carries a session: a WebSocket, or a stream with the face of one. */
+export interface Socket {
+  readonly protocol: string;
+  /** It was closed because nothing came through, and the next one may do better. */
+  mute?: boolean;
+  onopen: (() => void) | null;
+  onmessage: ((event: { data: string }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  onerror: (() => void) | null;
+  send(text: string): void;
+  /** Nothing is passed on after it. Code 1000 ends the session. */
+  close(code: number): void;
 }
 
 export interface Request {

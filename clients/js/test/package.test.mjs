@@ -30,20 +30,23 @@ const bytes = async (name) => {
 };
 
 test("the client and the hooks stay small", async (t) => {
-  const [client, hooks] = [await bytes("umbel.js"), await bytes("react.js")];
+  const [client, stream, hooks] = [await bytes("umbel.js"), await bytes("stream.js"), await bytes("react.js")];
   const served = gzipSync(await readFile(join(HERE, "umbel.js")), { level: 9 }).length;
-  t.diagnostic(`minified and gzipped: ${client} bytes, hooks ${hooks}; as served, gzipped: ${served}`);
+  t.diagnostic(`minified and gzipped: ${client} bytes, streams ${stream}, hooks ${hooks}; as served, gzipped: ${served}`);
   assert.ok(client < CLIENT, `${client} bytes`);
+  assert.ok(stream < 2048, `${stream} bytes`);
   assert.ok(hooks < 1536, `${hooks} bytes`);
   assert.ok(served < SERVED, `${served} bytes`);
 });
 
 test("the client is written in the JavaScript of 2018, so that older browsers can read it and say what they lack", async () => {
-  const source = await readFile(join(HERE, "umbel.js"), "utf8");
-  const [newest, ...oldest] = await Promise.all(["esnext", "chrome64", "firefox62"].map((target) => transform(source, { target })));
-  for (const { code, warnings } of oldest) {
-    assert.deepEqual(warnings, []);
-    assert.equal(code, newest.code);
+  for (const name of ["umbel.js", "stream.js"]) {
+    const source = await readFile(join(HERE, name), "utf8");
+    const [newest, ...oldest] = await Promise.all(["esnext", "chrome64", "firefox62"].map((target) => transform(source, { target })));
+    for (const { code, warnings } of oldest) {
+      assert.deepEqual(warnings, []);
+      assert.equal(code, newest.code);
+    }
   }
 });
 

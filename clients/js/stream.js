@@ -1,0 +1,271 @@
+/**
+ * A session on a stream, with the face of a WebSocket: what is heard is the response to a request, and what is said is posted. umbel.js
+ * loads this file where WebSockets don't get through; docs/protocol.md describes what goes over the wire.
+ *
+ * @module
+ */
+/** @import { Socket } from "./machine.d.ts" */
+
+/** Something on the way passes a response on only when it has ended: from now on streams come in parts. */
+let inParts = false;
+
+/** Cookies of a page of another origin. Where the server lets every page in, browsers let no cookie out. @type {RequestCredentials} */
+let credentials = "include";
+
+/** @type {(url: string) => Socket} */
+export const createStream = (url) => {
+  const stop = new AbortController();
+  /** Ends the timers of what is posted. @type {Set<() => void>} */
+  const ends = new Set();
+  /** What was said and not posted yet. @type {string[]} */
+  const queue = [];
+  /** Nothing is passed on any more. */
+  let over = false;
+  /** The server has let the client in. */
+  let open = false;
+  let posting = false;
+  let token = "";
+  let attempt = 0;
+  /** Of the newest list. */
+  let number = 0;
+  let most = MOST;
+  // How often something was heard. The stream is mute while it brings nothing, and after what was posted got no answer but a status.
+  let heard = 0;
+  let mute = true;
+
+  const leave = () => {
+    over = true;
+    stop.abort();
+    for (const end of ends) end();
+  };
+
+  /** @type {(code: number, reason: string) => void} */
+  const end = (code, reason) => {
+    if (over) return;
+    leave();
+    if (socket.onclose) socket.onclose({ code, reason });
+  };
+
+  /** The server has no stream for this attempt. @type {(status: number, text: string) => void} */
+  const refused = (status, text) => {
+    let newest = 0;
+    if (status === 409) {
+      try {
+        newest = JSON.parse(text).details.attempt;
+      } catch (error) {
+        // Not of an Umbel server.
+      }
+    }
+    if (newest > attempt) end(4502, "the session has another connection");
+    else end(1006, `no session on a stream (status ${status})`);
+  };
+
+  // ---- what is heard
+
+  /** @type {(body: string) => Promise<Response>} */
+  const ask = async (body) => {
+    const call = () => fetch(url, { method: "POST", headers: JSON_ONLY, body, credentials, signal: stop.signal });
+    try {
+      return await call();
+    } catch (error) {
+      if (over || credentials !== "include" || !isForeign(url)) throw error;
+      // Nothing was asked: the browser has refused to send cookies there.
+      credentials = "same-origin";
+      try {
+        return await call();
+      } catch (again) {
+        // It was the network.
+        credentials = "include";
+        throw again;
+      }
+    }
+  };
+
+  /** @type {(name: string, data: string) => void} */
+  const hear = (name, data) => {
+    if (name === "closed") {
+      const { code, reason } = JSON.parse(data);
+      return end(code, reason);
+    }
+    if (name === "connection_established") {
+      const { resumed, session } = JSON.parse(data);
+      if (!resumed) {
+        ({ token } = session);
+        attempt = 0;
+      }
+      open = true;
+      Promise.resolve().then(flush);
+    }
+    if (socket.onmessage) socket.onmessage({ data });
+  };
+
+  /** Reads a response. Returns whether another part follows. @type {(response: Response) => Promise<boolean>} */
+  const read = async ({ body }) => {
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
+    const decoder = new TextDecoder();
+    let [rest, name, data, follows] = ["", "", "", false];
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (over || done) return follows;
+      heard += 1;
+      mute = false;
+      const lines = decoder.decode(value, { stream: true }).split("\n");
+      lines[0] = rest + lines[0];
+      rest = /** @type {string} */ (lines.pop());
+      for (const line of lines) {
+        if (line.startsWith("event:")) name = line.slice(6).trim();
+        else if (line.startsWith("data:")) data += line.slice(5);
+        else if (line === "" || line === "\r") {
+          if (name === "part_ended") follows = true;
+          else if (data) hear(name, data);
+          if (over) return false;
+          name = data = "";
+        }
+      }
+    }
+  };
+
+  /** @type {(first: string) => Promise<void>} */
+  const listen = async (first) => {
+    try {
+      for (let part = 1, body = first; ; body = JSON.stringify({ type: "resume", session: token, attempt, part, positions: {} })) {
+        const response = await ask(body);
+        const { status, headers } = response;
+        if (!/^text\/event-stream/i.test(headers.get("Content-Type") || "")) return refused(status, await response.text());
+        if (!(await read(response)) || over) break;
+        part += 1;
+      }
+      end(1006, "the stream broke off");
+    } catch (error) {
+      end(1006, String(error));
+    }
+  };
+
+  // ---- what is said
+
+  /** Posts a body until it has an answer: the same list is taken once. @type {(body: string, last: boolean) => Promise<[number, string]>} */
+  const post = async (body, last) => {
+    const headers = { ...JSON_ONLY, Authorization: `Umbel-Session ${token}` };
+    // What a page that is left still sends is short.
+    const keepalive = last && body.length < SHORT;
+    for (let turn = 0, pause = PAUSE; ; turn += 1, pause *= 2) {
+      /** @type {[number, string]} */
+      let answer = [0, ""];
+      const call = new AbortController();
+      const abort = () => call.abort();
+      const timer = setTimeout(abort, PATIENCE);
+      const undo = () => {
+        clearTimeout(timer);
+        abort();
+      };
+      ends.add(undo);
+      try {
+        const response = await fetch(`${url}/messages`, { method: "POST", headers, body, credentials, keepalive, signal: call.signal });
+        answer = [response.status, await response.text()];
+      } catch (error) {
+        // Nobody knows whether it was taken.
+      }
+      ends.delete(undo);
+      clearTimeout(timer);
+      const [status] = answer;
+      const lost = !status || status === 429 || status >= 500 || (last && status === 409);
+      if (!lost || turn === TURNS || stop.signal.aborted) return answer;
+      await new Promise((resolve) => {
+        const wake = () => {
+          clearTimeout(timer);
+          ends.delete(wake);
+          resolve(0);
+        };
+        const timer = setTimeout(wake, pause);
+        ends.add(wake);
+      });
+      if (stop.signal.aborted) return answer;
+    }
+  };
+
+  /** @type {(list: string[], last?: boolean) => Promise<[number, string]>} */
+  const deliver = (list, last = false) =>
+    post(`{"attempt":${attempt},"number":${number += 1},"messages":[${list}]${last ? ',"end":true' : ""}}`, last);
+
+  const flush = async () => {
+    if (posting || !open) return;
+    posting = true;
+    while (queue.length && !over) {
+      let count = 0;
+      for (let size = 0; count < Math.min(queue.length, most); count += 1) {
+        size += queue[count].length;
+        if (count && size > LONG) break;
+      }
+      const list = queue.splice(0, count);
+      const before = heard;
+      mute = false;
+      const [status, text] = await deliver(list);
+      if (status === 202) mute = heard === before;
+      else if (status !== 413) refused(status, text);
+      else if (count === 1) end(1009, "the message is too long");
+      else {
+        // It was not looked at. Each of them alone may not be too long.
+        most = 1;
+        number -= 1;
+        queue.unshift(...list);
+      }
+    }
+    posting = false;
+  };
+
+  /** @type {Socket} */
+  const socket = {
+    protocol: "umbel.v1.first",
+    mute: false,
+    onopen: null,
+    onmessage: null,
+    onclose: null,
+    onerror: null,
+    send(text) {
+      if (over) return;
+      if (!begun) {
+        begun = true;
+        const message = JSON.parse(text);
+        ({ attempt = 0, session: token = "" } = message);
+        listen(inParts ? JSON.stringify({ ...message, part: 1 }) : text);
+        return;
+      }
+      queue.push(text);
+      // What is said at once is one list.
+      Promise.resolve().then(flush);
+    },
+    close(code) {
+      if (over) return;
+      over = true;
+      if (code === MUTE && mute && !inParts) inParts = socket.mute = true;
+      // Until that has arrived, the stream stays: the server would take its end for another one.
+      if (code === 1000 && open) deliver(queue.splice(0), true).then(leave);
+      else leave();
+    },
+  };
+  let begun = false;
+  Promise.resolve().then(() => { if (!over && socket.onopen) socket.onopen(); });
+  return socket;
+};
+
+/** @type {(url: string) => boolean} */
+const isForeign = (url) => typeof location === "object" && new URL(url).origin !== location.origin;
+
+const JSON_ONLY = { "Content-Type": "application/json" };
+
+/** The code with which what has been silent for too long is closed. */
+const MUTE = 4408;
+
+/** Messages of a list, and their characters. */
+const MOST = 500;
+const LONG = 1 << 16;
+
+/** Characters that a page may send while it is left: browsers allow 64 KiB. */
+const SHORT = 20_000;
+
+/** Milliseconds until what was posted counts as lost, and until it is posted again; that doubles with each turn. */
+const PATIENCE = 10_000;
+const PAUSE = 100;
+
+/** After so many, the stream is given up. */
+const TURNS = 6;
