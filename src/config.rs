@@ -40,6 +40,8 @@ pub struct Config {
     pub websocket_path: String,
     /// Path of event streams, and of what is below it.
     pub stream_path: String,
+    /// Path where clients have a session on a stream. `None`: they can't.
+    pub session_path: Option<String>,
     /// Time after which an event stream ends and its client opens another one. 0: never.
     #[serde(deserialize_with = "seconds")]
     pub stream_seconds: Duration,
@@ -249,7 +251,7 @@ impl Config {
         let is_at = |path: &str, other: &str| {
             path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let own = [&self.publish_path, &self.history_path, &self.ticket_path];
+        let own = [&self.session_path, &self.publish_path, &self.history_path, &self.ticket_path];
         let paths: Vec<_> = [&self.stream_path].into_iter().chain(own.into_iter().flatten()).collect();
         let is_alone = |(index, path): (usize, &&String)| {
             **path != self.websocket_path
@@ -310,13 +312,14 @@ impl Config {
             ("websocket_path", self.websocket_path.starts_with('/'), "a path that starts with a slash"),
             ("websocket_path", !is_reserved_path(&self.websocket_path), "none of the server's own paths"),
             ("stream_path", is_plain_path(Some(&self.stream_path), "/api/v1/stream"), A_PLAIN_PATH),
+            ("session_path", is_plain_path(self.session_path.as_ref(), "/api/v1/session"), A_PLAIN_PATH),
             ("publish_path", is_plain_path(self.publish_path.as_ref(), "/api/v1/publish"), A_PLAIN_PATH),
             ("history_path", is_plain_path(self.history_path.as_ref(), "/api/v1/history"), A_PLAIN_PATH),
             ("ticket_path", is_plain_path(self.ticket_path.as_ref(), "/api/v1/ticket"), A_PLAIN_PATH),
             (
                 "websocket_path",
                 self.paths_differ(),
-                "another path than stream_path, publish_path, history_path and ticket_path, and of these none may be below another",
+                "another path than stream_path, session_path, publish_path, history_path and ticket_path, and of these none may be below another",
             ),
             (
                 "origins",

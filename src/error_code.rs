@@ -78,6 +78,12 @@ error_codes! {
     Internal = "internal", Server;
     /// the request was done, and its answer is forgotten
     AnswerLost = "answer_lost", Nobody;
+    /// the session is on another connection, or on none
+    Superseded = "superseded", Nobody;
+    /// a list of messages was skipped
+    OutOfOrder = "out_of_order", Client;
+    /// there is no such session
+    SessionLost = "session_lost", Nobody;
     /// the publication is certainly not in the channel: send it again
     NotPublished = "not_published", Server;
     /// nobody knows whether the publication is in the channel

@@ -19,6 +19,17 @@ pub struct CallPaths<'a> {
     pub history: Option<&'a str>,
     /// To get a ticket.
     pub ticket: Option<&'a str>,
+    /// To have a session on a stream. Its messages are posted below it.
+    pub session: Option<&'a str>,
+}
+
+/// Longest bodies, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Longest {
+    /// Of publications, and of lists of messages.
+    pub list: usize,
+    /// Of a first message.
+    pub first: usize,
 }
 
 /// What a call is for.
@@ -33,6 +44,18 @@ pub enum CallKind {
     },
     /// To get a ticket for an event stream.
     Ticket,
+    /// To have a session on a stream, which its response is.
+    Session {
+        /// Bytes of the body.
+        length: usize,
+    },
+    /// To say something to a session on a stream.
+    Messages {
+        /// Bytes of the body.
+        length: usize,
+        /// The token of the session. Empty: none is shown.
+        token: Box<str>,
+    },
     /// To read what a channel still has.
     History {
         /// Its name, which was not checked.
@@ -56,7 +79,14 @@ pub enum CallHead {
 impl CallPaths<'_> {
     /// Whether a request is for a path of calls, whatever its method.
     pub fn has(&self, path: &str) -> bool {
-        self.publish == Some(path) || self.ticket == Some(path) || self.channel(path).is_some()
+        [self.publish, self.ticket].contains(&Some(path))
+            || self.channel(path).is_some()
+            || self.session(path).is_some()
+    }
+
+    /// What comes after the path of sessions.
+    fn session<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(self.session?).filter(|below| ["", MESSAGES].contains(below))
     }
 
     /// The channel whose history is asked for.
@@ -64,7 +94,7 @@ impl CallPaths<'_> {
         path.strip_prefix(self.history?)?.strip_prefix('/')
     }
 
-    /// Judges a head. `longest` is what a body may have.
+    /// Judges a head.
     ///
     /// # Errors
     /// The refusal, and whether the page may read it. The body was not read, so the connection has to end.
@@ -72,7 +102,7 @@ impl CallPaths<'_> {
         &self,
         request: &Request,
         origins: &Origins,
-        longest: usize,
+        longest: Longest,
     ) -> Result<CallHead, (HttpError, Cors)> {
         let cors = check_page(request, origins).map_err(|error| (error, Cors::default()))?;
         let channel = self.channel(request.path());
@@ -83,7 +113,10 @@ impl CallPaths<'_> {
             (Method::Get, Some(channel)) => history(request, channel),
             (_, Some(_)) => Err(ONLY_GET),
             (Method::Post, None) if self.ticket == Some(request.path()) => ticket(request),
-            (Method::Post, None) => publish(request, longest),
+            (Method::Post, None) => match self.session(request.path()) {
+                Some(below) => session_call(request, below, longest),
+                None => publish(request, longest.list),
+            },
             (_, None) => Err(ONLY_POST),
         };
         match kind {
@@ -107,12 +140,7 @@ fn ticket(request: &Request) -> Result<CallKind, HttpError> {
 
 fn publish(request: &Request, longest: usize) -> Result<CallKind, HttpError> {
     check_cookie(request)?;
-    let kind = request.header("content-type").and_then(|value| value.split(';').next());
-    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(ONLY_JSON);
-    }
-    let length = request.content_length().ok_or(NO_LENGTH)?;
-    let length = usize::try_from(length).ok().filter(|length| *length <= longest).ok_or(TOO_LONG)?;
+    let length = json_length(request, longest)?;
     let mut keys = request.headers("idempotency-key");
     let key = match (keys.next(), keys.next()) {
         (None, _) => None,
@@ -120,6 +148,32 @@ fn publish(request: &Request, longest: usize) -> Result<CallKind, HttpError> {
         _ => return Err(BAD_KEY),
     };
     Ok(CallKind::Publish { length, key })
+}
+
+/// Judges a request to the path of sessions, or below it.
+fn session_call(request: &Request, below: &str, longest: Longest) -> Result<CallKind, HttpError> {
+    match below {
+        "" => {
+            check_cookie(request)?;
+            Ok(CallKind::Session { length: json_length(request, longest.first)? })
+        }
+        _ => {
+            let shown = request.header("authorization").and_then(|value| value.split_once(' '));
+            let token = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+            let token = token.map_or("", |(_, token)| token.trim()).into();
+            Ok(CallKind::Messages { length: json_length(request, longest.list + ENVELOPE)?, token })
+        }
+    }
+}
+
+/// Bytes of a body that is JSON.
+fn json_length(request: &Request, longest: usize) -> Result<usize, HttpError> {
+    let kind = request.header("content-type").and_then(|value| value.split(';').next());
+    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(ONLY_JSON);
+    }
+    let length = request.content_length().ok_or(NO_LENGTH)?;
+    usize::try_from(length).ok().filter(|length| *length <= longest).ok_or(TOO_LONG)
 }
 
 fn is_key(key: &str) -> bool {
@@ -188,7 +242,7 @@ impl Publications {
         });
         match items {
             Ok(Some(items)) => Ok(Self { items, is_list: true }),
-            Ok(None) => Err(format!("a list has at most {MOST_ITEMS} publications")),
+            Ok(None) => Err(format!("a list has at most {MOST_ITEMS} items")),
             Err(error) => Err(format!("not acceptable JSON: {error}")),
         }
     }
@@ -218,7 +272,16 @@ impl<'de> Visitor<'de> for Items<'de> {
     }
 }
 
-/// Publications of one call. Each is answered, also where it is shorter than its answer.
+/// Bytes of a list beside a message. So what a WebSocket takes can be posted, too.
+const ENVELOPE: usize = 1024;
+
+/// Where lists of messages are posted, below the path of sessions.
+const MESSAGES: &str = "/messages";
+
+/// RFC 9110 §11.4: what the token of a session is shown as.
+const SCHEME: &str = "Umbel-Session";
+
+/// Items of one call. Each is answered, also where it is shorter than its answer.
 const MOST_ITEMS: usize = 1000;
 
 /// Publications of a history, unless another number is asked for.
@@ -233,7 +296,7 @@ const POST: &str = "POST, OPTIONS";
 const ONLY_GET: HttpError =
     HttpError::new(405, "a history is asked for with GET").with_headers(&[("Allow", GET)]);
 const ONLY_POST: HttpError =
-    HttpError::new(405, "publications come with POST").with_headers(&[("Allow", POST)]);
+    HttpError::new(405, "this is asked for with POST").with_headers(&[("Allow", POST)]);
 const ONLY_JSON: HttpError = HttpError::new(415, "the body must be application/json");
 const NO_LENGTH: HttpError = HttpError::new(411, "the body needs a Content-Length");
 const TOO_LONG: HttpError = HttpError::new(413, "the body is too long").with_setting("max_message");
@@ -251,7 +314,8 @@ mod tests {
     use crate::position::Epoch;
     use crate::protocol::http::{HeadLimits, HeadReader};
 
-    const PATHS: CallPaths<'_> = CallPaths { publish: Some("/p"), history: Some("/h"), ticket: Some("/t") };
+    const PATHS: CallPaths<'_> =
+        CallPaths { publish: Some("/p"), history: Some("/h"), ticket: Some("/t"), session: Some("/s") };
     const JSON: &str = "Content-Type: application/json\r\nContent-Length: 2\r\n";
 
     fn judge(line: &str, headers: &str) -> Result<CallHead, u16> {
@@ -259,7 +323,9 @@ mod tests {
         let (request, _) =
             HeadReader::default().read(head.as_bytes(), &HeadLimits::default()).unwrap().unwrap();
         assert!(PATHS.has(request.path()));
-        PATHS.judge(&request, &Origins::Any, 10).map_err(|(error, _)| error.status)
+        PATHS
+            .judge(&request, &Origins::Any, Longest { list: 10, first: 20 })
+            .map_err(|(error, _)| error.status)
     }
 
     #[test]
@@ -330,6 +396,26 @@ mod tests {
         assert_eq!((is_asked(JSON), is_asked("Cookie: a=b\r\n")), (Err(400), Err(403)));
         assert_eq!(judge("GET /t", ""), Err(405));
         assert!(matches!(judge("OPTIONS /t", ""), Ok(CallHead::Preflight(POST, _))) && !PATHS.has("/t/a"));
+    }
+
+    #[test]
+    fn messages_of_a_session_name_it_and_its_first_one_may_be_longer() {
+        let kind = |line: &str, headers: &str| match judge(line, headers) {
+            Ok(CallHead::Call(kind, _)) => Ok(kind),
+            Ok(other) => panic!("{other:?}"),
+            Err(status) => Err(status),
+        };
+        let long = JSON.replace(" 2", " 20");
+        assert_eq!(kind("POST /s", &long), Ok(CallKind::Session { length: 20 }));
+        assert_eq!(kind("POST /s", &format!("{JSON}Cookie: a=b\r\n")), Err(403));
+        assert_eq!(kind("POST /s", &JSON.replace(" 2", " 21")), Err(413));
+        assert_eq!(kind("POST /s/messages", &JSON.replace(" 2", " 1035")), Err(413));
+        for (shown, token) in [("Umbel-Session a.b", "a.b"), ("umbel-session  c ", "c"), ("Bearer d", "")] {
+            let kind = kind("POST /s/messages", &format!("{JSON}Authorization: {shown}\r\n"));
+            assert_eq!(kind, Ok(CallKind::Messages { length: 2, token: token.into() }));
+        }
+        assert_eq!((kind("GET /s", ""), kind("DELETE /s/messages", "")), (Err(405), Err(405)));
+        assert!(!PATHS.has("/s/") && !PATHS.has("/s/messages/a") && !PATHS.has("/sa"));
     }
 
     #[test]

@@ -173,6 +173,15 @@ pub fn encode_header(opcode: Opcode, rsv1: bool, fin: bool, payload_length: usiz
     }
 }
 
+/// Appends a whole frame of a client. Its mask changes nothing.
+pub fn client_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode_header(opcode, false, true, payload.len(), out);
+    out[start + 1] |= 0x80;
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
 /// Appends a whole close frame. A reason of more than [`LONGEST_REASON`] bytes is cut, never inside a character.
 pub(super) fn close_frame(code: CloseCode, reason: &str, out: &mut Vec<u8>) {
     let mut end = reason.len().min(LONGEST_REASON);
@@ -203,6 +212,13 @@ mod tests {
             encode_header(Opcode::Text, false, true, length, &mut out);
             assert_eq!(out.len(), expected);
         }
+    }
+
+    #[test]
+    fn a_frame_of_a_client_has_a_mask_that_changes_nothing() {
+        let mut out = Vec::new();
+        client_frame(Opcode::Text, b"hi", &mut out);
+        assert_eq!(out, b"\x81\x82\0\0\0\0hi");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`http`] | the bytes of a request head into a [`http::Request`]; a refusal into a response |
 //! | [`handshake`], [`origins`], [`hosts`] | a request and a policy into the `101` response or a refusal |
 //! | [`call`] | the request of a program into what it wants; its body into publications |
+//! | [`list`] | the messages that a client posts into frames, as a WebSocket would bring them |
 //! | [`event_stream`] | the request for a stream into channels and positions; positions into the `id` of an event |
 //! | [`websocket`] | masked frames into [`websocket::Incoming`]s: the receiving state of one connection |
 //! | [`frame`], [`mask`], [`utf8`], [`assembler`], [`deflate`], `unfinished`, [`close_wait`], [`read_ahead`](ReadAhead) | the parts of it, one idea each |
@@ -30,6 +31,7 @@ pub mod frame;
 pub mod handshake;
 pub mod hosts;
 pub mod http;
+pub mod list;
 pub mod mask;
 pub mod message;
 pub mod origins;

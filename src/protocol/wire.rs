@@ -25,6 +25,11 @@ pub enum Wire {
         /// The stream has one channel, and its reader no other. All such readers get the same events.
         alone: bool,
     },
+    /// The same for a session: its client has its positions itself, so there are no ids, and all readers get the same events.
+    SessionEvents {
+        /// As in [`Wire::Events`].
+        chunked: bool,
+    },
 }
 
 /// Whether a message is text or binary data.
@@ -45,8 +50,13 @@ impl Wire {
     pub const fn plain(self) -> Self {
         match self {
             Self::WebSocket { .. } => Self::PLAIN_WEBSOCKET,
-            Self::Events { .. } => self,
+            Self::Events { .. } | Self::SessionEvents { .. } => self,
         }
+    }
+
+    /// Whether it is a response over HTTP. The peer says nothing on the same connection.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Self::WebSocket { .. })
     }
 
     /// Whether its messages have an `id`, by which the client comes back.
@@ -56,14 +66,14 @@ impl Wire {
 
     /// Whether readers of this wire that are at the same place of a channel get the same bytes.
     pub const fn is_shared(self) -> bool {
-        matches!(self, Self::WebSocket { .. } | Self::Events { alone: true, .. })
+        !matches!(self, Self::Events { alone: false, .. })
     }
 
     /// Bits of the window that the peer looks back into. `None`: it understands no compression.
     pub const fn window(self) -> Option<u8> {
         match self {
             Self::WebSocket { window } => window,
-            Self::Events { .. } => None,
+            Self::Events { .. } | Self::SessionEvents { .. } => None,
         }
     }
 
@@ -90,6 +100,7 @@ impl Wire {
         match self {
             Self::WebSocket { .. } => self.text(text, out),
             Self::Events { chunked, .. } => event(name_of(text), id, text, chunked, out),
+            Self::SessionEvents { chunked } => event(name_of(text), b"", text, chunked, out),
         }
     }
 
@@ -114,7 +125,7 @@ impl Wire {
                 encode_header(opcode, compressed, true, payload.len(), out);
                 out.extend_from_slice(payload);
             }
-            Self::Events { chunked, .. } => event(name_of(payload), b"", payload, chunked, out),
+            Self::Events { .. } | Self::SessionEvents { .. } => self.text_with_id(payload, b"", out),
         }
     }
 
@@ -122,7 +133,9 @@ impl Wire {
     pub fn ping(self, out: &mut Vec<u8>) {
         match self {
             Self::WebSocket { .. } => frame::control(Opcode::Ping, b"", out),
-            Self::Events { chunked, .. } => chunk(chunked, 3, out, |out| out.extend_from_slice(b":\n\n")),
+            Self::Events { chunked, .. } | Self::SessionEvents { chunked } => {
+                chunk(chunked, 3, out, |out| out.extend_from_slice(b":\n\n"))
+            }
         }
     }
 
@@ -139,7 +152,7 @@ impl Wire {
     pub fn pong(self, payload: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::WebSocket { .. } => frame::control(Opcode::Pong, payload, out),
-            Self::Events { .. } => {}
+            Self::Events { .. } | Self::SessionEvents { .. } => {}
         }
     }
 
@@ -150,7 +163,7 @@ impl Wire {
         match (self, code) {
             (Self::WebSocket { .. }, Some(code)) => frame::close_frame(code, reason, out),
             (Self::WebSocket { .. }, None) => frame::control(Opcode::Close, b"", out),
-            (Self::Events { chunked, .. }, code) => {
+            (Self::Events { chunked, .. } | Self::SessionEvents { chunked }, code) => {
                 if let Some(code) = code {
                     let mut text = Vec::new();
                     let reconnect = code.comes_back();
@@ -158,9 +171,17 @@ impl Wire {
                     self.text_with_id(&text, id, out);
                 }
                 if chunked {
-                    out.extend_from_slice(b"0\r\n\r\n");
+                    out.extend_from_slice(LAST_CHUNK);
                 }
             }
+        }
+    }
+
+    /// Appends the end of a part of a session's stream.
+    pub fn end_part(self, out: &mut Vec<u8>) {
+        self.text(br#"{"type":"part_ended"}"#, out);
+        if let Self::SessionEvents { chunked: true } = self {
+            out.extend_from_slice(LAST_CHUNK);
         }
     }
 }
@@ -214,6 +235,9 @@ fn chunk(chunked: bool, bytes: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut
     debug_assert_eq!(out.len() - start, bytes);
     out.extend_from_slice(b"\r\n");
 }
+
+/// RFC 9112 §7.1: the body ends.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const EVENT: &[u8] = b"event: ";
 const ID: &[u8] = b"id: ";

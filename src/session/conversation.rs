@@ -168,7 +168,7 @@ impl Session {
                 let action = Action::publish(data, key, event, elements);
                 self.request(&channel, action, id, rules, carrier);
             }
-            Kind::Authenticate { token } => self.renew(token.as_deref(), id, rules, carrier),
+            Kind::Authenticate { token, .. } => self.renew(token.as_deref(), id, rules, carrier),
             Kind::Resume(_) => {
                 let text = "only the first message can be resume (subprotocol umbel.v1.first)";
                 self.reply_error(ErrorCode::BadMessage, text, None, ReplyTo::message(id), carrier);

@@ -30,6 +30,11 @@ impl Secret {
         Some(Self(number.to_be_bytes()))
     }
 
+    /// Whether it is this one. It takes the same time for each that is not.
+    pub fn is(self, other: Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
     fn push(self, out: &mut String) {
         use fmt::Write as _;
         // A String takes everything.
@@ -83,8 +88,11 @@ pub enum Verdict {
     Accepted,
     /// It is not the session's client, or the session has lived too long.
     Unknown,
-    /// A later attempt was accepted before.
-    Outdated,
+    /// This attempt or a later one was accepted before.
+    Outdated {
+        /// The last one.
+        accepted: u64,
+    },
     /// The application has to say who the client is.
     Unproven,
     /// It is the token of somebody else.
@@ -95,9 +103,13 @@ pub enum Verdict {
 #[derive(Debug)]
 pub(super) struct Resumable {
     /// `None` where nobody can come back: sessions are switched off, or the connection began without one.
-    secret: Option<Secret>,
+    pub secret: Option<Secret>,
     /// The last attempt that was accepted.
-    attempt: u64,
+    pub attempt: u64,
+    /// Lists of messages that were taken since then, where the session is on a stream.
+    pub lists: u64,
+    /// Which part of its stream was begun last. 0: the stream is whole, or there is none.
+    pub part: u64,
     /// A hash of the token with which the application let the client in.
     credential: Option<u64>,
     /// When the client was let in; `None` before.
@@ -127,6 +139,8 @@ impl Resumable {
         Self {
             secret,
             attempt: 0,
+            lists: 0,
+            part: 0,
             credential,
             began: None,
             former: None,
@@ -155,6 +169,11 @@ impl Resumable {
         self.secret.is_some() && self.began.is_some()
     }
 
+    /// Whether this is its secret.
+    pub fn is_it(&self, secret: Secret) -> bool {
+        self.secret.is_some_and(|own| own.is(secret))
+    }
+
     /// Whether it is younger than any session may become.
     pub fn lives(&self, lifetime: Duration, now: Moment) -> bool {
         self.began.is_some_and(|began| now.since(began) < lifetime)
@@ -168,7 +187,7 @@ impl Resumable {
         lives: bool,
         today: u64,
     ) -> Verdict {
-        let is_it = self.secret.is_some_and(|secret| bool::from(secret.0.ct_eq(&claim.secret.0)));
+        let is_it = self.is_it(claim.secret);
         let has_expired = client.is_some_and(|client| client.has_ended(today));
         let subject = client.map_or("", |client| &client.subject);
         match claim.proof {
@@ -177,9 +196,9 @@ impl Resumable {
             Proof::Credential(_) if has_expired => Verdict::Unproven,
             Proof::Credential(Some(token)) if Some(token) != self.credential => Verdict::Unproven,
             Proof::Identity { identity, .. } if *identity.subject != *subject => Verdict::OtherSubject,
-            _ if claim.attempt <= self.attempt => Verdict::Outdated,
+            _ if claim.attempt <= self.attempt => Verdict::Outdated { accepted: self.attempt },
             proof => {
-                self.attempt = claim.attempt;
+                (self.attempt, self.lists, self.part) = (claim.attempt, 0, 0);
                 if let Proof::Identity { credential, .. } = proof {
                     self.credential = credential;
                 }

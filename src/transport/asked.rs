@@ -66,7 +66,7 @@ impl Asked {
 }
 
 /// `no-transform` and the last one keep proxies from gathering or compressing what comes (nginx reads that one).
-const STREAM_HEADERS: [(&str, &str); 3] = [
+pub(crate) const STREAM_HEADERS: [(&str, &str); 3] = [
     ("Content-Type", "text/event-stream"),
     ("Cache-Control", "no-store, no-transform"),
     ("X-Accel-Buffering", "no"),

@@ -9,7 +9,7 @@ use crate::session::{Carrier as _, is_refused, make_call};
 use crate::transport::admission::refuse_token;
 use crate::transport::caller::Stage;
 use crate::transport::connection::Connection;
-use crate::transport::error_response::{JSON_HEADERS, error_body, refusal};
+use crate::transport::error_response::{JSON_HEADERS, detailed_error_body, error_body, refusal};
 use crate::transport::head::Head;
 use crate::transport::idempotency::Begun;
 use crate::transport::parting::part;
@@ -103,13 +103,29 @@ pub(crate) fn give_ticket(peer: &mut Peer<'_>) {
 
 /// Ends a call with an error of ours.
 pub(crate) fn refuse(peer: &mut Peer<'_>, status: u16, code: ErrorCode, text: &str) {
-    let body = error_body(code, text, peer.connections.timestamp());
+    refuse_with(peer, status, code, text, None);
+}
+
+/// The same, with a number as the `details` of the error.
+pub(crate) fn refuse_with(
+    peer: &mut Peer<'_>,
+    status: u16,
+    code: ErrorCode,
+    text: &str,
+    detail: Option<(&str, u64)>,
+) {
+    let body = detailed_error_body(code, text, detail, peer.connections.timestamp());
     let patience = matches!(status, 429 | 503).then_some(("Retry-After", "1"));
     respond(peer, status, patience, &body);
 }
 
 /// Ends a call, and keeps the connection for the next one.
-fn respond(peer: &mut Peer<'_>, status: u16, more: Option<(&'static str, &'static str)>, body: &[u8]) {
+pub(crate) fn respond(
+    peer: &mut Peer<'_>,
+    status: u16,
+    more: Option<(&'static str, &'static str)>,
+    body: &[u8],
+) {
     let (now, is_draining) = (peer.now(), peer.connections.shared.is_draining());
     let Some(connection) = peer.connection() else { return };
     let Some(caller) = connection.caller() else { return };
@@ -118,7 +134,7 @@ fn respond(peer: &mut Peer<'_>, status: u16, more: Option<(&'static str, &'stati
         running.answered(status, body, now);
     }
     let headers: Vec<_> = JSON_HEADERS.into_iter().chain(more).chain(call.cors.headers()).collect();
-    if call.is_last || is_draining {
+    if call.is_last || is_draining || caller.head.excess.is_some() {
         let bytes = response(status, &headers, body).unwrap_or_default();
         return peer.say_last(&bytes, &CloseReason::Response);
     }

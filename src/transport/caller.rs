@@ -164,7 +164,12 @@ impl HttpCall {
 
     /// Bytes of the body.
     pub fn length(&self) -> usize {
-        if let CallKind::Publish { length, .. } = self.kind { length } else { 0 }
+        match self.kind {
+            CallKind::Publish { length, .. }
+            | CallKind::Session { length }
+            | CallKind::Messages { length, .. } => length,
+            CallKind::Ticket | CallKind::History { .. } => 0,
+        }
     }
 
     /// Takes what is to be published.
@@ -176,6 +181,16 @@ impl HttpCall {
 
     pub fn body(&self) -> &str {
         &self.body
+    }
+
+    /// The same, for somebody who changes the call.
+    pub fn shared_body(&self) -> Arc<String> {
+        Arc::clone(&self.body)
+    }
+
+    /// Whether the client needs to be known. A session has its own ways to know it.
+    pub fn needs_client(&self) -> bool {
+        !matches!(self.kind, CallKind::Session { .. } | CallKind::Messages { .. })
     }
 
     /// What is to be published.
@@ -197,7 +212,7 @@ impl HttpCall {
     pub fn next(&mut self) -> Option<Part> {
         let part = match &self.kind {
             CallKind::Publish { .. } => Part::Publish(Arc::clone(&self.body), self.items.pop_front()?),
-            CallKind::Ticket => return None,
+            CallKind::Ticket | CallKind::Session { .. } | CallKind::Messages { .. } => return None,
             CallKind::History { .. } if !self.answers.is_empty() => return None,
             CallKind::History { channel, after, most } => Part::History(channel.clone(), *after, *most),
         };

@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::jwt::Verified;
-use crate::protocol::call::{CallHead, CallKind, CallPaths, Publications};
+use crate::protocol::call::{CallHead, CallKind, CallPaths, Longest, Publications};
 use crate::protocol::http::{CONTINUE, Request, response};
 use crate::protocol::origins::Cors;
 use crate::session::{Newcomer, begin_calls};
@@ -20,9 +20,11 @@ use crate::transport::caller::{Caller, Entry, HttpCall, Stage};
 use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::http::DRAINING;
+use crate::transport::opener::first_message_limit;
 use crate::transport::parting::part;
 use crate::transport::peer::{Peer, introduce_caller};
 use crate::transport::phase::Phase;
+use crate::transport::posts;
 use crate::transport::shared::Shared;
 use crate::transport::tickets;
 
@@ -31,11 +33,18 @@ pub(crate) fn is_call(shared: &Shared, request: &Request) -> bool {
     paths(shared).has(request.path())
 }
 
+/// Whether a request is for a session that may have its place already.
+pub(crate) fn is_for_session(shared: &Shared, request: &Request) -> bool {
+    let paths = paths(shared);
+    CallPaths { publish: None, history: None, ticket: None, ..paths }.has(request.path())
+}
+
 fn paths(shared: &Shared) -> CallPaths<'_> {
     CallPaths {
         publish: shared.config.publish_path.as_deref(),
         history: shared.config.history_path.as_deref(),
         ticket: shared.config.ticket_path.as_deref(),
+        session: shared.config.session_path.as_deref().filter(|_| !shared.config.session_ttl.is_zero()),
     }
 }
 
@@ -45,7 +54,8 @@ pub(crate) fn answer(peer: &mut Peer<'_>, mut request: Request) {
     let judged = if shared.is_draining() {
         Err((DRAINING, Cors::default()))
     } else {
-        paths(&shared).judge(&request, &shared.policy.origins, shared.config.max_message)
+        let longest = Longest { list: shared.config.max_message, first: first_message_limit(&shared.config) };
+        paths(&shared).judge(&request, &shared.policy.origins, longest)
     };
     let (kind, cors) = match judged {
         Ok(CallHead::Call(kind, cors)) => (kind, cors),
@@ -66,14 +76,21 @@ pub(crate) fn answer(peer: &mut Peer<'_>, mut request: Request) {
     let Some(caller) = connection.caller() else { return };
     let call = HttpCall::new(request, kind, cors);
     caller.call = Some(Box::new(call));
-    connection.deadlines.handshake(now);
+    if caller.head.excess.is_none() {
+        connection.deadlines.handshake(now);
+    }
     connection.wake();
 }
 
 /// Goes on with a call. Returns `false` when it has to wait.
 pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     match peer.connection().and_then(Connection::caller).and_then(|caller| caller.call.as_ref()) {
-        Some(call) if call.stage == Stage::Arrived => look_at_client(peer),
+        Some(call) if call.stage == Stage::Arrived && call.needs_client() => look_at_client(peer),
+        Some(call) if call.stage == Stage::Arrived => {
+            read_body(peer);
+            true
+        }
+        Some(call) if call.stage == Stage::Waiting && !call.needs_client() => posts::deliver(peer),
         Some(call) if call.stage == Stage::Waiting => start(peer),
         Some(_) => run(peer),
         None => true,
@@ -189,22 +206,14 @@ fn let_in(peer: &mut Peer<'_>, identity: &Arc<Identity>, entry: Entry) {
     begin_calls(&mut caller.session, &newcomer, &shared.terms);
 }
 
-/// No more calls are made on a connection, whose request is for something else.
-pub(crate) fn end(peer: &mut Peer<'_>) {
-    part(peer);
-    let now = peer.now();
-    let Some(connection) = peer.connection() else { return };
-    let Some(caller) = connection.caller() else { return };
-    let head = std::mem::take(&mut caller.head);
-    connection.phase = Phase::Head(Box::new(head));
-    connection.deadlines.handshake(now);
-}
-
 /// Asks for the body of a call, as far as it has not come.
 fn read_body(peer: &mut Peer<'_>) {
     let now = peer.now();
     let Some(connection) = peer.connection() else { return };
-    connection.deadlines.calling(now);
+    let Some(caller) = connection.caller() else { return };
+    if caller.head.excess.is_none() {
+        connection.deadlines.calling(now);
+    }
     let Some(caller) = connection.caller() else { return };
     let Some(call) = &mut caller.call else { return };
     call.stage = Stage::Reading;
@@ -246,11 +255,14 @@ fn begin(peer: &mut Peer<'_>, body: Vec<u8>) {
     let (now, per_second) = (peer.now(), peer.connections.shared.config.max_messages_per_second);
     let Some(caller) = peer.connection().and_then(Connection::caller) else { return };
     let Some(call) = &mut caller.call else { return };
+    let text = |body| String::from_utf8(body).map_err(|_| "the body is not UTF-8".to_owned());
     let found = match call.kind {
         CallKind::History { .. } | CallKind::Ticket => Ok((String::new(), Publications::none())),
-        CallKind::Publish { .. } => String::from_utf8(body)
-            .map_err(|_| "the body is not UTF-8".to_owned())
-            .and_then(|body| Publications::find(&body).map(|found| (body, found))),
+        CallKind::Publish { .. } => {
+            text(body).and_then(|body| Publications::find(&body).map(|found| (body, found)))
+        }
+        CallKind::Messages { .. } => text(body).map(|body| (body, Publications::none())),
+        CallKind::Session { .. } => return posts::open(peer, body),
     };
     match found {
         Err(text) => refuse(peer, 400, ErrorCode::BadMessage, &text),
@@ -268,7 +280,7 @@ fn begin(peer: &mut Peer<'_>, body: Vec<u8>) {
         Ok(_) if call.kind == CallKind::Ticket => give_ticket(peer),
         Ok((body, found)) => {
             call.prepare(body, found);
-            start(peer);
+            go_on(peer);
         }
     }
 }

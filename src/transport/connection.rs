@@ -20,7 +20,7 @@ use crate::transport::io::Io;
 use crate::transport::opener::Opener;
 use crate::transport::outbox::Outbox;
 use crate::transport::pending::Pending;
-use crate::transport::phase::{Endpoint, Phase, Upgraded};
+use crate::transport::phase::{Endpoint, Phase, Upgraded, session_of};
 use crate::transport::route::Route;
 use crate::transport::shared::Shared;
 use crate::transport::turn::Turn;
@@ -143,14 +143,7 @@ impl Connection {
     }
 
     pub fn session(&mut self) -> Option<&mut Session> {
-        match &mut self.phase {
-            Phase::Calls(caller) => Some(&mut caller.session),
-            Phase::Deciding(upgraded) | Phase::Open(upgraded) => match &mut upgraded.endpoint {
-                Endpoint::Umbel(session) => Some(session),
-                Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Route(_) => None,
-            },
-            Phase::Head(_) | Phase::Closing { .. } => None,
-        }
+        session_of(&mut self.phase)
     }
 
     pub fn route(&mut self) -> Option<&mut Route> {
@@ -174,6 +167,22 @@ impl Connection {
             Phase::Deciding(Upgraded { endpoint: Endpoint::Asked(asked), .. }) => Some(asked),
             _ => None,
         }
+    }
+
+    /// Takes what is said to its client, if that becomes a part of a response over HTTP.
+    pub fn takes_answer(&mut self, text: &[u8]) -> bool {
+        match &mut self.phase {
+            Phase::Calls(caller) => match &mut caller.call {
+                Some(call) => call.answer(text),
+                None => return false,
+            },
+            Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => match &mut opener.stream {
+                Some(stream) => stream.error = text.to_vec(),
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
     }
 
     pub fn is_open(&self) -> bool {
@@ -256,7 +265,7 @@ impl Connection {
     /// Keeps input until it can be worked on, behind what is kept already. Nothing counts after a close.
     pub fn keep(&mut self, input: &[u8], budget: &Budget, now: Moment) {
         let (Phase::Deciding(upgraded) | Phase::Open(upgraded)) = &mut self.phase else { return };
-        if upgraded.client_has_ended() || upgraded.wire.has_ids() {
+        if upgraded.client_has_ended() {
             return;
         }
         let ahead = self.ahead.get_or_insert_with(|| {
@@ -344,7 +353,7 @@ const LITTLE: usize = 4096;
 const SIGN: Duration = Duration::from_secs(3);
 
 /// Bytes that are read of a client while its messages have to wait.
-const MOST_AHEAD: usize = 64 * 1024;
+pub const MOST_AHEAD: usize = 64 * 1024;
 
 /// Size of the buffer for reading. There is one per shard, lent to the connection that is being read.
 pub const READ_BYTES: usize = 64 * 1024;

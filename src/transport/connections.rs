@@ -8,18 +8,20 @@ use std::time::Duration;
 use crate::hub::{Due, FrameEncoder, Hub, ReaderKey};
 use crate::jwt::Needs;
 use crate::moment::Moment;
-use crate::protocol::deflate::Inflater;
 use crate::protocol::message::Timestamp;
 use crate::refusal::Refusal;
 use crate::stats::Counters;
 use crate::transport::addresses::Counted;
 use crate::transport::away::Away;
+use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, CommandQueue, FeedNotifier};
 use crate::transport::connection::Connection;
 use crate::transport::events::{Event, Level};
 use crate::transport::excess::Excess;
+use crate::transport::farewells::Farewells;
 use crate::transport::io::Io;
+use crate::transport::lists::Lists;
 use crate::transport::repeated::Repeated;
 use crate::transport::shared::Shared;
 use crate::transport::sockets::Sockets;
@@ -37,6 +39,8 @@ pub(crate) struct Connections {
     generation: u32,
     /// Sessions without a connection.
     pub away: Away,
+    pub lists: Lists,
+    pub farewells: Farewells,
     /// Connections that would read if the application had room.
     waiting_for_room: Vec<ReaderKey>,
     /// How often one was added to these because messages take too much, for the log.
@@ -53,22 +57,6 @@ pub(crate) struct Connections {
     /// What the connection that is being read has cost in this turn.
     pub work: usize,
     pub buffers: Buffers,
-}
-
-/// Memory that is lent to the connection that is being worked on.
-#[derive(Default)]
-pub(crate) struct Buffers {
-    pub replies: Vec<u8>,
-    pub text: Vec<u8>,
-    pub read: Vec<u8>,
-    pub inflater: Option<Box<Inflater>>,
-}
-
-impl Buffers {
-    /// What is kept of a buffer that was lent for messages. A long one is not: messages of the application have no bound.
-    pub fn kept(lent: Vec<u8>) -> Vec<u8> {
-        if lent.capacity() <= LONGEST_KEPT { lent } else { Vec::new() }
-    }
 }
 
 impl Connections {
@@ -91,6 +79,8 @@ impl Connections {
             sockets: Sockets { now, ..Sockets::default() },
             generation: 0,
             away: Away::default(),
+            lists: Lists::default(),
+            farewells: Farewells::default(),
             waiting_for_room: Vec::new(),
             full: Repeated::default(),
             turns: Turns::default(),
@@ -391,9 +381,6 @@ impl Connections {
 
 /// Between two looks whether a client that is not read has ended. A look is a system call.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
-
-/// Bytes of a buffer for messages that a shard keeps: those of a message of the default limit.
-const LONGEST_KEPT: usize = 1 << 20;
 
 /// Bytes that may wait for a socket without being counted.
 const UNCOUNTED: usize = 64 * 1024;

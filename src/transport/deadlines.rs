@@ -40,7 +40,8 @@ impl From<&Config> for Timeouts {
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     stage: Stage,
-    /// In the handshake, when it was accepted. When open, when the peer was last heard. When closing, when we closed.
+    /// In the handshake, when it was accepted. When open, when the peer was last heard. When closing, when we closed. In a part, when
+    /// something was said; [`LAST`]: nothing was.
     since: Moment,
     pinged: bool,
     /// The peer was told that its credentials are good for a short time only.
@@ -72,6 +73,10 @@ enum Stage {
     Open,
     /// An event stream. Its peer says nothing.
     Stream,
+    /// A part of a stream that comes in parts.
+    Part,
+    /// Between two parts.
+    Parted,
     Closing,
 }
 
@@ -83,6 +88,8 @@ pub enum Verdict {
     Wait(Moment),
     /// Send a ping.
     Ping,
+    /// End this part of the stream.
+    EndPart,
     /// Look whether the client's credentials are still good.
     Credentials,
     /// The handshake took too long: answer 408 if a part of it came, otherwise close without a word.
@@ -137,6 +144,25 @@ impl Deadlines {
         (self.stage, self.since) = (Stage::Stream, now);
     }
 
+    /// A part of a stream begins. If nothing waits to be said, it lasts until there is something.
+    pub fn begin_part(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Part, LAST);
+        self.output = match self.output {
+            Output::Taken(_) => Output::Taken(now),
+            Output::Waiting(_) => Output::Waiting(now),
+        };
+    }
+
+    /// A part of a stream has ended, and the peer is to ask for the next one.
+    pub fn end_part(&mut self, now: Moment) {
+        (self.stage, self.since) = (Stage::Parted, now);
+    }
+
+    /// Whether the peer is to ask for the next part of its stream.
+    pub fn is_parted(&self) -> bool {
+        self.stage == Stage::Parted
+    }
+
     /// A request is read on a connection that was kept, and looked at.
     pub fn handshake(&mut self, now: Moment) {
         (self.stage, self.since) = (Stage::Handshake, now);
@@ -165,11 +191,16 @@ impl Deadlines {
         }
     }
 
-    /// The socket took bytes. Whatever they were, a proxy has seen them pass.
-    pub fn said(&mut self, now: Moment) {
+    /// The socket took bytes. Whatever they were, a proxy has seen them pass. Returns whether a part of a stream will end for that.
+    pub fn said(&mut self, now: Moment) -> bool {
         if let Output::Taken(last) = &mut self.output {
             *last = now;
         }
+        let is_first = self.stage == Stage::Part && self.since == LAST;
+        if is_first {
+            self.since = now;
+        }
+        is_first
     }
 
     /// Tells whether a message is `unfinished`, and whether one was `finished` since the last call: then it is another one.
@@ -212,6 +243,8 @@ impl Deadlines {
             Stage::Closing => return self.since + limits.close,
             Stage::Open => self.next_beat(limits.heartbeat),
             Stage::Stream => self.next_sign(limits),
+            Stage::Part => self.end_of_part(limits),
+            Stage::Parted => self.since + BETWEEN_PARTS,
         };
         let stalled = self.stalled_since().map(|since| since + limits.write);
         let message = (self.message < LAST).then(|| self.message + limits.message);
@@ -227,12 +260,15 @@ impl Deadlines {
             Stage::Handshake | Stage::Hurried if now >= self.handshake_end(limits) => return Verdict::Late,
             Stage::Idle if now >= self.since + KEPT => return Verdict::Late,
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
+            Stage::Parted if now >= self.since + BETWEEN_PARTS => return Verdict::Close(CloseReason::Ended),
             _ => {}
         }
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
             return Verdict::Close(CloseReason::NotReading);
         }
-        if matches!(self.stage, Stage::Open | Stage::Stream) && now >= self.credentials {
+        if matches!(self.stage, Stage::Open | Stage::Stream | Stage::Part | Stage::Parted)
+            && now >= self.credentials
+        {
             return Verdict::Credentials;
         }
         let listening = listening && self.stalled_since().is_none();
@@ -254,6 +290,7 @@ impl Deadlines {
                 self.said(now);
                 Verdict::Ping
             }
+            Stage::Part if now >= self.end_of_part(limits) => Verdict::EndPart,
             _ => Verdict::Wait(self.next(limits)),
         }
     }
@@ -269,6 +306,14 @@ impl Deadlines {
         match self.output {
             Output::Taken(last) => end.min(last + limits.stream_silence),
             Output::Waiting(_) => end,
+        }
+    }
+
+    /// When a part of a stream ends. Its last bytes are not to wait for the socket.
+    fn end_of_part(&self, limits: &Timeouts) -> Moment {
+        match self.output {
+            Output::Taken(last) => (last + limits.stream_silence).min(self.since + A_PART),
+            Output::Waiting(_) => LAST,
         }
     }
 
@@ -306,8 +351,8 @@ impl Deadlines {
 
     fn stalled_since(&self) -> Option<Moment> {
         match self.output {
-            Output::Taken(_) => None,
-            Output::Waiting(since) => Some(since),
+            Output::Waiting(since) if self.stage != Stage::Parted => Some(since),
+            Output::Taken(_) | Output::Waiting(_) => None,
         }
     }
 }
@@ -317,6 +362,12 @@ const STREAM_SILENCE: Duration = Duration::from_secs(15);
 
 /// How long a connection is kept for the next call. Balancers keep theirs for 60 seconds, and must not find one that we have just closed.
 const KEPT: Duration = Duration::from_secs(75);
+
+/// How long a part of a stream goes on when something was said in it. What comes within this time needs no part of its own.
+const A_PART: Duration = Duration::from_millis(50);
+
+/// How long a client may take to ask for the next part.
+const BETWEEN_PARTS: Duration = Duration::from_secs(10);
 
 /// Longer than a server runs.
 const NEVER: Duration = Duration::from_secs(1 << 32);
@@ -363,6 +414,35 @@ mod tests {
         assert_eq!(deadlines.check(at(25), true, &LIMITS), Verdict::Ping);
         assert_eq!(deadlines.check(at(26), true, &LIMITS), Verdict::Wait(at(50)));
         assert_eq!(deadlines.check(at(50), true, &LIMITS), Verdict::Close(CloseReason::NoHeartbeat));
+    }
+
+    #[test]
+    fn a_part_ends_soon_after_something_was_said_and_otherwise_after_silence() {
+        let mut deadlines = open();
+        deadlines.begin_part(at(0));
+        assert_eq!(deadlines.check(at(14), true, &LIMITS), Verdict::Wait(at(15)));
+        assert_eq!(deadlines.check(at(15), true, &LIMITS), Verdict::EndPart);
+        assert!(deadlines.said(at(15)) && !deadlines.said(at(15)));
+        assert_eq!(deadlines.check(at(15), true, &LIMITS), Verdict::Wait(at(15) + A_PART));
+        assert_eq!(deadlines.check(at(15) + A_PART, true, &LIMITS), Verdict::EndPart);
+        deadlines.stalled(true, at(16));
+        assert_eq!(
+            deadlines.check(at(17), true, &LIMITS),
+            Verdict::Wait(at(46)),
+            "its end would have to wait"
+        );
+        assert_eq!(deadlines.check(at(46), true, &LIMITS), Verdict::Close(CloseReason::NotReading));
+    }
+
+    #[test]
+    fn a_client_has_ten_seconds_to_ask_for_the_next_part_however_much_waits() {
+        let mut deadlines = open();
+        deadlines.end_part(at(1));
+        deadlines.stalled(true, at(2));
+        assert_eq!(deadlines.check(at(10), true, &LIMITS), Verdict::Wait(at(11)));
+        assert_eq!(deadlines.check(at(11), true, &LIMITS), Verdict::Close(CloseReason::Ended));
+        deadlines.begin_part(at(10));
+        assert_eq!(deadlines.check(at(39), true, &LIMITS), Verdict::Wait(at(40)), "the socket has its time");
     }
 
     #[test]

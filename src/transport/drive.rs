@@ -25,6 +25,7 @@ use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::{Peer, pong};
 use crate::transport::phase::Phase;
+use crate::transport::sessions::settle;
 use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 use crate::transport::websocket;
 
@@ -57,16 +58,22 @@ pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, newcomer: 
 /// Takes over a connection that another shard has accepted.
 pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
     let mut connections = cell.borrow_mut();
+    let now = connections.now();
     let Parcel { io, phase, ahead, counted, accepted } = parcel;
     let io = match Io::attach(io) {
         Ok(io) => io,
         Err(error) => return connections.refuse_socket(connections.index, &error),
     };
     let (key, serial) = connections.insert(io, counted, accepted);
+    let mut held = 0;
     if let Some(connection) = connections.get(key) {
         (connection.phase, connection.ahead) = (phase, ahead);
+        held = connection.opener().map_or(0, |opener| opener.held());
+        if let Some(call) = connection.call() {
+            held = call.body().len();
+            connection.deadlines.calling(now);
+        }
     }
-    let held = connections.get(key).and_then(Connection::opener).map_or(0, |opener| opener.held());
     connections.hold_input(key, held);
     let connections = Rc::clone(cell);
     drop(tokio::task::spawn_local(ConnectionTask { connections, key, serial }));
@@ -162,13 +169,16 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
             }
             return Poll::Pending;
         }
-        let listens = connection.listens(now);
+        let (client, listens) = (connection.id, connection.listens(now));
         let (is_open, goes_on) = (connection.is_open(), connection.ahead.is_some());
         // A client that closes does not wait for what the application has to finish.
         let closes = is_open && connection.ahead.as_ref().is_some_and(|ahead| ahead.input.is_closing());
         if is_open && !closes && !peer.has_room() {
             peer.connections.wait_for_room(peer.key);
         } else if listens || closes {
+            if !goes_on {
+                settle(peer.connections, client);
+            }
             let worked = if goes_on { go_on(peer) } else { read(peer, cx, false) };
             if worked.is_pending() {
                 return Poll::Pending;
@@ -226,6 +236,7 @@ fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>, waits: bool) -> Poll<()> {
     // Empty the first time, and after a panic, which keeps it.
     buffer.resize(READ_BYTES, 0);
     let Some(connection) = peer.connection() else { return Poll::Pending };
+    let is_stream = connection.upgraded().is_some_and(|upgraded| upgraded.wire.is_stream());
     let most = if waits { connection.room_ahead(&shared.budget) } else { connection.most_of_a_read(&shared) };
     let read = if most == 0 {
         Poll::Pending
@@ -236,7 +247,12 @@ fn read(peer: &mut Peer<'_>, cx: &mut Context<'_>, waits: bool) -> Poll<()> {
         Ok(count @ 1..) => {
             peer.connections.work += count;
             peer.connections.counters.bytes_received.add(count as u64);
-            let taken = if waits { 0 } else { receive(peer, &mut buffer[..count]) };
+            let taken = match () {
+                // A stream's client has nothing to say here.
+                () if is_stream => count,
+                () if waits => 0,
+                () => receive(peer, &mut buffer[..count]),
+            };
             if taken < count
                 && let Some(connection) = peer.connection()
             {
@@ -261,8 +277,6 @@ pub(crate) fn receive(peer: &mut Peer<'_>, chunk: &mut [u8]) -> usize {
         Some(Phase::Calls(caller)) if caller.call.is_some() => calls::receive(peer, chunk),
         Some(Phase::Calls(_)) => receive_head(peer, chunk),
         Some(Phase::Deciding(_)) if is_first => taken = websocket::receive(peer, chunk),
-        // A stream's client has nothing to say.
-        Some(Phase::Open(upgraded)) if upgraded.wire.has_ids() => {}
         Some(Phase::Open(_)) => taken = websocket::receive(peer, chunk),
         Some(Phase::Closing { reply, .. }) => drop(reply.take_if(|reply| reply.receive(chunk))),
         Some(Phase::Deciding(_)) | None => {}
@@ -287,6 +301,7 @@ fn write_waiting(peer: &mut Peer<'_>, cx: &mut Context<'_>) -> io::Result<bool> 
     };
     if sent > 0 {
         connection.deadlines.stalled(false, now);
+        connection.deadlines.said(now);
     }
     connection.deadlines.stalled(!empty, now);
     if let Some(share) = outbox.share.as_ref().filter(|_| sent > 0) {

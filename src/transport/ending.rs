@@ -9,13 +9,15 @@ use crate::close::CloseReason;
 use crate::hub::ReaderKey;
 use crate::protocol::http::{HttpError, Request};
 use crate::protocol::origins::Cors;
+use crate::session::secret_of;
 use crate::transport::call_work::{self, Farewell};
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
-use crate::transport::phase::Phase;
+use crate::transport::phase::{Phase, session_of};
+use crate::transport::session_stream;
 use crate::transport::sessions::{Leaving, ended, finish};
 
 impl Peer<'_> {
@@ -39,7 +41,8 @@ impl Peer<'_> {
     /// client knows its position.
     pub fn close(&mut self, reason: CloseReason) {
         self.catch_up_last();
-        if let Some(bytes) = event_stream::refusal(self, &reason) {
+        let refusal = event_stream::refusal(self, &reason).or_else(|| session_stream::refusal(self, &reason));
+        if let Some(bytes) = refusal {
             return self.say_last(&bytes, &reason);
         }
         match call_work::farewell(self, &reason) {
@@ -55,7 +58,7 @@ impl Peer<'_> {
         let Some(wire) = self.wire() else { return };
         let (id, mut bytes) = (self.id(), Vec::new());
         wire.close(reason.code(), reason.text(), &id, &mut bytes);
-        if wire.has_ids() {
+        if wire.is_stream() {
             return self.say_last(&bytes, &reason);
         }
         let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = self.part(&bytes, &reason) else {
@@ -121,6 +124,8 @@ impl Peer<'_> {
         connection.share = None;
         let mut phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
         connection.ahead = None;
+        let (client, serial, is_parted) =
+            (connection.id, connection.serial, connection.deadlines.is_parted());
         let leaving = Leaving::of(connection, &phase);
         connection.deadlines.last_said(now);
         connection.wake();
@@ -128,6 +133,10 @@ impl Peer<'_> {
         let _ = self.write(bytes);
         self.connections.hub.leave(key);
         self.connections.disown(key);
+        if is_parted && let Some(secret) = session_of(&mut phase).and_then(secret_of) {
+            let time = self.connections.shared.config.close_timeout;
+            self.connections.farewells.add(client, (key, serial), secret, now, time);
+        }
         ended(self.connections, leaving, &mut phase, reason);
         self.connections.hold_output(key);
         self.connections.schedule(key);
@@ -163,6 +172,9 @@ impl Peer<'_> {
     fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
         connections.count_sent();
         connections.log_losses();
+        while let Some(key) = connections.sockets.spoken.pop() {
+            connections.schedule(key);
+        }
         let interrupted = connections.hub.interrupted();
         if let Some(key) = interrupted {
             Self::panicked(connections, key);

@@ -1,5 +1,7 @@
 //! Whole responses that say an error in JSON, to clients that speak HTTP.
 
+use serde_json::value::RawValue;
+
 use crate::close::CloseCode;
 use crate::error_code::ErrorCode;
 use crate::protocol::http::response;
@@ -9,21 +11,37 @@ use crate::token_error::{Cure, TokenError};
 
 /// An `error`, as the body of a response has it.
 pub(crate) fn error_body(code: ErrorCode, message: &str, timestamp: Timestamp) -> Vec<u8> {
+    detailed_error_body(code, message, None, timestamp)
+}
+
+/// The same, with a number as its `details`.
+pub(crate) fn detailed_error_body(
+    code: ErrorCode,
+    message: &str,
+    detail: Option<(&str, u64)>,
+    timestamp: Timestamp,
+) -> Vec<u8> {
     let (mut body, code) = (Vec::new(), code.name());
-    ServerMessage::Error { code, message, channel: None, details: None, id: None, timestamp }
+    let details =
+        detail.and_then(|(name, number)| RawValue::from_string(format!("{{\"{name}\":{number}}}")).ok());
+    ServerMessage::Error { code, message, channel: None, details: details.as_deref(), id: None, timestamp }
         .write(&mut body);
     body
 }
 
 /// A response with this body, and the end of the connection.
 pub(crate) fn refusal(status: u16, cors: &Cors, body: &[u8]) -> Vec<u8> {
-    let more = match status {
+    let headers = JSON_HEADERS.into_iter().chain(retry_headers(status)).chain(cors.headers());
+    response(status, &headers.collect::<Vec<_>>(), body).unwrap_or_default()
+}
+
+/// What a refused client may do.
+pub(crate) fn retry_headers(status: u16) -> Option<(&'static str, &'static str)> {
+    match status {
         401 => Some(("WWW-Authenticate", "Bearer")),
         429 | 503 => Some(("Retry-After", "1")),
         _ => None,
-    };
-    let headers: Vec<_> = JSON_HEADERS.into_iter().chain(more).chain(cors.headers()).collect();
-    response(status, &headers, body).unwrap_or_default()
+    }
 }
 
 /// The error of a client whose token is refused.

@@ -2,9 +2,8 @@
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::close::CloseReason;
+use crate::close::{CloseCode, CloseReason};
 use crate::config::ResumeSetting;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
@@ -17,15 +16,16 @@ use crate::transport::admission::{
     Introduction, greet, has_room, has_room_to_return, introduce, let_in, refuse_seat, refuse_token,
 };
 use crate::transport::client_id::ClientId;
-use crate::transport::commands::Command;
 use crate::transport::connection::Connection;
 use crate::transport::credentials::{Place, needs, verify};
 use crate::transport::events::Event;
 use crate::transport::opener::{First, Opener, Returning};
-use crate::transport::parcel::Parcel;
+use crate::transport::parcel::hand_over;
+use crate::transport::parts;
 use crate::transport::peer::Peer;
 use crate::transport::phase::Endpoint;
 use crate::transport::renewal::look_at_credentials;
+use crate::transport::session_stream::{self, refuse_attempt};
 use crate::transport::sessions::{found_at, judge, take_session};
 use crate::transport::shared::Shared;
 
@@ -36,26 +36,31 @@ pub(crate) fn receive(peer: &mut Peer<'_>, text: &str) {
         Err(error) => return refuse(peer, error.code(), &error.to_string(), error.id()),
     };
     let shared = &peer.connections.shared;
-    let (token, returning) = match message.kind {
-        Kind::Authenticate { token } => (token, None),
+    let (token, part, returning) = match message.kind {
+        Kind::Authenticate { part: Some(2..), .. } => {
+            let text = "only a session that is there goes on with a later part";
+            return refuse(peer, ErrorCode::BadMessage, text, message.id);
+        }
+        Kind::Authenticate { token, part } => (token, part, None),
         Kind::Resume(resume)
             if resume.positions.len() > shared.config.max_subscriptions.saturating_add(1) =>
         {
             let text = "\"positions\" names more channels than a session may have (max_subscriptions)";
             return refuse(peer, ErrorCode::BadMessage, text, message.id);
         }
-        Kind::Resume(Resume { session, attempt, positions, token }) => {
+        Kind::Resume(Resume { session, attempt, positions, token, part }) => {
             let session = shared.session_of(&session);
             let wanted = positions.into_iter().map(|(channel, start)| (channel.into(), start)).collect();
-            (token, Some(Returning { session, attempt, wanted }))
+            (token, part, Some(Returning { session, attempt, wanted }))
         }
         _ => {
             let text = "the first message must be of type authenticate or resume";
             return refuse(peer, ErrorCode::BadMessage, text, message.id);
         }
     };
-    let first = First { token: token.map(Into::into), returning, bytes: text.len() };
+    let first = First { token: token.map(Into::into), returning, part, bytes: text.len() };
     if let Some(opener) = peer.live().and_then(Connection::opener) {
+        opener.stream.iter_mut().for_each(|stream| stream.in_parts = part.is_some());
         opener.said = Some(first);
     }
 }
@@ -76,10 +81,22 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
             hand_over(peer, client);
             return true;
         }
-        if !has_room_to_return(&shared) {
-            peer.connections.wait_for_room(peer.key);
-            return false;
+    }
+    if let Some(part) = later_part(peer) {
+        match claimed {
+            Some(((client, secret), attempt)) => parts::go_on(peer, client, secret, attempt, part),
+            None => refuse_attempt(peer, None),
         }
+        return true;
+    }
+    if is_beyond_limit(peer) {
+        let text = "too many connections now".to_owned();
+        peer.close(CloseReason::Application { code: CloseCode::TOO_MANY, text });
+        return true;
+    }
+    if claimed.is_some() && !has_room_to_return(&shared) {
+        peer.connections.wait_for_room(peer.key);
+        return false;
     }
     if !may_judge(peer, Place::Shown) {
         return true;
@@ -113,8 +130,8 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
                 come_back(peer, client, known);
                 return true;
             }
-            Verdict::Outdated => {
-                peer.close(CloseReason::Superseded);
+            Verdict::Outdated { accepted } => {
+                refuse_attempt(peer, Some(accepted));
                 return true;
             }
             Verdict::Unproven | Verdict::Unknown | Verdict::OtherSubject => {}
@@ -137,6 +154,19 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     }
     peer.flush_replies();
     true
+}
+
+/// Whether there is no place for its connection. A later part has the place of the one before.
+fn is_beyond_limit(peer: &mut Peer<'_>) -> bool {
+    let opener = peer.connection().and_then(Connection::opener);
+    opener.and_then(|opener| opener.stream.as_ref()).is_some_and(|stream| stream.excess.is_some())
+}
+
+/// Which part of its stream a client wants, if that is not the first.
+fn later_part(peer: &mut Peer<'_>) -> Option<u64> {
+    let opener = peer.connection().and_then(Connection::opener)?;
+    opener.stream.as_ref()?;
+    opener.said.as_ref()?.part.filter(|part| *part > 1)
 }
 
 /// The session that a client wants to have again, and which attempt this is.
@@ -205,7 +235,7 @@ pub(crate) fn admitted(peer: &mut Peer<'_>, identity: &Arc<Identity>) {
                 shared.inbox.push(Event::Merged { client: newcomer, into: client });
                 return come_back(peer, client, None);
             }
-            Verdict::Outdated => return peer.close(CloseReason::Superseded),
+            Verdict::Outdated { accepted } => return refuse_attempt(peer, Some(accepted)),
             Verdict::Unknown | Verdict::Unproven | Verdict::OtherSubject => {}
         }
     }
@@ -228,9 +258,11 @@ fn begin(peer: &mut Peer<'_>, identity: &Arc<Identity>, credential: Option<u64>,
     if opener.other_credential {
         shared.inbox.push(Event::Begun { client: newcomer });
     }
+    session_stream::begin(peer, opener.stream.as_deref());
     let reason = if verdict == Verdict::OtherSubject { "subject" } else { "unknown" };
     let lost = opener.said.and_then(|first| first.returning).map(|returning| (reason, returning.wanted));
     greet(peer, identity, lost);
+    session_stream::begun(peer, opener.stream.as_deref());
 }
 
 /// Gives a session to this connection. Of its client is known now who it is, if that was verified.
@@ -249,7 +281,7 @@ fn come_back(peer: &mut Peer<'_>, client: ClientId, verified: Option<Verified>) 
     let may_ask = kept.pending.as_ref().is_none_or(|pending| pending.has_room());
     let client_id = shared.public_id(client);
     shared.trace_client(client, || format!("came back from {}", connection.peer()));
-    let Opener { request, said, .. } = *opener;
+    let Opener { request, said, stream, .. } = *opener;
     let Some(First { token, returning, .. }) = said else { return };
     // Otherwise the application has the request already.
     if let Some(request) = request.filter(|_| kept.known) {
@@ -260,20 +292,11 @@ fn come_back(peer: &mut Peer<'_>, client: ClientId, verified: Option<Verified>) 
     (connection.id, connection.known, connection.pending) = (client, kept.known, kept.pending);
     found_at(peer.connections, client, key);
     let_in(peer, kept.paused);
+    session_stream::begin(peer, stream.as_deref());
     let wanted = returning.map(|returning| returning.wanted).unwrap_or_default();
     peer.converse(|session, peer| {
         session.come_back(&client_id, &shared.terms, wanted, may_ask, &shared.rules, peer);
     });
+    session_stream::begun(peer, stream.as_deref());
     look_at_credentials(peer);
-}
-
-/// Moves the connection to the shard that has the session.
-fn hand_over(peer: &mut Peer<'_>, client: ClientId) {
-    let shared = Arc::clone(&peer.connections.shared);
-    let (key, home) = (peer.key, client.shard());
-    let Some(parcel) = peer.connections.release(key).and_then(Parcel::of) else { return };
-    shared.loads[home].fetch_add(1, Ordering::Relaxed);
-    if let Some(commands) = shared.commands.get(home) {
-        commands.push(Command::HandedOver(Box::new(parcel)));
-    }
 }

@@ -12,6 +12,7 @@ use crate::transport::event_stream;
 use crate::transport::events::Level;
 use crate::transport::excess::Excess;
 use crate::transport::http::{CROWDED, respond};
+use crate::transport::parting::end_calls;
 use crate::transport::peer::Peer;
 use crate::transport::phase::Phase;
 use crate::transport::policy::head_limits;
@@ -60,6 +61,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
     let shared = &Arc::clone(&peer.connections.shared);
     if let Some(Phase::Head(head)) = peer.connection().map(|connection| &mut connection.phase)
         && let Some(Excess { reason, .. }) = &head.excess
+        && !calls::is_for_session(shared, &request)
     {
         let reason = *reason;
         return turn_away(peer, &request, reason);
@@ -67,7 +69,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
     if calls::is_call(shared, &request) {
         return calls::answer(peer, request);
     }
-    calls::end(peer);
+    end_calls(peer);
     let refused = if is_upgrade(&request) {
         match judge(shared, &request) {
             // Nobody is told of a client before it has said who it is.

@@ -31,7 +31,8 @@ pub(crate) enum Stream {
 /// A byte stream that belongs to the runtime of its shard.
 #[derive(Debug)]
 pub(crate) struct Io {
-    stream: Stream,
+    /// `None` between two parts of a stream: nothing comes, and nothing is taken.
+    stream: Option<Stream>,
     tls: Option<Box<ServerConnection>>,
     /// Bytes of TLS that came since the last plain text. rustls may hold them all.
     undeciphered: usize,
@@ -47,35 +48,42 @@ pub(crate) struct Detached {
 
 impl Io {
     pub fn new(stream: Stream, tls: Option<Box<ServerConnection>>) -> Self {
-        Self { stream, tls, undeciphered: 0 }
+        Self { stream: Some(stream), tls, undeciphered: 0 }
+    }
+
+    /// What a connection has between two parts of a stream.
+    pub fn none() -> Self {
+        Self { stream: None, tls: None, undeciphered: 0 }
     }
 
     pub fn peer(&self) -> String {
         match &self.stream {
-            Stream::Tcp(stream) => {
+            Some(Stream::Tcp(stream)) => {
                 stream.peer_addr().map_or_else(|_| "unknown".into(), |peer| peer.to_string())
             }
-            Stream::Unix(_) => "unix".into(),
+            Some(Stream::Unix(_)) => "unix".into(),
+            None => "unknown".into(),
         }
     }
 
     /// Takes it away from the runtime of this thread.
     pub fn detach(self) -> io::Result<Detached> {
         let Self { stream, tls, undeciphered } = self;
+        let stream = stream.ok_or(ErrorKind::NotConnected)?;
         Ok(Detached { socket: stream.into_socket()?, tls, undeciphered })
     }
 
     /// Gives it to the runtime of this thread.
     pub fn attach(detached: Detached) -> io::Result<Self> {
         let Detached { socket, tls, undeciphered } = detached;
-        Ok(Self { stream: Stream::new(socket)?, tls, undeciphered })
+        Ok(Self { stream: Some(Stream::new(socket)?), tls, undeciphered })
     }
 
     /// The address of the other end. `None` for a Unix socket.
     pub fn address(&self) -> Option<IpAddr> {
         match &self.stream {
-            Stream::Tcp(stream) => Some(stream.peer_addr().ok()?.ip()),
-            Stream::Unix(_) => None,
+            Some(Stream::Tcp(stream)) => Some(stream.peer_addr().ok()?.ip()),
+            Some(Stream::Unix(_)) | None => None,
         }
     }
 
@@ -83,7 +91,7 @@ impl Io {
     /// that, its own patience counts: a quarter of an hour on most.
     pub fn limit_silence(&self, time: Duration) {
         #[cfg(target_os = "linux")]
-        if let Stream::Tcp(stream) = &self.stream {
+        if let Some(Stream::Tcp(stream)) = &self.stream {
             // A connection that has ended meanwhile shows that itself.
             let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(time));
         }
@@ -102,7 +110,8 @@ impl Io {
 
     /// Whether the other side has ended, whatever waits to be read before that end.
     pub fn is_ended(&self) -> bool {
-        let mut polled = [PollFd::new(&self.stream, ENDED)];
+        let Some(stream) = &self.stream else { return false };
+        let mut polled = [PollFd::new(stream, ENDED)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut polled, Some(&now)).is_ok()
             && polled[0].revents().intersects(ENDED | PollFlags::HUP | PollFlags::ERR)
@@ -110,7 +119,8 @@ impl Io {
 
     /// Reads what is there. `Ok(0)` is the end. After `Pending`, the task is woken when there is more.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Some(tls) = &mut self.tls else { return self.stream.poll_read(cx, buffer) };
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        let Some(tls) = &mut self.tls else { return stream.poll_read(cx, buffer) };
         loop {
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -119,7 +129,7 @@ impl Io {
                 done => return Poll::Ready(done),
             }
             // No plain text waits here now. With 16 KiB of it, rustls would refuse to take more.
-            let count = match tls.read_tls(&mut Reader { stream: &mut self.stream, cx }) {
+            let count = match tls.read_tls(&mut Reader { stream, cx }) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
                 Ok(0) if tls.is_handshaking() => return Poll::Ready(Ok(0)),
                 count => count?,
@@ -134,7 +144,7 @@ impl Io {
             let was_handshaking = tls.is_handshaking();
             let processed = tls.process_new_packets();
             // Handshake messages, and the alert that says what was wrong.
-            while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
+            while tls.wants_write() && tls.write_tls(&mut Writer(stream)).is_ok() {}
             let state = processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
             if state.plaintext_bytes_to_read() > 0 || was_handshaking && !tls.is_handshaking() {
                 self.undeciphered = 0;
@@ -148,24 +158,25 @@ impl Io {
     /// nothing that the system call does not say. The C library is not asked either: its `send` is a point of cancellation,
     /// which costs time in every process with threads.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.tls {
-            None => match rustix::net::send(&self.stream, bytes, NO_SIGNAL) {
+        match (&self.tls, &self.stream) {
+            (None, Some(stream)) => match rustix::net::send(stream, bytes, NO_SIGNAL) {
                 // Otherwise the record says "writable" for ever, and a task that waits for that is woken again at once.
-                Err(Errno::WOULDBLOCK) => self.stream.note_full(),
+                Err(Errno::WOULDBLOCK) => stream.note_full(),
                 done => Ok(done?),
             },
-            Some(_) => self.try_write(bytes),
+            _ => self.try_write(bytes),
         }
     }
 
     /// Writes without waiting. `Ok` says how many bytes were taken. With TLS they may still wait here: see
     /// [`Io::holds_output`].
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.stream.try_write(bytes) };
+        let Some(stream) = &self.stream else { return Err(ErrorKind::WouldBlock.into()) };
+        let Some(tls) = &mut self.tls else { return stream.try_write(bytes) };
         let mut taken = 0;
         loop {
             while tls.wants_write() {
-                match tls.write_tls(&mut Writer(&self.stream)) {
+                match tls.write_tls(&mut Writer(stream)) {
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock && taken > 0 => return Ok(taken),
                     Err(error) => return Err(error),
@@ -186,19 +197,21 @@ impl Io {
     /// Ready when the socket takes bytes. After `Pending`, the task is woken when it does.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.stream {
-            Stream::Tcp(stream) => stream.poll_write_ready(cx),
-            Stream::Unix(stream) => stream.poll_write_ready(cx),
+            Some(Stream::Tcp(stream)) => stream.poll_write_ready(cx),
+            Some(Stream::Unix(stream)) => stream.poll_write_ready(cx),
+            None => Poll::Pending,
         }
     }
 
     /// Ends our side: the peer reads what was written, then the end.
     pub fn shutdown(&mut self) {
+        let Some(stream) = &self.stream else { return };
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            while tls.wants_write() && tls.write_tls(&mut Writer(&self.stream)).is_ok() {}
+            while tls.wants_write() && tls.write_tls(&mut Writer(stream)).is_ok() {}
         }
         // It fails only when the peer is gone already.
-        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
     }
 }
 

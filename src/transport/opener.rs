@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::protocol::http::Request;
 use crate::session::{Secret, Wanted};
 use crate::transport::client_id::ClientId;
+use crate::transport::on_stream::OnStream;
 
 /// A client that has not been let in: its request, and what it says first.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Opener {
     pub said: Option<First>,
     /// The application says whether it is the same client.
     pub other_credential: bool,
+    /// `None`: it is a WebSocket.
+    pub stream: Option<Box<OnStream>>,
 }
 
 /// A first message.
@@ -21,6 +24,8 @@ pub(crate) struct First {
     /// What the application knows the client by.
     pub token: Option<String>,
     pub returning: Option<Returning>,
+    /// Which part of a stream that comes in parts it wants.
+    pub part: Option<u64>,
     /// Length of the message.
     pub bytes: usize,
 }
@@ -36,7 +41,7 @@ pub(crate) struct Returning {
 
 impl Opener {
     pub fn new(request: Request) -> Self {
-        Self { request: Some(request), said: None, other_credential: false }
+        Self { request: Some(request), said: None, other_credential: false, stream: None }
     }
 
     /// Whether there is a first message, and nobody was asked about it.

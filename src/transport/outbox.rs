@@ -25,6 +25,12 @@ impl Outbox {
         self.parts.push_back(bytes);
     }
 
+    /// Puts bytes before all others. Nothing of these has left.
+    pub fn push_front(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.parts.push_front(bytes);
+    }
+
     /// Keeps the rest of a shared frame, which a connection takes only when nothing waits.
     pub fn push_shared(&mut self, bytes: Bytes) {
         self.begins_shared |= self.parts.is_empty();

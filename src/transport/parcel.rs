@@ -1,12 +1,18 @@
 //! A connection on its way from one shard to another.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use crate::moment::Moment;
 use crate::transport::addresses::Counted;
+use crate::transport::client_id::ClientId;
+use crate::transport::commands::Command;
 use crate::transport::connection::{Ahead, Connection};
 use crate::transport::io::{Detached, Io};
+use crate::transport::peer::Peer;
 use crate::transport::phase::Phase;
 
-/// A connection that has said with its first message which session it wants, on its way to the shard that has the session.
+/// A connection that has said which session it is for, on its way to the shard that has the session.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub io: Detached,
@@ -22,5 +28,16 @@ impl Parcel {
         let accepted = connection.deadlines.handshake_since().unwrap_or_default();
         let Connection { io, phase, ahead, counted, .. } = connection;
         Some(Self { io: Io::detach(io).ok()?, phase, ahead, counted, accepted })
+    }
+}
+
+/// Moves the connection to the shard that has the session.
+pub(crate) fn hand_over(peer: &mut Peer<'_>, client: ClientId) {
+    let shared = Arc::clone(&peer.connections.shared);
+    let (key, home) = (peer.key, client.shard());
+    let Some(parcel) = peer.connections.release(key).and_then(Parcel::of) else { return };
+    shared.loads[home].fetch_add(1, Ordering::Relaxed);
+    if let Some(commands) = shared.commands.get(home) {
+        commands.push(Command::HandedOver(Box::new(parcel)));
     }
 }

@@ -19,10 +19,11 @@ use crate::protocol::message::{Excerpt, Timestamp};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
 use crate::session::{Carrier, Judged, Question, Session, show_heartbeat};
+use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
-use crate::transport::connections::{Buffers, Connections};
+use crate::transport::connections::Connections;
 use crate::transport::credentials;
 use crate::transport::credit::{Credit, json_bytes};
 use crate::transport::events::Event;
@@ -161,9 +162,8 @@ impl Peer<'_> {
 
     /// Adds a JSON text to the replies.
     pub fn reply_text(&mut self, text: &[u8]) {
-        let caller = self.connection().and_then(Connection::caller);
-        if let Some(call) = caller.and_then(|caller| caller.call.as_mut()) {
-            return call.answer(text);
+        if self.connection().is_some_and(|connection| connection.takes_answer(text)) {
+            return;
         }
         if let Some(wire) = self.wire() {
             let id = self.id();

@@ -67,3 +67,15 @@ pub(crate) enum Endpoint {
     /// A websocket path of the application.
     Route(Box<Route>),
 }
+
+/// The session of a connection in this phase.
+pub(crate) fn session_of(phase: &mut Phase) -> Option<&mut Session> {
+    match phase {
+        Phase::Calls(caller) => Some(&mut caller.session),
+        Phase::Deciding(upgraded) | Phase::Open(upgraded) => match &mut upgraded.endpoint {
+            Endpoint::Umbel(session) => Some(session),
+            Endpoint::First(_) | Endpoint::Asked(_) | Endpoint::Route(_) => None,
+        },
+        Phase::Head(_) | Phase::Closing { .. } => None,
+    }
+}

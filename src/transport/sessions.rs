@@ -47,6 +47,7 @@ pub(crate) fn ended(
 ) {
     let Leaving { client, mut pending, known, paused, from } = leaving;
     connections.counters.closed.add(reason.index(), 1);
+    settle(connections, client);
     if let Phase::Open(Upgraded { endpoint: Endpoint::Umbel(session), .. }) = phase
         && session.lasts
         && session.lives(connections.shared.config.session_lifetime, connections.now())
@@ -161,8 +162,16 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
     };
     connections.disown(key);
     connections.away.left(client);
+    settle(connections, client);
     Peer::act(connections, key, |peer| peer.close(CloseReason::Superseded));
     Some(kept)
+}
+
+/// A session wants to hear more, or has lost its stream: the requests that wait for either go on.
+pub(crate) fn settle(connections: &mut Connections, client: ClientId) {
+    for key in connections.lists.take(client) {
+        connections.get(key).into_iter().for_each(|connection| connection.wake());
+    }
 }
 
 /// A client is in this slot from now on.

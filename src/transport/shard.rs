@@ -25,6 +25,7 @@ use crate::transport::drain::Drain;
 use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::io::Stream;
+use crate::transport::parts;
 use crate::transport::peer::{Peer, ping};
 use crate::transport::phase::Phase;
 use crate::transport::renewal::{end_subject, look_at_credentials};
@@ -217,6 +218,7 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
     match connection.deadlines.check(now, listening, &shared.timeouts) {
         Verdict::Wait(_) => {}
         Verdict::Ping => ping(peer),
+        Verdict::EndPart => parts::end(peer),
         Verdict::Credentials => look_at_credentials(peer),
         Verdict::Late => late(peer),
         Verdict::Close(reason) => peer.close(reason),

@@ -27,6 +27,8 @@ pub(crate) struct Sockets {
     /// Readers that have all of a channel in which nothing more comes.
     pub finished: Vec<(ReaderKey, ChannelName)>,
     pub losses: Losses,
+    /// Streams that come in parts, in whose part something was said.
+    pub spoken: Vec<ReaderKey>,
 }
 
 /// Gaps that readers were told of, by their reason, for the log.
@@ -76,8 +78,8 @@ const LOSSES: [(GapReason, &str); 3] = [
 
 impl Sockets {
     /// Writes without waiting. What the socket does not take of the bytes is kept, if it took any.
-    pub fn write(&mut self, connection: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
-        let Some(connection) = self.slots.get_mut(connection as usize) else { return Delivery::Gone };
+    pub fn write(&mut self, reader: ReaderKey, bytes: Outgoing<'_>) -> Delivery {
+        let Some(connection) = self.slots.get_mut(reader as usize) else { return Delivery::Gone };
         if let Some(outbox) = &mut connection.outbox {
             keep(bytes, 0, outbox);
             return Delivery::Parked;
@@ -86,7 +88,9 @@ impl Sockets {
         match connection.io.send(whole) {
             Ok(count) => {
                 self.sent += count as u64;
-                connection.deadlines.said(self.now);
+                if connection.deadlines.said(self.now) {
+                    self.spoken.push(reader);
+                }
                 if count == whole.len() && !connection.io.holds_output() {
                     return Delivery::Sent;
                 }

@@ -48,6 +48,7 @@ def another(name: str) -> object:
         "proxy_header": "forwarded",
         "websocket_path": "/x",
         "stream_path": "/y",
+        "session_path": "/api/v2/session",
         "publish_path": "/z",
         "history_path": "/api/v1/history",
         "ticket_path": "/api/v1/ticket",

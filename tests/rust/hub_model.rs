@@ -33,7 +33,7 @@ const WIRES: [Wire; READERS as usize] = [
     Wire::PLAIN_WEBSOCKET,
     Wire::WebSocket { window: Some(12) },
     Wire::WebSocket { window: Some(9) },
-    Wire::PLAIN_WEBSOCKET,
+    Wire::SessionEvents { chunked: true },
     Wire::Events { chunked: true, single: false, alone: false },
     Wire::Events { chunked: false, single: false, alone: true },
     Wire::Events { chunked: false, single: true, alone: false },
@@ -267,7 +267,7 @@ impl<B: ModelBroker> World<B> {
         let bytes = std::mem::take(&mut self.sockets.of.get_mut(&reader).expect("a reader").bytes);
         match wire_of(reader) {
             Wire::WebSocket { .. } => messages(&bytes),
-            Wire::Events { chunked, .. } => events(&bytes, chunked),
+            Wire::Events { chunked, .. } | Wire::SessionEvents { chunked } => events(&bytes, chunked),
         }
     }
 }

@@ -13,6 +13,7 @@ from umbel._core import is_reserved_path
 from umbel.exceptions import ConfigurationError
 
 from .jwt import JWT
+from .names import OWN_PATHS
 from .patterns import covers
 from .rules import RUNS, ChannelRule, Guard, nobody, run_rule
 from .settings import Settings
@@ -141,9 +142,9 @@ class Declarations:
         Raises:
             ConfigurationError: if one is.
         """
-        for setting in ("websocket_path", "stream_path", "publish_path", "history_path", "ticket_path"):
+        for setting in OWN_PATHS:
             own = getattr(settings, setting)
-            has_more = setting in ("stream_path", "history_path")
+            has_more = setting in ("stream_path", "session_path", "history_path")
             for path in [*self.pages, *(route.pattern for route in self.websockets)]:
                 if path == own or (has_more and path.startswith(f"{own}/")):
                     raise ConfigurationError(

@@ -81,3 +81,13 @@ NO_HOST: Final = "a host is a name or an IP address, as in 'example.org', '*.exa
 
 PATH: Final = re.compile(r"(?!.*/\.\.?(/|$))/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 """What browsers send as it is written (RFC 3986 §3.3), without segments that they take out."""
+
+OWN_PATHS: Final = (
+    "websocket_path",
+    "stream_path",
+    "session_path",
+    "publish_path",
+    "history_path",
+    "ticket_path",
+)
+"""The settings that say where the server itself answers."""

@@ -14,7 +14,7 @@ import orjson
 
 from umbel._core import check_config, is_reserved_path
 
-from .names import PATH, host_problem, origin_problem
+from .names import OWN_PATHS, PATH, host_problem, origin_problem
 from .setting_values import check
 
 
@@ -47,6 +47,8 @@ class Settings:
         tls_key: path of a PEM file with the private key of the certificate.
         websocket_path: path at which clients connect with the Umbel protocol.
         stream_path: path of event streams (Server-Sent Events). One channel may be named below it.
+        session_path: path where clients that can't open a WebSocket have a session on an event stream, with
+            ``POST``; what they say is posted below it. ``None`` for none.
         publish_path: path where programs publish with ``POST``, as in ``"/api/v1/publish"``. ``None`` for
             none. Who may is decided as for other clients.
         history_path: path below which programs read what a channel still has with ``GET``, as in
@@ -194,6 +196,7 @@ class Settings:
     tls_key: str | None = None
     websocket_path: str = "/ws"
     stream_path: str = "/api/v1/stream"
+    session_path: str | None = "/api/v1/session"
     publish_path: str | None = None
     history_path: str | None = None
     ticket_path: str | None = None
@@ -256,7 +259,7 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1")
         if self.handler_timeout == 0:
             raise ValueError("handler_timeout must be more than 0 seconds; use None for no limit")
-        for name in ("websocket_path", "stream_path", "publish_path", "history_path", "ticket_path"):
+        for name in OWN_PATHS:
             path = getattr(self, name)
             if path is not None and not PATH.fullmatch(path):
                 raise ValueError(
@@ -321,6 +324,7 @@ class Options(TypedDict, total=False):
     tls_key: str | None
     websocket_path: str
     stream_path: str
+    session_path: str | None
     publish_path: str | None
     history_path: str | None
     ticket_path: str | None

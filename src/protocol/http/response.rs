@@ -134,6 +134,7 @@ fn write(status: u16, headers: &[(&str, &str)], body: &[u8], connection: &str) -
 const fn status_text(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        202 => "Accepted",
         204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",

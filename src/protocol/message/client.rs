@@ -78,6 +78,8 @@ pub enum Kind<'a> {
     Authenticate {
         /// What the application knows the client by.
         token: Option<Cow<'a, str>>,
+        /// See [`Resume::part`].
+        part: Option<u64>,
     },
     /// `resume`, which only the first message can be.
     Resume(Resume<'a>),
@@ -170,6 +172,7 @@ struct Fields<'a> {
     token: Option<&'a str>,
     session: Option<&'a str>,
     attempt: Option<&'a str>,
+    part: Option<&'a str>,
     positions: Option<&'a str>,
     elements: u32,
     /// The first rule that a field broke. Reading goes on, because the `id` may come after it.
@@ -208,6 +211,7 @@ impl<'a> Fields<'a> {
             "token" => &mut self.token,
             "session" => &mut self.session,
             "attempt" => &mut self.attempt,
+            "part" => &mut self.part,
             "positions" => &mut self.positions,
             _ => return,
         };
@@ -232,7 +236,7 @@ impl<'a> Fields<'a> {
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
             "publish" => Kind::Publish(self.publish()?),
             "heartbeat" => Kind::Heartbeat,
-            "authenticate" => Kind::Authenticate { token: self.token()? },
+            "authenticate" => Kind::Authenticate { token: self.token()?, part: self.part()? },
             "resume" => Kind::Resume(self.resume()?),
             _ if message_type.is_empty() || message_type.len() > MAX_TYPE => {
                 return Err(wrong("type", "1 to 128 bytes long"));
@@ -251,14 +255,23 @@ impl<'a> Fields<'a> {
     }
 
     fn resume(&self) -> Result<Resume<'a>, ParseError> {
+        let part = self.part()?;
+        // The session may have begun without an attempt.
+        let least = u64::from(part.is_none_or(|part| part == 1));
         let attempt = required("attempt", self.attempt)?.parse().ok();
-        let attempt = attempt.filter(|attempt| (1..=MAX_OFFSET).contains(attempt));
+        let attempt = attempt.filter(|attempt| (least..=MAX_OFFSET).contains(attempt));
         Ok(Resume {
             session: required("session", string("session", self.session)?)?,
             attempt: attempt.ok_or_else(|| wrong("attempt", "an integer from 1 to 2^53 - 1"))?,
             positions: positions(required("positions", self.positions)?)?,
             token: self.token()?,
+            part,
         })
+    }
+
+    fn part(&self) -> Result<Option<u64>, ParseError> {
+        let part = self.part.map(|part| part.parse().ok().filter(|part| (1..=MAX_OFFSET).contains(part)));
+        part.map(|part| part.ok_or_else(|| wrong("part", "an integer from 1 to 2^53 - 1"))).transpose()
     }
 
     fn token(&self) -> Result<Option<Cow<'a, str>>, ParseError> {

@@ -21,6 +21,8 @@ pub struct Resume<'a> {
     pub positions: Positions<'a>,
     /// What the application knows the client by.
     pub token: Option<Cow<'a, str>>,
+    /// Which part of a stream that comes in parts this is to be, from 1 on. `None`: the stream is to be whole.
+    pub part: Option<u64>,
 }
 
 /// Channels by their names, each with the position that the client has in it, if it has one. Nothing is known of the names but that

@@ -87,10 +87,10 @@ fn only_later_attempts_of_who_knows_the_secret_are_accepted() {
     assert_eq!(judge(&mut talk, &other), Verdict::Unknown);
     for (attempt, expected) in [
         (2, Verdict::Accepted),
-        (2, Verdict::Outdated),
-        (1, Verdict::Outdated),
+        (2, Verdict::Outdated { accepted: 2 }),
+        (1, Verdict::Outdated { accepted: 2 }),
         ((1 << 53) - 1, Verdict::Accepted),
-        (3, Verdict::Outdated),
+        (3, Verdict::Outdated { accepted: (1 << 53) - 1 }),
     ] {
         assert_eq!(judge(&mut talk, &claim(attempt)), expected, "{attempt}");
     }
