@@ -39,6 +39,16 @@ export interface Socket {
   close(code: number): void;
 }
 
+/** What is known of the way to a host. */
+export interface Route {
+  /** The next attempt is on a stream. */
+  stream: boolean;
+  /** The transport on which a server let the client in last. */
+  proven: string;
+  /** WebSockets in a row that were cut when they had got through. */
+  cuts: number;
+}
+
 export interface Request {
   /** `request`, `publish` or `run`. */
   kind: string;

@@ -6,7 +6,7 @@
  */
 /** @import { Socket } from "./machine.d.ts" */
 
-/** Something on the way passes a response on only when it has ended: from now on streams come in parts. */
+/** Something on the way passes a response on only when it has ended, as it seems: the next stream comes in parts. */
 let inParts = false;
 
 /** Cookies of a page of another origin. Where the server lets every page in, browsers let no cookie out. @type {RequestCredentials} */
@@ -15,6 +15,7 @@ let credentials = "include";
 /** @type {(url: string) => Socket} */
 export const createStream = (url) => {
   const stop = new AbortController();
+  const messages = url.replace(/(?=\?|$)/, "/messages");
   /** Ends the timers of what is posted. @type {Set<() => void>} */
   const ends = new Set();
   /** What was said and not posted yet. @type {string[]} */
@@ -29,9 +30,10 @@ export const createStream = (url) => {
   /** Of the newest list. */
   let number = 0;
   let most = MOST;
-  // How often something was heard. The stream is mute while it brings nothing, and after what was posted got no answer but a status.
-  let heard = 0;
+  // Nothing was heard, or nothing since the first list although the server has taken one.
   let mute = true;
+  // Something was heard after the first list.
+  let lively = false;
 
   const leave = () => {
     over = true;
@@ -57,6 +59,7 @@ export const createStream = (url) => {
       }
     }
     if (newest > attempt) end(4502, "the session has another connection");
+    else if (status === 413) end(1009, "the message is too long");
     else end(1006, `no session on a stream (status ${status})`);
   };
 
@@ -103,12 +106,14 @@ export const createStream = (url) => {
   const read = async ({ body }) => {
     const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
     const decoder = new TextDecoder();
-    let [rest, name, data, follows] = ["", "", "", false];
+    let [rest, name, data, follows, size, began] = ["", "", "", false, 0, 0];
     for (;;) {
       const { done, value } = await reader.read();
       if (over || done) return follows;
-      heard += 1;
+      lively = lively || number > 0;
       mute = false;
+      began = began || performance.now();
+      size += value.length;
       const lines = decoder.decode(value, { stream: true }).split("\n");
       lines[0] = rest + lines[0];
       rest = /** @type {string} */ (lines.pop());
@@ -116,8 +121,11 @@ export const createStream = (url) => {
         if (line.startsWith("event:")) name = line.slice(6).trim();
         else if (line.startsWith("data:")) data += line.slice(5);
         else if (line === "" || line === "\r") {
-          if (name === "part_ended") follows = true;
-          else if (data) hear(name, data);
+          if (name === "part_ended") {
+            follows = true;
+            // What was said came before the end of its part: nothing holds it back. It was only a bad moment of the network.
+            if (size < SMALL && performance.now() - began > AHEAD) inParts = false;
+          } else if (data) hear(name, data);
           if (over) return false;
           name = data = "";
         }
@@ -143,11 +151,12 @@ export const createStream = (url) => {
 
   // ---- what is said
 
-  /** Posts a body until it has an answer: the same list is taken once. @type {(body: string, last: boolean) => Promise<[number, string]>} */
-  const post = async (body, last) => {
+  /** Posts a body until it has an answer: a list is taken once, however often it comes. @type {(body: string) => Promise<[number, string]>} */
+  const post = async (body) => {
     const headers = { ...JSON_ONLY, Authorization: `Umbel-Session ${token}` };
-    // What a page that is left still sends is short.
-    const keepalive = last && body.length < SHORT;
+    // At the end, which may be that of the page.
+    const keepalive = over && body.length < SHORT;
+    const most = over ? LAST_TURNS : TURNS;
     for (let turn = 0, pause = PAUSE; ; turn += 1, pause *= 2) {
       /** @type {[number, string]} */
       let answer = [0, ""];
@@ -160,7 +169,7 @@ export const createStream = (url) => {
       };
       ends.add(undo);
       try {
-        const response = await fetch(`${url}/messages`, { method: "POST", headers, body, credentials, keepalive, signal: call.signal });
+        const response = await fetch(messages, { method: "POST", headers, body, credentials, keepalive, signal: call.signal });
         answer = [response.status, await response.text()];
       } catch (error) {
         // Nobody knows whether it was taken.
@@ -168,8 +177,8 @@ export const createStream = (url) => {
       ends.delete(undo);
       clearTimeout(timer);
       const [status] = answer;
-      const lost = !status || status === 429 || status >= 500 || (last && status === 409);
-      if (!lost || turn === TURNS || stop.signal.aborted) return answer;
+      const lost = !status || status === 429 || status >= 500;
+      if (!lost || turn === most || stop.signal.aborted) return answer;
       await new Promise((resolve) => {
         const wake = () => {
           clearTimeout(timer);
@@ -183,9 +192,7 @@ export const createStream = (url) => {
     }
   };
 
-  /** @type {(list: string[], last?: boolean) => Promise<[number, string]>} */
-  const deliver = (list, last = false) =>
-    post(`{"attempt":${attempt},"number":${number += 1},"messages":[${list}]${last ? ',"end":true' : ""}}`, last);
+  const deliver = (/** @type {string[]} */ list) => post(`{"attempt":${attempt},"number":${number += 1},"messages":[${list}]}`);
 
   const flush = async () => {
     if (posting || !open) return;
@@ -197,12 +204,9 @@ export const createStream = (url) => {
         if (count && size > LONG) break;
       }
       const list = queue.splice(0, count);
-      const before = heard;
-      mute = false;
       const [status, text] = await deliver(list);
-      if (status === 202) mute = heard === before;
-      else if (status !== 413) refused(status, text);
-      else if (count === 1) end(1009, "the message is too long");
+      if (status === 202) mute = mute || !lively;
+      else if (status !== 413 || count === 1) refused(status, text);
       else {
         // It was not looked at. Each of them alone may not be too long.
         most = 1;
@@ -238,9 +242,10 @@ export const createStream = (url) => {
       if (over) return;
       over = true;
       if (code === MUTE && mute && !inParts) inParts = socket.mute = true;
-      // Until that has arrived, the stream stays: the server would take its end for another one.
-      if (code === 1000 && open) deliver(queue.splice(0), true).then(leave);
-      else leave();
+      if (code !== 1000 || !open) return leave();
+      if (queue.length) deliver(queue);
+      // It waits for nothing, because a page that is left can't.
+      post(`{"attempt":${attempt},"end":true}`).then(leave);
     },
   };
   let begun = false;
@@ -260,6 +265,10 @@ const MUTE = 4408;
 const MOST = 500;
 const LONG = 1 << 16;
 
+/** A part of so few bytes that comes in pieces, so many milliseconds apart, was sent so: its end comes 50 ms after what it says. */
+const SMALL = 4096;
+const AHEAD = 25;
+
 /** Characters that a page may send while it is left: browsers allow 64 KiB. */
 const SHORT = 20_000;
 
@@ -267,5 +276,6 @@ const SHORT = 20_000;
 const PATIENCE = 10_000;
 const PAUSE = 100;
 
-/** After so many, the stream is given up. */
+/** After so many, the stream is given up, and after so many the end of its session. */
 const TURNS = 6;
+const LAST_TURNS = 2;

@@ -56,6 +56,8 @@ export interface Connection {
   readonly at?: number;
   readonly clientId?: string;
   readonly subject?: string | null;
+  /** What carries it. */
+  readonly transport?: "websocket" | "stream";
   /** Whether it goes on with the session of the connection before. */
   readonly resumed?: boolean;
 }
@@ -99,6 +101,10 @@ export interface Options extends Partial<Limits> {
   token?: string | null | ((signal: AbortSignal) => string | null | Promise<string | null>);
   /** Another class than the platform's. */
   WebSocket?: any;
+  /**
+   * Where sessions on streams begin, for networks that let no WebSocket through: `/api/v1/session` in the place of `/ws`. `false`: nowhere.
+   */
+  fallback?: string | URL | false;
   /** Returns numbers from 0 to 1, for the times between attempts. */
   random?: () => number;
 }

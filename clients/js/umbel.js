@@ -6,13 +6,13 @@
  *     for await (const update of umbel.subscribe("task:42")) show(update.data);
  *
  * This file is served as it is. What users call is described in umbel.d.ts, what is inside in machine.d.ts. It is written in the
- * JavaScript of 2018, so that older browsers get a sentence and no syntax error.
+ * JavaScript of 2019, so that older browsers get a sentence and no syntax error.
  *
  * @module umbel
  */
 /** @import * as Face from "./umbel.d.ts" */
 /** @import * as Inside from "./machine.d.ts" */
-/** @import { Channel, Place, Reader } from "./machine.d.ts" */
+/** @import { Channel, Place, Reader, Route, Socket } from "./machine.d.ts" */
 
 // ================================================================================================================= machine
 // What a client does, without sockets, clocks and chance. Events go in, each with the time in milliseconds. `actions` says what
@@ -769,8 +769,19 @@ export const createClient = (url, options = {}) => {
   /** @type {Face.Connection} */
   let connection = Object.freeze({ state: "idle" });
   let performing = false;
-  /** @type {WebSocket | null} */
+  /** @type {Socket | null} */
   let socket = null;
+  /** Where sessions on streams begin. Empty: there are none. */
+  let fallback = "";
+  /** @type {Route} */
+  let route;
+  /** What carries this attempt. @type {"websocket" | "stream"} */
+  let transport = "websocket";
+  // When the server let the client in on it, and whether it said more then.
+  let since = 0;
+  let more = false;
+  // The next attempt is carried by something else, so it has nothing to wait for.
+  let hurry = false;
   /** The newest attempt. */
   let newest = 0;
   /** What waits for an answer or for updates, by its number. @type {Map<number, any>} */
@@ -850,35 +861,69 @@ export const createClient = (url, options = {}) => {
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(code);
+    judge(code, socket.mute);
     socket = null;
+  };
+
+  /** What has become of a transport decides what carries the next attempt. @type {(code: number, mute?: boolean) => void} */
+  const judge = (code, mute = false) => {
+    if (!fallback) return;
+    const cut = CUT.includes(code);
+    if (transport === "stream") {
+      hurry = mute;
+      route.stream = route.stream || mute || !cut;
+    } else if (since) {
+      route.cuts = code === CUT[0] && !more && performance.now() - since < SOON ? route.cuts + 1 : 0;
+      if (route.cuts >= CUTS) route.stream = true;
+    } else if (cut && !route.proven) route.stream = hurry = true;
+  };
+
+  /** @type {(attempt: number, present: Socket) => void} */
+  const attach = (attempt, present) => {
+    let opened = false;
+    socket = present;
+    present.onopen = () => {
+      opened = true;
+      feed("opened", attempt, present.protocol);
+    };
+    present.onmessage = ({ data }) => {
+      doubts = 0;
+      more = since > 0;
+      feed("received", attempt, data);
+    };
+    present.onclose = ({ code, reason }) => {
+      socket = null;
+      judge(code);
+      feed("closed", attempt, code, opened ? reason : "the connection could not be opened");
+    };
+    // The `close` that follows says all that there is.
+    present.onerror = () => {};
   };
 
   /** @type {Record<string, (...values: any[]) => unknown>} */
   const acts = {
     open(attempt) {
       newest = attempt;
-      let opened = false;
+      since = 0;
+      more = hurry = false;
+      if (fallback && route.stream) {
+        transport = "stream";
+        // After it, it is a WebSocket's turn, unless this gets through.
+        route.stream = route.proven === transport;
+        return import("./stream.js").then(
+          ({ createStream }) => { if (attempt === newest && connection.state === "connecting") attach(attempt, createStream(fallback)); },
+          (error) => feed("failed", attempt, String(error), false),
+        );
+      }
+      transport = "websocket";
+      let present;
       try {
-        socket = new (options.WebSocket || world.WebSocket)(url, PROTOCOLS);
+        present = new (options.WebSocket || world.WebSocket)(url, PROTOCOLS);
       } catch (error) {
         // This address, in this page, can't be opened: an insecure one from a secure page, for example.
         return feed("failed", attempt, String(error), true);
       }
-      const present = /** @type {WebSocket} */ (socket);
-      present.onopen = () => {
-        opened = true;
-        feed("opened", attempt, present.protocol);
-      };
-      present.onmessage = ({ data }) => {
-        doubts = 0;
-        feed("received", attempt, data);
-      };
-      present.onclose = ({ code, reason }) => {
-        socket = null;
-        feed("closed", attempt, code, opened ? reason : "the connection could not be opened");
-      };
-      // The `close` that follows says all that there is.
-      present.onerror = () => {};
+      attach(attempt, present);
     },
     send(_, text) { if (socket) socket.send(text); },
     drop(_, code) { drop(code); },
@@ -900,10 +945,16 @@ export const createClient = (url, options = {}) => {
     },
     state(state, detail) {
       const at = detail.at && { at: Math.round(detail.at + Date.now() - performance.now()) };
-      connection = Object.freeze({ state, ...detail, ...at });
-      if (state === "connected") said.clear();
+      connection = Object.freeze({ state, ...detail, ...at, ...(state === "connected" ? { transport } : {}) });
+      if (state === "connected") {
+        said.clear();
+        since = performance.now();
+        route.proven = transport;
+        route.stream = transport === "stream";
+      }
       if (detail.failing) warn(`no connection to ${url} (${detail.reason || detail.code}): is there a server at this path? Attempts go on`);
       tell("connection", connection);
+      if (state === "waiting" && hurry) probe();
     },
     warn,
   };
@@ -1029,7 +1080,7 @@ export const createClient = (url, options = {}) => {
       if (connection.state !== "idle") return;
       url = address(url);
       // Options that are set before this count, too.
-      const { token = null, random = Math.random, WebSocket: own, ...numbers } = options;
+      const { token = null, random = Math.random, WebSocket: own, fallback: other, ...numbers } = options;
       if (!(own || world.WebSocket) || !world.AbortController) throw new TypeError(TOO_OLD);
       for (const [name, value] of Object.entries(numbers)) {
         if (value === undefined) delete /** @type {any} */ (numbers)[name];
@@ -1038,6 +1089,10 @@ export const createClient = (url, options = {}) => {
           throw new TypeError(`${name} is no option of this client, or no number`);
         }
       }
+      fallback = world.fetch && other !== false ? besides(url, other) : "";
+      const { host } = new URL(url);
+      route = routes.get(host) || { stream: false, proven: "", cuts: 0 };
+      routes.set(host, route);
       machine = createMachine({ ...numbers, token, askToken: typeof token === "function" }, random);
       listen();
       ahead = Date.now() - performance.now();
@@ -1311,6 +1366,18 @@ const address = (url = "/ws") => {
   return absolute.href;
 };
 
+/** Where the server of a WebSocket has sessions on streams. @type {(url: string, other?: string | URL) => string} */
+const besides = (url, other) => {
+  const base = new URL(url);
+  base.protocol = base.protocol.replace("ws", "http");
+  if (other !== undefined) return new URL(other, base).href;
+  base.pathname = base.pathname.replace(/(.*)\/ws$|.*/, "$1/api/v1/session");
+  return base.href;
+};
+
+/** What gets through to a host, as far as this page knows. @type {Map<string, Route>} */
+const routes = new Map();
+
 const TOO_OLD = "there is no WebSocket here, or the browser is too old: use a newer one, Node.js 22, or the option WebSocket";
 
 /** Warnings that are remembered. */
@@ -1324,6 +1391,13 @@ const LATE = 50;
 
 /** The close code of a page that enters the back/forward cache: its session waits. */
 const PUT_AWAY = 4400;
+
+/** Close codes of a connection of which nothing more is known: nobody has said an end, or nothing has come. */
+const CUT = [1006, 4408];
+
+/** So many WebSockets in a row that are cut so many milliseconds after the server let the client in don't get through. */
+const CUTS = 3;
+const SOON = 10_000;
 
 /** Bytes that wait for the reader of an iterator. */
 const BUFFER = 4 << 20;

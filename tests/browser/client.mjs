@@ -213,7 +213,7 @@ test(`${CUTS} cuts among 20 clients of a page`, { timeout: 60_000 + CUTS * 300 }
   };
   await page.evaluate(async (url) => {
     const { connect } = await import("/umbel/client.js");
-    const quick = { window: 20, base: 20, cap: 200, attempts: 1000, attemptTimeout: 1500, answerTimeout: 600 };
+    const quick = { window: 20, base: 20, cap: 200, attempts: 1000, attemptTimeout: 1500, answerTimeout: 600, fallback: false };
     globalThis.wrong = [];
     globalThis.clients = Array.from({ length: 20 }, (_, index) => {
       const umbel = connect(url, quick);
@@ -376,7 +376,7 @@ test("what is shown of the connection is only what is so now", async (t) => {
   network.cut();
   await page.waitForFunction(() => notes.client.connection.resumed);
   await shown(page, "state", "connected");
-  assert.deepEqual(Object.keys(JSON.parse(await page.locator("#state").textContent())).sort(), ["clientId", "resumed", "state", "subject"]);
+  assert.deepEqual(Object.keys(JSON.parse(await page.locator("#state").textContent())).sort(), ["clientId", "resumed", "state", "subject", "transport"]);
 });
 
 test("newest values and runs are shown", async (t) => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import urllib.request
 from email.message import Message
 from pathlib import Path
@@ -32,23 +33,32 @@ async def ask(app: Umbel, path: str, **headers: str) -> tuple[int, Message, byte
         return await asyncio.to_thread(get, server.url + path, **headers)
 
 
-async def test_the_file_that_is_served_is_the_one_in_the_repository(app: Umbel) -> None:
-    status, _, body = await ask(app, "/umbel/client.js")
-    assert (status, body) == (200, (ROOT / "clients" / "js" / "umbel.js").read_bytes())
-    status, headers, packed = await ask(app, "/umbel/client.js", Accept_Encoding="gzip, br")
+@pytest.mark.parametrize(
+    ("path", "name"), [("/umbel/client.js", "umbel.js"), ("/umbel/stream.js", "stream.js")]
+)
+async def test_the_file_that_is_served_is_the_one_in_the_repository(app: Umbel, path: str, name: str) -> None:
+    status, headers, body = await ask(app, path)
+    assert (status, body) == (200, (ROOT / "clients" / "js" / name).read_bytes())
+    assert headers["Cache-Control"] == "no-cache"
+    assert (await ask(app, path, If_None_Match=headers["ETag"]))[0] == 304
+    status, headers, packed = await ask(app, path, Accept_Encoding="gzip, br")
     assert (status, headers["Content-Encoding"], gzip.decompress(packed)) == (200, "gzip", body)
 
 
-async def test_the_file_with_the_hash_is_kept_for_good_and_the_other_is_asked_for_again(app: Umbel) -> None:
+async def test_the_file_with_the_hash_is_kept_for_good(app: Umbel) -> None:
     assert (await ask(app, app.client_script))[1]["Cache-Control"] == "public, max-age=31536000, immutable"
-    headers = (await ask(app, "/umbel/client.js"))[1]
-    assert headers["Cache-Control"] == "no-cache"
-    assert (await ask(app, "/umbel/client.js", If_None_Match=headers["ETag"]))[0] == 304
     assert (await ask(app, "/umbel/client-000000000000.js"))[0] == 404
 
 
-async def test_pages_of_every_origin_may_have_it(app: Umbel) -> None:
-    headers = (await ask(app, app.client_script, Origin="https://elsewhere.example"))[1]
+def test_what_the_client_loads_is_beside_it(app: Umbel) -> None:
+    loaded = re.findall(r'import\("\./(.+?)"\)', (ROOT / "clients" / "js" / "umbel.js").read_text())
+    assert [f"{app.client_script.rpartition('/')[0]}/{name}" for name in loaded] == ["/umbel/stream.js"]
+
+
+@pytest.mark.parametrize("name", ["client", "stream"])
+async def test_pages_of_every_origin_may_have_it(app: Umbel, name: str) -> None:
+    path = app.client_script if name == "client" else "/umbel/stream.js"
+    headers = (await ask(app, path, Origin="https://elsewhere.example"))[1]
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
     assert headers["Content-Type"] == "text/javascript; charset=utf-8"
@@ -56,7 +66,8 @@ async def test_pages_of_every_origin_may_have_it(app: Umbel) -> None:
 
 async def test_a_setting_switches_it_off() -> None:
     app = Umbel(serve_client=False)
-    assert [(await ask(app, path))[0] for path in ("/umbel/client.js", app.client_script)] == [404, 404]
+    paths = ("/umbel/client.js", app.client_script, "/umbel/stream.js")
+    assert [(await ask(app, path))[0] for path in paths] == [404, 404, 404]
 
 
 def test_an_application_has_no_page_in_its_place(app: Umbel) -> None:

@@ -83,7 +83,7 @@ def test_the_wheel_is_for_every_python_from_3_11_on_and_holds_what_it_should(whe
     assert "-cp311-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        script = archive.read("umbel/_serving/umbel.js")
+        scripts = {name: archive.read(f"umbel/_serving/{name}") for name in ("umbel.js", "stream.js")}
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
     held = {name.rpartition("/")[2] for name in names}
     assert {
@@ -95,7 +95,7 @@ def test_the_wheel_is_for_every_python_from_3_11_on_and_holds_what_it_should(whe
         "entry_points.txt",
     } <= held
     assert not [name for name in names if not name.startswith("umbel")]
-    assert script == (ROOT / "clients" / "js" / "umbel.js").read_bytes()
+    assert scripts == {name: (ROOT / "clients" / "js" / name).read_bytes() for name in scripts}
     assert [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line
     ] == ["Requires-Dist: orjson>=3.10"]

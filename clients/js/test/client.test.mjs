@@ -63,7 +63,7 @@ let umbel;
 let warnings;
 
 function start(options = {}) {
-  umbel = connect("ws://test.example/ws", { WebSocket: Socket, ...options });
+  umbel = connect("ws://test.example/ws", { WebSocket: Socket, fallback: false, ...options });
   umbel.on("warning", (text) => warnings.push(text));
   return Socket.all[0];
 }

@@ -138,6 +138,12 @@ class Link {
   }
 }
 
+/** A WebSocket that does not get through. */
+export class Blocked {
+  constructor() { setTimeout(() => this.onclose?.({ code: 1006, reason: "" })); }
+  close() {}
+}
+
 export const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 /** Waits until a condition holds. */

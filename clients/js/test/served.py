@@ -30,6 +30,7 @@ for path, file in options.get("pages", {}).items():
 life = secrets.token_hex(4)
 done: Counter[str] = Counter()
 tokens: list[str | None] = []
+left: dict[str, int | None] = {}
 
 
 @app.authenticate
@@ -38,6 +39,11 @@ async def who(request: Request) -> str | None:
     if request.token == "bad":
         return None
     return request.token or request.query.get("user", "somebody")
+
+
+@app.on_disconnect
+def note(client: Client, code: int | None, reason: str) -> None:
+    left[client.id] = code
 
 
 @app.background
@@ -67,6 +73,7 @@ def counts(client: Client, message: Message) -> object:
         "twice": [each for each, count in done.items() if count > 1],
         "done": len(done),
         "tokens": tokens,
+        "left": left,
         "connections": stats.connections,
         "subscriptions": stats.subscriptions,
     }

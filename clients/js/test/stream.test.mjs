@@ -195,7 +195,7 @@ test("an answer that is no stream is no session, and one that names a newer atte
   for (const [answer, code] of [
     [html(404), 1006], [html(200), 1006], [html(409), 1006], [html(503), 1006], [() => { throw new TypeError("network"); }, 1006],
     [() => refusal(409, "superseded", { attempt: 3 }), 1006], [() => refusal(409, "superseded", { attempt: 4 }), 4502],
-    [() => refusal(409, "superseded"), 1006], [() => refusal(400, "bad_message", { attempt: 9 }), 1006],
+    [() => refusal(409, "superseded"), 1006], [html(413), 1009], [() => refusal(400, "bad_message", { attempt: 9 }), 1006],
     [() => new Response(null, { status: 200, headers: { "Content-Type": "text/event-stream" } }), 1006],
   ]) {
     server.answers.push(answer);
@@ -225,48 +225,61 @@ test("a list that is too long is cut into its messages, with the same number", a
   assert.deepEqual(server.posted.map(({ number, messages }) => [number, messages.length]), [[1, 3], [1, 1], [2, 1], [3, 1]]);
 });
 
-test("close ends the session with what was said before, and nothing is heard then", async () => {
+test("close ends the session, after what was said before, and nothing is heard then", async () => {
   const socket = await letIn();
   say(socket, "a", "b");
   server.last.say({ type: "late" });
   socket.close(1000);
+  const posted = server.requests.slice(1).map(({ body, keepalive }) => [body, keepalive]);
+  assert.deepEqual(posted, [
+    [{ attempt: 0, number: 1, messages: [{ type: "a" }, { type: "b" }] }, true], [{ attempt: 0, end: true }, true],
+  ], "at once: a page that is left waits for nothing");
   await until(() => server.last.aborted, "it is cut");
-  const [list] = server.posted;
-  assert.deepEqual([list.end, list.messages.length, list.number, server.requests.at(-1).keepalive], [true, 2, 1, true]);
-  assert.equal(server.last.over, true);
+  assert.deepEqual([server.last.said.length, server.last.over], [2, true]);
   assert.deepEqual([socket.heard.length, socket.closed], [1, null]);
   assert.deepEqual(timers(), []);
 });
 
-test("close does not wait for the list before, which a page that is left may never hear of", async () => {
-  const socket = await letIn();
-  let answer;
-  server.answers.push((request, signal) => new Promise((resolve) => { answer = () => resolve(server.answer(request, signal)); }));
-  say(socket, "a");
-  await until(() => answer, "a list is under way");
-  say(socket, "b");
-  socket.close(1000);
-  await until(() => server.posted.length === 2, "the end was posted");
-  assert.deepEqual(server.posted[1].messages, [{ type: "b" }]);
-  answer();
-  await until(() => server.last.aborted, "it is cut");
-  assert.deepEqual([server.last.said, server.last.over], [[{ type: "a" }, { type: "b" }], true]);
-  assert.deepEqual(timers(), []);
+test("close waits neither for a list that is under way, nor for one that is to come again", async () => {
+  for (const fate of [() => new Promise(() => {}), () => { throw new TypeError("network"); }]) {
+    const socket = await letIn();
+    server.requests = [];
+    server.answers.push(fate);
+    say(socket, "a");
+    await until(() => server.posted.length, "a list is under way");
+    await turn();
+    await turn();
+    socket.close(1000);
+    await until(() => server.last.aborted, "it is cut");
+    assert.deepEqual(server.posted.map(({ number, end }) => number ?? end), [1, true]);
+    assert.equal(server.last.over, true);
+    assert.deepEqual(timers(), []);
+  }
 });
 
-test("the end of a server that is gone is given up, and a long one is no promise", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const socket = await letInNow();
-  say(socket, "x".repeat(30_000));
-  server.answers.push(...Array(20).fill(() => { throw new TypeError("network"); }));
-  socket.close(1000);
-  for (let turns = 0; turns < 40 && !server.last.aborted; turns += 1) {
-    await turn();
-    await turn();
-    t.mock.timers.tick(10_000);
+test("an end that is lost is posted again, and what knows of no session has none", async () => {
+  for (const [answers, count] of [
+    [[() => { throw new TypeError("network"); }, () => new Response("", { status: 502 })], 3],
+    [Array(9).fill(() => { throw new TypeError("network"); }), 3],
+    [[() => refusal(404, "session_lost")], 1], [[() => refusal(409, "superseded", { attempt: 7 })], 1],
+  ]) {
+    const socket = await letIn();
+    server.requests = [];
+    server.answers = answers;
+    socket.close(1000);
+    await until(() => server.last.aborted, "it is cut");
+    server.answers = [];
+    assert.equal(server.posted.length, count);
+    assert.deepEqual(timers(), []);
   }
-  assert.equal(server.last.aborted, true);
-  assert.equal(server.requests.at(-1).keepalive, false);
+});
+
+test("what is too long for a page that is left is sent without a promise", async () => {
+  const socket = await letIn();
+  say(socket, "x".repeat(30_000));
+  socket.close(1000);
+  assert.deepEqual(server.requests.slice(1).map(({ keepalive }) => keepalive), [false, true]);
+  await until(() => server.last.aborted, "it is cut");
 });
 
 test("every other end leaves the session, at once and in any state", async () => {
@@ -379,6 +392,19 @@ test("an end between two parts asks for no more of them", async () => {
   assert.equal(server.last.part, 2);
 });
 
+test("parts that come in pieces are the last ones, unless they are long", async () => {
+  await comesInParts();
+  for (const [seconds, pad, next] of [[0, "", 1], [0.05, "x".repeat(5000), 1], [0.05, "", undefined]]) {
+    server.partSeconds = seconds;
+    const socket = await letIn(AUTHENTICATE, { ...SESSION, pad });
+    await until(() => server.last.part === 2, "another part");
+    socket.close(4400);
+    const other = await opened();
+    assert.equal(server.requests.at(-1).body.part, next);
+    other.close(4400);
+  }
+});
+
 test("a stream that says nothing to what was taken is mute, and one in a network that is gone is not", async () => {
   const gone = await letIn();
   server.answers.push(() => { throw new TypeError("network"); });
@@ -391,8 +417,11 @@ test("a stream that says nothing to what was taken is mute, and one in a network
   await until(() => server.last.said.length, "a list");
   server.last.say({ type: "answer" });
   await until(() => answered.heard.length === 2, "an answer");
+  say(answered, "c");
+  await until(() => server.last.said.length === 2, "a list");
+  await turn();
   answered.close(4408);
-  assert.equal(answered.mute, false);
+  assert.equal(answered.mute, false, "it said something once, so its network is gone");
   const mute = await letIn();
   say(mute, "c");
   await until(() => server.last.said.length, "a list");

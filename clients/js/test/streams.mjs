@@ -52,8 +52,14 @@ export class FakeStream {
   #next() {
     if (!this.#controller || !this.#waiting.length) return;
     for (const text of this.#waiting.splice(0)) this.write(text);
-    this.write(event("part_ended", '{"type":"part_ended"}', this.server.random));
-    this.#finish((controller) => controller.close());
+    const present = this.#controller;
+    const end = () => {
+      if (this.#controller !== present) return;
+      this.write(event("part_ended", '{"type":"part_ended"}', this.server.random));
+      this.#finish((controller) => controller.close());
+    };
+    if (this.server.partSeconds) setTimeout(end, this.server.partSeconds * 1000);
+    else end();
   }
 
   /** Bytes, cut anywhere. */
@@ -103,6 +109,8 @@ export class FakeServer {
   streams = [];
   /** All requests: path, headers, body. */
   requests = [];
+  /** How long a part goes on after something was said. */
+  partSeconds = 0;
   /** How the next requests are answered: a function of each, which returns a response, or nothing. */
   answers = [];
 
@@ -134,8 +142,8 @@ export class FakeServer {
   answer({ path, body, headers }, signal) {
     if (path.endsWith("/messages")) return this.take(body, headers.Authorization);
     if (body.part > 1) {
-      const stream = this.streams.find(({ token, attempt, part, ended }) =>
-        !ended && token === body.session && attempt === body.attempt && part === body.part - 1);
+      const stream = this.streams.find(({ token, attempt, part, ended, aborted }) =>
+        !ended && !aborted && token === body.session && attempt === body.attempt && part === body.part - 1);
       return stream ? stream.respond(signal, body.part) : refusal(409, "superseded", { attempt: body.attempt });
     }
     const stream = new FakeStream(this, body);
@@ -143,19 +151,20 @@ export class FakeServer {
     return stream.respond(signal, body.part ?? 0);
   }
 
-  take({ attempt, number, messages, end = false }, authorization) {
+  take({ attempt, number, messages, end }, authorization) {
     const stream = this.streams.findLast(({ token }) => authorization === `Umbel-Session ${token}`);
-    if (!stream) return refusal(404, "session_lost");
+    if (!stream || stream.over) return refusal(404, "session_lost");
+    if (end && (number || messages)) return refusal(400, "bad_message");
+    if (end && stream.attempt === attempt) {
+      stream.over = stream.ended = true;
+      return new Response(null, { status: 202 });
+    }
     if (stream.attempt !== attempt || stream.ended) return refusal(409, "superseded", { attempt: stream.attempt });
     if (number > stream.number + 1) return refusal(409, "out_of_order", { expected: stream.number + 1 });
     if (number === stream.number + 1) {
       stream.number += 1;
       stream.lists.push(messages);
       stream.said.push(...messages);
-      if (end) {
-        stream.ended = true;
-        stream.over = true;
-      }
     }
     return new Response(null, { status: 202 });
   }

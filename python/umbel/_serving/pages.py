@@ -16,9 +16,8 @@ Page = tuple[list[tuple[str, str]], bytes, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A file of JavaScript, and the path that changes with it."""
+    """A file of JavaScript."""
 
-    path: str
     tag: str
     body: bytes
     packed: bytes
@@ -32,13 +31,15 @@ class Script:
         """
         body = file.read_bytes()
         tag = hashlib.sha256(body).hexdigest()[:12]
-        return cls(f"/umbel/client-{tag}.js", tag, body, gzip.compress(body, mtime=0))
+        return cls(tag, body, gzip.compress(body, mtime=0))
 
-    def pages(self) -> dict[str, Page]:
-        """Return it twice: at its own path it never changes, and at ``/umbel/client.js`` it may."""
-        return {self.path: self._page(FOR_EVER), "/umbel/client.js": self._page("no-cache")}
+    @property
+    def path(self) -> str:
+        """The path that changes with the file."""
+        return f"/umbel/client-{self.tag}.js"
 
-    def _page(self, cache_control: str) -> Page:
+    def page(self, cache_control: str = "no-cache") -> Page:
+        """Return it as it is answered."""
         headers = [
             ("Content-Type", "text/javascript; charset=utf-8"),
             ("Cache-Control", cache_control),
@@ -57,6 +58,16 @@ def client_script() -> Script:
     return Script.read(Path(__file__).with_name("umbel.js"))
 
 
+def client_pages() -> dict[str, Page]:
+    """Return the client twice: at its own path it never changes. What it may load later is beside both."""
+    client, stream = client_script(), Script.read(Path(__file__).with_name("stream.js"))
+    return {
+        client.path: client.page(FOR_EVER),
+        "/umbel/client.js": client.page(),
+        "/umbel/stream.js": stream.page(),
+    }
+
+
 def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -> dict[str, Page]:
     """Return the pages of an application and of its server."""
     # The application's pages can change with the next start, so browsers ask again each time.
@@ -64,7 +75,7 @@ def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -
         path: ([("Content-Type", kind), ("Cache-Control", "no-cache")], body, None)
         for path, (kind, body) in declared.items()
     }
-    return pages | client_script().pages() if with_client else pages
+    return pages | client_pages() if with_client else pages
 
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
