@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,6 +25,11 @@ from websockets.asyncio.client import connect as websocket
 
 from harness import HERE, Bench
 from measure import Result, judge, need
+
+INTEROP = HERE.parent / "tests" / "interop"
+sys.path.append(str(INTEROP))
+
+from proxy import nginx  # noqa: E402
 
 UPDATES = 100
 """Updates in a batch."""
@@ -100,6 +108,45 @@ def recover(bench: Bench) -> Result:
     median, p95 = statistics.median(times), times[int(0.95 * (len(times) - 1))]
     passed = judge(bench, median < 0.7 and p95 < 2)
     return Result(f"{median:.2f} / {p95:.2f} s", "", None, passed, f"of {len(times)} cuts")
+
+
+def held_back(bench: Bench) -> Result:
+    """From `publish()` of the JavaScript client to its own echo, behind nginx that forwards no WebSocket and
+    holds responses back.
+    """
+    short = bench.effort.name == "short"
+    if not shutil.which("nginx", path=f"/usr/sbin:{os.environ['PATH']}"):
+        return Result("skipped", "", None, None, "there is no nginx")
+    more = {"count": 5, "attemptTimeout": 500} if short else {"count": 500}
+    found = asyncio.run(behind_nginx(**more, pause=50, blocked=True))
+    times = sorted(found["latencies"])
+    median, p95 = statistics.median(times) / 1000, times[int(0.95 * (len(times) - 1))] / 1000
+    need(found["transport"] == "stream" and found["parts"][-1] > 1, "it was not in parts")
+    need(found["offsets"] == list(range(1, len(times) + 1)), "not all arrived")
+    note = f"of {len(times)}; let in after {found['connected'] / 1000:.1f} s"
+    return Result(f"{median:.3f} / {p95:.3f} s", "", None, judge(bench, p95 < 1), note)
+
+
+async def behind_nginx(**options: object) -> dict[str, Any]:
+    logging.getLogger("umbel").setLevel(logging.WARNING)
+    app = Umbel()
+    app.channel("echo", open=True, publish=True)
+    node = shutil.which("node")
+    need(node is not None, "there is no Node.js")
+    holds = "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"
+    with tempfile.TemporaryDirectory() as place:
+        async with app.serve(port=0) as server:
+            with nginx(Path(place), server.url, holds) as port:
+                command = [
+                    str(node),
+                    INTEROP / "fallback.mjs",
+                    f"ws://127.0.0.1:{port}/ws",
+                    orjson.dumps(options),
+                ]
+                run = subprocess.run
+                done = await asyncio.to_thread(run, command, check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
 
 
 async def cut_all(count: int) -> list[float]:

@@ -293,6 +293,13 @@ def _rows() -> list[Row]:
             "< 0.7 s, < 2 s",
             clients.recover,
         ),
+        Row(
+            "client-js-held-back",
+            "JavaScript client on a stream in parts, behind nginx that holds responses back: from publish() "
+            "to its echo, median and p95",
+            "p95 < 1 s",
+            clients.held_back,
+        ),
     ]
     return every
 
