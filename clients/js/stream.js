@@ -177,8 +177,7 @@ export const createStream = (url) => {
       ends.delete(undo);
       clearTimeout(timer);
       const [status] = answer;
-      const lost = !status || status === 429 || status >= 500;
-      if (!lost || turn === most || stop.signal.aborted) return answer;
+      if (ANSWERS.includes(status) || turn === most || stop.signal.aborted) return answer;
       await new Promise((resolve) => {
         const wake = () => {
           clearTimeout(timer);
@@ -257,6 +256,9 @@ export const createStream = (url) => {
 const isForeign = (url) => typeof location === "object" && new URL(url).origin !== location.origin;
 
 const JSON_ONLY = { "Content-Type": "application/json" };
+
+/** What a server answers to a list. With any other status, nobody knows whether it was taken. */
+const ANSWERS = [202, 400, 404, 409, 413];
 
 /** The code with which what has been silent for too long is closed. */
 const MUTE = 4408;

@@ -1089,7 +1089,7 @@ export const createClient = (url, options = {}) => {
           throw new TypeError(`${name} is no option of this client, or no number`);
         }
       }
-      fallback = world.fetch && other !== false ? besides(url, other) : "";
+      fallback = world.fetch && (other || other === undefined) ? besides(url, other) : "";
       const { host } = new URL(url);
       route = routes.get(host) || { stream: false, proven: "", cuts: 0 };
       routes.set(host, route);
@@ -1368,11 +1368,10 @@ const address = (url = "/ws") => {
 
 /** Where the server of a WebSocket has sessions on streams. @type {(url: string, other?: string | URL) => string} */
 const besides = (url, other) => {
-  const base = new URL(url);
-  base.protocol = base.protocol.replace("ws", "http");
-  if (other !== undefined) return new URL(other, base).href;
-  base.pathname = base.pathname.replace(/(.*)\/ws$|.*/, "$1/api/v1/session");
-  return base.href;
+  const place = new URL(other || url, url);
+  place.protocol = place.protocol.replace("ws", "http");
+  if (!other) place.pathname = place.pathname.replace(/(.*)\/ws$|.*/, "$1/api/v1/session");
+  return place.href;
 };
 
 /** What gets through to a host, as far as this page knows. @type {Map<string, Route>} */

@@ -20,7 +20,7 @@ HOLDS = """
 proxy_buffering on;
 proxy_ignore_headers X-Accel-Buffering;
 """
-"""A response is passed on when it has ended, or when much of it has come; one in chunks (HTTP/1.1) even so."""
+"""A response is passed on when it has ended, or when much of it has come; in chunks (HTTP/1.1) even so."""
 
 
 def application() -> Umbel:

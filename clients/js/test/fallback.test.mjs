@@ -187,7 +187,7 @@ test("the fallback can be elsewhere, or switched off", async () => {
   const origin = `http://host${hosts}.example`;
   for (const [path, fallback, url] of [
     ["/a/ws?user=ann", undefined, `${origin}/a/api/v1/session?user=ann`], ["/live", undefined, `${origin}/api/v1/session`],
-    ["/ws", "/other", `${origin}/other`], ["/ws", new URL("https://elsewhere.example/s"), "https://elsewhere.example/s"],
+    ["/ws", "/other", `${origin}/other`], ["/ws", `ws://host${hosts}.example/c`, `${origin}/c`], ["/ws", new URL("https://elsewhere.example/s"), "https://elsewhere.example/s"],
   ]) {
     start({ fallback }, path);
     await letIn();

@@ -119,7 +119,7 @@ test("a list whose answer is lost is sent again with its number, and is taken on
     server.answer(request, signal);
     throw new TypeError("network");
   };
-  server.answers.push(lose, () => new Response("busy", { status: 503 }), () => new Response("", { status: 429 }));
+  server.answers.push(lose, () => new Response("busy", { status: 503 }), () => new Response("<p>log in", { status: 200 }));
   say(socket, "a");
   await until(() => server.posted.length === 2, "once more");
   say(socket, "b");
