@@ -954,7 +954,10 @@ export const createClient = (url, options = {}) => {
       }
       if (detail.failing) warn(`no connection to ${url} (${detail.reason || detail.code}): is there a server at this path? Attempts go on`);
       tell("connection", connection);
-      if (state === "waiting" && hurry) probe();
+      if (state !== "waiting" || !hurry) return;
+      // Once: there may have been too many attempts.
+      hurry = false;
+      probe();
     },
     warn,
   };

@@ -47,8 +47,8 @@ after(async () => {
   await rm(profile, { recursive: true, force: true });
 });
 
-/** A proxy that knows no WebSockets. One that holds responses back passes each on when it has ended. */
-async function proxy({ holds = false } = {}) {
+/** A proxy that refuses WebSockets, or swallows them. One that holds responses back passes each on when it has ended. */
+async function proxy({ holds = false, swallows = false } = {}) {
   const one = createServer((asked, answer) => {
     const { url, method, headers } = asked;
     const onward = request({ host: "127.0.0.1", port: served.port, path: url, method, headers }, async (response) => {
@@ -67,7 +67,10 @@ async function proxy({ holds = false } = {}) {
     answer.on("close", () => onward.destroy());
     asked.pipe(onward);
   });
-  one.on("upgrade", (_, socket) => socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"));
+  one.on("upgrade", (_, socket) => {
+    socket.on("error", () => {});
+    if (!swallows) socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+  });
   one.on("clientError", (_, socket) => socket.destroy());
   proxies.push(one.listen(0, "127.0.0.1"));
   await once(one, "listening");
@@ -127,6 +130,12 @@ test("behind a proxy that holds responses back, too", async (t) => {
   page.on("request", (asked) => { if (asked.url() === `${url}/api/v1/session`) parts.push(asked.postDataJSON().part); });
   check(await page.evaluate(tryAll, "/umbel/client.js"));
   assert.deepEqual(parts.slice(0, 4), [undefined, 1, 2, 3]);
+});
+
+test("behind a proxy that swallows WebSockets, too", async (t) => {
+  const url = await proxy({ swallows: true });
+  const page = await open(t, `${url}/test.html`);
+  check(await page.evaluate(tryAll, "/umbel/client.js"));
 });
 
 test("an isolated page of another origin has it, too", async (t) => {

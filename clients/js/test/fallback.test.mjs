@@ -126,6 +126,16 @@ test("WebSockets and streams take turns while neither gets through", async () =>
   assert.deepEqual([sockets.length, server.requests.length], [4, 4]);
 });
 
+test("hurrying makes no more attempts than there may be", async () => {
+  server.answers.push(...Array(99).fill(network));
+  start({ attempts: 5 });
+  await until(() => sockets.length === 3, "three WebSockets and two streams");
+  await until(() => umbel.connection.state === "waiting", "it waits");
+  await turn();
+  assert.deepEqual([sockets.length, server.requests.length, umbel.connection.state], [3, 2, "waiting"]);
+  assert.ok(umbel.connection.at > Date.now() + 5000);
+});
+
 test("a WebSocket that gets through later is stayed with", async () => {
   server.answers.push(...Array(10).fill(network));
   start();
