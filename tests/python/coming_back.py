@@ -18,7 +18,7 @@ FIRST: Any = ["umbel.v1.first", "umbel.v1"]
 async def opened(server: Server) -> AsyncIterator[Wire]:
     """A connection on which the client speaks first."""
     url = server.url.replace("http", "ws", 1) + "/ws"
-    async with connect(url, proxy=None, subprotocols=FIRST) as connection:
+    async with connect(url, proxy=None, subprotocols=FIRST, close_timeout=1) as connection:
         assert connection.subprotocol == "umbel.v1.first"
         yield Wire(connection)
 

@@ -257,7 +257,9 @@ async def test_paths_whose_functions_receive_nothing_do_not_keep_others_out(
     ):
         url = server.url.replace("http", "ws", 1) + "/push"
         for _ in range(4):
-            filler = await clients.enter_async_context(connect(url, proxy=None, ping_interval=None))
+            filler = await clients.enter_async_context(
+                connect(url, proxy=None, ping_interval=None, close_timeout=0.1)
+            )
             await filler.send("x" * 900_000 + "😀")  # 3.6 MB in Python
         await is_quiet(server)
         async with wire(server) as modest:

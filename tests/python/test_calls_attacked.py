@@ -133,7 +133,7 @@ async def test_a_list_that_was_done_in_part_is_not_done_twice(end: str) -> None:
 
 
 async def test_a_call_that_gives_way_to_others_says_what_it_has_done() -> None:
-    app = Umbel(auth=secret(), max_held_bytes=1 << 20, max_message=400_000, **CALLS)
+    app = Umbel(auth=secret(), max_held_bytes=1 << 20, max_message=400_000, drain=0.1, **CALLS)
     gate = Gate()
     app.channel("open:{x}", open=True, publish=True, history=10)
     app.channel("slow:{x}", open=True, publish=gate)

@@ -200,7 +200,7 @@ async def test_with_too_many_unanswered_requests_pings_and_the_close_are_still_r
 
     most = 256
     async with app.serve(port=0, max_running=1000) as server:
-        async with wire(server, ping_interval=None) as client:
+        async with wire(server, ping_interval=None, close_timeout=0.5) as client:
             assert client.greeting["maxUnanswered"] == most
             for number in range(most + 10):
                 await client.say("slow", id=number, data=number)

@@ -365,7 +365,8 @@ async def test_who_has_much_under_way_asks_for_no_more_by_coming_back(app: Umbel
         await asyncio.sleep(60)
         return True
 
-    async with app.serve(port=0, max_running=2, max_subscriptions=128) as server, AsyncExitStack() as stack:
+    settings = {"max_running": 2, "max_subscriptions": 128, "drain": 0.1}
+    async with app.serve(port=0, **settings) as server, AsyncExitStack() as stack:
         it = await stack.enter_async_context(begun(server))
         for attempt in range(1, 6):
             positions = {f"slow:{attempt}-{number}": None for number in range(100)}

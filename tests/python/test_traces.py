@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_before_it_is_let_in_is_counted_and_not_logge
     app: Umbel, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow(app)
-    async with app.serve(port=0, shards=1) as server:
+    async with app.serve(port=0, shards=1, drain=0.1) as server:
         async with stream(server) as (reader, writer):
             writer.write(upgrade().encode())
             await reader.readuntil(b"\r\n\r\n")
