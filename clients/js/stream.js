@@ -32,7 +32,7 @@ export const createStream = (url) => {
   let most = MOST;
   // Nothing was heard, or nothing since the first list although the server has taken one.
   let mute = true;
-  // Something was heard after the first list.
+  // What was said came through when it was said: after the first list, or some time after the first word.
   let lively = false;
 
   const leave = () => {
@@ -110,10 +110,11 @@ export const createStream = (url) => {
     for (;;) {
       const { done, value } = await reader.read();
       if (over || done) return follows;
-      lively = lively || number > 0;
-      mute = false;
-      began = began || performance.now();
+      const now = performance.now();
+      began = began || now;
       size += value.length;
+      lively = lively || number > 0 || now - began > LATER;
+      mute = false;
       const lines = decoder.decode(value, { stream: true }).split("\n");
       lines[0] = rest + lines[0];
       rest = /** @type {string} */ (lines.pop());
@@ -124,7 +125,7 @@ export const createStream = (url) => {
           if (name === "part_ended") {
             follows = true;
             // What was said came before the end of its part: nothing holds it back. It was only a bad moment of the network.
-            if (size < SMALL && performance.now() - began > AHEAD) inParts = false;
+            if (size < SMALL && now - began > AHEAD) inParts = false;
           } else if (data) hear(name, data);
           if (over) return false;
           name = data = "";
@@ -270,6 +271,9 @@ const LONG = 1 << 16;
 /** A part of so few bytes that comes in pieces, so many milliseconds apart, was sent so: its end comes 50 ms after what it says. */
 const SMALL = 4096;
 const AHEAD = 25;
+
+/** Milliseconds after which what is heard was hardly said with the first word. */
+const LATER = 1000;
 
 /** Characters that a page may send while it is left: browsers allow 64 KiB. */
 const SHORT = 20_000;

@@ -422,6 +422,17 @@ test("a stream that says nothing to what was taken is mute, and one in a network
   await turn();
   answered.close(4408);
   assert.equal(answered.mute, false, "it said something once, so its network is gone");
+  const { now } = performance;
+  const reading = await letIn(RESUME, { ...SESSION, resumed: true });
+  performance.now = () => now.call(performance) + 1001;
+  server.last.say({ type: "update" });
+  await until(() => reading.heard.length === 2, "an update");
+  performance.now = now;
+  say(reading, "c");
+  await until(() => server.last.said.length, "a list");
+  await turn();
+  reading.close(4408);
+  assert.equal(reading.mute, false, "it said something some time after it began");
   const mute = await letIn();
   say(mute, "c");
   await until(() => server.last.said.length, "a list");
