@@ -49,7 +49,8 @@ impl<'a> EventName<'a> {
     }
 }
 
-/// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"data":…}`.
+/// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"event":…,"key":…,"sender":…,"data":…}`, of which
+/// event, key and sender may be left out.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Its place in the log: 1 for the first of an epoch.
@@ -99,26 +100,33 @@ impl Publication {
         let digits = digits.format(offset).as_bytes();
         let sender_bytes = sender.map_or(0, |sender| SENDER.len() + sender.len());
         let event_bytes = event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
-        let before = prefix.len() + OFFSET.len() + digits.len() + sender_bytes + event_bytes + DATA.len();
-        let mut text = Vec::with_capacity(before + data.len() + END.len());
+        let key_bytes = key.map_or(0, |key| KEY.len() + key.len() + 2);
+        let fields = prefix.len() + OFFSET.len() + digits.len() + sender_bytes + event_bytes + key_bytes;
+        let mut text = Vec::with_capacity(fields + DATA.len() + data.len() + END.len());
         text.extend_from_slice(prefix);
         text.extend_from_slice(OFFSET);
         text.extend_from_slice(digits);
-        if let Some(sender) = sender {
-            text.extend_from_slice(SENDER);
-            text.extend_from_slice(sender.as_bytes());
-        }
+        // First, because streams look for it there.
         if let Some(event) = event {
             text.extend_from_slice(EVENT);
             text.extend_from_slice(event.0.as_bytes());
             text.push(b'"');
         }
+        if let Some(key) = key {
+            text.extend_from_slice(KEY);
+            push_string(key, &mut text);
+        }
+        if let Some(sender) = sender {
+            text.extend_from_slice(SENDER);
+            text.extend_from_slice(sender.as_bytes());
+        }
         text.extend_from_slice(DATA);
+        let before = text.len() as u32;
         push_line(data, &mut text);
         text.extend_from_slice(END);
         let text = text.into_boxed_slice();
-        let (prefix, data) = (prefix.len() as u32, before as u32);
-        Self { offset, key: key.map(Arc::from), appended, text, prefix, data }
+        let prefix = prefix.len() as u32;
+        Self { offset, key: key.map(Arc::from), appended, text, prefix, data: before }
     }
 
     /// The data: one JSON text.
@@ -129,12 +137,18 @@ impl Publication {
     /// The JSON text that says which client published it, if it does.
     pub fn sender(&self) -> Option<&[u8]> {
         let digits = itoa::Buffer::new().format(self.offset).len();
-        let fields =
-            &self.text[self.prefix as usize + OFFSET.len() + digits..self.data as usize - DATA.len()];
-        let sender = fields.strip_prefix(SENDER)?;
-        // An object, maybe with the name of an event after it, which has no quotation mark inside.
-        let end = sender.iter().rposition(|byte| *byte == b'}')?;
-        Some(&sender[..=end])
+        let fields = self.prefix as usize + OFFSET.len() + digits..self.data as usize - DATA.len();
+        let mut rest = self.text.get(fields)?;
+        if let Some(event) = rest.strip_prefix(EVENT) {
+            // It has no quotation mark inside.
+            rest = &event[memchr::memchr(b'"', event)? + 1..];
+        }
+        if let Some(key) = &self.key {
+            let mut text = KEY.to_vec();
+            push_string(key, &mut text);
+            rest = rest.strip_prefix(&*text)?;
+        }
+        rest.strip_prefix(SENDER)
     }
 
     /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
@@ -171,6 +185,7 @@ const ARC_COUNTS: usize = 2 * size_of::<usize>();
 
 const FROM: &[u8] = b"\"from\":";
 const OFFSET: &[u8] = b"\"offset\":";
+const KEY: &[u8] = b",\"key\":";
 const SENDER: &[u8] = b",\"sender\":";
 const EVENT: &[u8] = b",\"event\":\"";
 const DATA: &[u8] = b",\"data\":";
@@ -207,7 +222,8 @@ mod tests {
             (u64::MAX, None, event),
             (7, Some(r#"{"subject":"},\"event\":\"x"}"#), event),
         ] {
-            let content = Content { sender, event, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k")) };
+            let content =
+                Content { sender, event, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k\"}")) };
             let publication = Publication::new(&prefix("a\"b"), offset, content, Moment::default());
             assert_eq!(publication.data(), content.data);
             assert_eq!(publication.sender(), sender.map(str::as_bytes));
@@ -217,6 +233,13 @@ mod tests {
     #[test]
     fn an_update_that_follows_its_reader_is_plain() {
         assert_eq!(written(6), r#"{"channel":"a\"b","offset":7,"data":{"x":1}}"#);
+    }
+
+    #[test]
+    fn an_update_names_its_event_and_its_key_before_its_sender() {
+        let content = Content { sender: Some("{}"), ..Content::new(b"1", Some("a\"b")) };
+        let text = written_of(content.named(EventName::new("done")), 6);
+        assert_eq!(text, r#"{"channel":"a\"b","offset":7,"event":"done","key":"a\"b","sender":{},"data":1}"#);
     }
 
     #[test]

@@ -13,6 +13,9 @@ export interface Update {
   /** It is the newest of those in `(from, offset]`, and the others do not come. */
   from?: number;
   data: any;
+  /** The key and the name of the event with which it was published. */
+  key?: string;
+  event?: string;
   /** In channels with `sender=True`, who has published it. */
   sender?: { clientId: string; subject: string | null };
   gap?: undefined;

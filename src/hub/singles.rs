@@ -84,7 +84,8 @@ mod tests {
         let events = [None, EventName::new("task_update"), None, EventName::new("x"), None];
         let (mut text, mut written) = (Vec::new(), Vec::new());
         for (offset, (data, event)) in (5_u64..).zip(data.into_iter().zip(events)) {
-            let content = Content::new(data.as_bytes(), None).named(event);
+            let sender = Some(r#"{"subject":null}"#);
+            let content = Content { sender, ..Content::new(data.as_bytes(), Some("k")) }.named(event);
             let publication = Publication::new(&prefix, offset, content, Moment::default());
             let start = text.len();
             publication.write(if offset == 7 { 2 } else { offset - 1 }, &mut text);

@@ -29,6 +29,8 @@ Update = TypedDict(
         "offset": int,
         "data": Any,
         "from": NotRequired[int],
+        "key": NotRequired[str],
+        "event": NotRequired[str],
         "sender": NotRequired[Sender],
         "gap": NotRequired[Gap],
     },
