@@ -133,7 +133,8 @@ pub(crate) fn respond(
     if let Some(running) = call.running.take().filter(|_| call.is_final()) {
         running.answered(status, body, now);
     }
-    let headers: Vec<_> = JSON_HEADERS.into_iter().chain(more).chain(call.cors.headers()).collect();
+    let own = &JSON_HEADERS[usize::from(body.is_empty())..];
+    let headers: Vec<_> = own.iter().copied().chain(more).chain(call.cors.headers()).collect();
     if call.is_last || is_draining || caller.head.excess.is_some() {
         let bytes = response(status, &headers, body).unwrap_or_default();
         return peer.say_last(&bytes, &CloseReason::Response);

@@ -68,6 +68,10 @@ impl Drain {
 
 fn announce(peer: &mut Peer<'_>) {
     let Some(connection) = peer.live() else { return };
+    if connection.deadlines.is_parted() {
+        // No request for the next part can come, so it can't be told.
+        return peer.finish(&CloseReason::Stopped);
+    }
     match connection.phase {
         Phase::Head(_) => return peer.finish(&CloseReason::Stopped),
         Phase::Calls(_) => return peer.close(CloseReason::Restart),

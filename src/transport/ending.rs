@@ -133,7 +133,10 @@ impl Peer<'_> {
         let _ = self.write(bytes);
         self.connections.hub.leave(key);
         self.connections.disown(key);
-        if is_parted && let Some(secret) = session_of(&mut phase).and_then(secret_of) {
+        if is_parted
+            && reason.code().is_some()
+            && let Some(secret) = session_of(&mut phase).and_then(secret_of)
+        {
             let time = self.connections.shared.config.close_timeout;
             self.connections.farewells.add(client, (key, serial), secret, now, time);
         }

@@ -36,7 +36,12 @@ pub(crate) fn end(peer: &mut Peer<'_>) {
 
 /// Gives the connection of a client that asks for a part of its stream to the stream, or refuses it.
 pub(crate) fn go_on(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attempt: u64, part: u64) {
+    let wire = peer.wire();
     let found = match peer.connections.find(client).filter(|(_, it)| it.deadlines.is_parted()) {
+        // A proxy that has changed its version of HTTP.
+        Some((_, connection)) if connection.upgraded().map(|upgraded| upgraded.wire) != wire => {
+            Err(Some(attempt))
+        }
         Some((home, connection)) => {
             let session = connection.session().ok_or(None);
             session.and_then(|session| take_part(session, secret, attempt, part)).map(|()| home)

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::hub::ReaderKey;
 use crate::protocol::call::CallKind;
 use crate::protocol::list::List;
 use crate::protocol::websocket::WebSocket;
-use crate::session::{ListVerdict, Secret, judge_list, last_attempt, take_list};
+use crate::session::{ListVerdict, Secret, Session, judge_list, last_attempt, take_list};
 use crate::transport::call_work::{refuse, refuse_with, respond};
 use crate::transport::caller::HttpCall;
 use crate::transport::client_id::ClientId;
@@ -21,6 +22,7 @@ use crate::transport::parcel::hand_over;
 use crate::transport::parting::{end_calls, part};
 use crate::transport::peer::Peer;
 use crate::transport::phase::{Endpoint, Phase, Upgraded};
+use crate::transport::sessions::end_session;
 
 /// Reads the body of a request for a session, and asks who its client is.
 pub(crate) fn open(peer: &mut Peer<'_>, body: Vec<u8>) {
@@ -66,11 +68,10 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
         }
     };
     match judge(peer.connections, client, secret, &list) {
-        Err(attempt) => refuse_attempt(peer, attempt),
-        Ok((home, _, _)) if list.number == 0 => {
-            take(peer, home, &list);
+        Ok(_) | Err(Some(_)) if list.number == 0 && end(peer, client, secret, list.attempt) => {
             respond(peer, 202, None, b"");
         }
+        Err(attempt) => refuse_attempt(peer, attempt),
         Ok((_, _, ListVerdict::Skips { expected })) => {
             let text = "a list with a lower number has to come first";
             refuse_with(peer, 409, ErrorCode::OutOfOrder, text, Some(("expected", expected)));
@@ -89,6 +90,26 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
             return false;
         }
     }
+    true
+}
+
+/// Ends a session for its client, whatever waits. Its stream may have ended a moment before. Returns `false` if another attempt has it.
+fn end(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attempt: u64) -> bool {
+    let reason = CloseReason::Client { code: Some(CloseCode::NORMAL), text: String::new() };
+    let connections = &mut *peer.connections;
+    let is_last = |session: &mut Session| last_attempt(session, secret) == Some(attempt);
+    if connections.away.get(client).is_some_and(|kept| is_last(&mut kept.session)) {
+        let known = connections.away.remove(client).is_some_and(|kept| kept.known);
+        end_session(connections, client, known, &reason);
+        return true;
+    }
+    let found = connections.find(client).filter(|(_, connection)| connection.is_open());
+    let Some((home, connection)) = found else { return false };
+    let is_on_stream = connection.upgraded().is_some_and(|upgraded| upgraded.wire.is_stream());
+    if !is_on_stream || !connection.session().is_some_and(is_last) {
+        return false;
+    }
+    Peer::act(connections, home, |peer| peer.client_ended(reason));
     true
 }
 
