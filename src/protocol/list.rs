@@ -41,6 +41,13 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Bytes of the messages that the first one keeps waiting.
+    pub fn bytes_after_first(&self) -> usize {
+        let messages = self.messages.map_or("", |messages| messages.get());
+        let found = Publications::find(messages).unwrap_or_else(|_| Publications::none());
+        found.items.iter().skip(1).map(|range| range.len()).sum()
+    }
+
     /// The messages as a WebSocket would bring them: so all that holds for those holds for these.
     pub fn frames(&self) -> Vec<u8> {
         let mut frames = Vec::new();
@@ -80,6 +87,7 @@ mod tests {
         let long = format!("{{\"type\":\"{}\"}}", "é".repeat(200));
         let body = format!(r#"{{"attempt":0,"number":1,"messages":[{{"a": 1}}, {long} ],"x":1}}"#);
         assert_eq!(read(&body), [r#"{"a": 1}"#, &long]);
+        assert_eq!(List::parse(&body).expect("a list").bytes_after_first(), long.len());
         for empty in [r#"{"attempt":3,"number":2,"messages":[]}"#, r#"{"attempt":0,"end":true}"#] {
             assert!(read(empty).is_empty());
         }

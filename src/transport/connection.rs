@@ -133,6 +133,11 @@ impl Connection {
         if let Phase::Calls(caller) = &mut self.phase { Some(caller) } else { None }
     }
 
+    /// Whether the call that is made on it has no place of its own.
+    pub fn has_excess(&self) -> bool {
+        matches!(&self.phase, Phase::Calls(caller) if caller.head.excess.is_some())
+    }
+
     /// The head that is read.
     pub fn head(&mut self) -> Option<&mut Head> {
         match &mut self.phase {
@@ -347,7 +352,7 @@ pub(crate) struct Ahead {
 }
 
 /// Bytes of a read while much waits already, or the client may not come in.
-const LITTLE: usize = 4096;
+pub const LITTLE: usize = 4096;
 
 /// Time after which a client whose messages have to wait gets a sign. Our own clients give an answer five seconds.
 const SIGN: Duration = Duration::from_secs(3);

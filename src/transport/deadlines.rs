@@ -96,6 +96,8 @@ pub enum Verdict {
     Late,
     /// Close for this reason.
     Close(CloseReason),
+    /// The peer does not ask for the next part of its stream.
+    Gone,
     /// Drop the socket: the peer does not read, or does not end its side.
     Drop,
 }
@@ -126,6 +128,11 @@ impl Deadlines {
     /// When it was accepted, while it is in the handshake.
     pub fn handshake_since(&self) -> Option<Moment> {
         (self.stage == Stage::Handshake).then_some(self.since)
+    }
+
+    /// The same, also for one that is beyond a limit.
+    pub fn accepted(&self) -> Option<Moment> {
+        matches!(self.stage, Stage::Handshake | Stage::Hurried).then_some(self.since)
     }
 
     /// The handshake, authentication included, has ended well.
@@ -260,7 +267,7 @@ impl Deadlines {
             Stage::Handshake | Stage::Hurried if now >= self.handshake_end(limits) => return Verdict::Late,
             Stage::Idle if now >= self.since + KEPT => return Verdict::Late,
             Stage::Closing if now >= self.since + limits.close => return Verdict::Drop,
-            Stage::Parted if now >= self.since + BETWEEN_PARTS => return Verdict::Close(CloseReason::Ended),
+            Stage::Parted if now >= self.since + BETWEEN_PARTS => return Verdict::Gone,
             _ => {}
         }
         if self.stage != Stage::Closing && over(self.stalled_since(), limits.write) {
@@ -440,7 +447,7 @@ mod tests {
         deadlines.end_part(at(1));
         deadlines.stalled(true, at(2));
         assert_eq!(deadlines.check(at(10), true, &LIMITS), Verdict::Wait(at(11)));
-        assert_eq!(deadlines.check(at(11), true, &LIMITS), Verdict::Close(CloseReason::Ended));
+        assert_eq!(deadlines.check(at(11), true, &LIMITS), Verdict::Gone);
         deadlines.begin_part(at(10));
         assert_eq!(deadlines.check(at(39), true, &LIMITS), Verdict::Wait(at(40)), "the socket has its time");
     }

@@ -67,11 +67,12 @@ impl Drain {
 }
 
 fn announce(peer: &mut Peer<'_>) {
-    let Some(connection) = peer.live() else { return };
-    if connection.deadlines.is_parted() {
-        // No request for the next part can come, so it can't be told.
-        return peer.finish(&CloseReason::Stopped);
+    let Some(connection) = peer.connection() else { return };
+    if connection.io.is_none() {
+        // Nobody can ask for the next part of its stream.
+        return peer.finish(&CloseReason::Restart);
     }
+    let Some(connection) = peer.live() else { return };
     match connection.phase {
         Phase::Head(_) => return peer.finish(&CloseReason::Stopped),
         Phase::Calls(_) => return peer.close(CloseReason::Restart),

@@ -71,7 +71,11 @@ pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
         held = connection.opener().map_or(0, |opener| opener.held());
         if let Some(call) = connection.call() {
             held = call.body().len();
-            connection.deadlines.calling(now);
+            if connection.has_excess() {
+                connection.deadlines.hurry();
+            } else {
+                connection.deadlines.calling(now);
+            }
         }
     }
     connections.hold_input(key, held);
@@ -167,6 +171,7 @@ fn drive(peer: &mut Peer<'_>, serial: u32, cx: &mut Context<'_>) -> Poll<()> {
             if calls::go_on(peer) {
                 continue;
             }
+            peer.connections.schedule(peer.key); // whoever waits may end
             return Poll::Pending;
         }
         let (client, listens) = (connection.id, connection.listens(now));

@@ -133,14 +133,16 @@ impl Peer<'_> {
         let _ = self.write(bytes);
         self.connections.hub.leave(key);
         self.connections.disown(key);
-        if is_parted
-            && reason.code().is_some()
-            && let Some(secret) = session_of(&mut phase).and_then(secret_of)
-        {
+        let told = reason.code().is_some() && !matches!(reason, CloseReason::Client { .. });
+        let secret = session_of(&mut phase).and_then(secret_of).filter(|_| told);
+        if is_parted && let Some(secret) = secret {
             let time = self.connections.shared.config.close_timeout;
             self.connections.farewells.add(client, (key, serial), secret, now, time);
         }
         ended(self.connections, leaving, &mut phase, reason);
+        if is_parted && secret.is_none() {
+            self.finish(reason); // nobody asks for it
+        }
         self.connections.hold_output(key);
         self.connections.schedule(key);
         Some(phase)

@@ -4,13 +4,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::hub::ReaderKey;
 use crate::moment::Moment;
 use crate::session::Secret;
 use crate::transport::client_id::ClientId;
-
-/// A slot, and the serial number of the connection in it.
-type Place = (ReaderKey, u32);
+use crate::transport::lists::Place;
 
 /// Where last words wait.
 #[derive(Debug, Default)]
@@ -41,6 +38,7 @@ impl Farewells {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::ReaderKey;
 
     #[test]
     fn last_words_wait_for_their_client_and_for_a_while() {

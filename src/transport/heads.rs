@@ -96,7 +96,7 @@ fn answer(peer: &mut Peer<'_>, request: Request) {
 
 /// Counts a connection for the client that its proxy names. Returns why that client can't have one more.
 fn count_client(peer: &mut Peer<'_>, request: &Request) -> Option<HttpError> {
-    let shared = Arc::clone(&peer.connections.shared);
+    let (now, shared) = (peer.now(), Arc::clone(&peer.connections.shared));
     let connection = peer.connection()?;
     connection.counted.end_request();
     let (said, counted) = shared.addresses.count_client(|| connection.io.address(), request)?;
@@ -105,7 +105,13 @@ fn count_client(peer: &mut Peer<'_>, request: &Request) -> Option<HttpError> {
         let text = "so its clients count as one (setting proxy_header); this is said once";
         shared.log(Level::Warning, format!("a proxy at {from} sends {header} that can't be read, {text}"));
     }
-    let Some(counted) = counted else { return Some(CROWDED) };
+    let Some(counted) = counted else {
+        let excess = if calls::is_for_session(&shared, request) { shared.excess.take(CROWDED) } else { None };
+        let Some(excess) = excess else { return Some(CROWDED) };
+        connection.deadlines.handshake(now);
+        peer.connections.hurry(peer.key, excess);
+        return None;
+    };
     connection.counted = counted;
     None
 }

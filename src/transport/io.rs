@@ -56,6 +56,11 @@ impl Io {
         Self { stream: None, tls: None, undeciphered: 0 }
     }
 
+    /// Whether it is [`Io::none`].
+    pub fn is_none(&self) -> bool {
+        self.stream.is_none()
+    }
+
     pub fn peer(&self) -> String {
         match &self.stream {
             Some(Stream::Tcp(stream)) => {

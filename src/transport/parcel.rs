@@ -25,7 +25,7 @@ pub(crate) struct Parcel {
 impl Parcel {
     /// Packs a connection. `None`: its socket can't be used any more.
     pub fn of(connection: Connection) -> Option<Self> {
-        let accepted = connection.deadlines.handshake_since().unwrap_or_default();
+        let accepted = connection.deadlines.accepted().unwrap_or_default();
         let Connection { io, phase, ahead, counted, .. } = connection;
         Some(Self { io: Io::detach(io).ok()?, phase, ahead, counted, accepted })
     }

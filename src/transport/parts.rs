@@ -14,6 +14,10 @@ use crate::transport::sessions::finish;
 /// Ends a part.
 pub(crate) fn end(peer: &mut Peer<'_>) {
     let now = peer.now();
+    if peer.connections.shared.is_draining() {
+        // Nobody can ask for the next one.
+        return peer.close(CloseReason::Restart);
+    }
     peer.flush_replies();
     let Some(wire) = peer.wire() else { return };
     let Some(connection) = peer.live().filter(|connection| connection.outbox.is_none()) else { return };
@@ -38,9 +42,9 @@ pub(crate) fn end(peer: &mut Peer<'_>) {
 pub(crate) fn go_on(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attempt: u64, part: u64) {
     let wire = peer.wire();
     let found = match peer.connections.find(client).filter(|(_, it)| it.deadlines.is_parted()) {
-        // A proxy that has changed its version of HTTP.
-        Some((_, connection)) if connection.upgraded().map(|upgraded| upgraded.wire) != wire => {
-            Err(Some(attempt))
+        // The version of HTTP says how a stream is written, and is that of its first part.
+        Some((_, it)) if it.upgraded().map(|upgraded| upgraded.wire) != wire => {
+            Err(accepted_last(peer, client, secret))
         }
         Some((home, connection)) => {
             let session = connection.session().ok_or(None);
@@ -81,7 +85,10 @@ fn attach(peer: &mut Peer<'_>, home: ReaderKey) {
     let Some(newcomer) = peer.connections.release(peer.key) else { return };
     newcomer.wake();
     let Some(connection) = peer.connections.get(home) else { return };
-    (connection.io, connection.counted) = (newcomer.io, newcomer.counted);
+    connection.io = newcomer.io;
+    if stream.excess.is_none() {
+        connection.counted = newcomer.counted; // otherwise it is not counted
+    }
     connection.io.limit_silence(patience);
     if connection.is_live() {
         connection.deadlines.begin_part(now);

@@ -11,9 +11,9 @@ use crate::protocol::list::List;
 use crate::protocol::websocket::WebSocket;
 use crate::session::{ListVerdict, Secret, Session, judge_list, last_attempt, take_list};
 use crate::transport::call_work::{refuse, refuse_with, respond};
-use crate::transport::caller::HttpCall;
+use crate::transport::caller::{HttpCall, Stage};
 use crate::transport::client_id::ClientId;
-use crate::transport::connection::{Connection, MOST_AHEAD};
+use crate::transport::connection::{Connection, LITTLE, MOST_AHEAD};
 use crate::transport::connections::Connections;
 use crate::transport::first;
 use crate::transport::on_stream::{OnStream, superseded};
@@ -79,10 +79,10 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
         Ok((_, false, ListVerdict::Seen)) => respond(peer, 202, None, b""),
         Ok((home, is_busy, verdict)) => {
             if !is_busy && verdict == ListVerdict::Next {
-                if may_take(peer, home, body.len()) {
+                if may_take(peer, home, body.len(), &list) {
                     peer.connections.get(home).and_then(Connection::session).into_iter().for_each(take_list);
                     take(peer, home, &list);
-                } else if !shared.budget.ahead.has_room() {
+                } else {
                     peer.connections.wait_for_room(peer.key);
                 }
             }
@@ -113,13 +113,18 @@ fn end(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attempt: u64) -> b
     true
 }
 
-/// Whether a body of so many bytes may wait with a session. A long one waits where it is until the session wants to hear it: otherwise
-/// few sessions that want to hear nothing could take the room that all have.
-fn may_take(peer: &mut Peer<'_>, home: ReaderKey, bytes: usize) -> bool {
+/// Whether a list may wait with a session, whose body has so many bytes. A long one waits where it is until the session wants to hear it:
+/// otherwise few sessions that want to hear nothing could take the room that all have. When they have taken it, others go on with
+/// what needs little room or none.
+fn may_take(peer: &mut Peer<'_>, home: ReaderKey, bytes: usize, list: &List<'_>) -> bool {
     let (now, shared) = (peer.now(), Arc::clone(&peer.connections.shared));
     let Some(connection) = peer.connections.get(home) else { return false };
-    shared.budget.ahead.has_room()
-        && (bytes <= MOST_AHEAD || connection.listens(now) && connection.has_room(&shared))
+    let is_heard = connection.listens(now) && connection.has_room(&shared);
+    if shared.budget.ahead.has_room() {
+        bytes <= MOST_AHEAD || is_heard
+    } else {
+        is_heard && list.bytes_after_first() <= LITTLE
+    }
 }
 
 /// Gives a list to its session, which works on it like on what a WebSocket brings.
@@ -160,17 +165,21 @@ fn judge(
 
 /// Lets this request wait for the session.
 fn wait(peer: &mut Peer<'_>, client: ClientId) {
-    if let Some(key) = peer.connections.lists.wait(client, peer.key) {
+    let Some(serial) = peer.connection().map(|connection| connection.serial) else { return };
+    if let Some((key, serial)) = peer.connections.lists.wait(client, (peer.key, serial)) {
         Peer::act(peer.connections, key, |peer| {
-            if peer.connection().is_some_and(|connection| is_waiting(connection)) {
+            if peer.connection().is_some_and(|it| it.serial == serial && is_waiting(it)) {
                 refuse(peer, 503, ErrorCode::Timeout, "others wait with the same: ask again");
+                // Its task does not look at the socket.
+                peer.connection().into_iter().for_each(|connection| connection.wake());
             }
         });
     }
 }
 
 fn is_waiting(connection: &Connection) -> bool {
-    connection.call().is_some_and(|call| matches!(call.kind, CallKind::Messages { .. }))
+    let is_list = |call: &HttpCall| matches!(call.kind, CallKind::Messages { .. });
+    connection.call().is_some_and(|call| call.stage == Stage::Waiting && is_list(call))
 }
 
 fn refuse_attempt(peer: &mut Peer<'_>, attempt: Option<u64>) {

@@ -169,7 +169,7 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
 
 /// A session wants to hear more, or has lost its stream: the requests that wait for either go on.
 pub(crate) fn settle(connections: &mut Connections, client: ClientId) {
-    for key in connections.lists.take(client) {
+    for (key, _) in connections.lists.take(client) {
         connections.get(key).into_iter().for_each(|connection| connection.wake());
     }
 }

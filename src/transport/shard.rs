@@ -222,6 +222,7 @@ fn look_at_deadline(peer: &mut Peer<'_>) {
         Verdict::Credentials => look_at_credentials(peer),
         Verdict::Late => late(peer),
         Verdict::Close(reason) => peer.close(reason),
+        Verdict::Gone => peer.finish(&CloseReason::Ended),
         Verdict::Drop if connection.route().is_some_and(|route| route.ending.is_some()) => {
             peer.close(CloseReason::ClosedInTurn);
         }

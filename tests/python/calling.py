@@ -55,7 +55,7 @@ class Program:
                 headers[name.lower()] = value
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         is_json = headers.get("content-type") == "application/json"
-        return Response(int(status.split()[1]), headers, orjson.loads(body) if is_json else body)
+        return Response(int(status.split()[1]), headers, orjson.loads(body) if is_json and body else body)
 
     async def hear_continue(self) -> str:
         """The line that asks for the body."""
