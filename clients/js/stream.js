@@ -25,6 +25,8 @@ export const createStream = (url) => {
   /** The server has let the client in. */
   let open = false;
   let posting = false;
+  /** The end of the session was posted. */
+  let ended = false;
   let token = "";
   let attempt = 0;
   /** Of the newest list. */
@@ -197,7 +199,7 @@ export const createStream = (url) => {
   const flush = async () => {
     if (posting || !open) return;
     posting = true;
-    while (queue.length && !over) {
+    while (queue.length && !stop.signal.aborted) {
       let count = 0;
       for (let size = 0; count < Math.min(queue.length, most); count += 1) {
         size += queue[count].length;
@@ -215,6 +217,15 @@ export const createStream = (url) => {
       }
     }
     posting = false;
+    if (over) finish();
+  };
+
+  /** Ends the session, and with it what the server has not acted on. */
+  const finish = () => {
+    if (ended || stop.signal.aborted) return;
+    ended = true;
+    if (queue.length) deliver(queue.splice(0));
+    post(`{"attempt":${attempt},"end":true}`).then(leave);
   };
 
   /** @type {Socket} */
@@ -243,12 +254,15 @@ export const createStream = (url) => {
       over = true;
       if (code === MUTE && mute && !inParts) inParts = socket.mute = true;
       if (code !== 1000 || !open) return leave();
-      if (queue.length) deliver(queue);
-      // It waits for nothing, because a page that is left can't.
-      post(`{"attempt":${attempt},"end":true}`).then(leave);
+      // What was said before comes first, if that takes not too long.
+      const timer = setTimeout(finish, FAREWELL);
+      ends.add(() => clearTimeout(timer));
+      flush();
     },
   };
   let begun = false;
+  // A page that is left can wait for nothing. Its client has closed this a moment before.
+  if (typeof addEventListener === "function") addEventListener("pagehide", () => { if (over) finish(); }, { signal: stop.signal });
   Promise.resolve().then(() => { if (!over && socket.onopen) socket.onopen(); });
   return socket;
 };
@@ -274,6 +288,9 @@ const AHEAD = 25;
 
 /** Milliseconds after which what is heard was hardly said with the first word. */
 const LATER = 1000;
+
+/** Milliseconds for what was said before the end. */
+const FAREWELL = 1000;
 
 /** Characters that a page may send while it is left: browsers allow 64 KiB. */
 const SHORT = 20_000;

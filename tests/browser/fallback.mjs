@@ -168,6 +168,42 @@ test("a worker has it, too", async (t) => {
   assert.equal(transport, "stream");
 });
 
+/** What the server knows of a client that has left: its close code. */
+async function leftWith(t, url, id) {
+  const page = await open(t, `${url}/test.html`);
+  return page.evaluate(async (id) => {
+    const { connect } = await import("/umbel/client.js");
+    const umbel = connect();
+    for (let turn = 0; turn < 250; turn += 1) {
+      const { left } = await umbel.request("counts");
+      if (id in left) return left[id];
+      await new Promise((resolve) => { setTimeout(resolve, 20); });
+    }
+    return "it is still there";
+  }, id);
+}
+
+test("a page that is left for good, and one that is closed, end their sessions", async (t) => {
+  const url = await proxy();
+  const page = await open(t, `${url}/test.html`);
+  for (const leave of [
+    () => page.evaluate(() => { document.location = "about:blank"; }),
+    () => page.close({ runBeforeUnload: true }),
+  ]) {
+    await page.goto(`${url}/test.html`);
+    const id = await page.evaluate(async () => {
+      const { connect } = await import("/umbel/client.js");
+      // A page that may not enter the back/forward cache.
+      addEventListener("unload", () => {});
+      globalThis.umbel = connect();
+      await umbel.request("counts");
+      return umbel.connection.clientId;
+    });
+    await leave();
+    assert.equal(await leftWith(t, url, id), 1000);
+  }
+});
+
 test("a page comes back from the back/forward cache with what it had", async (t) => {
   const url = await proxy();
   const page = await open(t, `${url}/test.html`);

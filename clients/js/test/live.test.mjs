@@ -47,7 +47,8 @@ function both(name, run) {
 }
 
 function client(options = {}, url = network.url()) {
-  const made = connect(url, { WebSocket: transport === "stream" ? Blocked : WebSocket, base: 50, attempts: 1000, ...options });
+  const carrier = transport === "stream" ? { WebSocket: Blocked } : { WebSocket, fallback: false };
+  const made = connect(url, { ...carrier, base: 50, attempts: 1000, ...options });
   clients.push(made);
   return made;
 }
@@ -135,6 +136,20 @@ both("a run is stopped before and after it has begun, also by another client of 
   assert.deepEqual([early.status, run.status], ["cancelled", "cancelled"]);
 });
 
+both("what was said before the end is done", async () => {
+  const read = [];
+  const other = client();
+  other.subscribe("bye", ({ data }) => read.push(data));
+  await other.request("counts");
+  for (let number = 0; number < 10; number += 1) {
+    const umbel = client();
+    await umbel.request("counts");
+    for (const word of ["good", "bye"]) umbel.publish("bye", word).catch(() => {});
+    umbel.close();
+  }
+  await until(() => read.length === 20, "all of it");
+});
+
 both("a slow reader goes on from where it was, through more than its buffer", async () => {
   const umbel = client();
   const subscription = umbel.subscribe("burst");
@@ -168,7 +183,7 @@ test("what is no Umbel server is waited for, or closes with a reason", async () 
   for (const status of [200, 502]) {
     const proxy = createServer((_, response) => response.writeHead(status, { "Content-Type": "text/html" }).end("<p>hello"));
     await once(proxy.listen(0, "127.0.0.1"), "listening");
-    const umbel = client({ window: 1, base: 1 }, `ws://127.0.0.1:${proxy.address().port}/ws`);
+    const umbel = client({ window: 1, base: 1, fallback: undefined }, `ws://127.0.0.1:${proxy.address().port}/ws`);
     await until(() => umbel.connection.failing, "failing");
     assert.match(umbel.connection.reason, /^the connection could not be opened$|^no session on a stream \(status /);
     umbel.close();

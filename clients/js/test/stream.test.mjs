@@ -227,33 +227,58 @@ test("a list that is too long is cut into its messages, with the same number", a
 
 test("close ends the session, after what was said before, and nothing is heard then", async () => {
   const socket = await letIn();
-  say(socket, "a", "b");
+  say(socket, "a");
+  await until(() => server.posted.length, "a list is under way");
+  say(socket, "b", "c");
   server.last.say({ type: "late" });
   socket.close(1000);
-  const posted = server.requests.slice(1).map(({ body, keepalive }) => [body, keepalive]);
-  assert.deepEqual(posted, [
-    [{ attempt: 0, number: 1, messages: [{ type: "a" }, { type: "b" }] }, true], [{ attempt: 0, end: true }, true],
-  ], "at once: a page that is left waits for nothing");
   await until(() => server.last.aborted, "it is cut");
-  assert.deepEqual([server.last.said.length, server.last.over], [2, true]);
+  const posted = server.requests.slice(1).map(({ body: { number, messages, end }, keepalive }) => [number ?? end, messages?.length, keepalive]);
+  assert.deepEqual(posted, [[1, 1, false], [2, 2, true], [true, undefined, true]]);
+  assert.deepEqual([server.last.said.length, server.last.over], [3, true]);
   assert.deepEqual([socket.heard.length, socket.closed], [1, null]);
   assert.deepEqual(timers(), []);
 });
 
-test("close waits neither for a list that is under way, nor for one that is to come again", async () => {
+test("a page that is left waits for nothing", async (t) => {
+  const target = new EventTarget();
+  globalThis.addEventListener = target.addEventListener.bind(target);
+  t.after(() => { delete globalThis.addEventListener; });
+  const socket = await letIn();
+  target.dispatchEvent(new Event("pagehide"));
+  assert.deepEqual(server.posted, [], "its owner decides whether this is the end");
+  say(socket, "a");
+  await until(() => server.posted.length, "a list is under way");
+  say(socket, "b");
+  socket.close(1000);
+  target.dispatchEvent(new Event("pagehide"));
+  const posted = server.requests.slice(1).map(({ body: { number, end }, keepalive }) => [number ?? end, keepalive]);
+  assert.deepEqual(posted, [[1, false], [2, true], [true, true]]);
+  await until(() => server.last.aborted, "it is cut");
+  assert.equal(server.last.over, true);
+  assert.deepEqual(timers(), []);
+});
+
+test("close does not wait for long", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
   for (const fate of [() => new Promise(() => {}), () => { throw new TypeError("network"); }]) {
-    const socket = await letIn();
+    const socket = await letInNow();
     server.requests = [];
-    server.answers.push(fate);
+    server.answers = Array(9).fill(fate);
     say(socket, "a");
-    await until(() => server.posted.length, "a list is under way");
     await turn();
     await turn();
     socket.close(1000);
-    await until(() => server.last.aborted, "it is cut");
-    assert.deepEqual(server.posted.map(({ number, end }) => number ?? end), [1, true]);
-    assert.equal(server.last.over, true);
-    assert.deepEqual(timers(), []);
+    t.mock.timers.tick(999);
+    await turn();
+    await turn();
+    assert.equal(server.posted.some(({ end }) => end), false);
+    server.answers = [];
+    t.mock.timers.tick(1);
+    await turn();
+    await turn();
+    assert.equal(server.posted.at(-1).end, true);
+    assert.deepEqual([server.last.aborted, server.last.over], [true, true]);
   }
 });
 
@@ -278,8 +303,8 @@ test("what is too long for a page that is left is sent without a promise", async
   const socket = await letIn();
   say(socket, "x".repeat(30_000));
   socket.close(1000);
-  assert.deepEqual(server.requests.slice(1).map(({ keepalive }) => keepalive), [false, true]);
   await until(() => server.last.aborted, "it is cut");
+  assert.deepEqual(server.requests.slice(1).map(({ keepalive }) => keepalive), [false, true]);
 });
 
 test("every other end leaves the session, at once and in any state", async () => {
