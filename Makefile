@@ -133,7 +133,8 @@ soak: build clients/js/node_modules/.package-lock.json  ## mixed traffic with ra
 	ASLEEP_SECONDS=60 $(PY) -m pytest --quiet --capture=tee-sys --timeout 300 tests/python/test_asleep.py
 	(cd clients/js && ASLEEP_SECONDS=60 PYTHON=$(abspath $(PY)) node --test test/asleep.test.mjs)
 	(cd clients/js && CHAOS_CUTS=1000 PYTHON=$(abspath $(PY)) node --test test/chaos.test.mjs)
-	STREAM_CUTS=1000 $(PY) -m pytest --quiet tests/python/test_stream_cuts.py tests/browser/test_streams.py -k cut
+	STREAM_CUTS=1000 $(PY) -m pytest --quiet -k cut tests/python/test_stream_cuts.py \
+		tests/python/test_session_stream_cuts.py tests/browser/test_streams.py
 	NGINX_TIMEOUT=60 NGINX_TIMES=10 $(PY) -m pytest --quiet --timeout 700 --numprocesses 4 tests/interop/test_nginx.py
 	export CHAOS_CLIENTS=200 CHAOS_CHANNELS=20 CHAOS_SECONDS=$$(($(SOAK_SECONDS) / 2))
 	$(PY) -m pytest --quiet --capture=tee-sys tests/python/test_chaos.py
