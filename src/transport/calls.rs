@@ -87,7 +87,9 @@ pub(crate) fn go_on(peer: &mut Peer<'_>) -> bool {
     match peer.connection().and_then(Connection::caller).and_then(|caller| caller.call.as_ref()) {
         Some(call) if call.stage == Stage::Arrived && call.needs_client() => look_at_client(peer),
         Some(call) if call.stage == Stage::Arrived => {
-            read_body(peer);
+            if posts::may_send(peer) {
+                read_body(peer);
+            }
             true
         }
         Some(call) if call.stage == Stage::Waiting && !call.needs_client() => posts::deliver(peer),

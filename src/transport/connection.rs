@@ -133,11 +133,6 @@ impl Connection {
         if let Phase::Calls(caller) = &mut self.phase { Some(caller) } else { None }
     }
 
-    /// Whether the call that is made on it has no place of its own.
-    pub fn has_excess(&self) -> bool {
-        matches!(&self.phase, Phase::Calls(caller) if caller.head.excess.is_some())
-    }
-
     /// The head that is read.
     pub fn head(&mut self) -> Option<&mut Head> {
         match &mut self.phase {

@@ -24,7 +24,7 @@ use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::{Peer, pong};
-use crate::transport::phase::Phase;
+use crate::transport::phase::{Phase, has_excess};
 use crate::transport::sessions::settle;
 use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 use crate::transport::websocket;
@@ -58,7 +58,6 @@ pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, newcomer: 
 /// Takes over a connection that another shard has accepted.
 pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
     let mut connections = cell.borrow_mut();
-    let now = connections.now();
     let Parcel { io, phase, ahead, counted, accepted } = parcel;
     let io = match Io::attach(io) {
         Ok(io) => io,
@@ -69,13 +68,11 @@ pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
     if let Some(connection) = connections.get(key) {
         (connection.phase, connection.ahead) = (phase, ahead);
         held = connection.opener().map_or(0, |opener| opener.held());
-        if let Some(call) = connection.call() {
-            held = call.body().len();
-            if connection.has_excess() {
-                connection.deadlines.hurry();
-            } else {
-                connection.deadlines.calling(now);
-            }
+        if let Some(caller) = connection.caller() {
+            held = caller.head.buffer.len();
+        }
+        if has_excess(&connection.phase) {
+            connection.deadlines.hurry();
         }
     }
     connections.hold_input(key, held);

@@ -16,7 +16,7 @@ use crate::transport::connections::Connections;
 use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
-use crate::transport::phase::{Phase, session_of};
+use crate::transport::phase::{Phase, has_excess, session_of};
 use crate::transport::session_stream;
 use crate::transport::sessions::{Leaving, ended, finish};
 
@@ -139,9 +139,11 @@ impl Peer<'_> {
             let time = self.connections.shared.config.close_timeout;
             self.connections.farewells.add(client, (key, serial), secret, now, time);
         }
+        // Its end is not waited for if nobody asks for it, or its place is needed.
+        let is_over = is_parted && secret.is_none() || has_excess(&phase);
         ended(self.connections, leaving, &mut phase, reason);
-        if is_parted && secret.is_none() {
-            self.finish(reason); // nobody asks for it
+        if is_over {
+            self.finish(reason);
         }
         self.connections.hold_output(key);
         self.connections.schedule(key);

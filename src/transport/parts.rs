@@ -62,7 +62,7 @@ pub(crate) fn go_on(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attem
 }
 
 /// The attempt of a session that was accepted last. `None`: there is no such session.
-fn accepted_last(peer: &mut Peer<'_>, client: ClientId, secret: Secret) -> Option<u64> {
+pub(crate) fn accepted_last(peer: &mut Peer<'_>, client: ClientId, secret: Secret) -> Option<u64> {
     if let Some(kept) = peer.connections.away.get(client) {
         return last_attempt(&mut kept.session, secret);
     }

@@ -68,6 +68,18 @@ pub(crate) enum Endpoint {
     Route(Box<Route>),
 }
 
+/// Whether a connection in this phase is beyond a limit.
+pub(crate) fn has_excess(phase: &Phase) -> bool {
+    match phase {
+        Phase::Head(head) => head.excess.is_some(),
+        Phase::Calls(caller) => caller.head.excess.is_some(),
+        Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => {
+            opener.stream.as_ref().is_some_and(|stream| stream.excess.is_some())
+        }
+        Phase::Deciding(_) | Phase::Open(_) | Phase::Closing { .. } => false,
+    }
+}
+
 /// The session of a connection in this phase.
 pub(crate) fn session_of(phase: &mut Phase) -> Option<&mut Session> {
     match phase {

@@ -20,6 +20,7 @@ use crate::transport::on_stream::{OnStream, superseded};
 use crate::transport::opener::Opener;
 use crate::transport::parcel::hand_over;
 use crate::transport::parting::{end_calls, part};
+use crate::transport::parts::accepted_last;
 use crate::transport::peer::Peer;
 use crate::transport::phase::{Endpoint, Phase, Upgraded};
 use crate::transport::sessions::end_session;
@@ -46,6 +47,30 @@ pub(crate) fn open(peer: &mut Peer<'_>, body: Vec<u8>) {
     peer.connections.hold_input(peer.key, held);
 }
 
+/// Whether a request may send its body: a list is that of a client of a session. It moves to the shard of that. A stranger is refused.
+pub(crate) fn may_send(peer: &mut Peer<'_>) -> bool {
+    let shared = Arc::clone(&peer.connections.shared);
+    let Some(call) = peer.connection().and_then(|connection| connection.call()) else { return false };
+    let CallKind::Messages { token, .. } = &call.kind else { return true };
+    if let Some((client, secret)) = shared.session_of(token) {
+        if client.shard() != peer.connections.index && !shared.is_draining() {
+            part(peer);
+            hand_over(peer, client);
+            return false;
+        }
+        if accepted_last(peer, client, secret).is_some() {
+            return true;
+        }
+    }
+    if let Some(caller) = peer.connection().and_then(Connection::caller)
+        && let Some(call) = &mut caller.call
+    {
+        call.is_last |= call.length() != caller.head.buffer.len();
+    }
+    refuse_attempt(peer, None);
+    false
+}
+
 /// Brings the list of a request to its session. Returns `false` while it has to wait.
 pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
     let shared = Arc::clone(&peer.connections.shared);
@@ -55,11 +80,6 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
         refuse_attempt(peer, None);
         return true;
     };
-    if client.shard() != peer.connections.index && !shared.is_draining() {
-        part(peer);
-        hand_over(peer, client);
-        return true;
-    }
     let list = match List::parse(&body) {
         Ok(list) => list,
         Err(text) => {

@@ -27,14 +27,17 @@ pub(crate) fn begun(peer: &mut Peer<'_>, stream: Option<&OnStream>) {
 
 /// The response to a client that is not let in.
 pub(crate) fn refusal(peer: &mut Peer<'_>, reason: &CloseReason) -> Option<Vec<u8>> {
-    Some(peer.live()?.opener()?.stream.take()?.refusal(reason))
+    Some(peer.live()?.opener()?.stream.as_ref()?.refusal(reason))
 }
 
 /// Refuses a client that is too late with what it wants of its session. `attempt` was accepted last; `None`: there is no session.
 pub(crate) fn refuse_attempt(peer: &mut Peer<'_>, attempt: Option<u64>) {
     let timestamp = peer.connections.timestamp();
-    match peer.live().and_then(Connection::opener).and_then(|opener| opener.stream.take()) {
-        Some(stream) => peer.say_last(&stream.superseded(attempt, timestamp), &CloseReason::Superseded),
+    match peer.live().and_then(Connection::opener).and_then(|opener| opener.stream.as_ref()) {
+        Some(stream) => {
+            let bytes = stream.superseded(attempt, timestamp);
+            peer.say_last(&bytes, &CloseReason::Superseded);
+        }
         None => peer.close(CloseReason::Superseded),
     }
 }

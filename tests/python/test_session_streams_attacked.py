@@ -267,3 +267,44 @@ async def test_a_server_that_stops_does_not_wait_for_those_who_ask_for_no_part()
         await stop
     assert sorted(application.gone) == [1012, 1012, 4500]
     assert it.token
+
+
+# Strangers
+
+
+@pytest.mark.parametrize("what", ["lists", "parts", "sessions", "other methods"])
+async def test_strangers_do_not_stay_in_a_full_server(what: str) -> None:
+    application = Application(max_connections=2)
+    async with application.serve() as server, begun(server) as it, AsyncExitStack() as stack:
+        await stack.enter_async_context(begun(server))
+        it.token = f"{'0' * 16}.{'0' * 32}"
+        for _ in range(20):
+            caller = await stack.enter_async_context(program(server))
+            if what == "lists":
+                assert await it.post(caller, {"messages": []}) == 404
+            elif what == "other methods":
+                assert (await caller.get(SESSION)).status == 405
+            else:
+                first = it.next_part(2) if what == "parts" else {"type": "authenticate"}
+                assert (await caller.post(first, SESSION)).status == (404 if what == "parts" else 429)
+            await until(lambda: server.stats().connections == 2)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_nobody_sends_a_long_body_without_a_session(shards: int) -> None:
+    async with Application().serve(shards=shards) as server, begun(server) as it, AsyncExitStack() as stack:
+        right = it.token
+        client_id = right.partition(".")[0]
+        for token in ("", "x", f"{'0' * 16}.{'0' * 32}", f"{client_id}.{'0' * 32}"):
+            it.token = token
+            for _ in range(shards):
+                caller = await stack.enter_async_context(program(server))
+                it.send(caller, b"{", Content_Length="100000", Expect="100-continue")
+                response = await caller.hear()
+                assert (response.status, response.kept) == (404, False)
+        it.token = right
+        for _ in range(shards):
+            caller = await stack.enter_async_context(program(server))
+            it.send(caller, b"", Content_Length="43", Expect="100-continue")
+            assert await caller.hear_continue() == "HTTP/1.1 100 Continue"
+            await stack.enter_async_context(program(server))
