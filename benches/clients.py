@@ -127,6 +127,33 @@ def held_back(bench: Bench) -> Result:
     return Result(f"{median:.3f} / {p95:.3f} s", "", None, judge(bench, p95 < 1), note)
 
 
+def first_bytes(bench: Bench) -> Result:
+    """From the request for an event stream to its first event, through nginx with its defaults."""
+    if not shutil.which("nginx", path=f"/usr/sbin:{os.environ['PATH']}"):
+        return Result("skipped", "", None, None, "there is no nginx")
+    times = sorted(asyncio.run(open_streams(5 if bench.effort.name == "short" else 500)))
+    median, p95 = statistics.median(times) * 1000, times[int(0.95 * (len(times) - 1))] * 1000
+    note = f"of {len(times)}, one after another"
+    return Result(f"{median:.1f} / {p95:.1f} ms", "", None, judge(bench, p95 < 100), note)
+
+
+async def open_streams(count: int) -> list[float]:
+    logging.getLogger("umbel").setLevel(logging.WARNING)
+    app, times = Umbel(), []
+    app.channel("news", open=True)
+    with tempfile.TemporaryDirectory() as place:
+        async with app.serve(port=0) as server:
+            with nginx(Path(place), server.url) as port:
+                for _ in range(count):
+                    began = time.monotonic()
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(b"GET /api/v1/stream/news HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    await reader.readuntil(b"event: connected")
+                    times.append(time.monotonic() - began)
+                    writer.close()
+    return times
+
+
 async def behind_nginx(**options: object) -> dict[str, Any]:
     logging.getLogger("umbel").setLevel(logging.WARNING)
     app = Umbel()

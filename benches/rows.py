@@ -294,6 +294,13 @@ def _rows() -> list[Row]:
             clients.recover,
         ),
         Row(
+            "stream-first-bytes",
+            "event stream through nginx with its defaults: from the request to the first event, median "
+            "and p95",
+            "p95 < 100 ms",
+            clients.first_bytes,
+        ),
+        Row(
             "client-js-held-back",
             "JavaScript client on a stream in parts, behind nginx that holds responses back: from publish() "
             "to its echo, median and p95",
