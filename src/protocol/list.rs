@@ -20,6 +20,17 @@ pub struct List<'a> {
     end: bool,
 }
 
+/// A list that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// See [`List::attempt`].
+    pub attempt: u64,
+    /// See [`List::number`].
+    pub number: u64,
+    /// Bytes of the messages that the first one keeps waiting.
+    pub bytes_after_first: usize,
+}
+
 impl<'a> List<'a> {
     /// Reads the body of a request. Nothing is known of the messages but that they are JSON.
     ///
@@ -41,11 +52,12 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Bytes of the messages that the first one keeps waiting.
-    pub fn bytes_after_first(&self) -> usize {
+    /// What has to be known of it while it waits.
+    pub fn outline(&self) -> Outline {
         let messages = self.messages.map_or("", |messages| messages.get());
         let found = Publications::find(messages).unwrap_or_else(|_| Publications::none());
-        found.items.iter().skip(1).map(|range| range.len()).sum()
+        let bytes_after_first = found.items.iter().skip(1).map(|range| range.len()).sum();
+        Outline { attempt: self.attempt, number: self.number, bytes_after_first }
     }
 
     /// The messages as a WebSocket would bring them: so all that holds for those holds for these.
@@ -87,7 +99,10 @@ mod tests {
         let long = format!("{{\"type\":\"{}\"}}", "é".repeat(200));
         let body = format!(r#"{{"attempt":0,"number":1,"messages":[{{"a": 1}}, {long} ],"x":1}}"#);
         assert_eq!(read(&body), [r#"{"a": 1}"#, &long]);
-        assert_eq!(List::parse(&body).expect("a list").bytes_after_first(), long.len());
+        assert_eq!(
+            List::parse(&body).expect("a list").outline(),
+            Outline { attempt: 0, number: 1, bytes_after_first: long.len() }
+        );
         for empty in [r#"{"attempt":3,"number":2,"messages":[]}"#, r#"{"attempt":0,"end":true}"#] {
             assert!(read(empty).is_empty());
         }

@@ -11,6 +11,7 @@ use crate::jwt::Verified;
 use crate::position::Position;
 use crate::protocol::call::{CallKind, Publications};
 use crate::protocol::http::Request;
+use crate::protocol::list::Outline;
 use crate::protocol::origins::Cors;
 use crate::session::{Call, Question, RateLimit, Session};
 use crate::transport::events::Opening;
@@ -65,6 +66,8 @@ pub(crate) struct HttpCall {
     may_be_repeated: bool,
     /// By its key, others know that it is made.
     pub running: Option<Running>,
+    /// Its list of messages, if that was read: it may be long, and wait for long.
+    pub list: Option<Outline>,
 }
 
 /// What is done at once of a call.
@@ -159,6 +162,7 @@ impl HttpCall {
             is_done: false,
             may_be_repeated: false,
             running: None,
+            list: None,
         }
     }
 

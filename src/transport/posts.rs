@@ -7,7 +7,7 @@ use crate::close::{CloseCode, CloseReason};
 use crate::error_code::ErrorCode;
 use crate::hub::ReaderKey;
 use crate::protocol::call::CallKind;
-use crate::protocol::list::List;
+use crate::protocol::list::{List, Outline};
 use crate::protocol::websocket::WebSocket;
 use crate::session::{ListVerdict, Secret, Session, judge_list, last_attempt, take_list};
 use crate::transport::call_work::{refuse, refuse_with, respond};
@@ -80,14 +80,16 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
         refuse_attempt(peer, None);
         return true;
     };
-    let list = match List::parse(&body) {
+    let list = match call.list.map_or_else(|| List::parse(&body).map(|list| list.outline()), Ok) {
         Ok(list) => list,
         Err(text) => {
             refuse(peer, 400, ErrorCode::BadMessage, &text);
             return true;
         }
     };
-    match judge(peer.connections, client, secret, &list) {
+    let call = peer.connection().and_then(Connection::caller).and_then(|caller| caller.call.as_mut());
+    call.into_iter().for_each(|call| call.list = Some(list));
+    match judge(peer.connections, client, secret, list) {
         Ok(_) | Err(Some(_)) if list.number == 0 && end(peer, client, secret, list.attempt) => {
             respond(peer, 202, None, b"");
         }
@@ -99,9 +101,8 @@ pub(crate) fn deliver(peer: &mut Peer<'_>) -> bool {
         Ok((_, false, ListVerdict::Seen)) => respond(peer, 202, None, b""),
         Ok((home, is_busy, verdict)) => {
             if !is_busy && verdict == ListVerdict::Next {
-                if may_take(peer, home, body.len(), &list) {
-                    peer.connections.get(home).and_then(Connection::session).into_iter().for_each(take_list);
-                    take(peer, home, &list);
+                if may_take(peer, home, body.len(), list) {
+                    take(peer, home, &body);
                 } else {
                     peer.connections.wait_for_room(peer.key);
                 }
@@ -136,21 +137,23 @@ fn end(peer: &mut Peer<'_>, client: ClientId, secret: Secret, attempt: u64) -> b
 /// Whether a list may wait with a session, whose body has so many bytes. A long one waits where it is until the session wants to hear it:
 /// otherwise few sessions that want to hear nothing could take the room that all have. When they have taken it, others go on with
 /// what needs little room or none.
-fn may_take(peer: &mut Peer<'_>, home: ReaderKey, bytes: usize, list: &List<'_>) -> bool {
+fn may_take(peer: &mut Peer<'_>, home: ReaderKey, bytes: usize, list: Outline) -> bool {
     let (now, shared) = (peer.now(), Arc::clone(&peer.connections.shared));
     let Some(connection) = peer.connections.get(home) else { return false };
     let is_heard = connection.listens(now) && connection.has_room(&shared);
     if shared.budget.ahead.has_room() {
         bytes <= MOST_AHEAD || is_heard
     } else {
-        is_heard && list.bytes_after_first() <= LITTLE
+        is_heard && list.bytes_after_first <= LITTLE
     }
 }
 
 /// Gives a list to its session, which works on it like on what a WebSocket brings.
-fn take(peer: &mut Peer<'_>, home: ReaderKey, list: &List<'_>) {
+fn take(peer: &mut Peer<'_>, home: ReaderKey, body: &str) {
     let (now, budget) = (peer.now(), Arc::clone(&peer.connections.shared.budget));
     let Some(connection) = peer.connections.get(home) else { return };
+    let Ok(list) = List::parse(body) else { return }; // it was read before
+    connection.session().into_iter().for_each(take_list);
     connection.keep(&list.frames(), &budget, now);
     connection.wake();
     peer.connections.schedule(home);
@@ -164,7 +167,7 @@ fn judge(
     connections: &mut Connections,
     client: ClientId,
     secret: Secret,
-    list: &List<'_>,
+    list: Outline,
 ) -> Result<(ReaderKey, bool, ListVerdict), Option<u64>> {
     if let Some(kept) = connections.away.get(client) {
         return Err(last_attempt(&mut kept.session, secret));
