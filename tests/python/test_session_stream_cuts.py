@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,21 +15,33 @@ from talking import post
 from test_stream_cuts import CUTS
 from umbel import Client, Message, Server, Umbel
 
-CHANNELS = ("a", "b", "c")
+CHANNELS = ("a", "b", "c", "@")
+"""`@` is a client's own one, where the application says something at some of its questions."""
+
+
+@dataclass
+class World:
+    """What an application has said, in channels of which it keeps some history, and to each client."""
+
+    history: int
+    published: dict[str, list[Any]] = field(default_factory=lambda: {"a": [], "b": [], "c": []})
+    direct: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 class History:
     """One client: what it was told, and what it has asked for."""
 
-    def __init__(self, server: Server, published: dict[str, list[Any]], history: int, seed: int) -> None:
+    def __init__(self, server: Server, world: World, seed: int) -> None:
         self.choice = random.Random(seed)
         self.shell = Shell(server, self.choice, sockets=0.2)
-        self.published, self.history = published, history
+        self.world = world
         self.at: dict[str, int] = {}
         self.subscriptions: dict[int, str] = {}
         self.pending: dict[int, str] = {}
         self.settled: dict[int, Any] = {}
+        self.offsets: dict[int, str] = {}
         self.seen: Counter[str] = Counter()
+        self.client_id = ""
         self.name = f"client {seed}"
 
     def look(self) -> None:
@@ -38,6 +51,10 @@ class History:
         told, self.shell.told = self.shell.told, []
         for name, *rest in told:
             getattr(self, f"told_{name}")(*rest)
+
+    def all_of(self, channel: str) -> list[Any]:
+        """What was published to this client."""
+        return self.world.direct[self.client_id] if channel == "@" else self.world.published[channel]
 
     def told_begun(self, number: int, detail: dict[str, Any]) -> None:
         channel, offset = self.subscriptions[number], detail["position"]["offset"]
@@ -51,24 +68,33 @@ class History:
         channel = self.subscriptions[number]
         for update in updates:
             assert update["offset"] == self.at[channel] + 1, "once and in order"
-            assert update["data"] == self.published[channel][update["offset"] - 1]
+            assert update["data"] == self.all_of(channel)[update["offset"] - 1]
             self.at[channel] += 1
             self.seen["updates"] += 1
 
     def told_gap(self, number: int, gap: dict[str, Any]) -> None:
         channel = self.subscriptions[number]
         assert gap["from"] == self.at[channel] < gap["to"]
-        assert gap["to"] <= len(self.published[channel]) - self.history, "what the log has dropped"
+        assert channel != "@" and gap["to"] <= len(self.all_of(channel)) - self.world.history, (
+            "what the log has dropped"
+        )
         self.at[channel] = gap["to"]
         self.seen["gaps"] += 1
 
     def told_settled(self, key: int, ok: bool, value: Any) -> None:
         assert key not in self.settled, "once"
         self.settled[key] = value
-        assert ok and value == self.pending[key], (key, value)
+        assert ok, (key, value)
+        if "channel" in value:
+            self.offsets[value["offset"]] = self.pending[key]
+        else:
+            assert value == {"said": self.pending[key]}
 
     def told_state(self, state: str, detail: dict[str, Any]) -> None:
         self.seen[state] += 1
+        if state == "connected":
+            assert self.client_id in ("", detail["client_id"]), "it has its session again and again"
+            self.client_id = detail["client_id"]
         assert state != "closed" or detail["code"] == 1000, detail
 
     def told_warn(self, text: str) -> None:
@@ -77,7 +103,10 @@ class History:
     async def ask(self) -> None:
         for _ in range(self.choice.randrange(12) if len(self.pending) < len(self.settled) + 100 else 0):
             text = f"{self.name}, {len(self.pending)}"
-            key = self.shell.machine.request(self.shell.now(), "ask", text)
+            if self.choice.random() < 0.3:
+                key = self.shell.machine.publish(self.shell.now(), "said", text, None)
+            else:
+                key = self.shell.machine.request(self.shell.now(), "ask", text)
             self.pending[key] = text
         self.shell.act()
         self.look()
@@ -101,8 +130,8 @@ class History:
                 self.look()
 
     def is_idle(self) -> bool:
-        tops = {channel: len(self.published[channel]) for channel in CHANNELS}
-        return self.pending.keys() == self.settled.keys() and self.at == tops
+        tops = {channel: len(self.all_of(channel)) for channel in CHANNELS}
+        return self.pending.keys() == self.settled.keys() and {"@": 0, **self.at} == tops
 
 
 @pytest.mark.timeout(120 + CUTS)
@@ -110,28 +139,32 @@ class History:
 async def test_sessions_that_are_cut_anywhere_join_to_what_was_published(
     app: Umbel, history: int, shards: int
 ) -> None:
+    app.channel("said", open=True, publish=True, history=1)
     app.channel("{name}", open=True, history=history)
-    published: dict[str, list[Any]] = {channel: [] for channel in CHANNELS}
+    world = World(history)
     done: Counter[str] = Counter()
 
     @app.on("ask")
     async def ask(client: Client, message: Message) -> Any:
         done[message.data] += 1
         await asyncio.sleep(0.001)
-        return message.data
+        if hash(message.data) % 3 == 0:
+            world.direct[client.id].append(message.data)
+            client.send(message.data)
+        return {"said": message.data}
 
     async def publish() -> None:
         choice = random.Random(7)
         while True:
             for _ in range(choice.randrange(12)):
-                channel = choice.choice(CHANNELS)
+                channel = choice.choice("abc")
                 text = choice.choice(["é", "\\", "data: x\n\n", "event: closed\r\n", "\0"])
-                published[channel].append(text * choice.randrange(1, 90))
-                app.publish(channel, published[channel][-1])
+                world.published[channel].append(text * choice.randrange(1, 90))
+                app.publish(channel, world.published[channel][-1])
             await asyncio.sleep(choice.choice([0.01, 0.02]))
 
     async with app.serve(port=0, shards=shards, tick=0.004, burst_bytes=0, reconnect_window=0) as server:
-        histories = [History(server, published, history, seed) for seed in range(4)]
+        histories = [History(server, world, seed) for seed in range(4)]
         publishing = asyncio.create_task(publish())
         await asyncio.gather(*(it.run(CUTS // 8) for it in histories))
         publishing.cancel()
@@ -147,9 +180,11 @@ async def test_sessions_that_are_cut_anywhere_join_to_what_was_published(
             assert it.is_idle()
             await it.shell.leave()
     seen = sum((it.seen + it.shell.seen for it in histories), Counter[str]())
-    assert set(done.values()) == {1} and done.keys() == {
-        text for it in histories for text in it.pending.values()
-    }
+    texts = [text for it in histories for text in it.pending.values()]
+    offsets = [offset for it in histories for offset in it.offsets]
+    assert sorted(offsets) == list(range(1, len(offsets) + 1)), "each was published once"
+    done.update(text for it in histories for text in it.offsets.values())
+    assert done == Counter(texts), "each was done once"
     assert seen["updates"] >= 400 and seen["recovered"] >= 20, seen
     assert seen["gaps"] if history == 20 else not seen["gaps"], seen
     # On a machine that is busy with other things, one or the other has not come about.

@@ -50,7 +50,7 @@ async def test_a_client_ends_its_session() -> None:
 
 
 @on_loops
-async def test_a_client_ends_its_session_while_a_list_is_held_up() -> None:
+async def test_an_end_waits_for_nothing() -> None:
     asked = Asked(max_running=2)
     life = Life(asked.app)
     async with asked.app.serve(port=0) as server, begun(server) as it, program(server) as other:
@@ -58,11 +58,42 @@ async def test_a_client_ends_its_session_while_a_list_is_held_up() -> None:
         await until(lambda: asked.order)
         await asyncio.sleep(0.1)
         assert (await post(other, it.token, END)).status == 202
-        asked.may_answer.set()
+        assert (await sent).status in (404, 409)
         await it.events.end()
-        assert (await sent).status in (202, 404, 409)
+        assert len(asked.order) < 100, "what was not acted on is dropped"
+        asked.may_answer.set()
         await until(lambda: life.noted)
         assert life.noted == ["disconnect 1000"]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_an_end_counts_when_its_stream_has_just_ended_and_none_of_a_former_attempt_does(
+    shards: int,
+) -> None:
+    app = Umbel()
+    life = Life(app)
+    async with app.serve(port=0, shards=shards) as server, begun(server) as it:
+        async with resumed(server, it, 1) as later, program(server) as caller:
+            response = await post(caller, it.token, END)
+            assert (response.status, response.body["details"]) == (409, {"attempt": 1})
+            await later.say("heartbeat", id=1)
+            await later.hear("heartbeat_ack")
+        async with coming_back.resumed(server, it, 2) as socket:  # type: ignore[arg-type]
+            for attempt in (0, 1, 2):
+                async with program(server) as caller:
+                    response = await post(caller, it.token, {"attempt": attempt, "end": True})
+                    assert (response.status, response.body["details"]) == (409, {"attempt": 2}), "a WebSocket"
+            await socket.say("heartbeat", id=2)
+            await socket.hear("heartbeat_ack")
+            async with resumed(server, it, 3) as last:
+                assert last.greeting["resumed"] is True
+                life.noted.clear()
+        await until(lambda: life.noted == ["away 1006"])
+        async with program(server) as caller:
+            assert (await post(caller, it.token, {"attempt": 2, "end": True})).status == 409
+            assert (await post(caller, it.token, {"attempt": 3, "end": True})).status == 202
+            await until(lambda: life.noted[1:] == ["disconnect 1000"])
+            assert (await post(caller, it.token, {"attempt": 3, "end": True})).status == 404
 
 
 @pytest.mark.parametrize("shards", [1, 3])

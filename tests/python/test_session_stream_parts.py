@@ -180,6 +180,8 @@ async def test_a_session_goes_on_when_a_part_breaks_off_or_is_not_asked_for() ->
             await until(lambda: life.noted == ["away 1006"])
             body = {"attempt": 1, "number": 3, "messages": []}
             assert (await post(later.caller, later.token, body)).body["details"] == {"attempt": 1}
+            status, error = await refusal(server, later.wants())
+            assert (status, error["details"]) == (409, {"attempt": 1}), "ten seconds are over"
             async with resumed(server, later, 2) as whole:  # type: ignore[arg-type]
                 assert whole.greeting["resumed"] is True
                 await whole.say_all(ASKS[2])
@@ -270,3 +272,41 @@ async def test_a_server_that_stops_says_so_in_a_part() -> None:
         last = (await part.events.end())[-1].data
         assert last["type"] in ("part_ended", "closed")
         del away
+
+
+async def test_a_client_that_is_between_two_parts_holds_up_no_stop() -> None:
+    app = Umbel()
+    clients: list[Any] = []
+    app.on_connect(clients.append)
+    async with asyncio.timeout(5):
+        server = app.serve(port=0, drain=60)
+        async with server:
+            for ends in (False, True):
+                async with asked(server, {"type": "authenticate", "part": 1}) as it:
+                    await it.part()
+                if ends:
+                    await until(lambda: len(clients) == 2)
+                    clients[1].close(4500, "its last words wait for nobody")
+
+
+async def test_the_version_of_http_is_that_of_the_first_part() -> None:
+    asked_for = Asked()
+    async with asked_for.app.serve(port=0) as server:
+        for first, other in (("1.1", "1.0"), ("1.0", "1.1")):
+            async with asked(server, {"type": "authenticate", "part": 1}, version=first) as it:
+                greeting = (await it.part())[0]
+            wanted = {
+                "type": "resume",
+                "session": greeting["session"]["token"],
+                "attempt": 0,
+                "positions": {},
+            }
+            async with asked(server, {**wanted, "part": 2}, version=first) as it, program(server) as caller:
+                assert it.events.status == 200
+                body = {"attempt": 0, "number": 1, "messages": ASKS[:1]}
+                assert (await post(caller, wanted["session"], body)).status == 202
+                assert [message["data"] for message in await it.part()] == [[0]]
+            async with asked(server, {**wanted, "part": 3}, version=other) as it:
+                assert it.events.status == 409, "the client comes back with another attempt"
+            async with asked(server, {**wanted, "attempt": 1, "part": 1}, version=other) as it:
+                assert (await it.part())[0]["resumed"] is True
