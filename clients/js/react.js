@@ -239,7 +239,7 @@ const newestOf = (before, updates, keep) => [...before, ...updates].slice(-keep)
  * @template {string | number} K
  * @template V
  * @param {string | null | undefined} channel nothing is followed without one
- * @param {(data: V) => K} key which of the values an update is
+ * @param {(data: V) => K} [key] which of the values an update is; the key with which it was published if left out
  * @returns {ReadonlyMap<K, V>} the newest value of each key; another map when something has changed
  */
 export function useLatest(channel, key) {
@@ -248,7 +248,7 @@ export function useLatest(channel, key) {
   const store = useMemo(() => new Store({ values: /** @type {Map<K, V>} */ (new Map()) }, (store) => {
     if (!channel) return () => {};
     const latest = client.latest(channel, {
-      key: (/** @type {V} */ data) => newest.current(data),
+      key: newest.current && ((/** @type {V} */ data) => /** @type {(data: V) => K} */ (newest.current)(data)),
       onChange() { store.set({ values: latest }); },
     });
     return () => latest.close();

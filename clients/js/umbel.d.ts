@@ -126,8 +126,8 @@ export interface SubscribeOptions {
 }
 
 export interface LatestOptions<K = any, V = any> extends Omit<SubscribeOptions, "onUpdate" | "onUpdates"> {
-  /** Which of the values an update is. */
-  key: (data: V) => K;
+  /** Which of the values an update is. If left out, the key with which it was published. */
+  key?: (data: V) => K;
   /** Called once for each batch. */
   onChange?: (latest: Latest<K, V>) => void;
 }
@@ -215,7 +215,7 @@ export interface Client {
   /** Follows a channel, for as long as it may. Without `onUpdate` and `onUpdates` it is read with `for await`. */
   subscribe(channel: string, options?: SubscribeOptions | ((update: Update) => void)): Subscription;
   /** Follows a channel of mode `latest`: the newest value of each key. */
-  latest<K = any, V = any>(channel: string, options: LatestOptions<K, V>): Latest<K, V>;
+  latest<K = any, V = any>(channel: string, options?: LatestOptions<K, V>): Latest<K, V>;
   /**
    * Sends a message to the application, and resolves with the result. It is rejected with an `UmbelError` when there is none:
    * `outcome_unknown` says that nobody knows whether the message was handled.

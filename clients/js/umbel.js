@@ -1111,7 +1111,7 @@ export const createClient = (url, options = {}) => {
       client.open();
       return createSubscription(port, channel, typeof given === "function" ? { onUpdate: given } : given);
     },
-    latest: (channel, given) => createLatest(client, channel, given),
+    latest: (channel, given = {}) => createLatest(client, channel, given),
     request: (type, data, given = {}) => ask(given, "request", type, data, given.volatile),
     publish: (channel, data, given = {}) => ask(given, "publish", channel, data, given.key, given.volatile),
     run: (type, data) => createRun(port, null, ["run", type, data]),
@@ -1259,7 +1259,7 @@ const createLatest = (client, channel, { key, onChange, onGap, ...options }) => 
   const subscription = client.subscribe(channel, {
     ...options,
     onUpdates(updates) {
-      for (const { data } of updates) call(() => latest.set(key(data), data));
+      for (const { data, key: own } of updates) call(() => latest.set(key ? key(data) : own, data));
       call(onChange, latest);
     },
     onGap(gap) {

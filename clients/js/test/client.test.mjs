@@ -323,6 +323,15 @@ test("the newest value of each key is a map", () => {
   assert.deepEqual(latest.position, { epoch: "e2", offset: 0 });
 });
 
+test("without a function the newest value of each key is that of the publications' own keys", () => {
+  const socket = start().letIn();
+  const latest = umbel.latest("prices");
+  socket.established("prices");
+  const updates = ["a", "b", "a"].map((key, index) => ({ channel: "prices", offset: index + 1, key, data: index }));
+  socket.say({ type: "batched_updates", updates, count: 3 });
+  assert.deepEqual([...latest], [["a", 2], ["b", 1]]);
+});
+
 test("requests and publications settle, and a signal gives them up", async () => {
   const socket = start().letIn();
   const asked = umbel.request("double", 2);

@@ -90,7 +90,7 @@ class Decorators(ClientDecorators):
             history_seconds: how many seconds the channel keeps a publication, at least 1. Then the newest one
                 is dropped, too.
             mode: ``"all"`` delivers every publication. With ``"latest"``, a reader that is behind gets only
-                the newest publication of each key. Clients do not see the key: repeat it in the data.
+                the newest publication of each key. Updates have the key, too.
             overrun: what happens to a reader when publications were dropped that it did not get: ``"gap"``
                 sends a ``gap`` message, ``"close"`` closes with 4413.
             compress: ``False`` sends these publications uncompressed. Use it for a channel that carries a
