@@ -1,11 +1,14 @@
-//! What the codecs cost: `cargo bench --no-default-features --bench codec`. Each result is asserted before it is timed.
+//! What the codecs and the log cost: `cargo bench --no-default-features --bench codec`. Each result is asserted before it is timed.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use umbel::broker::Log;
+use umbel::channel::ChannelName;
 use umbel::json::push_string;
 use umbel::moment::Moment;
+use umbel::position::{Epoch, Position};
 use umbel::protocol::deflate::{Compressor, Inflater, Parameters, stored};
 use umbel::protocol::frame::{self, Opcode};
 use umbel::protocol::mask::unmask;
@@ -13,6 +16,7 @@ use umbel::protocol::message::{Timestamp, batch_suffix, parse};
 use umbel::protocol::utf8::Validator;
 use umbel::protocol::websocket::{Incoming, WebSocket};
 use umbel::publication::{Content, Publication, prefix};
+use umbel::rules::{Mode, Retention};
 
 /// A batch as it goes over the wire: updates that resemble each other, with numbers that do not.
 fn batch(bytes: usize) -> Vec<u8> {
@@ -212,6 +216,34 @@ fn deflate(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// An append that replaces the publication of a random key, in a log of so many keys.
+fn replace(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replace a random key");
+    group.throughput(Throughput::Elements(1));
+    for count in [100, 10_000, 100_000] {
+        let all = usize::MAX;
+        let retention = Retention { mode: Mode::Latest, count: all, bytes: all, ..Retention::default() };
+        let start = Position { epoch: Epoch::new(1), offset: 0 };
+        let log = Log::new(&ChannelName::new("board:17").expect("a legal name"), start, retention);
+        let keys: Vec<_> = (0..count).map(|number| format!("key-{number:012}")).collect();
+        let data = format!("{{\"title\":\"{}\"}}", "x".repeat(88));
+        let set =
+            |key: &str| log.append(Content::new(data.as_bytes(), Some(key)), Moment::default()).0.offset;
+        for key in &keys {
+            set(key);
+        }
+        let mut state = 7_u64;
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                set(&keys[(state >> 33) as usize % count])
+            });
+        });
+        assert!(log.held().bytes < count * 700 + 4096, "each key once: {}", log.held().bytes / count);
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = codec;
     config = Criterion::default()
@@ -219,6 +251,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
         .without_plots();
-    targets = frames, receive_compressed, text, deflate
+    targets = frames, receive_compressed, text, deflate, replace
 }
 criterion_main!(codec);

@@ -29,11 +29,6 @@ impl History {
     /// What a log has after a position, or its newest publications. After a position that is gone, what is left.
     pub(super) fn of(entries: &Entries, top: Place, after: Option<Position>, most: Most) -> Self {
         let found = after.map(|position| entries.find(position, top).ok());
-        let first = match found {
-            None => entries.kept.len().saturating_sub(most.count),
-            Some(None) => 0,
-            Some(Some(place)) => entries.index_after(place.offset(), top.offset()),
-        };
         let mut left = most.bytes;
         let fits = |publication: &&Publication| {
             let is_first = left == most.bytes;
@@ -41,15 +36,15 @@ impl History {
             left = rest.unwrap_or(0);
             rest.is_some() || is_first
         };
-        let found_entries = entries.kept.range(first..).take(most.count);
-        let mut copies: Vec<_> = if after.is_some() {
-            found_entries.take_while(fits).cloned().collect()
+        let copies = if let Some(place) = found {
+            let first = place.map_or(0, Place::offset);
+            entries.after(first).take(most.count).take_while(fits).cloned().collect()
         } else {
-            found_entries.rev().take_while(fits).cloned().collect()
+            let mut newest: Vec<_> =
+                entries.kept.newest().take(most.count).take_while(fits).cloned().collect();
+            newest.reverse();
+            newest
         };
-        if after.is_none() {
-            copies.reverse();
-        }
         let top = Position { epoch: entries.epochs.current(), offset: top.offset() };
         Self { gap: found == Some(None), top: Some(top), entries: copies }
     }

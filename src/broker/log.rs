@@ -106,7 +106,7 @@ impl LogRead {
 impl Log {
     /// A log that has nothing up to a position, and goes on from there.
     pub fn new(channel: &ChannelName, start: Position, retention: Retention) -> Self {
-        let entries = Entries::new(channel, start);
+        let entries = Entries::new(channel, start, retention.mode);
         let top = Top::new(Place::default().with_offset(start.offset));
         Self {
             retention,
@@ -188,8 +188,7 @@ impl Log {
     /// The newest publication that is older than this. `None` when there is none.
     pub fn older_than(&self, age: Duration, now: Moment) -> Option<Place> {
         let entries = self.lock();
-        let young = entries.kept.partition_point(|entry| now.since(entry.appended) > age);
-        Some(self.top().with_offset(entries.kept.get(young.checked_sub(1)?)?.offset))
+        entries.kept.last_before(now - age).map(|offset| self.top().with_offset(offset))
     }
 
     /// Appends a publication at the next offset, and notifies the watchers.
@@ -242,7 +241,7 @@ impl Log {
     fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
         let content = Content { sender: content.sender.filter(|_| self.retention.sender), ..content };
         let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
-        entries.push(publication, self.retention.mode);
+        entries.push(publication);
         self.drop_old(entries, place, now);
         self.top.advance(place, &entries.watchers);
     }
@@ -256,9 +255,8 @@ impl Log {
         let to = gap.map_or(cursor, |gap| top.with_offset(gap.to));
         let epoch = entries.epochs.current();
         let mut read = LogRead { to, epoch, count: 0, bytes: 0, cut: false, gap, oldest: None };
-        let first = entries.index_after(to.offset(), top.offset());
         let start = out.len();
-        for entry in entries.kept.range(first..) {
+        for entry in entries.after(to.offset()) {
             let place = top.with_offset(entry.offset);
             if place > end {
                 break;
@@ -299,7 +297,7 @@ impl Log {
     pub fn trim(&self, now: Moment) -> Change {
         let trim = |entries: &mut Entries| {
             self.drop_old(entries, self.top(), now);
-            entries.give_back();
+            entries.kept.give_back();
         };
         let change = self.change(trim).1;
         self.release_waiters();
@@ -357,7 +355,7 @@ impl Log {
                 entries.drop_oldest(GapReason::Memory);
                 evicted.count += 1;
             }
-            entries.give_back();
+            entries.kept.give_back();
             evicted
         })
     }

@@ -33,6 +33,7 @@ mod entries;
 mod epochs;
 mod history;
 mod interface;
+mod kept;
 mod log;
 pub mod memory;
 mod place;

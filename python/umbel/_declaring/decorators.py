@@ -83,8 +83,7 @@ class Decorators(ClientDecorators):
             history: how many publications the channel keeps for readers that are behind or come back. A
                 larger history costs memory for each channel. With a smaller one, slow readers get a ``gap``
                 sooner. Readers that keep up do not depend on the history: what they were not offered yet is
-                kept, too, up to the setting ``burst_bytes``, and with ``mode="latest"`` up to four times this
-                number.
+                kept, too, up to the setting ``burst_bytes``.
             history_bytes: how many bytes the channel keeps, some bookkeeping for each publication included.
                 The newest publication of the channel is kept even if it alone has more.
             history_seconds: how many seconds the channel keeps a publication, at least 1. Then the newest one

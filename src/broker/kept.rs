@@ -1,0 +1,294 @@
+//! The publications that a log keeps, by offset.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::moment::Moment;
+use crate::publication::Publication;
+
+/// All of the newest publications, or of each key the newest.
+#[derive(Debug)]
+pub enum Kept {
+    /// Ascending offsets without holes.
+    Row(VecDeque<Publication>),
+    /// Of each key the newest, and those without a key.
+    Keyed(Keyed),
+}
+
+/// Of each key the newest publication.
+///
+/// A key keeps its slot: a newer publication takes the place of the older one there, and nothing else moves. The order of the
+/// offsets is a queue, in which the places of what was replaced stay for a while. They are *stale*: the slot has another offset.
+#[derive(Debug, Default)]
+pub struct Keyed {
+    slots: Vec<Option<Publication>>,
+    free: Vec<u32>,
+    /// Offsets, ascending, and their slots. The first is never stale.
+    order: VecDeque<(u64, u32)>,
+    index: HashMap<Arc<str>, u32>,
+}
+
+impl Kept {
+    pub fn new(is_keyed: bool) -> Self {
+        if is_keyed { Self::Keyed(Keyed::default()) } else { Self::Row(VecDeque::new()) }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Row(row) => row.len(),
+            Self::Keyed(keyed) => keyed.len(),
+        }
+    }
+
+    /// The oldest.
+    pub fn front(&self) -> Option<&Publication> {
+        match self {
+            Self::Row(row) => row.front(),
+            Self::Keyed(keyed) => keyed.at(*keyed.order.front()?),
+        }
+    }
+
+    /// Adds the newest publication. Returns the one that it replaces.
+    pub fn push(&mut self, publication: Publication) -> Option<Publication> {
+        match self {
+            Self::Row(row) => {
+                row.push_back(publication);
+                None
+            }
+            Self::Keyed(keyed) => keyed.push(publication),
+        }
+    }
+
+    pub fn pop_front(&mut self) -> Option<Publication> {
+        match self {
+            Self::Row(row) => row.pop_front(),
+            Self::Keyed(keyed) => keyed.pop_front(),
+        }
+    }
+
+    /// Those after an offset, the oldest first. `trimmed` is the offset before the first one.
+    ///
+    /// In a row it is counted where they begin: a search through a log that was not read for a while is a dozen cache misses,
+    /// 0.6 µs, as much as the rest of reading it.
+    pub fn after(&self, offset: u64, trimmed: u64) -> impl Iterator<Item = &Publication> {
+        let (row, keyed) = match self {
+            Self::Row(row) => {
+                let first = usize::try_from(offset.saturating_sub(trimmed)).unwrap_or(usize::MAX);
+                (Some(row.range(first.min(row.len())..)), None)
+            }
+            Self::Keyed(keyed) => (None, Some(keyed.after(offset))),
+        };
+        row.into_iter().flatten().chain(keyed.into_iter().flatten())
+    }
+
+    /// All of them, the newest first.
+    pub fn newest(&self) -> impl Iterator<Item = &Publication> {
+        let (row, keyed) = match self {
+            Self::Row(row) => (Some(row.iter().rev()), None),
+            Self::Keyed(keyed) => (None, Some(keyed.order.iter().rev().filter_map(|&place| keyed.at(place)))),
+        };
+        row.into_iter().flatten().chain(keyed.into_iter().flatten())
+    }
+
+    /// The offset of the newest one that was appended before a moment.
+    pub fn last_before(&self, moment: Moment) -> Option<u64> {
+        match self {
+            Self::Row(row) => {
+                let old = row.partition_point(|entry| entry.appended < moment);
+                Some(row.get(old.checked_sub(1)?)?.offset)
+            }
+            Self::Keyed(keyed) => keyed.last_before(moment),
+        }
+    }
+
+    /// Drops what is newer than an offset. Returns the bytes of that. Of a keyed log it drops everything: what the dropped ones
+    /// had replaced is gone, too.
+    pub fn cut_off(&mut self, offset: u64) -> usize {
+        let mut bytes = 0;
+        match self {
+            Self::Row(row) => {
+                while let Some(newest) = row.pop_back_if(|newest| newest.offset > offset) {
+                    bytes += newest.size();
+                }
+            }
+            Self::Keyed(keyed) => {
+                bytes = keyed.slots.iter().flatten().map(Publication::size).sum();
+                keyed.clear();
+            }
+        }
+        bytes
+    }
+
+    pub fn clear(&mut self) {
+        match self {
+            Self::Row(row) => row.clear(),
+            Self::Keyed(keyed) => keyed.clear(),
+        }
+    }
+
+    /// Bytes of the room that was made beside what the publications themselves take.
+    pub fn room(&self) -> usize {
+        let unused = |capacity: usize| (capacity - self.len()) * size_of::<Publication>();
+        match self {
+            Self::Row(row) => unused(row.capacity()),
+            Self::Keyed(keyed) => {
+                let places = keyed.order.capacity() * size_of::<(u64, u32)>();
+                let free = keyed.free.capacity() * size_of::<u32>();
+                unused(keyed.slots.capacity()) + places + free + keyed.index.capacity() * INDEX_ENTRY
+            }
+        }
+    }
+
+    /// Gives back room that is mostly empty. It comes in halves, so that a log of steady length does not move to and fro.
+    pub fn give_back(&mut self) {
+        match self {
+            Self::Row(row) => {
+                if row.len() <= row.capacity() / 4 {
+                    row.shrink_to(row.len() * 2);
+                }
+            }
+            Self::Keyed(keyed) => keyed.give_back(),
+        }
+    }
+}
+
+impl Keyed {
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The newest publication of a key.
+    #[cfg(test)]
+    fn get(&self, key: &str) -> Option<&Publication> {
+        self.slots[*self.index.get(key)? as usize].as_ref()
+    }
+
+    /// What stands at a place. `None` when that is stale.
+    fn at(&self, (offset, slot): (u64, u32)) -> Option<&Publication> {
+        self.slots[slot as usize].as_ref().filter(|entry| entry.offset == offset)
+    }
+
+    fn after(&self, offset: u64) -> impl Iterator<Item = &Publication> {
+        let first = self.order.partition_point(|(other, _)| *other <= offset);
+        self.order.range(first..).filter_map(|&place| self.at(place))
+    }
+
+    fn push(&mut self, mut publication: Publication) -> Option<Publication> {
+        let offset = publication.offset;
+        let known = publication.key.as_deref().and_then(|key| self.index.get(key)).copied();
+        let mut older = None;
+        let slot = if let Some(slot) = known {
+            let entry = &mut self.slots[slot as usize];
+            if let Some(entry) = entry {
+                // The key stays the one of the index. Otherwise there would be two of it.
+                std::mem::swap(&mut publication.key, &mut entry.key);
+            }
+            older = entry.replace(publication);
+            slot
+        } else {
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                self.slots.len() as u32 - 1
+            });
+            if let Some(key) = &publication.key {
+                self.index.insert(Arc::clone(key), slot);
+            }
+            self.slots[slot as usize] = Some(publication);
+            slot
+        };
+        self.order.push_back((offset, slot));
+        self.drop_stale();
+        older
+    }
+
+    fn pop_front(&mut self) -> Option<Publication> {
+        let (_, slot) = self.order.pop_front()?;
+        let oldest = self.take(slot);
+        self.drop_stale();
+        oldest
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Publication> {
+        let taken = self.slots[slot as usize].take();
+        self.free.push(slot);
+        if let Some(key) = taken.as_ref().and_then(|entry| entry.key.as_deref()) {
+            self.index.remove(key);
+        }
+        taken
+    }
+
+    /// Drops the stale places at the front, and all of them when they are more than the others.
+    fn drop_stale(&mut self) {
+        while self.order.front().is_some_and(|&first| self.at(first).is_none()) {
+            self.order.pop_front();
+        }
+        if self.order.len() >= FEW_PLACES + 2 * self.slots.len() {
+            self.tidy();
+        }
+    }
+
+    fn tidy(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|&place| self.at(place).is_some());
+        self.order = order;
+    }
+
+    fn last_before(&self, moment: Moment) -> Option<u64> {
+        // All before `first` were appended before the moment, and none from `end` on was.
+        let (mut first, mut end) = (0, self.order.len());
+        while first < end {
+            let middle = first + (end - first) / 2;
+            let fresh = self.order.range(middle..end).position(|&place| self.at(place).is_some());
+            let entry = fresh.and_then(|ahead| Some((middle + ahead, self.at(self.order[middle + ahead])?)));
+            match entry {
+                Some((index, entry)) if entry.appended < moment => first = index + 1,
+                _ => end = middle,
+            }
+        }
+        let old = self.order.range(..first).rev().find_map(|&place| self.at(place));
+        old.map(|entry| entry.offset)
+    }
+
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.free.clear();
+        self.order.clear();
+        self.index.clear();
+    }
+
+    fn give_back(&mut self) {
+        let len = self.len();
+        if len == 0 {
+            *self = Self::default();
+            return;
+        }
+        if len <= self.slots.capacity() / 4 {
+            self.tidy();
+            let mut slots = Vec::with_capacity(len * 2);
+            for (_, slot) in &mut self.order {
+                let Some(entry) = self.slots[*slot as usize].take() else { continue };
+                *slot = slots.len() as u32;
+                if let Some(known) = entry.key.as_deref().and_then(|key| self.index.get_mut(key)) {
+                    *known = *slot;
+                }
+                slots.push(Some(entry));
+            }
+            self.slots = slots;
+            self.free = Vec::new();
+            self.order.shrink_to(len * 2);
+        }
+        if len <= self.index.capacity() / 4 {
+            self.index.shrink_to(len * 2);
+        }
+    }
+}
+
+/// Stale places that are not worth the work of dropping them.
+const FEW_PLACES: usize = 16;
+
+/// Bytes of the index for each key that it has room for: its entry and a byte of the table, in a table that is at most seven
+/// eighths full.
+const INDEX_ENTRY: usize = (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
+
+#[cfg(test)]
+mod tests;
