@@ -228,7 +228,8 @@ test("a page comes back from the back/forward cache with what it had", async (t)
 });
 
 test(`${CUTS} cuts of the streams of a page`, { timeout: 60_000 + CUTS * 500 }, async (t) => {
-  const page = await open(t, `http://127.0.0.1:${network.port}/test.html`, /ERR_|WebSocket/);
+  // What is posted after the end of its stream is refused.
+  const page = await open(t, `http://127.0.0.1:${network.port}/test.html`, /ERR_|WebSocket|status of 40[49]/);
   const random = numbers(7);
   let cuts = 0;
   network.onlink = (link) => {
