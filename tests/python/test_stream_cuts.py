@@ -109,5 +109,5 @@ async def test_streams_that_are_cut_anywhere_join_to_what_was_published(app: Umb
         await asyncio.gather(*(follow(judge, number, CUTS // 8) for number, judge in enumerate(judges)))
         publishing.cancel()
     seen = sum((judge.seen for judge in judges), Counter[str]())
-    assert seen["recovered True"] >= 40 and seen["update"] >= 400, seen
+    assert seen["recovered True"] >= CUTS // 8 and seen["update"] >= 400, seen
     assert seen["trimmed"] if history == 20 else not seen["trimmed"], seen
