@@ -34,7 +34,7 @@ fn batch(bytes: usize) -> Vec<u8> {
             Content::new(data.as_bytes(), None),
             Moment::default(),
         )
-        .write(offset - 1, &mut out);
+        .write(offset - 1, None, &mut out);
         if out.len() >= bytes {
             break;
         }
@@ -227,10 +227,9 @@ fn replace(criterion: &mut Criterion) {
         let log = Log::new(&ChannelName::new("board:17").expect("a legal name"), start, retention);
         let keys: Vec<_> = (0..count).map(|number| format!("key-{number:012}")).collect();
         let data = format!("{{\"title\":\"{}\"}}", "x".repeat(88));
-        let set =
-            |key: &str| log.append(Content::new(data.as_bytes(), Some(key)), Moment::default()).0.offset;
+        let set = |key: &str| log.append(Content::new(data.as_bytes(), Some(key)), Moment::default()).0;
         for key in &keys {
-            set(key);
+            set(key).expect("there is room");
         }
         let mut state = 7_u64;
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {

@@ -113,6 +113,8 @@ pub struct Config {
     /// Most bytes that the logs of all channels keep together. When they are used up, the logs that were used least recently
     /// lose their oldest publications.
     pub max_log_bytes: usize,
+    /// Most bytes that the states of all channels keep together. `None`: a quarter of `max_log_bytes`.
+    pub max_state_bytes: Option<usize>,
     /// Most bytes of one channel when it keeps more than its history, for readers that keep up.
     pub burst_bytes: usize,
     /// Time for which a session waits for a client that has lost its connection. 0: sessions end with their connections.
@@ -296,6 +298,11 @@ impl Config {
                 "max_log_bytes",
                 self.max_log_bytes >= self.longest_history(),
                 "at least the largest history_bytes of a channel, and 1 MiB: otherwise one channel alone could not keep its history",
+            ),
+            (
+                "max_state_bytes",
+                self.max_state_bytes.is_none_or(|states| (1..=self.max_log_bytes / 2).contains(&states)),
+                "at most half of max_log_bytes, in which it counts: states would leave no room for other channels",
             ),
             ("max_away", self.max_away != Some(0), "at least 1: session_ttl=0 switches sessions off"),
             (

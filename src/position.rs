@@ -78,6 +78,8 @@ pub struct Gap {
     pub epoch: Epoch,
     /// What has happened, and so what the reader has to do.
     pub reason: GapReason,
+    /// In a state, which begins anew then: where its log ends.
+    pub top: Option<u64>,
 }
 
 /// Why a reader gets a gap.
@@ -92,7 +94,8 @@ pub enum GapReason {
     Memory,
     /// The epoch has changed, and nothing up to the reader's offset with it. Nothing is lost.
     Turn,
-    /// The epoch has changed, and with it something that the reader has had.
+    /// The epoch has changed, and with it something that the reader has had. Or in a state: removals that the reader needed are
+    /// forgotten, so it gets all of the state anew.
     Reset,
 }
 
@@ -151,11 +154,13 @@ pub enum Unrecovered {
     Ahead,
     /// Nobody knows how far the client had come.
     Unknown,
+    /// It has asked for no position, and gets all of a state.
+    New,
 }
 
 impl Unrecovered {
     /// Every reason, in the order of the table in `docs/protocol.md`.
-    pub const ALL: [Self; 4] = [Self::Trimmed, Self::Epoch, Self::Ahead, Self::Unknown];
+    pub const ALL: [Self; 5] = [Self::Trimmed, Self::Epoch, Self::Ahead, Self::Unknown, Self::New];
 
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
@@ -164,6 +169,7 @@ impl Unrecovered {
             Self::Epoch => "epoch",
             Self::Ahead => "ahead",
             Self::Unknown => "unknown",
+            Self::New => "new",
         }
     }
 }
@@ -180,6 +186,8 @@ pub enum Subscribed {
         top: u64,
         /// Whether it is the position that the client asked for, if it did ask for one.
         recovered: Option<Result<(), Unrecovered>>,
+        /// The channel has a state.
+        is_state: bool,
     },
     /// The reader had this channel already, and nothing changed.
     Existing {
@@ -187,6 +195,8 @@ pub enum Subscribed {
         position: Position,
         /// The offset of the newest publication.
         top: u64,
+        /// The channel has a state.
+        is_state: bool,
     },
     /// The reader has as many channels as it may have.
     TooMany {

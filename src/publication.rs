@@ -21,12 +21,19 @@ pub struct Content<'a> {
     pub sender: Option<&'a str>,
     /// The name of its event on streams that have an event for each publication.
     pub event: Option<EventName<'a>>,
+    /// It removes the key from a state, and has no data.
+    pub removed: bool,
 }
 
 impl<'a> Content<'a> {
     /// What the application publishes.
     pub const fn new(data: &'a [u8], key: Option<&'a str>) -> Self {
-        Self { data, key, sender: None, event: None }
+        Self { data, key, sender: None, event: None, removed: false }
+    }
+
+    /// What removes a key from a state.
+    pub const fn removal(key: &'a str) -> Self {
+        Self { removed: true, ..Self::new(b"", Some(key)) }
     }
 
     /// The same as an event with a name.
@@ -49,20 +56,43 @@ impl<'a> EventName<'a> {
     }
 }
 
+/// Why a state does not take a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateRefusal {
+    /// It has no key.
+    #[error("what is published to a state channel has a key: that of the entry")]
+    NoKey,
+    /// It is too large.
+    #[error("an entry of a state has at most {ENTRY_BYTES} bytes of JSON")]
+    Large,
+    /// The state has as many keys as it may have.
+    #[error("this state has as many keys as it may have (max_keys={0})")]
+    Keys(usize),
+    /// The state has as many bytes as it may have.
+    #[error("this state would have more bytes than it may have (state_bytes={0})")]
+    Bytes(usize),
+    /// The states of all channels together have.
+    #[error("all states together would have more bytes than they may have (max_state_bytes={0})")]
+    AllBytes(usize),
+}
+
+/// Most bytes of data of an entry of a state.
+pub const ENTRY_BYTES: usize = 64 << 10;
+
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"event":…,"key":…,"sender":…,"data":…}`, of which
-/// event, key and sender may be left out.
+/// event, key and sender may be left out. A removal has `"removed":true` in place of the data.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Its place in the log: 1 for the first of an epoch.
     pub offset: u64,
-    /// In mode `Latest`, a newer publication of the same key replaces this one.
+    /// In modes `Latest` and `State`, a newer publication of the same key replaces this one.
     pub key: Option<Arc<str>>,
     /// When it was appended. Its age and its lateness count from here.
     pub appended: Moment,
     text: Box<[u8]>,
     /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
     prefix: u32,
-    /// Where the data begin.
+    /// Where the data begin. 0 for a removal, which has none.
     data: u32,
 }
 
@@ -95,14 +125,10 @@ pub const KEY_BYTES: usize = NAME_BYTES;
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
     pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
-        let Content { data, key, sender, event } = content;
+        let Content { data, key, sender, event, removed } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
-        let sender_bytes = sender.map_or(0, |sender| SENDER.len() + sender.len());
-        let event_bytes = event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
-        let key_bytes = key.map_or(0, |key| KEY.len() + key.len() + 2);
-        let fields = prefix.len() + OFFSET.len() + digits.len() + sender_bytes + event_bytes + key_bytes;
-        let mut text = Vec::with_capacity(fields + DATA.len() + data.len() + END.len());
+        let mut text = Vec::with_capacity(length(prefix, digits.len(), &content));
         text.extend_from_slice(prefix);
         text.extend_from_slice(OFFSET);
         text.extend_from_slice(digits);
@@ -120,24 +146,44 @@ impl Publication {
             text.extend_from_slice(SENDER);
             text.extend_from_slice(sender.as_bytes());
         }
-        text.extend_from_slice(DATA);
-        let before = text.len() as u32;
-        push_line(data, &mut text);
-        text.extend_from_slice(END);
+        let mut before = 0;
+        if removed {
+            text.extend_from_slice(REMOVED);
+        } else {
+            text.extend_from_slice(DATA);
+            before = text.len() as u32;
+            push_line(data, &mut text);
+            text.extend_from_slice(END);
+        }
         let text = text.into_boxed_slice();
         let prefix = prefix.len() as u32;
         Self { offset, key: key.map(Arc::from), appended, text, prefix, data: before }
     }
 
-    /// The data: one JSON text.
-    pub fn data(&self) -> &[u8] {
-        &self.text[self.data as usize..self.text.len() - END.len()]
+    /// The data: one JSON text. `None` for a removal.
+    pub fn data(&self) -> Option<&[u8]> {
+        (!self.is_removal()).then(|| &self.text[self.data as usize..self.text.len() - END.len()])
+    }
+
+    /// Whether it removes its key.
+    pub fn is_removal(&self) -> bool {
+        self.data == 0
+    }
+
+    /// What [`Publication::size`] will be at most.
+    pub fn size_of(prefix: &[u8], content: &Content<'_>) -> usize {
+        let key = content.key.map_or(0, |key| key.len() + ARC_COUNTS);
+        size_of::<Self>() + length(prefix, LONGEST_OFFSET, content) + key
     }
 
     /// The JSON text that says which client published it, if it does.
     pub fn sender(&self) -> Option<&[u8]> {
         let digits = itoa::Buffer::new().format(self.offset).len();
-        let fields = self.prefix as usize + OFFSET.len() + digits..self.data as usize - DATA.len();
+        let end = match self.data as usize {
+            0 => self.text.len() - REMOVED.len(),
+            data => data - DATA.len(),
+        };
+        let fields = self.prefix as usize + OFFSET.len() + digits..end;
         let mut rest = self.text.get(fields)?;
         if let Some(event) = rest.strip_prefix(EVENT) {
             // It has no quotation mark inside.
@@ -152,17 +198,16 @@ impl Publication {
     }
 
     /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
-    /// update covers `(from, offset]` and says so.
-    pub fn write(&self, from: u64, out: &mut Vec<u8>) {
-        if from + 1 == self.offset {
-            out.extend_from_slice(&self.text);
-            return;
-        }
+    /// update covers `(from, offset]` and says so. `top` is for the last update of a part of a state.
+    pub fn write(&self, from: u64, top: Option<u64>, out: &mut Vec<u8>) {
+        let from = (from + 1 != self.offset).then_some((FROM, from));
         let (prefix, rest) = self.text.split_at(self.prefix as usize);
         out.extend_from_slice(prefix);
-        out.extend_from_slice(FROM);
-        push_number(from, out);
-        out.push(b',');
+        for (name, number) in from.into_iter().chain(top.map(|top| (TOP, top))) {
+            out.extend_from_slice(name);
+            push_number(number, out);
+            out.push(b',');
+        }
         out.extend_from_slice(rest);
     }
 
@@ -180,16 +225,30 @@ pub fn prefix(channel: &str) -> Box<[u8]> {
     text.into_boxed_slice()
 }
 
+/// Length of the text of an update, when nothing in it has to be escaped.
+fn length(prefix: &[u8], digits: usize, content: &Content<'_>) -> usize {
+    let sender = content.sender.map_or(0, |sender| SENDER.len() + sender.len());
+    let event = content.event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
+    let key = content.key.map_or(0, |key| KEY.len() + key.len() + 2);
+    let data = if content.removed { REMOVED.len() } else { DATA.len() + content.data.len() + END.len() };
+    prefix.len() + OFFSET.len() + digits + sender + event + key + data
+}
+
+/// Digits of the largest offset.
+const LONGEST_OFFSET: usize = 16;
+
 /// Bytes of the two counts beside what an `Arc` holds.
 const ARC_COUNTS: usize = 2 * size_of::<usize>();
 
 const FROM: &[u8] = b"\"from\":";
+const TOP: &[u8] = b"\"top\":";
 const OFFSET: &[u8] = b"\"offset\":";
 const KEY: &[u8] = b",\"key\":";
 const SENDER: &[u8] = b",\"sender\":";
 const EVENT: &[u8] = b",\"event\":\"";
 const DATA: &[u8] = b",\"data\":";
 const END: &[u8] = b"}";
+const REMOVED: &[u8] = b",\"removed\":true}";
 
 #[cfg(test)]
 mod tests {
@@ -202,7 +261,7 @@ mod tests {
     fn written_of(content: Content<'_>, from: u64) -> String {
         let publication = Publication::new(&prefix("a\"b"), 7, content, Moment::default());
         let mut out = Vec::new();
-        publication.write(from, &mut out);
+        publication.write(from, None, &mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
     }
 
@@ -225,7 +284,7 @@ mod tests {
             let content =
                 Content { sender, event, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k\"}")) };
             let publication = Publication::new(&prefix("a\"b"), offset, content, Moment::default());
-            assert_eq!(publication.data(), content.data);
+            assert_eq!(publication.data(), Some(content.data));
             assert_eq!(publication.sender(), sender.map(str::as_bytes));
         }
     }
@@ -248,11 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_has_no_data_and_a_part_of_a_state_says_where_the_log_ends() {
+        let content = Content { sender: Some(r#"{"x":1}"#), ..Content::removal("k") };
+        let publication = Publication::new(&prefix("a"), 7, content, Moment::default());
+        assert_eq!((publication.data(), publication.sender()), (None, Some(&br#"{"x":1}"#[..])));
+        assert!(
+            publication.is_removal() && publication.size() <= Publication::size_of(&prefix("a"), &content)
+        );
+        let mut out = Vec::new();
+        publication.write(2, Some(9), &mut out);
+        let expected =
+            r#"{"channel":"a","from":2,"top":9,"offset":7,"key":"k","sender":{"x":1},"removed":true}"#;
+        assert_eq!(String::from_utf8(out).expect("JSON is UTF-8"), expected);
+    }
+
+    #[test]
     fn data_on_several_lines_are_put_on_one() {
         let data = b"[\r\n  1,\r  \"\\n\"\n]";
         let publication = Publication::new(&prefix("a"), 1, Content::new(data, None), Moment::default());
         let mut out = Vec::new();
-        publication.write(0, &mut out);
+        publication.write(0, None, &mut out);
         assert_eq!(out, br#"{"channel":"a","offset":1,"data":[    1,   "\n" ]}"#);
     }
 }

@@ -40,6 +40,12 @@ pub struct Rule {
     /// Whether the claims of a client may allow it, before anybody is asked.
     #[serde(default)]
     pub claims: bool,
+    /// Most keys of a state.
+    #[serde(default = "most_keys")]
+    pub max_keys: usize,
+    /// Most bytes of a state, those of its bookkeeping and its removals included.
+    #[serde(default = "most_state_bytes")]
+    pub state_bytes: usize,
 }
 
 /// Who decides whether a client may do something.
@@ -62,6 +68,15 @@ pub enum Mode {
     All,
     /// Of the publications with the same key, the newest only.
     Latest,
+    /// All keys that were not removed, each with its newest publication, however old that is.
+    State,
+}
+
+impl Mode {
+    /// Whether the newest publication of a key takes the place of the older ones.
+    pub fn is_keyed(self) -> bool {
+        self != Self::All
+    }
 }
 
 /// What happens to a reader that lost publications, because the log dropped them before the reader got them.
@@ -103,8 +118,19 @@ pub struct Retention {
     pub sender: bool,
     /// Where a subscriber without a position begins.
     pub replay: Replay,
-    /// Most bytes of the log while readers that keep up were not offered all of it.
+    /// Most bytes of the log while readers that keep up were not offered all of it. In a state, of the removals.
     pub burst: usize,
+    /// Most keys of a state.
+    pub max_keys: usize,
+    /// Most bytes of a state.
+    pub state_bytes: usize,
+}
+
+impl Retention {
+    /// Whether the channel has a state.
+    pub fn is_state(&self) -> bool {
+        self.mode == Mode::State
+    }
 }
 
 impl Default for Retention {
@@ -120,6 +146,8 @@ impl Default for Retention {
             sender: false,
             replay: Replay::Head,
             burst: 16 << 20,
+            max_keys: most_keys(),
+            state_bytes: most_state_bytes(),
         }
     }
 }
@@ -139,6 +167,7 @@ impl Rule {
     fn retention(&self, burst: usize) -> Retention {
         let Self { history, history_bytes, history_seconds, mode, overrun, compress, sender, replay, .. } =
             *self;
+        let Self { max_keys, state_bytes, .. } = *self;
         Retention {
             count: history,
             bytes: history_bytes,
@@ -149,6 +178,8 @@ impl Rule {
             sender,
             replay,
             burst,
+            max_keys,
+            state_bytes,
         }
     }
 }
@@ -170,6 +201,9 @@ impl Rules {
         let ready = |rule: &Rule| {
             if rule.history == 0 || rule.history_bytes == 0 {
                 return Err(RuleError::NoHistory);
+            }
+            if rule.max_keys == 0 || rule.state_bytes == 0 {
+                return Err(RuleError::NoState);
             }
             if rule.history_seconds < SHORTEST_HISTORY {
                 return Err(RuleError::ShortHistory);
@@ -248,6 +282,9 @@ pub enum RuleError {
     /// No publication could be kept.
     #[error("history: a channel keeps at least one publication and one byte")]
     NoHistory,
+    /// No key could be kept.
+    #[error("max_keys, state_bytes: a state keeps at least one key and one byte")]
+    NoState,
     /// Publications would be dropped before they are delivered.
     #[error(
         "history_seconds: at least 1 second: a reader that is served a few ticks late would lose publications"
@@ -259,6 +296,14 @@ pub enum RuleError {
     /// The pattern can't be read.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+}
+
+fn most_keys() -> usize {
+    10_000
+}
+
+fn most_state_bytes() -> usize {
+    16 << 20
 }
 
 /// Reads a setting that is a number of seconds.
@@ -290,6 +335,8 @@ mod tests {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            max_keys: 1,
+            state_bytes: 1,
         }
     }
 
@@ -299,6 +346,8 @@ mod tests {
         let refused = [
             Rule { history: 0, ..least("a") },
             Rule { history_bytes: 0, ..least("a") },
+            Rule { max_keys: 0, ..least("a") },
+            Rule { state_bytes: 0, ..least("a") },
             Rule { history_seconds: Duration::from_millis(999), ..least("a") },
             least("$a"),
             least("${a}"),

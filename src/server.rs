@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{History, Most, Receipt, RoomFor};
+use crate::broker::{History, Most, Receipt, RoomFor, read_state};
 use crate::channel::{ChannelName, NameError};
 use crate::config::Config;
 use crate::jwt::Verifier;
@@ -169,6 +169,44 @@ impl Server {
         Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
     }
 
+    /// Changes an entry of a state: sets or removes it.
+    ///
+    /// # Errors
+    /// [`StateError`] when there can be no such channel, or it has no state.
+    pub fn change_state(&self, channel: &str, content: Content<'_>) -> Result<Receipt, StateError> {
+        let channel = self.state(channel)?;
+        Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
+    }
+
+    /// The entry of this key of a state, or all of them, in the order of their last changes.
+    ///
+    /// # Errors
+    /// [`StateError`] when there can be no such channel, or it has no state.
+    pub fn entries(&self, channel: &str, key: Option<&str>) -> Result<Vec<Entry>, StateError> {
+        let (channel, broker) = (self.state(channel)?, &*self.shared.broker);
+        let found = match key {
+            Some(key) => broker.entry(&channel, key).map(|(position, entry)| (position, vec![entry])),
+            None => read_state(broker, &channel),
+        };
+        let Some((position, entries)) = found else { return Ok(Vec::new()) };
+        let dates = self.dates(&entries);
+        let entries = entries.into_iter().zip(dates);
+        Ok(entries.map(|(entry, millis)| (position.at(entry.offset), entry, millis)).collect())
+    }
+
+    fn state(&self, channel: &str) -> Result<ChannelName, StateError> {
+        let channel = ChannelName::new(channel)?;
+        let has_state = self.shared.rules.retention(&channel).is_state();
+        if has_state { Ok(channel) } else { Err(StateError::NoState(channel)) }
+    }
+
+    /// When these were published, in milliseconds since 1970.
+    fn dates(&self, publications: &[Publication]) -> Vec<u64> {
+        let (now, millis) = (self.shared.clock.now(), self.shared.clock.unix_millis());
+        let age = |publication: &Publication| now.since(publication.appended).as_millis() as u64;
+        publications.iter().map(|entry| millis.saturating_sub(age(entry))).collect()
+    }
+
     /// Appends one JSON text to the private channel of a client.
     /// `None` when the client is gone.
     pub fn send(&self, client: ClientId, data: &[u8], key: Option<&str>) -> Option<Receipt> {
@@ -237,7 +275,7 @@ impl Server {
     /// # Errors
     /// [`NameError`] when there can be no such channel.
     pub fn forget(&self, channel: &str) -> Result<(), NameError> {
-        self.shared.broker.forget(&ChannelName::new(channel)?);
+        self.shared.broker.forget(&ChannelName::new(channel)?, self.shared.clock.now());
         Ok(())
     }
 
@@ -254,9 +292,7 @@ impl Server {
     ) -> Result<(History, Vec<u64>), NameError> {
         let most = Most { count: limit, bytes: usize::MAX };
         let history = self.shared.broker.history(&ChannelName::new(channel)?, after, most);
-        let (now, millis) = (self.shared.clock.now(), self.shared.clock.unix_millis());
-        let age = |publication: &Publication| now.since(publication.appended).as_millis() as u64;
-        let dates = history.entries.iter().map(|entry| millis.saturating_sub(age(entry))).collect();
+        let dates = self.dates(&history.entries);
         Ok((history, dates))
     }
 
@@ -334,6 +370,20 @@ impl Server {
         let commands = self.shared.commands_for(client).filter(|_| is_here);
         commands.map(|commands| commands.push_for(client, command)).is_some()
     }
+}
+
+/// An entry of a state, the position of its last change, and when that was, in milliseconds since 1970.
+pub type Entry = (Position, Publication, u64);
+
+/// Why nothing can be done with a state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There can be no such channel.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The channel has none.
+    #[error("channel {0:?} is not declared with mode=\"state\"")]
+    NoState(ChannelName),
 }
 
 /// What the shards that did start may take to end when another one did not.

@@ -13,6 +13,10 @@ export interface Update {
   /** It is the newest of those in `(from, offset]`, and the others do not come. */
   from?: number;
   data: any;
+  /** It removes its key from a state, and has no data. */
+  removed?: true;
+  /** Of a state: where it ends. It is whole again when the position has come there. */
+  top?: number;
   /** The key and the name of the event with which it was published. */
   key?: string;
   event?: string;
@@ -29,6 +33,8 @@ export interface Gap {
   from: number | null;
   /** Up to this one. */
   to: number;
+  /** A state begins anew: forget what you have of it. It is whole again when the position has come there. */
+  top?: number;
   reason: string;
 }
 

@@ -229,21 +229,21 @@ const createChannels = (line) => {
   /**
    * Gives a subscription its position after an answer: its own when that is kept, or else the channel's.
    *
-   * @type {(channel: Channel, it: Reader, top: number, kept: boolean, reason: string, away: boolean) => void}
+   * @type {(channel: Channel, it: Reader, top: number, kept: boolean, reason: string, away: boolean, anew?: number) => void}
    */
-  const place = (channel, it, top, kept, reason, away) => {
+  const place = (channel, it, top, kept, reason, away, anew) => {
     const { epoch } = channel;
     const { offset } = kept ? it : channel;
     const newcomer = !it.begun && !it.epoch && !it.reason;
     if (away || !it.begun) act("begun", it.id, { position: { epoch, offset }, top, ...(newcomer ? {} : { recovered: kept }) });
     it.begun = true;
     if (kept || newcomer) Object.assign(it, { epoch, offset });
-    else lose(channel, it, reason, offset, reason === "trimmed" || reason === "overrun");
+    else lose(channel, it, reason, offset, anew === undefined && (reason === "trimmed" || reason === "overrun"), anew);
   };
 
-  /** @type {(channel: Channel, it: Reader, reason: string, to: number, known?: boolean) => void} */
-  const lose = ({ epoch }, it, reason, to, known = true) => {
-    act("gap", it.id, { reason, epoch, from: known ? it.offset : null, to });
+  /** @type {(channel: Channel, it: Reader, reason: string, to: number, known?: boolean, top?: number) => void} */
+  const lose = ({ epoch }, it, reason, to, known = true, top) => {
+    act("gap", it.id, { reason, epoch, from: known ? it.offset : null, to, top });
     Object.assign(it, { epoch, offset: to });
   };
 
@@ -333,7 +333,7 @@ const createChannels = (line) => {
         for (const [id, those] of ready) act("updates", id, those);
       }
     },
-    gap({ channel: name, epoch, from, to, reason }) {
+    gap({ channel: name, epoch, from, to, reason, top }) {
       const channel = find(name);
       if (!channel || !channel.live) return;
       const { epoch: former, offset: before } = channel;
@@ -341,13 +341,15 @@ const createChannels = (line) => {
       if (from !== before) return mend(channel, `a gap from ${from}`, before);
       Object.assign(channel, position);
       for (const it of channel.subscriptions) {
-        if (it.epoch !== former || it.offset < before || !it.begun) continue;
+        const known = it.epoch === former;
+        // With a top it is a state, all of which follows: wherever they were.
+        if (!it.begun || (top === undefined && (!known || it.offset < before))) continue;
         if (reason === "turn") lose(channel, it, reason, it.offset);
-        else if (former !== epoch || it.offset < to) lose(channel, it, reason, to);
+        else if (top !== undefined || former !== epoch || it.offset < to) lose(channel, it, reason, to, known, top);
       }
     },
     established(message) {
-      const { channel: name, id: answer = 0, top, reason = "epoch" } = message;
+      const { channel: name, id: answer = 0, top, reason = "epoch", state } = message;
       // The answer to a wish of the past.
       if (!find(name) && (answer || leaving.has(name))) return;
       const channel = channelOf(name);
@@ -356,8 +358,10 @@ const createChannels = (line) => {
       Object.assign(channel, UNASKED, positionOf(message), { live: true });
       const { recovered = !named } = message;
       for (const it of channel.subscriptions) {
+        // All of a state follows, for all of them: nobody says what was removed.
+        if (state && !recovered) place(channel, it, top, false, it.epoch ? reason : it.reason || reason, !live, top);
         // An answer speaks of the log that was named, from the position that was named up to the top.
-        if (named) {
+        else if (named) {
           if (it.epoch !== named.epoch || it.offset < named.offset || it.offset > Math.max(named.offset, top)) continue;
           place(channel, it, top, recovered || (reason === "trimmed" && it.offset >= channel.offset), reason, !live);
         } else if (!it.epoch) place(channel, it, top, false, it.reason, !live);
@@ -1259,12 +1263,15 @@ const createLatest = (client, channel, { key, onChange, onGap, ...options }) => 
   const subscription = client.subscribe(channel, {
     ...options,
     onUpdates(updates) {
-      for (const { data, key: own } of updates) call(() => latest.set(key ? key(data) : own, data));
+      for (const { data, key: own, removed } of updates) {
+        if (removed) latest.delete(own);
+        else call(() => latest.set(key ? key(data) : own, data));
+      }
       call(onChange, latest);
     },
     onGap(gap) {
-      // Another log: what it does not repeat may be no longer so.
-      if (!KEPT.includes(gap.reason)) {
+      // Another log, or a state that comes anew: what it does not repeat may be no longer so.
+      if (gap.top !== undefined || !KEPT.includes(gap.reason)) {
         latest.clear();
         call(onChange, latest);
       }

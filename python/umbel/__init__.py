@@ -15,6 +15,7 @@ from ._clients.history import History, Publication
 from ._clients.identity import Identity
 from ._clients.request import Request
 from ._clients.run import Run
+from ._clients.state import State
 from ._clients.websocket import WebSocket
 from ._core import Position, Receipt, Stats, __version__
 from ._declaring.jwt import JWT
@@ -27,6 +28,7 @@ from .exceptions import (
     NotPublished,
     Refused,
     Rejected,
+    StateFull,
     UmbelError,
 )
 
@@ -49,6 +51,8 @@ __all__ = [  # noqa: RUF022 - JWT is a class, and no constant
     "Run",
     "Server",
     "Settings",
+    "State",
+    "StateFull",
     "Stats",
     "Umbel",
     "UmbelError",

@@ -6,6 +6,7 @@ from typing import Any, Final, NoReturn, Unpack, cast, final
 from orjson import Fragment, dumps
 
 from ._clients.history import History
+from ._clients.state import Access, State
 from ._core import Core, Position, Receipt, Stats
 from ._declaring.decorators import Decorators
 from ._declaring.jwt import JWT
@@ -60,6 +61,7 @@ class Umbel(Decorators, Subjects):
         super().__init__(Settings(**settings), auth)
         self._server: Server | None = None
         self._publish: Callable[[str, bytes, str | None, str | None], Receipt] = not_running
+        self._states = Access(not_running, not_running)
         self._dispatcher: Dispatcher | None = None
 
     @property
@@ -84,7 +86,7 @@ class Umbel(Decorators, Subjects):
                 fragment inside other data is not checked: one that is not JSON makes the whole batch
                 unreadable for every subscriber.
             key: at most 255 bytes. In a channel with ``mode="latest"``, a reader that is behind gets only the
-                newest publication of each key.
+                newest publication of each key. With ``mode="state"`` it is required: see `State.set`.
             event: a name for it on event streams with ``?events=single``: at most 64 letters, digits and
                 ``_-.:``. Other clients see it as ``event`` in the update.
 
@@ -98,6 +100,7 @@ class Umbel(Decorators, Subjects):
                 characters; if the data have more than 16 MiB or the key more than 255 bytes; if the data
                 have an integer beyond 64 bits, or are a fragment that is not JSON; if the event has another
                 form or the name of an event of the protocol. Nothing is published.
+            StateFull: if the channel has a state without room for it. Nothing is published.
             RuntimeError: if the application is not being served.
         """
         if type(data) is Fragment:
@@ -108,6 +111,24 @@ class Umbel(Decorators, Subjects):
             except TypeError:
                 text = encode(data)  # raises it in other words
         return self._publish(channel, text, key, event)
+
+    def state(self, channel: str) -> State:
+        """Return the state of a channel that is declared with ``mode="state"``: to set, remove and read its
+        keys.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> app.channel("board:{id}", open=True, mode="state")
+            <...>
+            >>> @app.on("task_done")
+            ... async def task_done(client, message):
+            ...     board = app.state("board:1")
+            ...     task = await board.get(message.data["task"])
+            ...     if task is not None:
+            ...         board.set(message.data["task"], {**task.data, "done": True})
+        """
+        return State(self._states, channel)
 
     async def wait_room(self, channel: str) -> None:
         """Wait until the subscribers of a channel have taken most of what was published.
@@ -317,6 +338,7 @@ class Umbel(Decorators, Subjects):
     def _attach(self, core: Core, dispatcher: Dispatcher) -> None:
         # Bound once: publish() is the hot path, and a check there would cost a tenth of it.
         self._publish = core.publish
+        self._states.use(core)
         self._dispatcher = dispatcher
 
     def _release(self, server: Server) -> None:
@@ -324,10 +346,12 @@ class Umbel(Decorators, Subjects):
             self._server = None
             self._declared.served = False
             self._publish = not_running
+            self._states.end(not_running)
             self._dispatcher = None
 
     def _forked(self) -> None:
         self._publish = lifetime.forked_core
+        self._states.end(lifetime.forked_core)
         self._dispatcher = cast(Dispatcher, lifetime.ForkedCore())
 
 

@@ -387,14 +387,34 @@ class Core:
         Raises:
             ValueError: if the channel name is empty, too long (255 bytes), or begins with "@" or "$"; if the data have
                 more than 16 MiB, or the key more than 255 bytes; if the event has no legal name.
+            StateFull: if the channel has a state without room for it.
+        """
+    def change_state(
+        self, channel: str, key: str, data: bytes | None, event: str | None = None, /
+    ) -> Receipt:
+        """Set a key of a state to ``data`` (one JSON text), or remove it. Cost depends neither on the number of
+        subscribers nor on that of the keys.
+
+        Raises:
+            ValueError: as for ``publish``; if the channel has no state; if the data have more than 64 KiB.
+            StateFull: if there is no room for it.
+        """
+    def entries(
+        self, channel: str, key: str | None = None, /
+    ) -> list[tuple[Position, str | None, bytes | None, int, bytes | None]]:
+        """Return the entry of a key of a state, if it is there, or all entries as they are at one moment, those that were
+        changed last at the end. Each is as in ``history``. Linear in what is returned; locks are held for short steps.
+
+        Raises:
+            ValueError: if the channel has no state.
         """
     def history(
         self, channel: str, after: Position | None, limit: int, /
-    ) -> tuple[bool, list[tuple[Position, str | None, bytes, int, bytes | None]]]:
+    ) -> tuple[bool, list[tuple[Position, str | None, bytes | None, int, bytes | None]]]:
         """Return what a channel has after a position, or its newest publications, and first whether there is a gap.
 
-        A publication is its position, key, data, milliseconds since 1970, and sender; the oldest is first. Linear in what
-        is returned. Makes no channel.
+        A publication is its position, key, data (``None`` for a removal), milliseconds since 1970, and sender; the oldest
+        is first. Linear in what is returned. Makes no channel.
 
         Raises:
             ValueError: if there can be no such channel.

@@ -8,7 +8,8 @@
     ├── MaybePublished                         a publication's outcome is unknown
     ├── NotPublished                           a publication failed: nobody gets it
     ├── Refused                                raised by the application to refuse a client
-    └── Rejected                               raised by the application: an error with a code of its own
+    ├── Rejected                               raised by the application: an error with a code of its own
+    └── StateFull                              a state has no room for a change
 
 Wrong types and values raise the builtin ``TypeError`` and ``ValueError``, calls at the wrong time
 ``RuntimeError``.
@@ -46,6 +47,12 @@ class ConnectionClosed(UmbelError):  # noqa: N818 - as other libraries of the fi
 
 class NotPublished(UmbelError):  # noqa: N818 - named as what it says of a publication
     """The publication failed, and this is certain: nobody gets it. Publishing it again makes no duplicate."""
+
+
+class StateFull(UmbelError):  # noqa: N818 - named as what it says of a state
+    """A state has no room for a change, so nothing was changed. The message names the setting that bounds it:
+    ``max_keys`` or ``state_bytes`` of the channel, or ``max_state_bytes`` of all states together.
+    """
 
 
 class MaybePublished(UmbelError):  # noqa: N818 - named as what it says of a publication

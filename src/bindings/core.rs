@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyList, PyTuple};
 
 use crate::bindings::bridge::{Bridge, to_tuple};
 use crate::bindings::position::Position;
+use crate::bindings::publications::{Entry, check_size, named, receipt, to_entry};
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::protocol::frame::LONGEST_REASON;
-use crate::publication::{Content, EventName, KEY_BYTES};
+use crate::publication::Content;
 use crate::rights::Rights;
 use crate::server::{Server, StartError};
 use crate::session::{Answer, Decision};
@@ -28,9 +29,6 @@ use crate::transport::Page;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::events::Load;
-
-/// Position, key, data, milliseconds since 1970, sender.
-type Entry<'py> = (Position, Option<String>, Bound<'py, PyBytes>, u64, Option<Bound<'py, PyBytes>>);
 
 /// The headers of a page, its body, and its body for clients that accept gzip.
 type PageParts = (Vec<(String, String)>, Vec<u8>, Option<Vec<u8>>);
@@ -87,8 +85,26 @@ impl Core {
         event: Option<&str>,
     ) -> PyResult<Receipt> {
         check_size(data, key)?;
-        let named = event.map(|name| EventName::new(name).ok_or_else(|| bad_event(name))).transpose()?;
-        Ok(Receipt(self.server.publish(channel, Content::new(data, key).named(named))?))
+        receipt(self.server.publish(channel, Content::new(data, key).named(named(event)?))?)
+    }
+
+    #[pyo3(signature = (channel, key, data, event = None, /))]
+    fn change_state(
+        &self,
+        channel: &str,
+        key: &str,
+        data: Option<&[u8]>,
+        event: Option<&str>,
+    ) -> PyResult<Receipt> {
+        check_size(data.unwrap_or_default(), Some(key))?;
+        let content = data.map_or(Content::removal(key), |data| Content::new(data, Some(key)));
+        receipt(self.server.change_state(channel, content.named(named(event)?))?)
+    }
+
+    #[pyo3(signature = (channel, key = None, /))]
+    fn entries<'py>(&self, py: Python<'py>, channel: &str, key: Option<&str>) -> PyResult<Vec<Entry<'py>>> {
+        let state = py.detach(|| self.server.entries(channel, key))?;
+        Ok(state.iter().map(|(position, entry, millis)| to_entry(py, *position, entry, *millis)).collect())
     }
 
     #[pyo3(signature = (client, data, key = None, /))]
@@ -107,12 +123,8 @@ impl Core {
     ) -> PyResult<(bool, Vec<Entry<'py>>)> {
         let (history, dates) = py.detach(|| self.server.history(channel, after.map(|it| it.0), limit))?;
         let Some(top) = history.top else { return Ok((history.gap, Vec::new())) };
-        let entries = history.entries.iter().zip(dates).map(|(entry, millis)| {
-            let position = Position(top.at(entry.offset));
-            let key = entry.key.as_ref().map(|key| key.to_string());
-            let sender = entry.sender().map(|text| PyBytes::new(py, text));
-            (position, key, PyBytes::new(py, entry.data()), millis, sender)
-        });
+        let entries = history.entries.iter().zip(dates);
+        let entries = entries.map(|(entry, millis)| to_entry(py, top.at(entry.offset), entry, millis));
         Ok((history.gap, entries.collect()))
     }
 
@@ -369,26 +381,4 @@ fn rights(claims: &[u8]) -> PyResult<Rights> {
 /// JSON text of Python, which is UTF-8.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// In bytes. Every publication is copied to the socket of every subscriber. Larger data belong into a file, and its address into
-/// the publication.
-const LONGEST_PUBLICATION: usize = 16 << 20;
-
-fn bad_event(name: &str) -> PyErr {
-    let text =
-        "is no name for an event: it has 1 to 64 letters, digits and _-.: and is no event of the protocol";
-    PyValueError::new_err(format!("{name:?} {text}"))
-}
-
-fn check_size(data: &[u8], key: Option<&str>) -> PyResult<()> {
-    let key = key.map_or(0, str::len);
-    let text = if data.len() > LONGEST_PUBLICATION {
-        format!("a publication has at most {LONGEST_PUBLICATION} bytes of JSON; this one has {}", data.len())
-    } else if key > KEY_BYTES {
-        format!("a key has at most {KEY_BYTES} bytes; this one has {key}")
-    } else {
-        return Ok(());
-    };
-    Err(PyValueError::new_err(text))
 }

@@ -6,9 +6,10 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use crate::broker::PublishError;
 use crate::channel::NameError;
 use crate::config::ConfigError;
-use crate::server::StartError;
+use crate::publication::StateRefusal;
+use crate::server::{StartError, StateError};
 use crate::ticket::IssueError;
-use exceptions::{ConfigurationError, MaybePublished, NotPublished};
+use exceptions::{ConfigurationError, MaybePublished, NotPublished, StateFull};
 
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
@@ -33,6 +34,10 @@ impl From<PublishError> for PyErr {
         match error {
             PublishError::NotPublished(reason) => NotPublished::new_err(reason),
             PublishError::MaybePublished(reason) => MaybePublished::new_err(reason),
+            PublishError::Refused(refusal @ (StateRefusal::NoKey | StateRefusal::Large)) => {
+                PyValueError::new_err(refusal.to_string())
+            }
+            PublishError::Refused(refusal) => StateFull::new_err(refusal.to_string()),
         }
     }
 }
@@ -51,6 +56,12 @@ impl From<IssueError> for PyErr {
     }
 }
 
+impl From<StateError> for PyErr {
+    fn from(error: StateError) -> Self {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
 impl From<NameError> for PyErr {
     fn from(error: NameError) -> Self {
         PyValueError::new_err(error.to_string())
@@ -59,6 +70,7 @@ impl From<NameError> for PyErr {
 
 mod exceptions {
     pyo3::import_exception!(umbel, NotPublished);
+    pyo3::import_exception!(umbel, StateFull);
     pyo3::import_exception!(umbel, MaybePublished);
     pyo3::import_exception!(umbel, ConfigurationError);
 }

@@ -6,6 +6,7 @@ mod core;
 mod errors;
 mod handshake;
 mod position;
+mod publications;
 mod receipt;
 mod seconds;
 mod stats;

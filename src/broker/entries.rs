@@ -13,7 +13,7 @@ use crate::broker::watcher::Watcher;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Gap, GapReason, Position, Start, Unrecovered};
-use crate::publication::{Publication, prefix};
+use crate::publication::{Content, ENTRY_BYTES, Publication, StateRefusal, prefix};
 use crate::rules::{Mode, Replay, Retention};
 
 /// The entries of a log, under its lock.
@@ -22,11 +22,14 @@ pub struct Entries {
     pub update_prefix: Box<[u8]>,
     pub epochs: Epochs,
     pub kept: Kept,
+    is_state: bool,
     bytes: usize,
     /// Everything up to here was dropped, or never came. A reader below it has a gap.
     pub trimmed: u64,
     /// Why the newest of those was dropped.
     cause: GapReason,
+    /// Of a state, which drops nothing else: removals up to here were dropped.
+    pub forgotten: u64,
     pub watchers: SmallVec<[Arc<Watcher>; 2]>,
     pub promises: Promises,
     pub waiters: Waiters,
@@ -39,8 +42,10 @@ pub struct Entries {
 pub struct Held {
     /// Bytes of the entries, and of the room that was made for more.
     pub bytes: usize,
-    /// When the oldest entry was appended; `None` when there is none.
+    /// When the oldest entry was appended that time can drop; `None` when there is none. Of a state only removals are dropped.
     pub oldest: Option<Moment>,
+    /// It has no entries, or of a state nothing but removals.
+    pub is_empty: bool,
     /// Somebody watches it.
     pub is_watched: bool,
     /// It keeps more than its bounds allow.
@@ -53,10 +58,12 @@ impl Entries {
         Self {
             update_prefix: prefix(channel.as_str()),
             epochs: Epochs::new(start.epoch),
-            kept: Kept::new(mode == Mode::Latest),
+            kept: Kept::new(mode.is_keyed()),
+            is_state: mode == Mode::State,
             bytes: 0,
             trimmed: start.offset,
             cause: GapReason::Overrun,
+            forgotten: 0,
             watchers: SmallVec::new(),
             promises: Promises::default(),
             waiters: Waiters::default(),
@@ -67,7 +74,8 @@ impl Entries {
     pub fn held(&self) -> Held {
         Held {
             bytes: self.bytes + self.kept.room(),
-            oldest: self.kept.front().map(|entry| entry.appended),
+            oldest: self.oldest().map(|entry| entry.appended),
+            is_empty: self.kept.live() == 0,
             is_watched: !self.watchers.is_empty(),
             is_crowded: self.is_crowded,
         }
@@ -82,9 +90,15 @@ impl Entries {
         match position.offset {
             offset if offset > self.epochs.common_since(age) => Err(Unrecovered::Epoch),
             offset if offset > top.offset() => Err(Unrecovered::Ahead),
-            offset if offset < self.trimmed => Err(Unrecovered::Trimmed),
+            offset if offset < self.trimmed.max(self.forgotten) => Err(Unrecovered::Trimmed),
             offset => Ok(top.with_offset(offset)),
         }
+    }
+
+    /// As [`Entries::find`]. The beginning of a state is always there.
+    pub fn find_after(&self, position: Position, top: Place) -> Option<Place> {
+        let is_begin = self.is_state && position.offset == 0 && position.epoch == self.epochs.current();
+        if is_begin { Some(top.with_offset(0)) } else { self.find(position, top).ok() }
     }
 
     /// Where a reader begins, and whether that is the position that it asked for, if it did.
@@ -94,6 +108,9 @@ impl Entries {
         replay: Replay,
         top: Place,
     ) -> (Place, Option<Result<(), Unrecovered>>) {
+        if self.is_state {
+            return self.begin_state(start, top);
+        }
         let oldest = top.with_offset(self.trimmed);
         let newcomer = match replay {
             Replay::Head => top,
@@ -116,6 +133,61 @@ impl Entries {
         }
     }
 
+    /// Who can't go on after a position of its own gets all of a state.
+    fn begin_state(&self, start: Start, top: Place) -> (Place, Option<Result<(), Unrecovered>>) {
+        let found = match start {
+            Start::Newcomer | Start::Promised(_) => Err(Unrecovered::New),
+            Start::Foreign => Err(Unrecovered::Epoch),
+            Start::Unknown => Err(Unrecovered::Unknown),
+            Start::After(position) => self.find(position, top),
+        };
+        match found {
+            // From its beginning everything is there, whatever is forgotten.
+            Ok(place) if place.offset() > 0 => (place, Some(Ok(()))),
+            Ok(_) => (top.with_offset(0), Some(Err(Unrecovered::New))),
+            Err(reason) => (top.with_offset(0), Some(Err(reason))),
+        }
+    }
+
+    /// What time, or a lack of room, can drop first. The newest entry of a state stays, also when it is a removal.
+    pub fn oldest(&self) -> Option<&Publication> {
+        if self.is_state { self.kept.oldest_removal() } else { self.kept.front() }
+    }
+
+    /// Whether a state takes a change, for which removals give way. `Ok(false)`: it is so already.
+    pub fn admit(&mut self, content: &Content<'_>, retention: &Retention) -> Result<bool, StateRefusal> {
+        let key = content.key.ok_or(StateRefusal::NoKey)?;
+        let known = self.kept.get(key);
+        let is_live = known.is_some_and(|entry| !entry.is_removal());
+        if content.removed {
+            return Ok(is_live);
+        }
+        if content.data.len() > ENTRY_BYTES {
+            return Err(StateRefusal::Large);
+        }
+        if !is_live && self.kept.live() >= retention.max_keys {
+            return Err(StateRefusal::Keys(retention.max_keys));
+        }
+        let older = known.filter(|_| is_live).map_or(0, Publication::size);
+        let more = Publication::size_of(&self.update_prefix, content);
+        let most = (retention.state_bytes + older).saturating_sub(more);
+        let (_, removal_bytes) = self.kept.removals();
+        if self.bytes - removal_bytes > most {
+            return Err(StateRefusal::Bytes(retention.state_bytes));
+        }
+        while self.bytes > most && self.kept.oldest_removal().is_some() {
+            self.drop_oldest(GapReason::Memory);
+        }
+        Ok(true)
+    }
+
+    /// Removes all keys in one step. `removal` is the newest entry, and the only one.
+    pub fn clear_state(&mut self, removal: Publication) {
+        self.kept.clear();
+        (self.bytes, self.forgotten) = (0, removal.offset);
+        self.push(removal);
+    }
+
     pub fn push(&mut self, publication: Publication) {
         self.bytes += publication.size();
         if let Some(older) = self.kept.push(publication) {
@@ -129,6 +201,9 @@ impl Entries {
         if age == 0 && from >= self.trimmed {
             return None;
         }
+        if self.is_state {
+            return Some(self.gap_anew(cursor, top));
+        }
         let common = self.epochs.common_since(age);
         let (to, reason) = if from > common {
             (common.max(self.trimmed), GapReason::Reset)
@@ -137,7 +212,13 @@ impl Entries {
         } else {
             (from, GapReason::Turn)
         };
-        Some(Gap { from, to, epoch: self.epochs.current(), reason })
+        Some(Gap { from, to, epoch: self.epochs.current(), reason, top: None })
+    }
+
+    /// What a reader is told to which all of a state is given anew.
+    pub fn gap_anew(&self, cursor: Place, top: Place) -> Gap {
+        let (epoch, top) = (self.epochs.current(), Some(top.offset()));
+        Gap { from: cursor.offset(), to: 0, epoch, reason: GapReason::Reset, top }
     }
 
     /// Drops everything. Up to here nothing will come.
@@ -148,7 +229,8 @@ impl Entries {
 
     /// Drops what is newer than this offset.
     pub fn cut_off(&mut self, offset: u64, mode: Mode) {
-        if mode == Mode::Latest {
+        if mode.is_keyed() {
+            self.forgotten = offset;
             // Entries that what is dropped had replaced are gone too, so nothing before can be given completely.
             return self.clear(offset);
         }
@@ -167,15 +249,17 @@ impl Entries {
     /// The newest publication stays until it is too old, however many bytes it has: otherwise the log would lose every one.
     pub fn trim(&mut self, retention: &Retention, top: Place, now: Moment) {
         self.is_crowded = false;
-        while let Some(oldest) = self.kept.front() {
+        while let Some(oldest) = self.oldest() {
             let aged = now.since(oldest.appended) > retention.age;
-            let over = self.kept.len() > retention.count || self.bytes > retention.bytes;
-            if !aged && (!over || self.kept.len() == 1) {
+            let (count, bytes) =
+                if self.is_state { self.kept.removals() } else { (self.kept.len(), self.bytes) };
+            let over = count > retention.count || (bytes > retention.bytes && !self.is_state);
+            if !aged && (!over || count == 1) {
                 break;
             }
             let cause = if top.with_offset(oldest.offset) <= self.offered(now) {
                 GapReason::Overrun
-            } else if self.bytes > retention.burst {
+            } else if bytes > retention.burst {
                 GapReason::Burst
             } else {
                 self.is_crowded = true;
@@ -218,8 +302,13 @@ impl Entries {
     }
 
     pub fn drop_oldest(&mut self, cause: GapReason) {
-        let Some(oldest) = self.kept.pop_front() else { return };
-        (self.trimmed, self.cause) = (oldest.offset, cause);
+        let dropped = if self.is_state { self.kept.pop_removal() } else { self.kept.pop_front() };
+        let Some(oldest) = dropped else { return };
         self.bytes -= oldest.size();
+        if self.is_state {
+            self.forgotten = oldest.offset;
+        } else {
+            (self.trimmed, self.cause) = (oldest.offset, cause);
+        }
     }
 }

@@ -25,23 +25,39 @@ pub struct Most {
     pub bytes: usize,
 }
 
-impl History {
-    /// What a log has after a position, or its newest publications. After a position that is gone, what is left.
-    pub(super) fn of(entries: &Entries, top: Place, after: Option<Position>, most: Most) -> Self {
-        let found = after.map(|position| entries.find(position, top).ok());
-        let mut left = most.bytes;
+/// A part of a state, read in one step: what has changed after an offset, the oldest change first.
+#[derive(Clone, Debug)]
+pub struct StatePart {
+    /// Where the log stands.
+    pub top: Position,
+    /// Removals up to this offset are forgotten.
+    pub forgotten: u64,
+    /// Copies of the publications. Removals are among them.
+    pub entries: Vec<Publication>,
+}
+
+impl Most {
+    /// Copies of the first publications, as many as that allows.
+    pub(super) fn of<'a>(self, publications: impl Iterator<Item = &'a Publication>) -> Vec<Publication> {
+        let mut left = self.bytes;
         let fits = |publication: &&Publication| {
-            let is_first = left == most.bytes;
+            let is_first = left == self.bytes;
             let rest = left.checked_sub(publication.size());
             left = rest.unwrap_or(0);
             rest.is_some() || is_first
         };
+        publications.take(self.count).take_while(fits).cloned().collect()
+    }
+}
+
+impl History {
+    /// What a log has after a position, or its newest publications. After a position that is gone, what is left.
+    pub(super) fn of(entries: &Entries, top: Place, after: Option<Position>, most: Most) -> Self {
+        let found = after.map(|position| entries.find_after(position, top));
         let copies = if let Some(place) = found {
-            let first = place.map_or(0, Place::offset);
-            entries.after(first).take(most.count).take_while(fits).cloned().collect()
+            most.of(entries.after(place.map_or(0, Place::offset)))
         } else {
-            let mut newest: Vec<_> =
-                entries.kept.newest().take(most.count).take_while(fits).cloned().collect();
+            let mut newest = most.of(entries.kept.newest());
             newest.reverse();
             newest
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::history::{History, Most};
+use crate::broker::history::{History, Most, StatePart};
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
@@ -10,7 +10,7 @@ use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::Position;
-use crate::publication::Content;
+use crate::publication::{Content, Publication};
 use crate::stats::Totals;
 
 /// Orders and keeps publications. Every method may be called from any thread, and none waits.
@@ -36,6 +36,12 @@ pub trait Broker: Send + Sync {
     /// makes none.
     fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History;
 
+    /// The entry of a state, with the position of its last change. It makes no log.
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)>;
+
+    /// A part of a state: what has changed after an offset. `None` when there is no log: it makes none.
+    fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart>;
+
     /// How many readers a channel has in this process. It makes no log.
     fn readers(&self, channel: &ChannelName) -> u64;
 
@@ -47,7 +53,7 @@ pub trait Broker: Send + Sync {
 
     /// Drops a channel that nobody can ask for any more, with all that it keeps. While it has readers, only what it keeps is
     /// dropped, and they get a gap.
-    fn forget(&self, channel: &ChannelName);
+    fn forget(&self, channel: &ChannelName, now: Moment);
 
     /// Ends what [`Broker::watch`] began.
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>);

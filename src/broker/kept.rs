@@ -26,6 +26,11 @@ pub struct Keyed {
     /// Offsets, ascending, and their slots. The first is never stale.
     order: VecDeque<(u64, u32)>,
     index: HashMap<Arc<str>, u32>,
+    /// Those of the removals. The first is never stale.
+    removed: VecDeque<(u64, u32)>,
+    removals: usize,
+    /// Bytes of the removals.
+    removal_bytes: usize,
 }
 
 impl Kept {
@@ -101,6 +106,35 @@ impl Kept {
         }
     }
 
+    /// The newest publication of a key.
+    pub fn get(&self, key: &str) -> Option<&Publication> {
+        if let Self::Keyed(keyed) = self { keyed.get(key) } else { None }
+    }
+
+    /// The oldest removal of a state, unless it is the newest of all: that one stays, so that a position reaches the top.
+    pub fn oldest_removal(&self) -> Option<&Publication> {
+        let Self::Keyed(keyed) = self else { return None };
+        let oldest = keyed.at(*keyed.removed.front()?)?;
+        keyed.order.back().filter(|(newest, _)| *newest != oldest.offset)?;
+        Some(oldest)
+    }
+
+    /// Takes out the removal that [`Kept::oldest_removal`] names.
+    pub fn pop_removal(&mut self) -> Option<Publication> {
+        self.oldest_removal()?;
+        if let Self::Keyed(keyed) = self { keyed.pop_removal() } else { None }
+    }
+
+    /// How many removals a state keeps, and their bytes.
+    pub fn removals(&self) -> (usize, usize) {
+        if let Self::Keyed(keyed) = self { (keyed.removals, keyed.removal_bytes) } else { (0, 0) }
+    }
+
+    /// Publications that remove nothing.
+    pub fn live(&self) -> usize {
+        self.len() - self.removals().0
+    }
+
     /// Drops what is newer than an offset. Returns the bytes of that. Of a keyed log it drops everything: what the dropped ones
     /// had replaced is gone, too.
     pub fn cut_off(&mut self, offset: u64) -> usize {
@@ -133,8 +167,13 @@ impl Kept {
             Self::Row(row) => unused(row.capacity()),
             Self::Keyed(keyed) => {
                 let places = keyed.order.capacity() * size_of::<(u64, u32)>();
+                let removed = keyed.removed.capacity() * size_of::<(u64, u32)>();
                 let free = keyed.free.capacity() * size_of::<u32>();
-                unused(keyed.slots.capacity()) + places + free + keyed.index.capacity() * INDEX_ENTRY
+                unused(keyed.slots.capacity())
+                    + places
+                    + removed
+                    + free
+                    + keyed.index.capacity() * INDEX_ENTRY
             }
         }
     }
@@ -157,8 +196,6 @@ impl Keyed {
         self.slots.len() - self.free.len()
     }
 
-    /// The newest publication of a key.
-    #[cfg(test)]
     fn get(&self, key: &str) -> Option<&Publication> {
         self.slots[*self.index.get(key)? as usize].as_ref()
     }
@@ -174,7 +211,7 @@ impl Keyed {
     }
 
     fn push(&mut self, mut publication: Publication) -> Option<Publication> {
-        let offset = publication.offset;
+        let (offset, removal) = (publication.offset, publication.is_removal().then(|| publication.size()));
         let known = publication.key.as_deref().and_then(|key| self.index.get(key)).copied();
         let mut older = None;
         let slot = if let Some(slot) = known {
@@ -197,6 +234,14 @@ impl Keyed {
             slot
         };
         self.order.push_back((offset, slot));
+        if let Some(bytes) = removal {
+            self.removed.push_back((offset, slot));
+            self.removals += 1;
+            self.removal_bytes += bytes;
+        }
+        if let Some(older) = &older {
+            self.note_gone(older);
+        }
         self.drop_stale();
         older
     }
@@ -208,13 +253,28 @@ impl Keyed {
         oldest
     }
 
+    fn pop_removal(&mut self) -> Option<Publication> {
+        let (_, slot) = self.removed.pop_front()?;
+        let oldest = self.take(slot);
+        self.drop_stale();
+        oldest
+    }
+
     fn take(&mut self, slot: u32) -> Option<Publication> {
-        let taken = self.slots[slot as usize].take();
+        let taken = self.slots[slot as usize].take()?;
         self.free.push(slot);
-        if let Some(key) = taken.as_ref().and_then(|entry| entry.key.as_deref()) {
+        if let Some(key) = &taken.key {
             self.index.remove(key);
         }
-        taken
+        self.note_gone(&taken);
+        Some(taken)
+    }
+
+    fn note_gone(&mut self, gone: &Publication) {
+        if gone.is_removal() {
+            self.removals -= 1;
+            self.removal_bytes -= gone.size();
+        }
     }
 
     /// Drops the stale places at the front, and all of them when they are more than the others.
@@ -222,8 +282,13 @@ impl Keyed {
         while self.order.front().is_some_and(|&first| self.at(first).is_none()) {
             self.order.pop_front();
         }
+        while self.removed.front().is_some_and(|&first| self.at(first).is_none()) {
+            self.removed.pop_front();
+        }
         if self.order.len() >= FEW_PLACES + 2 * self.slots.len() {
             self.tidy();
+        } else if self.removed.len() >= FEW_PLACES + 2 * self.removals {
+            self.tidy_removed();
         }
     }
 
@@ -231,6 +296,13 @@ impl Keyed {
         let mut order = std::mem::take(&mut self.order);
         order.retain(|&place| self.at(place).is_some());
         self.order = order;
+        self.tidy_removed();
+    }
+
+    fn tidy_removed(&mut self) {
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.retain(|&place| self.at(place).is_some());
+        self.removed = removed;
     }
 
     fn last_before(&self, moment: Moment) -> Option<u64> {
@@ -254,6 +326,8 @@ impl Keyed {
         self.free.clear();
         self.order.clear();
         self.index.clear();
+        self.removed.clear();
+        (self.removals, self.removal_bytes) = (0, 0);
     }
 
     fn give_back(&mut self) {
@@ -265,17 +339,22 @@ impl Keyed {
         if len <= self.slots.capacity() / 4 {
             self.tidy();
             let mut slots = Vec::with_capacity(len * 2);
-            for (_, slot) in &mut self.order {
+            self.removed.clear();
+            for (offset, slot) in &mut self.order {
                 let Some(entry) = self.slots[*slot as usize].take() else { continue };
                 *slot = slots.len() as u32;
                 if let Some(known) = entry.key.as_deref().and_then(|key| self.index.get_mut(key)) {
                     *known = *slot;
+                }
+                if entry.is_removal() {
+                    self.removed.push_back((*offset, *slot));
                 }
                 slots.push(Some(entry));
             }
             self.slots = slots;
             self.free = Vec::new();
             self.order.shrink_to(len * 2);
+            self.removed.shrink_to(self.removals * 2);
         }
         if len <= self.index.capacity() / 4 {
             self.index.shrink_to(len * 2);

@@ -1,19 +1,20 @@
 //! The log of one channel, as all shards of one process read it. A broker fills it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::entries::{Entries, Held};
-use crate::broker::history::{History, Most};
+use crate::broker::history::{History, Most, StatePart};
+use crate::broker::outcomes::{Change, End, Evicted, LogRead, Seat};
 use crate::broker::place::Place;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Top, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
-use crate::position::{Epoch, Gap, GapReason, Position, Start, Unrecovered};
-use crate::publication::{Content, Publication};
-use crate::rules::{Mode, Retention};
+use crate::position::{Epoch, GapReason, Position, Start};
+use crate::publication::{Content, Publication, StateRefusal};
+use crate::rules::Retention;
 
 /// An append-only log, bounded in count, bytes and age.
 ///
@@ -31,76 +32,10 @@ pub struct Log {
     crowded: AtomicBool,
     /// Nothing more comes.
     finished: AtomicBool,
+    /// Bits of a place. Of a state: removals up to here are forgotten. Written under the lock.
+    forgotten: AtomicU64,
     /// Guards the entries. Held for one append, or for copying one batch: never while anything can wait.
     entries: Mutex<Entries>,
-}
-
-/// What a log held before it was changed, and holds now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// As it was.
-    pub before: Held,
-    /// As it is.
-    pub after: Held,
-}
-
-/// What [`Log::evict`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evicted {
-    /// Publications that were dropped.
-    pub count: u64,
-    /// More was wanted, and stays for readers that were not offered it.
-    pub spared: bool,
-}
-
-/// Where [`Log::seat`] has put a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
-    /// The reader's place.
-    pub place: Place,
-    /// The same, in words for the client.
-    pub position: Position,
-    /// The place of the newest publication.
-    pub top: Place,
-    /// Whether it is the position that the client asked for, if it did ask for one.
-    pub recovered: Option<Result<(), Unrecovered>>,
-}
-
-/// What [`Log::read`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct LogRead {
-    /// The reader's place afterwards.
-    pub to: Place,
-    /// The epoch of that place.
-    pub epoch: Epoch,
-    /// Updates that were written.
-    pub count: u32,
-    /// Bytes of them, with the commas between.
-    pub bytes: usize,
-    /// More updates were asked for than the bytes allowed.
-    pub cut: bool,
-    /// What the reader has to be told before everything that was written.
-    pub gap: Option<Gap>,
-    /// When the oldest publication that was written had been appended.
-    pub oldest: Option<Moment>,
-}
-
-impl LogRead {
-    /// Nothing to tell the reader.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0 && self.gap.is_none()
-    }
-
-    /// Where the reader is afterwards.
-    pub fn position(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.to.offset() }
-    }
-
-    /// What the reader has lost, if it has.
-    pub fn loss(&self) -> Option<Gap> {
-        self.gap.filter(|gap| gap.reason.is_loss())
-    }
 }
 
 impl Log {
@@ -113,6 +48,7 @@ impl Log {
             top,
             crowded: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            forgotten: AtomicU64::new(0),
             entries: Mutex::new(entries),
         }
     }
@@ -191,14 +127,56 @@ impl Log {
         entries.kept.last_before(now - age).map(|offset| self.top().with_offset(offset))
     }
 
-    /// Appends a publication at the next offset, and notifies the watchers.
-    pub fn append(&self, content: Content<'_>, now: Moment) -> (Position, Change) {
+    /// Appends a publication at the next offset, and notifies the watchers. To remove from a state what is not there is to do nothing:
+    /// then the position is where the log stands.
+    ///
+    /// The outcome is an error when a state does not take the change.
+    pub fn append(&self, content: Content<'_>, now: Moment) -> (Result<Position, StateRefusal>, Change) {
         self.change(|entries| {
             let top = self.top();
+            let position = Position { epoch: entries.epochs.current(), offset: top.offset() };
+            if self.retention.is_state() && !entries.admit(&content, &self.retention)? {
+                return Ok(position);
+            }
             let place = top.with_offset(top.offset() + 1);
             self.push(entries, place, content, now);
-            Position { epoch: entries.epochs.current(), offset: place.offset() }
+            Ok(position.at(place.offset()))
         })
+    }
+
+    /// Removes all keys of a state in one step, and notifies the watchers. Every reader begins anew.
+    pub fn clear(&self, now: Moment) -> Change {
+        let clear = |entries: &mut Entries| {
+            let live = entries.kept.newest().find(|entry| !entry.is_removal());
+            let Some(key) = live.and_then(|entry| entry.key.clone()) else { return };
+            let top = self.top();
+            let place = top.with_offset(top.offset() + 1);
+            let content = Content::removal(&key);
+            let removal = Publication::new(&entries.update_prefix, place.offset(), content, now);
+            entries.clear_state(removal);
+            self.top.advance(place, &entries.watchers);
+        };
+        self.change(clear).1
+    }
+
+    /// Of a state: removals up to here are forgotten. A read that ended before does not count any more.
+    pub fn forgotten(&self) -> Place {
+        Place::from_bits(self.forgotten.load(Ordering::Acquire))
+    }
+
+    /// The newest publication of a key. `None` when it was removed.
+    pub fn find(&self, key: &str) -> Option<(Position, Publication)> {
+        let entries = self.lock();
+        let found = entries.kept.get(key).filter(|entry| !entry.is_removal())?.clone();
+        Some((Position { epoch: entries.epochs.current(), offset: found.offset }, found))
+    }
+
+    /// A part of a state: what has changed after an offset.
+    pub fn state_after(&self, offset: u64, most: Most) -> StatePart {
+        let entries = self.lock();
+        let top = Position { epoch: entries.epochs.current(), offset: self.top().offset() };
+        let after = most.of(entries.after(offset));
+        StatePart { top, forgotten: entries.forgotten, entries: after }
     }
 
     /// Adds an entry that was numbered elsewhere, and notifies the watchers. When it does not follow the newest one, the
@@ -226,7 +204,7 @@ impl Log {
             let mut common = start.offset;
             if offset < top.offset() {
                 entries.cut_off(offset, self.retention.mode);
-                if self.retention.mode == Mode::Latest {
+                if self.retention.mode.is_keyed() {
                     // What is dropped had replaced older entries, which count again. A reader may have passed those without
                     // getting them, wherever it is now.
                     common = 0;
@@ -247,15 +225,24 @@ impl Log {
     }
 
     /// Writes the updates in `(cursor, end]` to `out`, separated by commas, until about `max_bytes` are written (at least
-    /// one update is). In mode `Latest` there may be none: what was there has been replaced after `end`.
-    pub fn read(&self, cursor: Place, end: Place, max_bytes: usize, out: &mut Vec<u8>) -> LogRead {
+    /// one update is). In a keyed log there may be none: what was there has been replaced after `end`.
+    ///
+    /// In a state, the last update says where the log ends, if that is not there.
+    pub fn read(&self, cursor: Place, end: End, max_bytes: usize, out: &mut Vec<u8>) -> LogRead {
         let entries = self.lock();
         let top = self.top();
-        let gap = entries.gap(cursor, top);
+        let gap = match end {
+            End::Anew => Some(entries.gap_anew(cursor, top)),
+            End::At(_) | End::Top => entries.gap(cursor, top),
+        };
+        let end = if let End::At(end) = end { end } else { top };
         let to = gap.map_or(cursor, |gap| top.with_offset(gap.to));
         let epoch = entries.epochs.current();
-        let mut read = LogRead { to, epoch, count: 0, bytes: 0, cut: false, gap, oldest: None };
+        let forgotten = top.with_offset(entries.forgotten);
+        let mut read =
+            LogRead { to, epoch, count: 0, bytes: 0, cut: false, gap, oldest: None, top, forgotten };
         let start = out.len();
+        let mut last = None;
         for entry in entries.after(to.offset()) {
             let place = top.with_offset(entry.offset);
             if place > end {
@@ -268,10 +255,15 @@ impl Log {
             if read.count > 0 {
                 out.push(b',');
             }
-            entry.write(read.to.offset(), out);
+            last = Some((out.len(), read.to.offset(), entry));
+            entry.write(read.to.offset(), None, out);
             read.to = place;
             read.count += 1;
             read.oldest = read.oldest.or(Some(entry.appended));
+        }
+        if let Some((start, from, entry)) = last.filter(|_| self.retention.is_state() && read.to < top) {
+            out.truncate(start);
+            entry.write(from, Some(top.offset()), out);
         }
         read.bytes = out.len() - start;
         read
@@ -346,9 +338,11 @@ impl Log {
             let spare = spare.filter(|_| entries.is_crowded);
             let offered = spare.map_or(Place::MAX, |now| entries.offered(now));
             let mut evicted = Evicted { count: 0, spared: false };
-            while entries.kept.len() > keep && entries.held().bytes > enough {
-                if entries.kept.front().is_some_and(|oldest| self.top().with_offset(oldest.offset) > offered)
-                {
+            while (entries.kept.len() > keep || self.retention.is_state())
+                && entries.held().bytes > enough
+                && let Some(oldest) = entries.oldest()
+            {
+                if self.top().with_offset(oldest.offset) > offered {
                     evicted.spared = true;
                     break;
                 }
@@ -383,6 +377,10 @@ impl Log {
         let mut entries = self.lock();
         let before = entries.held();
         let outcome = act(&mut entries);
+        if self.retention.is_state() {
+            let forgotten = self.top().with_offset(entries.forgotten);
+            self.forgotten.store(forgotten.to_bits(), Ordering::Release);
+        }
         (outcome, Change { before, after: entries.held() })
     }
 

@@ -17,6 +17,9 @@
 //!   that has stalled keeps nothing, and overload ends in gaps instead of a queue.
 //! - **No waiting.** Appending never waits for a reader. It waits for another append only in the same channel. A producer that
 //!   wants to wait for readers asks for it ([`Broker::when_room`]).
+//! - **States.** A channel of mode `State` keeps the newest publication of each key until it is removed. It does not age, and gives
+//!   way to nothing: a change for which there is no room is refused ([`PublishError::Refused`]). Removals are dropped by the bounds of
+//!   the history. A reader that still needed one gets all of the state anew ([`End::Anew`]).
 //! - **Life.** A log that holds nothing and has no readers stays for a minute, unless its memory is needed. So a client that
 //!   reconnects within that time finds the same epoch, and knows that it lost nothing.
 //!
@@ -36,19 +39,23 @@ mod interface;
 mod kept;
 mod log;
 pub mod memory;
+mod outcomes;
 mod place;
 mod promises;
 mod receipt;
 mod room;
+mod state;
 mod sync;
 mod watcher;
 
 pub use entries::Held;
-pub use history::{History, Most};
+pub use history::{History, Most, StatePart};
 pub use interface::Broker;
-pub use log::{Change, Evicted, Log, LogRead, Seat};
+pub use log::Log;
+pub use outcomes::{Change, End, Evicted, LogRead, Seat};
 pub use place::Place;
 pub use promises::PATIENCE;
 pub use receipt::{Confirmation, Outcome, PublishError, Receipt};
 pub use room::{Act, RoomFor};
+pub use state::read_state;
 pub use watcher::{Notify, Watcher};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::position::Position;
+use crate::publication::StateRefusal;
 
 /// What [`Broker::append`](crate::broker::Broker::append) returns. Clones tell the same.
 #[derive(Clone)]
@@ -27,12 +28,21 @@ pub enum PublishError {
     /// Unknown: readers may have it, get it later, or never get it. Publishing it again may make a duplicate.
     #[error("perhaps published: {0}")]
     MaybePublished(String),
+    /// Certain: a state does not take the change.
+    #[error("{0}")]
+    Refused(StateRefusal),
 }
 
 impl Receipt {
     /// For a publication that is in the log. Costs no allocation and no lock.
     pub fn confirmed(position: Position) -> Self {
         Self(State::Confirmed(position))
+    }
+
+    /// For a publication that is not in the log, and never will be.
+    pub fn refused(refusal: StateRefusal) -> Self {
+        let known = Progress::Known(Err(PublishError::Refused(refusal)));
+        Self(State::Pending(Arc::new(Pending(Mutex::new(known)))))
     }
 
     /// For a publication that is on its way, and the broker's end of it.

@@ -5,12 +5,13 @@
 //! this channel only, and a compressed segment per wire for readers that get several channels in one frame. A segment
 //! ends with a sync flush, so segments can be put together without compressing again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::broker::{Log, LogRead, Place, Watcher};
+use crate::broker::{End, Log, LogRead, Place, Watcher};
 use crate::channel::ChannelName;
 use crate::hub::encoder::FrameEncoder;
 use crate::hub::keys::ReaderKey;
@@ -21,6 +22,7 @@ use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::message::{BATCH_PREFIX, ServerMessage, Timestamp, batch_suffix};
 use crate::protocol::wire::{MessageKind, Wire};
 use crate::publication;
+use crate::rules::Overrun;
 
 /// A channel that has readers in this shard.
 #[derive(Debug)]
@@ -44,6 +46,17 @@ pub(super) struct Feed {
     /// It is in the hub's list of crowded and finished feeds.
     pub crowded: bool,
     pub frames: FrameCache,
+    /// Readers of a state that have begun at its beginning and were not at its end since.
+    beginnings: HashMap<ReaderKey, Beginning>,
+}
+
+/// What a reader of a state needs while it reads all of that.
+#[derive(Clone, Copy, Debug)]
+struct Beginning {
+    /// The lowest end of the log of all that it was given. What was removed up to there it never got.
+    since: Place,
+    /// How often it had to begin anew.
+    resets: u8,
 }
 
 impl Feed {
@@ -62,7 +75,40 @@ impl Feed {
             warm: false,
             crowded: false,
             frames: FrameCache::default(),
+            beginnings: HashMap::new(),
         }
+    }
+
+    /// Up to where a reader needs no removals, besides its cursor.
+    pub fn since(&self, reader: ReaderKey) -> Place {
+        self.beginnings.get(&reader).map_or(Place::default(), |beginning| beginning.since)
+    }
+
+    /// Whether a reader that has lost something is to be closed.
+    pub fn gives_up(&self, reader: ReaderKey) -> bool {
+        let resets = self.beginnings.get(&reader).map_or(0, |beginning| beginning.resets);
+        self.log.retention().overrun == Overrun::Close || resets >= MOST_RESETS
+    }
+
+    /// Notes what a reader of a state was given.
+    pub fn given(&mut self, reader: ReaderKey, from: Place, read: &LogRead) {
+        if !self.log.retention().is_state() {
+            return;
+        }
+        if read.to >= read.top {
+            self.beginnings.remove(&reader);
+        } else if read.gap.is_some() || from.offset() == 0 {
+            let resets = self.beginnings.get(&reader).map_or(0, |beginning| beginning.resets);
+            let resets = resets + u8::from(read.gap.is_some());
+            self.beginnings.insert(reader, Beginning { since: read.top, resets });
+        } else if let Some(beginning) = self.beginnings.get_mut(&reader) {
+            beginning.since = beginning.since.min(read.top);
+        }
+    }
+
+    /// A reader begins anew, or leaves.
+    pub fn forget_beginning(&mut self, reader: ReaderKey) {
+        self.beginnings.remove(&reader);
     }
 
     /// Top of the log, read once per slice: neighbours in a slice see the same top and share a frame.
@@ -102,40 +148,61 @@ impl Feed {
 pub(super) struct FrameCache(SmallVec<[PreparedRead; 1]>);
 
 impl FrameCache {
-    /// What a reader with this plan gets next.
+    /// What a reader with this plan gets next. Of a state it needs no removals up to `since`.
     pub fn next(
         &mut self,
         log: &Log,
         plan: ReadPlan,
+        since: Place,
         max_bytes: usize,
         encoder: &mut FrameEncoder,
     ) -> &mut PreparedRead {
         let ReadPlan { from, step, end } = plan;
-        let mut index = self.find(log, (from, step), max_bytes, encoder);
-        if step < end {
-            if self.0[index].read.is_empty() {
-                // Newer publications have replaced all in the step.
-                index = self.find(log, (from, end), max_bytes, encoder);
-            } else {
-                self.0[index].is_step = true;
-            }
+        let is_state = log.retention().is_state();
+        if is_state {
+            // A reader of one that ended before would lack what is forgotten, get all anew, and perhaps the same read again.
+            let forgotten = log.forgotten();
+            self.0.retain(|prepared| forgotten <= prepared.read.top);
+        }
+        // A state is right only where a read comes to the end of the log: who reads several channels would never be there while one
+        // of them changes.
+        let whole = if is_state { End::Top } else { End::At(end) };
+        let mut index = 0;
+        let mut is_step = step < end;
+        if is_step {
+            index = self.find(log, (from, step), End::At(step), max_bytes, encoder);
+            // Newer publications may have replaced all in the step.
+            is_step = !self.0[index].read.is_empty();
+            self.0[index].is_step = is_step;
+        }
+        if !is_step {
+            index = self.find(log, (from, end), whole, max_bytes, encoder);
+        }
+        let read = &self.0[index].read;
+        if is_state && from.offset() > 0 && read.gap.is_none() && read.forgotten > from.max(since) {
+            index = self.find(log, (from, end), End::Anew, max_bytes, encoder);
         }
         &mut self.0[index]
     }
 
+    /// `how` is how far it is read, to get to `end`.
     fn find(
         &mut self,
         log: &Log,
         (from, end): (Place, Place),
+        how: End,
         max_bytes: usize,
         encoder: &mut FrameEncoder,
     ) -> usize {
-        let found = self.0.iter().position(|prepared| prepared.from == from && prepared.end == end);
-        found.unwrap_or_else(|| {
+        let is_anew = how == End::Anew;
+        let is_it = |prepared: &PreparedRead| {
+            prepared.from == from && prepared.end == end && prepared.is_anew == is_anew
+        };
+        self.0.iter().position(is_it).unwrap_or_else(|| {
             if self.0.len() >= CACHED_READS {
                 self.0.remove(0);
             }
-            self.0.push(PreparedRead::new(log, from, end, max_bytes, encoder));
+            self.0.push(PreparedRead::new(log, (from, end), how, max_bytes, encoder));
             self.0.len() - 1
         })
     }
@@ -150,8 +217,10 @@ impl FrameCache {
 #[derive(Debug)]
 pub(super) struct PreparedRead {
     from: Place,
-    /// How far it was asked for. The read may have ended before.
+    /// How far it was asked for. The read may have ended before; that of a state also later.
     pub end: Place,
+    /// All of a state, for readers that were at `from`.
+    is_anew: bool,
     /// Readers that come back stop at its end, wherever the top of the log is.
     is_step: bool,
     pub read: LogRead,
@@ -165,15 +234,22 @@ pub(super) struct PreparedRead {
 }
 
 impl PreparedRead {
-    fn new(log: &Log, from: Place, end: Place, max_bytes: usize, encoder: &mut FrameEncoder) -> Self {
+    fn new(
+        log: &Log,
+        (from, end): (Place, Place),
+        how: End,
+        max_bytes: usize,
+        encoder: &mut FrameEncoder,
+    ) -> Self {
         encoder.text.clear();
-        let read = log.read(from, end, max_bytes, &mut encoder.text);
+        let read = log.read(from, how, max_bytes, &mut encoder.text);
         let updates = Bytes::copy_from_slice(&encoder.text);
         encoder.work += updates.len() as u64;
         encoder.made += updates.len() as u64;
         Self {
             from,
             end,
+            is_anew: how == End::Anew,
             is_step: false,
             read,
             updates,
@@ -259,9 +335,9 @@ impl PreparedRead {
 
     /// Appends the message about the gap, when there is one.
     pub fn gap(&self, channel: &str, id: &[u8], wire: Wire, out: &mut Vec<u8>) {
-        let Some(Gap { from, to, epoch, reason }) = self.read.gap else { return };
+        let Some(Gap { from, to, epoch, reason, top }) = self.read.gap else { return };
         let mut text = Vec::new();
-        ServerMessage::Gap { channel, epoch, from, to, reason: reason.name() }.write(&mut text);
+        ServerMessage::Gap { channel, epoch, from, to, top, reason: reason.name() }.write(&mut text);
         wire.text_with_id(&text, id, out);
     }
 
@@ -275,6 +351,9 @@ impl PreparedRead {
         self.segments[index].1.as_ref()
     }
 }
+
+/// A reader of a state that had to begin anew so often, and then would again, is closed.
+const MOST_RESETS: u8 = 3;
 
 /// Prepared reads that a channel keeps at once. Enough for a pass through the queue that takes 16 ticks, and for the
 /// steps of readers that come back to a history of a thousand publications.

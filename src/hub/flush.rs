@@ -12,7 +12,6 @@ use crate::hub::serve::{Ends, LARGE, Lag, Served, WARM, count};
 use crate::hub::subscriptions::{Hub, MAX_BATCH};
 use crate::moment::Moment;
 use crate::protocol::message::Timestamp;
-use crate::rules::Overrun;
 
 /// What [`Hub::catch_up`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +204,9 @@ impl Hub {
         let to_tops = ends == Ends::Tops || state.cursors.len() == 1;
         for (index, cursor) in state.cursors.iter().enumerate() {
             let feed = &mut self.feeds[cursor.feed as usize];
-            let end = if to_tops { feed.top_in(self.slice) } else { feed.marked };
+            // A state is read to the end of its log in any case.
+            let to_top = to_tops || feed.log.retention().is_state();
+            let end = if to_top { feed.top_in(self.slice) } else { feed.marked };
             if end > cursor.place {
                 if (state.returning || !feed.active) && !std::mem::replace(&mut feed.warm, true) {
                     if self.warm.is_empty() {
@@ -238,8 +239,9 @@ impl Hub {
         let cursor = &mut state.cursors[index];
         let feed = &mut self.feeds[cursor.feed as usize];
         let wire = feed.wire(state.wire);
-        let prepared = feed.frames.next(&feed.log, plan, MAX_BATCH, &mut self.encoder);
-        if prepared.read.loss().is_some() && feed.log.retention().overrun == Overrun::Close {
+        let (since, gives_up) = (feed.since(reader), feed.gives_up(reader));
+        let prepared = feed.frames.next(&feed.log, plan, since, MAX_BATCH, &mut self.encoder);
+        if gives_up && prepared.read.loss().is_some() {
             out.overrun(reader);
             return Served::default();
         }
@@ -252,7 +254,8 @@ impl Hub {
         let bytes = frame.len();
         let delivery = out.deliver(reader, Outgoing::Shared(frame));
         if delivery.is_taken() {
-            cursor.place = read.to;
+            let from = std::mem::replace(&mut cursor.place, read.to);
+            feed.given(reader, from, &read);
             count(&self.counters, feed, &read, now, out);
         }
         self.delivered(reader, delivery, bytes, unfinished)
@@ -281,8 +284,9 @@ impl Hub {
                 break;
             }
             let wire = feed.wire(state.wire);
-            let prepared = feed.frames.next(&feed.log, plan, MAX_BATCH, &mut self.encoder);
-            if prepared.read.loss().is_some() && feed.log.retention().overrun == Overrun::Close {
+            let (since, gives_up) = (feed.since(reader), feed.gives_up(reader));
+            let prepared = feed.frames.next(&feed.log, plan, since, MAX_BATCH, &mut self.encoder);
+            if gives_up && prepared.read.loss().is_some() {
                 out.overrun(reader);
                 return Served::default();
             }
@@ -311,8 +315,10 @@ impl Hub {
         if delivery.is_taken() {
             for (index, read) in &reads {
                 let cursor = &mut state.cursors[*index];
-                cursor.place = read.to;
-                count(&self.counters, &self.feeds[cursor.feed as usize], read, now, out);
+                let feed = &mut self.feeds[cursor.feed as usize];
+                let from = std::mem::replace(&mut cursor.place, read.to);
+                feed.given(reader, from, read);
+                count(&self.counters, feed, read, now, out);
             }
             self.streams.told(reader, &self.multi_channel_frame);
         }

@@ -45,8 +45,10 @@ impl Singles {
             let text = updates.get(start..end as usize)?;
             start = end as usize + 1;
             let mut rest = text.get(self.prefix..)?;
-            if let Some(from) = rest.strip_prefix(b"\"from\":") {
-                rest = &from[memchr::memchr(b',', from)? + 1..];
+            for number in [&b"\"from\":"[..], b"\"top\":"] {
+                if let Some(after) = rest.strip_prefix(number) {
+                    rest = &after[memchr::memchr(b',', after)? + 1..];
+                }
             }
             rest = rest.strip_prefix(b"\"offset\":")?;
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -88,7 +90,8 @@ mod tests {
             let content = Content { sender, ..Content::new(data.as_bytes(), Some("k")) }.named(event);
             let publication = Publication::new(&prefix, offset, content, Moment::default());
             let start = text.len();
-            publication.write(if offset == 7 { 2 } else { offset - 1 }, &mut text);
+            let top = (offset > 6).then_some(12);
+            publication.write(if offset == 7 { 2 } else { offset - 1 }, top, &mut text);
             written.push(text[start..].to_vec());
             text.push(b',');
         }

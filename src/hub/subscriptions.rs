@@ -174,7 +174,7 @@ impl Hub {
         }
         self.streams.remove(reader);
         for cursor in std::mem::take(&mut state.cursors) {
-            self.unseat(cursor);
+            self.unseat(reader, cursor);
         }
     }
 
@@ -197,7 +197,8 @@ impl Hub {
         if let Some(index) = self.cursor(reader, channel.as_str()) {
             let Cursor { feed, place, .. } = self.readers[reader as usize].cursors[index];
             let log = &self.feeds[feed as usize].log;
-            return Subscribed::Existing { position: log.position_of(place), top: log.top().offset() };
+            let (position, top) = (log.position_of(place), log.top().offset());
+            return Subscribed::Existing { position, top, is_state: log.retention().is_state() };
         }
         let cursors = &self.readers[reader as usize].cursors;
         let is_counted = |cursor: &&Cursor| !self.feeds[cursor.feed as usize].name.is_private();
@@ -240,7 +241,7 @@ impl Hub {
         let Some(index) = self.cursor(reader, channel) else { return false };
         self.streams.note_cursors(reader, &self.readers[reader as usize].cursors, &self.feeds);
         let cursor = self.readers[reader as usize].cursors.swap_remove(index);
-        self.unseat(cursor);
+        self.unseat(reader, cursor);
         true
     }
 
@@ -280,14 +281,15 @@ impl Hub {
         let state = &mut self.readers[reader as usize];
         let index = cursor;
         let cursor = &mut state.cursors[index];
-        let (key, feed) = (cursor.feed, &self.feeds[cursor.feed as usize]);
+        let (key, feed) = (cursor.feed, &mut self.feeds[cursor.feed as usize]);
+        feed.forget_beginning(reader);
         let Seat { place, position, top, recovered } = feed.log.seat(&feed.watcher, start);
         cursor.place = place;
         if !state.blocked && !state.late {
             // It gets time to reach the others. One that takes nothing gets none.
             state.judged = now;
         }
-        let is_finished = feed.log.is_finished();
+        let (is_finished, is_state) = (feed.log.is_finished(), feed.log.retention().is_state());
         if place < top {
             state.returning = true;
             self.enqueue(reader);
@@ -297,7 +299,7 @@ impl Hub {
             let (keeping_up, mut hub) = self.readership();
             keeping_up.look_again(key, &mut hub, now);
         }
-        Subscribed::From { position, top: top.offset(), recovered }
+        Subscribed::From { position, top: top.offset(), recovered, is_state }
     }
 
     fn open(&mut self, channel: &ChannelName) -> FeedKey {
@@ -310,10 +312,11 @@ impl Hub {
     }
 
     /// Takes a reader out of a feed. The feed is dropped with its last reader.
-    fn unseat(&mut self, cursor: Cursor) {
+    fn unseat(&mut self, reader: ReaderKey, cursor: Cursor) {
         self.counters.subscriptions.sub(1);
         let feed = &mut self.feeds[cursor.feed as usize];
         feed.readers.swap_remove(cursor.seat as usize);
+        feed.forget_beginning(reader);
         feed.watcher.count_readers(feed.readers.len());
         if let Some(&moved) = feed.readers.get(cursor.seat as usize) {
             let cursors = &mut self.readers[moved as usize].cursors;

@@ -5,7 +5,7 @@ use super::requests::Action;
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
-use crate::rules::{Access, Rules};
+use crate::rules::{Access, Mode, Rules};
 
 /// What the rules say of a request.
 pub(super) enum Ruling {
@@ -32,6 +32,9 @@ pub(super) fn rule_on(
     let Some((rule, found, params)) = rules.find(channel.as_str()) else {
         return Ruling::Refused(ErrorCode::UnknownChannel, "there is no such channel here");
     };
+    if found.mode == Mode::State && matches!(action, Action::Publish { key: None, .. }) {
+        return Ruling::Refused(ErrorCode::BadMessage, "what is published to a state channel has a key");
+    }
     match found.access(action.wish(), channel.as_str(), client) {
         Access::Open => Ruling::Allowed,
         Access::No => {

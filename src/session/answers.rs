@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::carrier::{Answer, Carrier};
+use super::carrier::{Answer, Carrier, Unpublished};
 use super::conversation::{Session, begin_message};
 use super::credentials::{Refusal, renewed, somebody, withdrawn};
 use super::greeting::tell_established;
@@ -343,7 +343,7 @@ impl Session {
     pub(super) fn tell_published(
         &mut self,
         channel: &ChannelName,
-        outcome: Result<u64, ErrorCode>,
+        outcome: Result<u64, Unpublished>,
         id: Option<Id<'_>>,
         carrier: &mut impl Carrier,
     ) {
@@ -352,7 +352,7 @@ impl Session {
             Ok(offset) => {
                 self.say(to, carrier, |out| ServerMessage::Published { channel, offset, id }.write(out));
             }
-            Err(code) => self.reply_error(code, code.meaning(), Some(channel), to, carrier),
+            Err(error) => self.reply_error(error.code(), &error.to_string(), Some(channel), to, carrier),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 use crate::protocol::message::Timestamp;
-use crate::publication::Content;
+use crate::publication::{Content, StateRefusal};
 use crate::token_error::TokenError;
 
 /// Acts for one session. What it is told goes to this session's client, or is done for that client.
@@ -55,7 +55,7 @@ pub trait Carrier {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, ErrorCode>>;
+    ) -> Option<Result<u64, Unpublished>>;
 
     /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -74,6 +74,34 @@ pub trait Carrier {
 
     /// Ends the conversation.
     fn close(&mut self, reason: CloseReason);
+}
+
+/// Why a publication has no offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublished {
+    /// The broker failed.
+    #[error("{}", .0.meaning())]
+    Failed(ErrorCode),
+    /// A state does not take it.
+    #[error("{0}")]
+    Refused(StateRefusal),
+}
+
+impl Unpublished {
+    /// What the client is told, for programs.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Failed(code) => code,
+            Self::Refused(StateRefusal::NoKey) => ErrorCode::BadMessage,
+            Self::Refused(_) => ErrorCode::LimitExceeded,
+        }
+    }
+}
+
+impl From<ErrorCode> for Unpublished {
+    fn from(code: ErrorCode) -> Self {
+        Self::Failed(code)
+    }
 }
 
 /// What becomes of credentials that a client shows later on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::access::{Ruling, question, rule_on};
-use super::carrier::{Carrier, Decision, Question};
+use super::carrier::{Carrier, Decision, Question, Unpublished};
 use super::credentials::somebody;
 use super::limits::{ErrorLimit, RateLimit};
 use super::replies::{ReplyTo, tell_ended};
@@ -215,7 +215,7 @@ impl Session {
     }
 
     /// Tells the client what became of a publish that the broker had not confirmed at once.
-    pub fn published(&mut self, number: u64, outcome: Result<u64, ErrorCode>, carrier: &mut impl Carrier) {
+    pub fn published(&mut self, number: u64, outcome: Result<u64, Unpublished>, carrier: &mut impl Carrier) {
         let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number));
         let Some(Unconfirmed { id, channel, .. }) = publish else { return };
         self.tell_published(&channel, outcome, id.as_deref().and_then(Id::from_json), carrier);

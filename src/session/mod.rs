@@ -36,7 +36,7 @@ mod streams;
 mod subscriptions;
 
 pub use calls::{Call, begin_calls, is_refused, make_call};
-pub use carrier::{Answer, Carrier, Decision, Judged, Question};
+pub use carrier::{Answer, Carrier, Decision, Judged, Question, Unpublished};
 pub use conversation::Session;
 pub use credentials::{look_at_credentials, tell_refused};
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};

@@ -86,9 +86,9 @@ pub(super) fn tell_subscribed(
     carrier: &mut impl Carrier,
 ) -> Result<(), usize> {
     let channel = channel.as_str();
-    let (Position { epoch, offset }, top, recovered, existing) = match subscribed {
-        Subscribed::From { position, top, recovered } => (position, top, recovered, None),
-        Subscribed::Existing { position, top } => (position, top, None, Some(true)),
+    let (Position { epoch, offset }, top, recovered, existing, state) = match subscribed {
+        Subscribed::From { position, top, recovered, is_state } => (position, top, recovered, None, is_state),
+        Subscribed::Existing { position, top, is_state } => (position, top, None, Some(true), is_state),
         Subscribed::TooMany { most } => return Err(most),
     };
     let reason = recovered.and_then(Result::err).map(Unrecovered::name);
@@ -101,6 +101,7 @@ pub(super) fn tell_subscribed(
         existing,
         recovered,
         reason,
+        state: state.then_some(true),
         id,
     };
     carrier.reply(|out| established.write(out));

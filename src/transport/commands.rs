@@ -11,12 +11,11 @@ use tokio::sync::Notify;
 use crate::broker;
 use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
-use crate::error_code::ErrorCode;
 use crate::hub::FeedKey;
 use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::Position;
-use crate::session::{Answer, Decision};
+use crate::session::{Answer, Decision, Unpublished};
 use crate::transport::addresses::Counted;
 use crate::transport::client_id::ClientId;
 use crate::transport::excess::Excess;
@@ -84,7 +83,7 @@ pub enum ClientCommand {
     /// The application has decided about the question of this number.
     Decide(u64, Decision),
     /// The outcome of the publish of this number is known.
-    Published(u64, Result<u64, ErrorCode>),
+    Published(u64, Result<u64, Unpublished>),
     /// Read from it: the application is ready to hear it.
     BeginReading,
     /// Read from it again if nothing else hinders: the application has taken enough of its messages.

@@ -18,7 +18,7 @@ use crate::printable::Printable;
 use crate::protocol::message::{Excerpt, Timestamp};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
-use crate::session::{Carrier, Judged, Question, Session, show_heartbeat};
+use crate::session::{Carrier, Judged, Question, Session, Unpublished, show_heartbeat};
 use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
@@ -256,7 +256,7 @@ impl Carrier for Peer<'_> {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, ErrorCode>> {
+    ) -> Option<Result<u64, Unpublished>> {
         let client = self.connection()?.id;
         append(self.connections, client, channel, content, number)
     }
@@ -354,7 +354,7 @@ pub(super) fn append(
     channel: &ChannelName,
     content: Content<'_>,
     number: u64,
-) -> Option<Result<u64, ErrorCode>> {
+) -> Option<Result<u64, Unpublished>> {
     let receipt = connections.shared.broker.append(channel, content, connections.now());
     if let Some(outcome) = receipt.outcome() {
         return Some(offset_or_code(outcome));
@@ -375,10 +375,11 @@ pub(super) fn held_by(question: &Question) -> usize {
     }
 }
 
-fn offset_or_code(outcome: Outcome) -> Result<u64, ErrorCode> {
+fn offset_or_code(outcome: Outcome) -> Result<u64, Unpublished> {
     outcome.map(|position| position.offset).map_err(|error| match error {
-        PublishError::NotPublished(_) => ErrorCode::NotPublished,
-        PublishError::MaybePublished(_) => ErrorCode::MaybePublished,
+        PublishError::NotPublished(_) => ErrorCode::NotPublished.into(),
+        PublishError::MaybePublished(_) => ErrorCode::MaybePublished.into(),
+        PublishError::Refused(refusal) => Unpublished::Refused(refusal),
     })
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn prepare(
         terms: terms(&config, &rules),
         broker: Arc::new(
             MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)
+                .with_states(config.max_log_bytes, config.max_state_bytes.unwrap_or(config.max_log_bytes / 4))
                 .with_linger(config.session_ttl)
                 .on_stray(strays::warn(Arc::clone(&inbox))),
         ),

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
-use crate::error_code::ErrorCode;
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
 use crate::position::{Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::{Id, Timestamp};
 use crate::publication::Content;
-use crate::session::{Carrier, Claim, Question, Verdict, forget_renewal, owner_of};
+use crate::session::{Carrier, Claim, Question, Unpublished, Verdict, forget_renewal, owner_of};
 use crate::ticket::End;
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
@@ -351,10 +350,10 @@ impl Carrier for Absent<'_> {
         };
         let top = position.offset;
         if has_it {
-            return Subscribed::Existing { position, top };
+            return Subscribed::Existing { position, top, is_state: false };
         }
         self.channels.push(channel.clone());
-        Subscribed::From { position, top, recovered: None }
+        Subscribed::From { position, top, recovered: None, is_state: false }
     }
 
     fn restart(&mut self, _channel: &str, _start: Start) -> Option<Subscribed> {
@@ -370,7 +369,7 @@ impl Carrier for Absent<'_> {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, ErrorCode>> {
+    ) -> Option<Result<u64, Unpublished>> {
         append(self.connections, self.client, channel, content, number)
     }
 

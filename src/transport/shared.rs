@@ -155,7 +155,7 @@ impl Shared {
 
     /// Drops the private channel of a client that is gone: nobody can read it any more.
     pub fn forget_private(&self, client: ClientId) {
-        self.broker.forget(&ChannelName::private(&self.public_id(client)));
+        self.broker.forget(&ChannelName::private(&self.public_id(client)), self.clock.now());
     }
 
     /// Lets sessions of a subject that are away give way to its connections.

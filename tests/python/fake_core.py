@@ -148,8 +148,19 @@ class FakeCore:
 
     def history(
         self, channel: str, after: Any, limit: int, /
-    ) -> tuple[bool, list[tuple[Any, str | None, bytes, int, bytes | None]]]:
+    ) -> tuple[bool, list[tuple[Any, str | None, bytes | None, int, bytes | None]]]:
         return False, []
+
+    def change_state(
+        self, channel: str, key: str, data: bytes | None, event: str | None = None, /
+    ) -> FakeReceipt:
+        self.published.append((channel, None if data is None else orjson.loads(data), key))
+        return FakeReceipt(FakePosition("e", len(self.published)))
+
+    def entries(
+        self, channel: str, key: str | None = None, /
+    ) -> list[tuple[Any, str | None, bytes | None, int, bytes | None]]:
+        return []
 
     def position(self, channel: str, /) -> FakePosition:
         return FakePosition("e", len(self.published))

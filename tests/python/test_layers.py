@@ -56,6 +56,7 @@ TWINS = {
     "client._errors": "test_client_subscription",
     "client._inbox": "test_client_subscription",
     "client._limits": "test_client_connection",
+    "client._machine_channels": "test_client_vectors",
     "client._machine_line": "test_client_vectors",
     "client._machine_requests": "test_client_vectors",
     "client._machine_subscriptions": "test_client_vectors",

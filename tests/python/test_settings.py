@@ -54,6 +54,7 @@ def another(name: str) -> object:
         "ticket_path": "/api/v1/ticket",
         "send_buffer": 9999,
         "max_away": 7,
+        "max_state_bytes": 7,
         "resume": "authenticate",
         "admin": "[::1]:8001",
         "deflate_level": 3,

@@ -173,6 +173,8 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         replay: Replay::Head,
         recheck: false,
         claims: false,
+        max_keys: 100,
+        state_bytes: 1 << 20,
     }
 }
 
@@ -353,7 +355,7 @@ impl Client {
     /// Checks an answer against what was asked, and begins there.
     pub fn begin(&mut self, channel: &str, start: Start, subscribed: Subscribed) {
         match subscribed {
-            Subscribed::From { position, top, recovered } => {
+            Subscribed::From { position, top, recovered, .. } => {
                 assert!(position.offset <= top, "nobody begins after the top");
                 let reached = self.position(channel).map(|reached| reached.offset);
                 let goes_on = match (start, recovered) {
@@ -747,6 +749,7 @@ fn histories<B: ModelBroker>(world: &World<B>, model: &Model) -> Histories {
             Err(PublishError::NotPublished(_)) => {
                 assert!(!histories.values().flatten().any(|other| other == data), "certain is certain");
             }
+            Err(PublishError::Refused(refusal)) => panic!("this is no state: {refusal}"),
             Err(PublishError::MaybePublished(_)) => {}
         }
     }

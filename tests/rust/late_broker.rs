@@ -12,7 +12,7 @@ use umbel::broker::{Act, Broker, Confirmation, Log, Most, Notify, PublishError, 
 use umbel::channel::ChannelName;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
-use umbel::publication::Content;
+use umbel::publication::{Content, Publication};
 use umbel::rules::Rules;
 use umbel::stats::Totals;
 
@@ -231,6 +231,19 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.history(after, most))
     }
 
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)> {
+        self.with(channel, |channel| channel.copy.find(key))
+    }
+
+    fn state_after(
+        &self,
+        channel: &ChannelName,
+        offset: u64,
+        most: Most,
+    ) -> Option<umbel::broker::StatePart> {
+        self.with(channel, |channel| Some(channel.copy.state_after(offset, most)))
+    }
+
     fn readers(&self, channel: &ChannelName) -> u64 {
         self.with(channel, |channel| channel.copy.readers())
     }
@@ -243,7 +256,7 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.finish());
     }
 
-    fn forget(&self, _: &ChannelName) {}
+    fn forget(&self, _: &ChannelName, _: Moment) {}
 
     fn unwatch(&self, channel: &ChannelName, watcher: &Arc<Watcher>) {
         self.with(channel, |channel| {

@@ -32,3 +32,4 @@ mod server_running;
 mod session;
 #[cfg(feature = "net")]
 mod settings;
+mod state;

@@ -203,12 +203,20 @@ fn messages(id: Option<Id<'_>>, channel: Option<&'static str>) -> Vec<Value> {
             existing: None,
             recovered: channel.map(|_| false),
             reason: channel.map(|_| "trimmed"),
+            state: channel.map(|_| true),
             id,
         },
         ServerMessage::SubscriptionEnded { channel: "a", reason: "unsubscribed", id },
         ServerMessage::Published { channel: "a", offset: 3, id },
         ServerMessage::HeartbeatAck { timestamp, id },
-        ServerMessage::Gap { channel: "a", epoch, from: 1, to: 5, reason: "overrun" },
+        ServerMessage::Gap {
+            channel: "a",
+            epoch,
+            from: 1,
+            to: 5,
+            top: channel.map(|_| 9),
+            reason: "overrun",
+        },
         ServerMessage::Reconnect { within: 5000 },
         ServerMessage::Error { code: "bad_message", message: "no", channel, details: None, id, timestamp },
     ]
@@ -229,11 +237,11 @@ fn every_server_message_is_as_the_protocol_says() {
                 "session": {"token": "t", "ttl": 120.0}, "resumed": false, "reason": "unknown",
                 "heartbeat": 25, "tick": 16, "reconnectWindow": 5000, "maxUnanswered": 64, "timestamp": time}),
             json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "top": 12,
-                "recovered": false, "reason": "trimmed", "id": "a\n"}),
+                "recovered": false, "reason": "trimmed", "state": true, "id": "a\n"}),
             json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed", "id": "a\n"}),
             json!({"type": "published", "channel": "a", "offset": 3, "id": "a\n"}),
             json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"}),
-            json!({"type": "gap", "channel": "a", "epoch": epoch, "from": 1, "to": 5, "reason": "overrun"}),
+            json!({"type": "gap", "channel": "a", "epoch": epoch, "from": 1, "to": 5, "top": 9, "reason": "overrun"}),
             json!({"type": "reconnect", "within": 5000}),
             json!({"type": "error", "code": "bad_message", "message": "no", "channel": "a", "id": "a\n",
                 "timestamp": time}),
@@ -246,9 +254,10 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(BATCH_PREFIX);
-        Publication::new(&prefix("x"), 5, Content::new(b"{\"a\":1}", None), Moment::default()).write(4, out);
+        Publication::new(&prefix("x"), 5, Content::new(b"{\"a\":1}", None), Moment::default())
+            .write(4, None, out);
         out.push(b',');
-        Publication::new(&prefix("y"), 9, Content::new(b"[]", None), Moment::default()).write(6, out);
+        Publication::new(&prefix("y"), 9, Content::new(b"[]", None), Moment::default()).write(6, None, out);
         batch_suffix(2, now, out);
     });
     assert_eq!(

@@ -20,7 +20,7 @@ use umbel::publication::Content;
 use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
 use umbel::session::{
     ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Newcomer, Question, REMEMBERED_ERRORS,
-    REMEMBERED_IDS, Secret, Session, Terms, UNANSWERED,
+    REMEMBERED_IDS, Secret, Session, Terms, UNANSWERED, Unpublished,
 };
 
 /// Names, and who may subscribe and publish. `None`: no rule is about it.
@@ -216,7 +216,7 @@ impl World {
         let offset = begins(start, top);
         self.subscriptions.insert(channel.to_owned(), offset);
         let recovered = matches!(start, Start::After(_)).then_some(Ok(()));
-        Subscribed::From { position: Position { epoch: EPOCH, offset }, top, recovered }
+        Subscribed::From { position: Position { epoch: EPOCH, offset }, top, recovered, is_state: false }
     }
 
     fn note(&mut self, text: String) {
@@ -282,7 +282,11 @@ impl Carrier for World {
         self.note(format!("subscribe {channel} {start:?}"));
         let top = *self.top(channel.as_str());
         if let Some(&offset) = self.subscriptions.get(channel.as_str()) {
-            return Subscribed::Existing { position: Position { epoch: EPOCH, offset }, top };
+            return Subscribed::Existing {
+                position: Position { epoch: EPOCH, offset },
+                top,
+                is_state: false,
+            };
         }
         if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return Subscribed::TooMany { most: MOST_SUBSCRIPTIONS };
@@ -314,7 +318,7 @@ impl Carrier for World {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, ErrorCode>> {
+    ) -> Option<Result<u64, Unpublished>> {
         let name = channel.as_str();
         let publish: u64 = serde_json::from_slice(content.data).expect("the publish has a number");
         self.note(format!("publish {name} {publish}"));
@@ -325,7 +329,7 @@ impl Carrier for World {
                 *self.top(name) += 1;
                 Some(Ok(*self.top(name)))
             }
-            Some(Confirms::Never) => Some(Err(ErrorCode::NotPublished)),
+            Some(Confirms::Never) => Some(Err(ErrorCode::NotPublished.into())),
             Some(Confirms::Later) => {
                 let number = self.number(number);
                 self.unconfirmed.insert(publish, number);
@@ -938,6 +942,8 @@ impl Run {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            max_keys: 100,
+            state_bytes: 1 << 20,
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();
@@ -1254,8 +1260,8 @@ impl Run {
             *self.world.top(&channel) += 1;
             *self.world.top(&channel)
         });
-        self.session.published(number, outcome, &mut self.world);
-        self.repeat(|session, _, world| session.published(number, outcome, world));
+        self.session.published(number, outcome.map_err(Into::into), &mut self.world);
+        self.repeat(|session, _, world| session.published(number, outcome.map_err(Into::into), world));
     }
 
     /// Says something that must not change anything.

@@ -142,5 +142,5 @@ test("Vite builds a page with it", async () => {
 });
 
 /** Bytes that may not be exceeded without a reason. */
-const CLIENT = 8600;
-const SERVED = 15_000;
+const CLIENT = 8650;
+const SERVED = 15_100;

@@ -8,8 +8,10 @@ from orjson import loads
 
 from umbel._core import Position
 
-Entry = tuple[Position, str | None, bytes, int, bytes | None]
-"""A publication as the core gives it: position, key, data, milliseconds since 1970, sender."""
+Entry = tuple[Position, str | None, bytes | None, int, bytes | None]
+"""A publication as the core gives it: position, key, data, milliseconds since 1970, sender. A removal has no
+data.
+"""
 
 
 @final
@@ -20,10 +22,12 @@ class Publication:
     Attributes:
         position: its place in the log of the channel.
         key: its key, if it was published with one.
-        data: its data. What is JSON only looks as it did in Python: a tuple has become a list.
+        data: its data. What is JSON only looks as it did in Python: a tuple has become a list. ``None`` when
+            it removes its key from a state.
         timestamp: when it was published, in UTC, exact to the millisecond.
         sender: the client that published it, as ``{"clientId": …, "subject": …}``; ``None`` when the
             application did, or the channel is declared without ``sender=True``.
+        removed: whether it removes its key from a state.
     """
 
     position: Position
@@ -31,13 +35,16 @@ class Publication:
     data: Any
     timestamp: datetime
     sender: dict[str, Any] | None
+    removed: bool = False
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
         """Decode an entry of the core."""
         position, key, data, millis, sender = entry
         timestamp = START + timedelta(milliseconds=millis)
-        return cls(position, key, loads(data), timestamp, None if sender is None else loads(sender))
+        value = None if data is None else loads(data)
+        known = None if sender is None else loads(sender)
+        return cls(position, key, value, timestamp, known, data is None)
 
 
 @final

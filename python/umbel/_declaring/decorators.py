@@ -25,7 +25,7 @@ from .functions import (
     in_thread,
 )
 from .patterns import parameters
-from .rules import ChannelRule, Guard, PublishGuard
+from .rules import MAX_KEYS, STATE_BYTES, ChannelRule, Guard, PublishGuard
 
 B = TypeVar("B", bound=Background)
 G = TypeVar("G", bound=Guard)
@@ -46,13 +46,15 @@ class Decorators(ClientDecorators):
         history: int = 1000,
         history_bytes: int = 1 << 20,
         history_seconds: float = 300.0,
-        mode: Literal["all", "latest"] = "all",
+        mode: Literal["all", "latest", "state"] = "all",
         overrun: Literal["gap", "close"] = "gap",
         compress: bool = True,
         sender: bool = False,
         replay: Literal["head", "start"] = "head",
         recheck: bool = False,
         claims: bool = False,
+        max_keys: int = MAX_KEYS,
+        state_bytes: int = STATE_BYTES,
         thread: bool = False,
     ) -> Callable[[G], G]:
         """Declare the channels whose names match a pattern, and who may subscribe.
@@ -77,7 +79,7 @@ class Decorators(ClientDecorators):
             publish: which clients may publish: none (``False``); those for which the function
                 ``f(client, <parameters>, data, key)`` returns ``True``; or all (``True``), also to names for
                 which they may not subscribe. The application itself always may. The function may leave out
-                ``key`` where the mode is not ``"latest"``. It may also return a dict or a list, which is
+                ``key`` where the mode is ``"all"``. It may also return a dict or a list, which is
                 published instead: so the application adds an author or a time. Anything else is an error:
                 the log has it, and nothing is published.
             history: how many publications the channel keeps for readers that are behind or come back. A
@@ -90,6 +92,11 @@ class Decorators(ClientDecorators):
                 is dropped, too.
             mode: ``"all"`` delivers every publication. With ``"latest"``, a reader that is behind gets only
                 the newest publication of each key. Updates have the key, too.
+                With ``"state"`` the channel is a map: a key has the value that was published for it last,
+                until it is removed, however old that is. Each subscriber gets all of it first, then the
+                changes. `Umbel.state` changes and reads it. ``history`` and ``history_seconds`` are then
+                about removals alone: how many are kept, and how long, for subscribers that are behind or come
+                back. One that needs an older one gets all of the state anew.
             overrun: what happens to a reader when publications were dropped that it did not get: ``"gap"``
                 sends a ``gap`` message, ``"close"`` closes with 4413.
             compress: ``False`` sends these publications uncompressed. Use it for a channel that carries a
@@ -114,6 +121,11 @@ class Decorators(ClientDecorators):
                 channel that is not named is decided by the function, or by ``publish``; without them, not at
                 all. With ``auth=JWT(…)`` the server decides this without Python. When a client shows a new
                 token that allows less, its subscriptions end that it had by claims.
+            max_keys: how many keys a state has at most. With as many, a new one is refused: a client gets
+                ``limit_exceeded``, the application `StateFull`.
+            state_bytes: how many bytes a state has at most, with its removals and some bookkeeping for each
+                key. Beyond that, a change that needs more is refused in the same way. All states together are
+                bounded by the setting ``max_state_bytes``.
             thread: call the functions of this channel in threads, because they block.
 
         Returns:
@@ -140,6 +152,8 @@ class Decorators(ClientDecorators):
             replay=replay,
             recheck=recheck,
             claims=claims,
+            max_keys=max_keys,
+            state_bytes=state_bytes,
             thread=thread,
         )
         self._declared.check()

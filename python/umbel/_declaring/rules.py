@@ -11,6 +11,10 @@ from umbel.exceptions import ConfigurationError
 from .functions import accepts, check_function, in_thread
 from .patterns import parameters
 
+MAX_KEYS: Final = 10_000
+STATE_BYTES: Final = 16 << 20
+HISTORY_BYTES: Final = 1 << 20
+
 Guard = Callable[..., bool | Awaitable[bool]]
 Verdict = bool | dict[str, Any] | list[Any]
 PublishGuard = Callable[..., Verdict | Awaitable[Verdict]]
@@ -22,17 +26,19 @@ class ChannelRule:
 
     pattern: str
     history: int
-    history_bytes: int = 1 << 20
+    history_bytes: int = HISTORY_BYTES
     history_seconds: float = 300.0
     open: bool = False
     publish: bool | PublishGuard = False
-    mode: Literal["all", "latest"] = "all"
+    mode: Literal["all", "latest", "state"] = "all"
     overrun: Literal["gap", "close"] = "gap"
     compress: bool = True
     sender: bool = False
     replay: Literal["head", "start"] = "head"
     recheck: bool = False
     claims: bool = False
+    max_keys: int = MAX_KEYS
+    state_bytes: int = STATE_BYTES
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
@@ -48,6 +54,7 @@ class ChannelRule:
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise self._error(f"{name} must be one of {allowed}, not {value!r}")
+        self._check_state()
         for name in ("history", "history_bytes", "history_seconds"):
             if not 1 <= getattr(self, name) < float("inf"):
                 raise self._error(
@@ -68,13 +75,25 @@ class ChannelRule:
             self.publish_sees_key = accepts(self.publish, "key")
             seen = ("data", "key") if self.publish_sees_key else ("data",)
             check_function(self.publish, role, ("client",), (*self.names, *seen))
-            if self.mode == "latest" and not self.publish_sees_key:
+            if self.mode != "all" and not self.publish_sees_key:
                 raise self._error(
-                    "the publish function must have a parameter `key`: with mode='latest' a client that may "
-                    "publish replaces what has the same key"
+                    f"the publish function must have a parameter `key`: with mode={self.mode!r} a client "
+                    "that may publish replaces what has the same key"
                 )
             if self.thread:
                 self.publish = in_thread(self.publish, role)
+
+    def _check_state(self) -> None:
+        for name, default in (("max_keys", MAX_KEYS), ("state_bytes", STATE_BYTES)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise self._error(f"{name} must be an int of at least 1")
+            if self.mode != "state" and value != default:
+                raise self._error(f"{name} is for channels with mode='state'")
+        if self.mode == "state" and self.replay != "head":
+            raise self._error("a state is always read from its beginning: drop replay=")
+        if self.mode == "state" and self.history_bytes != HISTORY_BYTES:
+            raise self._error("max_keys and state_bytes bound what a state keeps: drop history_bytes=")
 
     def decide(self, guard: Guard) -> None:
         """Let a function say who may subscribe.
@@ -112,8 +131,9 @@ class ChannelRule:
             )
         if self.recheck and self.guard is None:
             raise self._error("it has no function that could be asked again: drop recheck=True")
-        same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", "claims", *CHOICES)
-        return {name: getattr(self, name) for name in same} | {
+        same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", "claims")
+        bounds = ("max_keys", "state_bytes")
+        return {name: getattr(self, name) for name in (*same, *bounds, *CHOICES)} | {
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask" if self.guard else "no",
             "publish": "ask" if callable(self.publish) else "open" if self.publish else "no",
@@ -133,7 +153,11 @@ def run_rule(guard: Guard) -> ChannelRule:
     return ChannelRule(pattern="run:{run_id}", history=10_000, guard=guard)
 
 
-CHOICES: Final = {"mode": ("all", "latest"), "overrun": ("gap", "close"), "replay": ("head", "start")}
+CHOICES: Final = {
+    "mode": ("all", "latest", "state"),
+    "overrun": ("gap", "close"),
+    "replay": ("head", "start"),
+}
 """Arguments that are one of some words."""
 
 OWNERS: Final = {"@": "private to a client", "$": "the server's own"}

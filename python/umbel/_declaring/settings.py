@@ -149,6 +149,8 @@ class Settings:
             ``stats().trimmed`` counts it. A channel without readers and publications counts a few hundred
             bytes, for its name. What was sent to clients that are away may have a quarter of these bytes;
             those that are away for longest lose it first.
+        max_state_bytes: bytes of all states together, which count in ``max_log_bytes``, too; by default a
+            quarter of that. States never lose a key for want of room, so a change beyond it is refused.
         burst_bytes: bytes that a channel may have in all, when clients that keep up need more of it than its
             history. A client keeps up while nothing that waits for it is older than a second. So a burst of
             publications that is larger than the history costs such a client nothing. With 0 there is only the
@@ -227,6 +229,7 @@ class Settings:
     max_messages_per_second: int = 10_000
     max_held_bytes: int = 256 << 20
     max_log_bytes: int = 1 << 30
+    max_state_bytes: int | None = None
     burst_bytes: int = 16 << 20
     session_ttl: float = 120.0
     max_away: int | None = None
@@ -355,6 +358,7 @@ class Options(TypedDict, total=False):
     max_messages_per_second: int
     max_held_bytes: int
     max_log_bytes: int
+    max_state_bytes: int | None
     burst_bytes: int
     session_ttl: float
     max_away: int | None

@@ -13,13 +13,14 @@ class Sender(TypedDict):
     subject: str | None
 
 
-Gap = TypedDict("Gap", {"reason": str, "epoch": str, "from": int | None, "to": int})
+Gap = TypedDict("Gap", {"reason": str, "epoch": str, "from": int | None, "to": int, "top": NotRequired[int]})
 Gap.__doc__ = """Publications that will not come: load the state of the channel again.
 
 ``reason`` is one of the protocol's (``overrun``, ``burst``, ``memory``, ``reset``, ``trimmed``, ``epoch``,
 ``ahead``), ``subject`` when the client is somebody else now, or ``session_lost`` for direct messages. Reading
 goes on after the offset ``to`` of ``epoch``. ``from`` was the last offset before it. It is ``None`` when it
-can't be compared with ``to``: then nobody knows how much is missing.
+can't be compared with ``to``: then nobody knows how much is missing. With ``top``, it is a state that comes
+anew: forget what you have of it. It is whole again when your position has come to this offset.
 """
 
 Update = TypedDict(
@@ -28,6 +29,8 @@ Update = TypedDict(
         "channel": str,
         "offset": int,
         "data": Any,
+        "removed": NotRequired[bool],
+        "top": NotRequired[int],
         "from": NotRequired[int],
         "key": NotRequired[str],
         "event": NotRequired[str],
@@ -38,7 +41,7 @@ Update = TypedDict(
 Update.__doc__ = """One publication, as the server sent it, or a gap.
 
 Look for ``gap`` first: an update that has it says that publications are missing at this place, and has no
-``data``.
+``data``. Neither has one that is ``removed``: it removes its ``key`` from a state.
 """
 
 

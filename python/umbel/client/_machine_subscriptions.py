@@ -6,49 +6,10 @@ channel, or that has none yet, needs the channel to be subscribed anew, with ``r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from ._machine_channels import Channel, Subscription, forget, position_of
 from ._machine_line import JSON, Line
-
-
-@dataclass(slots=True)
-class Subscription:
-    """What the application reads.
-
-    Attributes:
-        epoch: empty as long as there is no position.
-        begun: whether the application was told where it begins.
-        reason: why it has lost its position.
-    """
-
-    id: int
-    epoch: str = ""
-    offset: int = 0
-    begun: bool = False
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Channel:
-    """A channel that the application or the server wants this client to have.
-
-    Attributes:
-        live: whether updates continue the position. They don't before the server has said where they begin.
-        asked: the number of the message that asked for the channel and has no answer; 0 for the first message
-            of a connection, whose answers have no ``id``.
-        named: the position that was asked for.
-        mended: a defect of the server was met on this connection.
-    """
-
-    name: str
-    subscriptions: list[Subscription] = field(default_factory=list)
-    epoch: str = ""
-    offset: int = 0
-    live: bool = False
-    asked: int | None = None
-    named: tuple[str, int] | None = None
-    mended: bool = False
 
 
 class Subscriptions:
@@ -114,17 +75,20 @@ class Subscriptions:
         if channel is None or not channel.live:
             return
         epoch, before = channel.epoch, channel.offset
-        after, to = position_of(message, "to")
+        (after, to), top = position_of(message, "to"), message.get("top")
         if message["from"] != before:
             self._mend(channel, f"a gap from {message['from']} came after {before}")
             return
         channel.epoch, channel.offset = after, to
         for it in channel.subscriptions:
-            if it.epoch == epoch and it.offset >= before and it.begun:
-                if message["reason"] == "turn":
-                    self._lost(channel, it, "turn", it.offset)
-                elif epoch != after or it.offset < to:
-                    self._lost(channel, it, message["reason"], to)
+            known = it.epoch == epoch
+            # With a top it is a state, all of which follows: wherever they were.
+            if not it.begun or (top is None and (not known or it.offset < before)):
+                continue
+            if message["reason"] == "turn":
+                self._lost(channel, it, "turn", it.offset)
+            elif top is not None or epoch != after or it.offset < to:
+                self._lost(channel, it, message["reason"], to, known, top)
 
     def established(self, message: JSON) -> None:
         name, answer = message["channel"], message.get("id", 0)
@@ -138,7 +102,13 @@ class Subscriptions:
         channel.live = True
         channel.epoch, channel.offset = position_of(message, "offset")
         recovered, reason = message.get("recovered", not named), message.get("reason", "epoch")
+        anew = bool(message.get("state")) and not recovered
         for it in channel.subscriptions:
+            if anew:
+                # All of the state follows, for all of them: nobody says what was removed.
+                lost = reason if it.epoch else it.reason or reason
+                self._place(channel, it, message["top"], False, lost, away, anew)
+                continue
             # An answer speaks of the log that was named, from the position that was named up to the top.
             if named and it.epoch == named[0] and named[1] <= it.offset <= max(named[1], message["top"]):
                 kept = recovered or (reason == "trimmed" and it.offset >= channel.offset)
@@ -299,7 +269,14 @@ class Subscriptions:
         self._line.send({**message, "epoch": epoch, "offset": offset})
 
     def _place(
-        self, channel: Channel, it: Subscription, top: int, kept: bool, reason: str, away: bool
+        self,
+        channel: Channel,
+        it: Subscription,
+        top: int,
+        kept: bool,
+        reason: str,
+        away: bool,
+        anew: bool = False,
     ) -> None:
         """Give a subscription its position after an answer: its own when that is kept, or the channel's."""
         newcomer = not (it.begun or it.epoch or it.reason)
@@ -311,13 +288,24 @@ class Subscriptions:
         it.begun = True
         if kept or newcomer:
             it.epoch, it.offset = channel.epoch, offset
+        elif anew:
+            self._lost(channel, it, reason, offset, False, top)
         else:
             self._lost(channel, it, reason, offset, reason in ("trimmed", "overrun"))
 
-    def _lost(self, channel: Channel, it: Subscription, reason: str, to: int, known: bool = True) -> None:
+    def _lost(
+        self,
+        channel: Channel,
+        it: Subscription,
+        reason: str,
+        to: int,
+        known: bool = True,
+        top: int | None = None,
+    ) -> None:
         start = it.offset if known else None
         it.epoch, it.offset = channel.epoch, to
-        self._line.act("gap", it.id, {"reason": reason, "epoch": it.epoch, "from": start, "to": to})
+        gap = {"reason": reason, "epoch": it.epoch, "from": start, "to": to}
+        self._line.act("gap", it.id, gap if top is None else {**gap, "top": top})
 
     def _mend(self, channel: Channel, defect: str) -> None:
         """What the server says of a channel does not continue its position: begin there anew.
@@ -365,25 +353,6 @@ class Subscriptions:
     def _left(self, name: str, answer: int) -> None:
         if self._leaving.get(name) == answer:
             del self._leaving[name]
-
-
-def position_of(message: JSON, offset: str) -> tuple[str, int]:
-    """The position in a message.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if type(message["epoch"]) is str and type(message[offset]) is int:
-        return message["epoch"], message[offset]
-    raise ValueError("a position is an epoch and an offset")
-
-
-def forget(channel: Channel, reason: str) -> None:
-    """Forget the positions in a channel."""
-    channel.epoch, channel.live = "", False
-    channel.asked = channel.named = None
-    for it in channel.subscriptions:
-        it.epoch, it.reason = "", it.reason or (it.epoch and reason)
 
 
 MOST_AT_ONCE: Final = 128

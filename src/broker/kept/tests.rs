@@ -6,15 +6,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::publication::{Content, prefix};
 
-fn made(offset: u64, key: Option<&str>, second: u64) -> Publication {
-    let content = Content::new(b"1", key);
+fn made(offset: u64, key: Option<&str>, second: u64, removes: bool) -> Publication {
+    let content = Content { removed: removes, ..Content::new(b"1", key) };
     Publication::new(&prefix("a"), offset, content, Moment::default() + Duration::from_secs(second))
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Push(Option<u8>),
+    Remove(u8),
     Pop,
+    PopRemoval,
     Wait,
     GiveBack,
     CutOff(u64),
@@ -23,15 +25,17 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => prop::option::weighted(0.9, 0..40_u8).prop_map(Step::Push),
-        3 => Just(Step::Pop),
+        4 => (0..40_u8).prop_map(Step::Remove),
+        2 => Just(Step::Pop),
+        2 => Just(Step::PopRemoval),
         2 => Just(Step::Wait),
         1 => Just(Step::GiveBack),
         1 => (0..30_u64).prop_map(Step::CutOff),
     ]
 }
 
-/// What is kept, by offset: the key and the second.
-type Model = BTreeMap<u64, (Option<String>, u64)>;
+/// What is kept, by offset: the key, the second, and whether it is a removal.
+type Model = BTreeMap<u64, (Option<String>, u64, bool)>;
 
 fn compare(kept: &Kept, model: &Model, bytes: usize, trimmed: u64, top: u64) -> Result<(), TestCaseError> {
     let offsets: Vec<_> = model.keys().copied().collect();
@@ -45,15 +49,18 @@ fn compare(kept: &Kept, model: &Model, bytes: usize, trimmed: u64, top: u64) -> 
     }
     for second in 0..6 {
         let moment = Moment::default() + Duration::from_secs(second);
-        let old = model.iter().rev().find(|(_, (_, appended))| *appended < second);
+        let old = model.iter().rev().find(|(_, (_, appended, _))| *appended < second);
         prop_assert_eq!(kept.last_before(moment), old.map(|(offset, _)| *offset));
     }
     prop_assert_eq!(kept.after(0, trimmed).map(Publication::size).sum::<usize>(), bytes);
+    let removals: Vec<_> = kept.after(0, trimmed).filter(|entry| entry.is_removal()).collect();
+    prop_assert_eq!(kept.removals(), (removals.len(), removals.iter().map(|entry| entry.size()).sum()));
+    prop_assert_eq!(kept.live(), offsets.len() - removals.len());
     if let Kept::Keyed(keyed) = kept {
         for key in 0..40_u8 {
             let key = key.to_string();
             let found = keyed.get(&key).map(|entry| entry.offset);
-            let expected = model.iter().find(|(_, (other, _))| other.as_deref() == Some(&*key));
+            let expected = model.iter().find(|(_, (other, ..))| other.as_deref() == Some(&*key));
             prop_assert_eq!(found, expected.map(|(offset, _)| *offset));
         }
         prop_assert!(
@@ -71,18 +78,24 @@ proptest! {
         let (mut top, mut trimmed, mut second, mut bytes) = (0, 0, 0, 0);
         for step in steps {
             match step {
-                Step::Push(key) => {
+                Step::Remove(_) if !is_keyed => {}
+                Step::Push(_) | Step::Remove(_) => {
                     top += 1;
+                    let (key, removes) = match step {
+                        Step::Push(key) => (key, false),
+                        Step::Remove(key) => (Some(key), true),
+                        _ => unreachable!(),
+                    };
                     let key = key.map(|key| key.to_string());
-                    let publication = made(top, key.as_deref(), second);
+                    let publication = made(top, key.as_deref(), second, removes);
                     bytes += publication.size();
                     let older = kept.push(publication);
-                    let replaced = model.iter().find(|(_, (other, _))| is_keyed && key.is_some() && *other == key);
+                    let replaced = model.iter().find(|(_, (other, ..))| is_keyed && key.is_some() && *other == key);
                     let replaced = replaced.map(|(offset, _)| *offset);
                     prop_assert_eq!(older.as_ref().map(|older| older.offset), replaced);
-                    bytes -= older.map_or(0, |_| made(replaced.unwrap_or(0), key.as_deref(), 0).size());
+                    bytes -= older.map_or(0, |older| older.size());
                     model.retain(|offset, _| Some(*offset) != replaced);
-                    model.insert(top, (key, second));
+                    model.insert(top, (key, second, removes));
                 }
                 Step::Pop => {
                     let popped = kept.pop_front();
@@ -92,6 +105,14 @@ proptest! {
                         trimmed = popped.offset;
                         bytes -= popped.size();
                     }
+                }
+                Step::PopRemoval => {
+                    let oldest = model.iter().find(|(_, (.., removes))| *removes).map(|(offset, _)| *offset);
+                    let oldest = oldest.filter(|offset| *offset != top);
+                    let popped = kept.pop_removal();
+                    prop_assert_eq!(popped.as_ref().map(|it| it.offset), oldest);
+                    bytes -= popped.map_or(0, |popped| popped.size());
+                    model.retain(|offset, _| Some(*offset) != oldest);
                 }
                 Step::Wait => second = (second + 1).min(5),
                 Step::GiveBack => {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::position::Unrecovered;
 use crate::rules::{Mode, Replay};
 
 fn log(retention: Retention) -> Log {
@@ -24,7 +25,9 @@ fn extend(log: &Log, position: Position) -> Held {
 fn filled(mode: Mode, count: u64) -> Log {
     let log = log(Retention { mode, ..Retention::default() });
     for number in 1..=count {
-        log.append(Content::new(b"1", Some(&number.to_string())), Moment::default());
+        log.append(Content::new(b"1", Some(&number.to_string())), Moment::default())
+            .0
+            .expect("there is room");
     }
     log
 }
@@ -32,7 +35,7 @@ fn filled(mode: Mode, count: u64) -> Log {
 /// What a reader is told: the gap, and the offsets of the updates.
 fn told(log: &Log, cursor: Place) -> (Option<(u64, u64, GapReason)>, Vec<u64>) {
     let mut out = Vec::new();
-    let read = log.read(cursor, log.top(), usize::MAX, &mut out);
+    let read = log.read(cursor, End::Top, usize::MAX, &mut out);
     let updates: serde_json::Value = serde_json::from_slice(&[b"[", &out[..], b"]"].concat()).unwrap();
     let offsets: Vec<_> =
         updates.as_array().unwrap().iter().map(|update| update["offset"].as_u64().unwrap()).collect();
@@ -46,9 +49,11 @@ fn room_that_was_needed_once_is_given_back() {
     let log = log(retention);
     let second = |number| Moment::default() + Duration::from_secs(number);
     for number in 0..1000 {
-        log.append(Content::new(b"1", Some(&number.to_string())), second(number / 500));
+        log.append(Content::new(b"1", Some(&number.to_string())), second(number / 500))
+            .0
+            .expect("there is room");
     }
-    log.append(Content::new(b"1", Some("last")), second(200));
+    log.append(Content::new(b"1", Some("last")), second(200)).0.expect("there is room");
     let room = |now| {
         log.trim(now);
         log.lock().kept.room()
@@ -126,7 +131,7 @@ fn an_end_of_an_earlier_epoch_is_before_everything_of_the_next_one() {
     let log = filled(Mode::All, 10);
     let (reader, end) = (find(&log, at(1, 6)).unwrap(), log.top());
     log.begin(at(2, 8));
-    let read = log.read(reader, end, usize::MAX, &mut Vec::new());
+    let read = log.read(reader, End::At(end), usize::MAX, &mut Vec::new());
     assert_eq!((read.gap.map(|gap| gap.reason), read.count), (Some(GapReason::Turn), 0));
     assert!(read.to > end && read.to < log.top());
 }
@@ -163,7 +168,7 @@ fn every_change_notifies_once() {
         } else {
             extend(&log, Position { offset: log.top().offset() + 1, ..log.position() });
         }
-        log.append(Content::new(b"1", None), Moment::default());
+        log.append(Content::new(b"1", None), Moment::default()).0.expect("there is room");
         assert_eq!(counter.0.load(std::sync::atomic::Ordering::Relaxed), number);
         assert_eq!(log.arm(&watcher), log.top());
     }

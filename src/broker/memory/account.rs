@@ -8,6 +8,8 @@ pub struct MemoryAccount {
     all: Sum,
     /// The private channels of clients that are away.
     away: Sum,
+    /// States, which do not give way.
+    states: Sum,
     uses: AtomicU64,
     /// Uses that published nothing.
     other_uses: AtomicU64,
@@ -23,18 +25,19 @@ struct Sum {
     bytes: AtomicUsize,
 }
 
-/// What counts in the sum of all logs, and what in that of the private channels of clients that are away.
+/// What counts in the sum of all logs, what in that of the private channels of clients that are away, and what in that of states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     pub all: usize,
     pub away: usize,
+    pub state: usize,
 }
 
 impl Cost {
-    pub const NOTHING: Self = Self { all: 0, away: 0 };
+    pub const NOTHING: Self = Self { all: 0, away: 0, state: 0 };
 }
 
-/// One of the two sums.
+/// One of the two sums of what gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     All,
@@ -42,16 +45,18 @@ pub enum Of {
 }
 
 impl MemoryAccount {
-    /// An account of which clients that are away may have a quarter.
-    pub fn new(limit: usize) -> Self {
+    /// An account of which clients that are away may have a quarter, and states so much.
+    pub fn new(limit: usize, states: usize) -> Self {
         let [uses, other_uses, evicted] = [0; 3].map(AtomicU64::new);
-        Self { all: Sum::new(limit), away: Sum::new(limit / 4), uses, other_uses, evicted }
+        let [all, away, states] = [limit, limit / 4, states].map(Sum::new);
+        Self { all, away, states, uses, other_uses, evicted }
     }
 
     /// Notes that something cost `before` and now costs `after`.
     pub fn charge(&self, before: Cost, after: Cost) {
         self.all.charge(before.all, after.all);
         self.away.charge(before.away, after.away);
+        self.states.charge(before.state, after.state);
     }
 
     /// Bytes above the limit of one of the sums, if there are any.
@@ -61,6 +66,12 @@ impl MemoryAccount {
             Of::Away => self.away.excess(),
         };
         usize::try_from(excess).ok().filter(|&excess| excess > 0)
+    }
+
+    /// What all states together may have, if so many bytes more are too much.
+    pub fn state_limit(&self, more: usize) -> Option<usize> {
+        let is_over = self.states.excess().saturating_add_unsigned(more) > 0;
+        is_over.then_some(self.states.limit)
     }
 
     /// Counts a publication. Returns the number of this use of a channel, which no other use has; later ones are larger.
@@ -89,7 +100,8 @@ impl MemoryAccount {
 
     /// What all logs cost.
     pub fn cost(&self) -> Cost {
-        Cost { all: self.all.bytes(), away: self.away.bytes() }
+        let [all, away, state] = [&self.all, &self.away, &self.states].map(Sum::bytes);
+        Cost { all, away, state }
     }
 }
 
@@ -145,10 +157,11 @@ mod tests {
 
     #[test]
     fn clients_that_are_away_may_have_a_quarter() {
-        let account = MemoryAccount::new(1000);
-        account.charge(Cost::NOTHING, Cost { all: 900, away: 250 });
+        let account = MemoryAccount::new(1000, 300);
+        account.charge(Cost::NOTHING, Cost { all: 900, away: 250, state: 200 });
         assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, None]);
-        account.charge(Cost::NOTHING, Cost { all: 50, away: 50 });
+        assert_eq!((account.state_limit(100), account.state_limit(101)), (None, Some(300)));
+        account.charge(Cost::NOTHING, Cost { all: 50, away: 50, state: 0 });
         assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, Some(50)]);
     }
 }

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::entries::Held;
-use crate::broker::log::{Change, Log};
+use crate::broker::log::Log;
 use crate::broker::memory::account::{Cost, MemoryAccount};
+use crate::broker::outcomes::Change;
 use crate::broker::promises::PATIENCE;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::Content;
+use crate::publication::{Content, StateRefusal};
 use crate::rules::Retention;
 
-/// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, which time does not change.
+/// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, or a state without removals, which time does
+/// not change.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
@@ -81,9 +83,18 @@ impl Channel {
     }
 
     /// Appends a publication. Returns also for when the caller has to put the channel into the queue, if it has to.
-    pub fn append(&self, content: Content<'_>, now: Moment) -> (Position, Option<Moment>) {
+    ///
+    /// # Errors
+    /// When a state does not take the change.
+    pub fn append(
+        &self,
+        content: Content<'_>,
+        now: Moment,
+    ) -> Result<(Position, Option<Moment>), StateRefusal> {
+        self.check_states(&content)?;
         let (position, change) = self.log.append(content, now);
         self.charge(change);
+        let position = position?;
         let number = self.account.count_published();
         let mut enqueue = if self.is_away(change.after) {
             // That is no use: of clients that are away, the one that left first gives way first.
@@ -92,13 +103,14 @@ impl Channel {
             self.note_use(number)
         };
         // It may be in the queue as one that has nothing to give.
-        enqueue |= self.name.is_private() && change.before.oldest.is_none();
+        enqueue |= self.name.is_private() && change.before.is_empty;
+        enqueue |= self.is_state() && state_gives(change.after) && !state_gives(change.before);
         let due = if change.after.is_crowded && !change.before.is_crowded {
             Some(now + PATIENCE)
         } else {
             enqueue.then(|| now + self.log.retention().age)
         };
-        (position, due)
+        Ok((position, due))
     }
 
     /// Notes that somebody is about to read it. Returns whether the caller has to put it into the queue.
@@ -115,8 +127,8 @@ impl Channel {
     /// Returns whether the caller has to put the channel into the queue.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) -> bool {
         self.charge(self.log.unwatch(watcher));
-        // A private channel has another rank then.
-        self.touch() || self.name.is_private()
+        // A private channel, and an empty state, has another rank then.
+        self.touch() || self.name.is_private() || self.is_state()
     }
 
     /// Drops what is too much or too old, and was offered to all readers that keep up.
@@ -162,9 +174,12 @@ impl Channel {
         Some(next)
     }
 
-    /// Drops all publications.
-    pub fn empty(&self) {
-        self.charge(self.log.evict(usize::MAX, 0, None).1);
+    /// Drops all publications, or removes all keys.
+    pub fn empty(&self, now: Moment) {
+        self.charge(match self.is_state() {
+            true => self.log.clear(now),
+            false => self.log.evict(usize::MAX, 0, None).1,
+        });
     }
 
     /// Its place in the queue, by which it can be taken out. Read and written under the lock of the queue.
@@ -182,7 +197,7 @@ impl Channel {
     /// Whether it is still idle. Asked while nobody can find it.
     pub fn is_idle(&self) -> bool {
         let held = self.log.held();
-        let is_empty = held.oldest.is_none() && !held.is_watched;
+        let is_empty = held.is_empty && !held.is_watched;
         is_empty && self.idle().is_some_and(|(_, last_use)| last_use == self.last_use())
     }
 
@@ -197,14 +212,37 @@ impl Channel {
     pub fn cost(&self, held: Held) -> Cost {
         let stays = held.is_watched || self.name.is_private();
         let own = if stays { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
-        Cost { all: held.bytes + own, away: if self.is_away(held) { held.bytes } else { 0 } }
+        Cost {
+            all: held.bytes + own,
+            away: if self.is_away(held) { held.bytes } else { 0 },
+            // The name counts, too: a state that is not empty can't be dropped.
+            state: match self.is_state() {
+                true => held.bytes + if held.is_empty { 0 } else { own },
+                false => 0,
+            },
+        }
     }
 
     /// When it gives way. `None`: it has nothing to give.
     pub fn rank(&self) -> Option<Rank> {
         let held = self.log.held();
         let is_away = self.is_away(held);
-        (!is_away || held.oldest.is_some()).then(|| Rank { last_use: self.last_use(), is_away })
+        let gives = if self.is_state() { state_gives(held) } else { !is_away || held.oldest.is_some() };
+        gives.then(|| Rank { last_use: self.last_use(), is_away })
+    }
+
+    fn is_state(&self) -> bool {
+        self.log.retention().is_state()
+    }
+
+    /// Whether there is room for a change in all states together. Removals of its own give way first, and to remove something is always
+    /// possible.
+    fn check_states(&self, content: &Content<'_>) -> Result<(), StateRefusal> {
+        if !self.is_state() || content.removed || self.account.state_limit(content.data.len()).is_none() {
+            return Ok(());
+        }
+        self.charge(self.log.evict(content.data.len(), 0, None).1);
+        self.account.state_limit(content.data.len()).map_or(Ok(()), |most| Err(StateRefusal::AllBytes(most)))
     }
 
     /// Whether it is the private channel of a client that is away.
@@ -233,6 +271,7 @@ impl Channel {
             Held { is_crowded: true, .. } => AfterVisit::Again(now + PATIENCE),
             Held { oldest: Some(oldest), .. } => AfterVisit::Again(oldest + self.log.retention().age),
             Held { is_watched: true, .. } => self.rest(),
+            Held { is_empty: false, .. } => self.rest(),
             _ => when_idle(),
         }
     }
@@ -241,7 +280,7 @@ impl Channel {
     fn rest(&self) -> AfterVisit {
         self.queued.store(false, Relaxed);
         let held = self.log.held();
-        let rests = held.oldest.is_none() && held.is_watched;
+        let rests = held.oldest.is_none() && (held.is_watched || !held.is_empty);
         if rests || self.queued.swap(true, Relaxed) {
             AfterVisit::Rest
         } else {
@@ -267,6 +306,11 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.account.charge(self.cost(self.log.held()), Cost::NOTHING);
     }
+}
+
+/// Whether a state has something to give: removals, or itself.
+fn state_gives(held: Held) -> bool {
+    held.oldest.is_some() || (held.is_empty && !held.is_watched)
 }
 
 /// What a channel without publications costs beside its name: itself, its log, and its places in the broker's maps.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::broker::history::{History, Most};
+use crate::broker::history::{History, Most, StatePart};
 use crate::broker::interface::Broker;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
@@ -19,7 +19,7 @@ use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::Content;
+use crate::publication::{Content, Publication};
 use crate::rules::Rules;
 use crate::stats::Totals;
 use account::{MemoryAccount, Of};
@@ -70,13 +70,13 @@ struct Part(RwLock<Names>);
 type Names = HashMap<ChannelName, Arc<Channel>>;
 
 impl MemoryBroker {
-    /// A broker whose logs keep at most `max_bytes` together.
+    /// A broker whose logs keep at most `max_bytes` together, its states a quarter of that.
     pub fn new(rules: Arc<Rules>, max_bytes: usize) -> Self {
         Self {
             rules,
             parts: std::array::from_fn(|_| Part::default()),
             queue: Mutex::default(),
-            account: Arc::new(MemoryAccount::new(max_bytes)),
+            account: Arc::new(MemoryAccount::new(max_bytes, max_bytes / 4)),
             random: RandomState::new(),
             opened: AtomicU64::new(0),
             linger: LINGER,
@@ -88,6 +88,13 @@ impl MemoryBroker {
     #[must_use]
     pub fn on_stray(mut self, act: impl Fn(&ChannelName, Moment) + Send + Sync + 'static) -> Self {
         self.stray = Stray(Box::new(act));
+        self
+    }
+
+    /// Lets all states together keep so much. For a broker that is new.
+    #[must_use]
+    pub fn with_states(mut self, max_bytes: usize, states: usize) -> Self {
+        self.account = Arc::new(MemoryAccount::new(max_bytes, states));
         self
     }
 
@@ -224,15 +231,20 @@ impl Broker for MemoryBroker {
                 (self.stray.0)(channel, now);
             }
         };
-        let position = self.with_or(channel, made, |channel| {
-            let (position, due) = channel.append(content, now);
+        let appended = self.with_or(channel, made, |channel| {
+            let (position, due) = channel.append(content, now)?;
             if let Some(due) = due {
                 self.enqueue(Arc::clone(channel), due);
             }
-            position
+            Ok(position)
         });
-        self.make_room(position.epoch, now);
-        Receipt::confirmed(position)
+        match appended {
+            Ok(position) => {
+                self.make_room(position.epoch, now);
+                Receipt::confirmed(position)
+            }
+            Err(refusal) => Receipt::refused(refusal),
+        }
     }
 
     fn promise(&self, channel: &ChannelName, now: Moment) -> Position {
@@ -265,6 +277,15 @@ impl Broker for MemoryBroker {
         log.map_or(gone, |log| log.history(after, most))
     }
 
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)> {
+        self.with_existing(channel, |channel| channel.log().find(key)).flatten()
+    }
+
+    fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart> {
+        let log = self.with_existing(channel, |channel| Arc::clone(channel.log()))?;
+        Some(log.state_after(offset, most))
+    }
+
     fn readers(&self, channel: &ChannelName) -> u64 {
         self.with_existing(channel, |channel| channel.log().readers()).unwrap_or(0)
     }
@@ -279,11 +300,11 @@ impl Broker for MemoryBroker {
         self.with_existing(channel, |channel| channel.log().finish());
     }
 
-    fn forget(&self, channel: &ChannelName) {
+    fn forget(&self, channel: &ChannelName, now: Moment) {
         let mut names = self.part(channel).write();
         let Some(found) = names.get(channel) else { return };
         if found.log().held().is_watched {
-            return found.empty();
+            return found.empty(now);
         }
         let forgotten = names.remove(channel);
         drop(names);

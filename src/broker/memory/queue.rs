@@ -95,7 +95,7 @@ mod tests {
 
     fn queue(channels: &[(u64, u64, Option<Rank>)]) -> VisitQueue {
         let mut queue = VisitQueue::default();
-        let account = Arc::new(MemoryAccount::new(1000));
+        let account = Arc::new(MemoryAccount::new(1000, 250));
         for &(epoch, due, rank) in channels {
             let name = ChannelName::private("x");
             let channel = Channel::new(&name, Epoch::new(epoch), Retention::default(), &account);

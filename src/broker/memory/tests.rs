@@ -6,8 +6,12 @@ use proptest::prelude::*;
 
 use super::account::Cost;
 use super::*;
+use crate::broker::outcomes::End;
 use crate::broker::place::Place;
+use crate::broker::receipt::PublishError;
+use crate::broker::state::read_state;
 use crate::position::{GapReason, Start};
+use crate::publication::StateRefusal;
 use crate::rules::{Access, Mode, Overrun, Replay, Rule};
 
 struct Deaf;
@@ -35,6 +39,8 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         replay: Replay::Head,
         recheck: false,
         claims: false,
+        max_keys: 100,
+        state_bytes: 1 << 20,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }
@@ -178,12 +184,16 @@ fn channels_of(broker: &MemoryBroker) -> Vec<Arc<Channel>> {
 /// What these channels cost.
 fn cost(channels: &[Arc<Channel>]) -> Cost {
     let costs = channels.iter().map(|channel| channel.cost(channel.log().held()));
-    costs.fold(Cost::NOTHING, |sum, it| Cost { all: sum.all + it.all, away: sum.away + it.away })
+    costs.fold(Cost::NOTHING, |sum, it| Cost {
+        all: sum.all + it.all,
+        away: sum.away + it.away,
+        state: sum.state + it.state,
+    })
 }
 
 /// Publications that a log keeps. These and those in the gap of a reader from the start are all that there were.
 fn kept(log: &Log) -> u32 {
-    let read = log.read(Place::default(), log.top(), usize::MAX, &mut Vec::new());
+    let read = log.read(Place::default(), End::Top, usize::MAX, &mut Vec::new());
     assert_eq!(read.gap.map_or(0, |gap| gap.to) + u64::from(read.count), log.top().offset());
     read.count
 }
@@ -204,7 +214,7 @@ fn the_channels_used_least_recently_are_evicted_and_their_readers_are_told() {
     assert_eq!((kept(&first), broker.totals().trimmed), (1, 1), "the oldest publication is enough");
     publish(9);
     publish(10);
-    let read = first.read(Place::default(), first.top(), usize::MAX, &mut Vec::new());
+    let read = first.read(Place::default(), End::Top, usize::MAX, &mut Vec::new());
     assert_eq!((read.gap.map(|gap| (gap.from, gap.to)), read.count), (Some((0, 2)), 0));
     let gone =
         |number: usize| !broker.part(&name(&number.to_string())).read().contains_key(&*number.to_string());
@@ -219,7 +229,7 @@ fn of_clients_that_are_away_the_one_that_left_first_loses_what_was_sent_to_it() 
     let send = |client: &str| append(&broker, &name(client), &[b'1'; 1900], None, at(1));
     let read = |client: &str| {
         let log = broker.with(&name(client), |channel| Arc::clone(channel.log()));
-        let read = log.read(Place::default(), log.top(), usize::MAX, &mut Vec::new());
+        let read = log.read(Place::default(), End::Top, usize::MAX, &mut Vec::new());
         (read.gap.map(|gap| (gap.from, gap.to, gap.reason)), read.count)
     };
     let watchers = ["@1", "@2", "@3"].map(|client| (client, broker.watch(&name(client), Arc::new(Deaf)).1));
@@ -410,7 +420,7 @@ fn a_channel_that_is_forgotten_while_it_is_read_is_in_the_queue_once() {
     let broker = broker();
     let (_log, watcher) = broker.watch(&name("a"), Arc::new(Deaf));
     append(&broker, &name("a"), b"1", None, at(1));
-    broker.forget(&name("a"));
+    broker.forget(&name("a"), at(1));
     append(&broker, &name("a"), b"1", None, at(1));
     broker.unwatch(&name("a"), &watcher);
     assert!(broker.queue().take_due(at(1000)).is_some());
@@ -572,4 +582,155 @@ proptest! {
             }
         }
     }
+}
+
+/// A broker of states that keep a removal for ten seconds, and of other channels.
+fn states(max_bytes: usize, states: usize) -> MemoryBroker {
+    let rule = Rule {
+        pattern: "state:{x}".into(),
+        subscribe: Access::Open,
+        publish: Access::Open,
+        history: 100,
+        history_bytes: 1 << 20,
+        history_seconds: Duration::from_secs(10),
+        mode: Mode::State,
+        overrun: Overrun::Gap,
+        compress: true,
+        sender: false,
+        replay: Replay::Head,
+        recheck: false,
+        claims: false,
+        max_keys: 1000,
+        state_bytes: 1 << 20,
+    };
+    MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
+        .with_states(max_bytes, states)
+}
+
+fn set(broker: &MemoryBroker, channel: &str, key: &str, now: Moment) -> Receipt {
+    broker.append(&name(channel), Content::new(&b"1".repeat(1000), Some(key)), now)
+}
+
+fn delete(broker: &MemoryBroker, channel: &str, key: &str, now: Moment) {
+    broker.append(&name(channel), Content::removal(key), now).position().expect("it is never refused");
+}
+
+fn keys(broker: &MemoryBroker, channel: &str) -> usize {
+    read_state(broker, &name(channel)).map_or(0, |(_, entries)| entries.len())
+}
+
+#[test]
+fn a_state_never_gives_way_and_does_not_age() {
+    let broker = states(50_000, 50_000);
+    for key in 0..20 {
+        set(&broker, "state:a", &key.to_string(), at(1)).position().expect("there is room");
+    }
+    for number in 0..100 {
+        append(&broker, &name("other"), &b"1".repeat(1000), None, at(2 + number));
+        assert_eq!(keys(&broker, "state:a"), 20);
+    }
+    assert!(broker.totals().log_bytes < 52_000 && broker.totals().trimmed > 50, "the others do");
+    tidy(&broker, at(100_000));
+    tidy(&broker, at(200_000));
+    assert_eq!(keys(&broker, "state:a"), 20);
+}
+
+#[test]
+fn more_than_all_logs_may_have_ends_although_states_give_nothing() {
+    let broker = states(10_000, 500_000);
+    let (_, watcher) = broker.watch(&name("state:a"), Arc::new(Deaf));
+    for key in 0..30 {
+        set(&broker, "state:a", &key.to_string(), at(1)).position().expect("there is room");
+        set(&broker, "state:b", &key.to_string(), at(1)).position().expect("there is room");
+    }
+    for key in 0..30 {
+        delete(&broker, "state:b", &key.to_string(), at(2));
+    }
+    append(&broker, &name("other"), b"1", None, at(3));
+    assert_eq!((keys(&broker, "state:a"), keys(&broker, "state:b")), (30, 0));
+    assert_eq!(broker.part(&name("state:b")).read().get(&name("state:b")).map(|it| it.name().clone()), None);
+    broker.unwatch(&name("state:a"), &watcher);
+    assert_eq!(keys(&broker, "state:a"), 30);
+}
+
+#[test]
+fn removals_age_and_an_empty_state_goes_as_logs_do() {
+    let broker = states(1 << 20, 1 << 20);
+    for key in ["a", "b", "c"] {
+        set(&broker, "state:a", key, at(1));
+    }
+    let most = Most { count: 100, bytes: usize::MAX };
+    let count =
+        || broker.state_after(&name("state:a"), 0, most).map(|part| (part.entries.len(), part.forgotten));
+    delete(&broker, "state:a", "a", at(2));
+    delete(&broker, "state:a", "b", at(3));
+    assert_eq!(count(), Some((3, 0)));
+    tidy(&broker, at(14));
+    assert_eq!(count(), Some((2, 4)), "the newest entry stays, so that a position reaches the top");
+    tidy(&broker, at(10_000));
+    assert_eq!((count(), keys(&broker, "state:a")), (Some((2, 4)), 1));
+    delete(&broker, "state:a", "c", at(10_001));
+    for seconds in [10_002, 10_020, 10_100, 10_200] {
+        tidy(&broker, at(seconds));
+    }
+    assert_eq!(count(), None);
+    assert_eq!((broker.account.cost().state, broker.account.cost().all), (0, 0));
+}
+
+#[test]
+fn all_states_together_are_bounded_and_a_delete_has_room() {
+    let broker = states(1 << 20, 10_000);
+    let refused = |receipt: Receipt| match receipt.outcome() {
+        Some(Err(PublishError::Refused(refusal))) => Some(refusal),
+        _ => None,
+    };
+    let full = (0..20).find_map(|key| refused(set(&broker, "state:a", &key.to_string(), at(1))));
+    assert_eq!(full, Some(StateRefusal::AllBytes(10_000)));
+    assert_eq!(refused(set(&broker, "state:b", "x", at(1))), Some(StateRefusal::AllBytes(10_000)));
+    assert!(broker.account.cost().state <= 12_000);
+    append(&broker, &name("other"), &b"1".repeat(50_000), None, at(2));
+    for key in 0..4 {
+        delete(&broker, "state:a", &key.to_string(), at(2));
+    }
+    assert_eq!(refused(set(&broker, "state:a", "new", at(3))), None);
+}
+
+#[test]
+fn a_state_that_is_forgotten_while_it_is_read_is_cleared_in_one_step() {
+    let broker = states(1 << 20, 1 << 20);
+    for key in ["a", "b", "c"] {
+        set(&broker, "state:a", key, at(1));
+    }
+    let (log, watcher) = broker.watch(&name("state:a"), Arc::new(Deaf));
+    let reader = log.top();
+    broker.forget(&name("state:a"), at(2));
+    assert_eq!((log.position().offset, keys(&broker, "state:a"), log.forgotten().offset()), (4, 0, 4));
+    let read = log.read(reader, End::Anew, usize::MAX, &mut Vec::new());
+    let gap = read.gap.expect("it begins anew");
+    assert_eq!((gap.from, gap.to, gap.top, gap.reason, read.count), (3, 0, Some(4), GapReason::Reset, 1));
+    broker.forget(&name("state:a"), at(3));
+    assert_eq!(log.position().offset, 4, "it is empty already");
+    broker.unwatch(&name("state:a"), &watcher);
+    broker.forget(&name("state:a"), at(4));
+    assert_eq!(channels(&broker), 0);
+}
+
+#[test]
+fn a_history_of_a_state_has_its_newest_changes_and_goes_on_after_a_position() {
+    let broker = states(1 << 20, 1 << 20);
+    for key in ["a", "b", "c"] {
+        set(&broker, "state:a", key, at(1));
+    }
+    delete(&broker, "state:a", "a", at(2));
+    set(&broker, "state:a", "b", at(2));
+    let most = Most { count: 2, bytes: usize::MAX };
+    let asked = |after| {
+        let history = broker.history(&name("state:a"), after, most);
+        (history.gap, history.entries.iter().map(|entry| entry.offset).collect::<Vec<_>>())
+    };
+    let top = broker.promise(&name("state:a"), at(2));
+    assert_eq!(asked(None), (false, vec![4, 5]));
+    assert_eq!((asked(Some(top.at(0))), asked(Some(top.at(4)))), ((false, vec![3, 4]), (false, vec![5])));
+    tidy(&broker, at(20));
+    assert_eq!((asked(Some(top.at(0))), asked(Some(top.at(2)))), ((false, vec![3, 5]), (true, vec![3, 5])));
 }

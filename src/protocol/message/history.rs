@@ -45,7 +45,7 @@ impl Excerpt<'_> {
             if index > 0 {
                 out.push(b',');
             }
-            publication.write(reached.unwrap_or(publication.offset - 1), out);
+            publication.write(reached.unwrap_or(publication.offset - 1), None, out);
             reached = Some(publication.offset);
         }
         out.extend_from_slice(b"]}");

@@ -57,6 +57,9 @@ pub enum ServerMessage<'a> {
         /// Why it does not.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
+        /// The channel has a state.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        state: Option<bool>,
         /// The `id` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
@@ -99,6 +102,9 @@ pub enum ServerMessage<'a> {
         from: u64,
         /// The client's position now.
         to: u64,
+        /// Of a state, all of which comes anew: where its log ends.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        top: Option<u64>,
         /// For people and programs: why.
         reason: &'a str,
     },

@@ -53,7 +53,7 @@ impl Carrier for Notes {
         let position = Position { epoch: EPOCH, offset: self.published };
         if self.subscriptions.contains(channel.as_str()) {
             self.done.push(format!("keep {channel}"));
-            return Subscribed::Existing { position, top: self.published };
+            return Subscribed::Existing { position, top: self.published, is_state: false };
         }
         if self.subscriptions.len() >= MOST_SUBSCRIPTIONS {
             return Subscribed::TooMany { most: MOST_SUBSCRIPTIONS };
@@ -80,7 +80,7 @@ impl Carrier for Notes {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, ErrorCode>> {
+    ) -> Option<Result<u64, Unpublished>> {
         let sender = content.sender.map_or(String::new(), |sender| format!(" {sender}"));
         self.done.push(format!("publish {channel} {}{sender}", String::from_utf8_lossy(content.data)));
         if self.confirms_later {
@@ -116,7 +116,12 @@ impl Notes {
             Start::After(position) => (position.offset, Some(Ok(()))),
             Start::Promised(position) => (position.offset, None),
         };
-        Subscribed::From { position: Position { epoch: EPOCH, offset }, top: self.published, recovered }
+        Subscribed::From {
+            position: Position { epoch: EPOCH, offset },
+            top: self.published,
+            recovered,
+            is_state: false,
+        }
     }
 }
 
@@ -148,6 +153,8 @@ impl Talk {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            max_keys: 100,
+            state_bytes: 1 << 20,
         };
         let rules = Rules::new(&[
             rule("ask:{x}", Access::Ask, Access::Ask),
@@ -202,7 +209,7 @@ impl Talk {
     }
 
     fn confirms(&mut self, number: u64, outcome: Result<u64, ErrorCode>) {
-        self.session.published(number, outcome, &mut self.notes);
+        self.session.published(number, outcome.map_err(Into::into), &mut self.notes);
     }
 
     /// What was done since this was last asked.

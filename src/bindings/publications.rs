@@ -1,0 +1,60 @@
+//! Publications and receipts on their way between Python and the core.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::bindings::position::Position;
+use crate::bindings::receipt::Receipt;
+use crate::broker::{self, PublishError};
+use crate::position;
+use crate::publication::{EventName, KEY_BYTES, Publication};
+
+/// Position, key, data, milliseconds since 1970, sender.
+pub type Entry<'py> =
+    (Position, Option<String>, Option<Bound<'py, PyBytes>>, u64, Option<Bound<'py, PyBytes>>);
+
+pub fn to_entry<'py>(
+    py: Python<'py>,
+    position: position::Position,
+    entry: &Publication,
+    millis: u64,
+) -> Entry<'py> {
+    let key = entry.key.as_ref().map(|key| key.to_string());
+    let [data, sender] = [entry.data(), entry.sender()].map(|text| text.map(|text| PyBytes::new(py, text)));
+    (Position(position), key, data, millis, sender)
+}
+
+pub fn named(event: Option<&str>) -> PyResult<Option<EventName<'_>>> {
+    event.map(|name| EventName::new(name).ok_or_else(|| bad_event(name))).transpose()
+}
+
+/// What is refused at once is raised: nobody has to look at a receipt.
+pub fn receipt(receipt: broker::Receipt) -> PyResult<Receipt> {
+    match receipt.outcome() {
+        Some(Err(error @ PublishError::Refused(_))) => Err(error.into()),
+        _ => Ok(Receipt(receipt)),
+    }
+}
+
+/// In bytes. Every publication is copied to the socket of every subscriber. Larger data belong into a file, and its address into
+/// the publication.
+const LONGEST_PUBLICATION: usize = 16 << 20;
+
+fn bad_event(name: &str) -> PyErr {
+    let text =
+        "is no name for an event: it has 1 to 64 letters, digits and _-.: and is no event of the protocol";
+    PyValueError::new_err(format!("{name:?} {text}"))
+}
+
+pub fn check_size(data: &[u8], key: Option<&str>) -> PyResult<()> {
+    let key = key.map_or(0, str::len);
+    let text = if data.len() > LONGEST_PUBLICATION {
+        format!("a publication has at most {LONGEST_PUBLICATION} bytes of JSON; this one has {}", data.len())
+    } else if key > KEY_BYTES {
+        format!("a key has at most {KEY_BYTES} bytes; this one has {key}")
+    } else {
+        return Ok(());
+    };
+    Err(PyValueError::new_err(text))
+}
