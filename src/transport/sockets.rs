@@ -33,7 +33,7 @@ pub(crate) struct Sockets {
 
 /// Gaps that readers were told of, by their reason, for the log.
 #[derive(Default)]
-pub(crate) struct Losses([Loss; 3]);
+pub(crate) struct Losses([Loss; 4]);
 
 #[derive(Default)]
 struct Loss {
@@ -64,7 +64,7 @@ impl Losses {
 }
 
 /// What causes the gaps, and which setting bounds it.
-const LOSSES: [(GapReason, &str); 3] = [
+const LOSSES: [(GapReason, &str); 4] = [
     (
         GapReason::Overrun,
         "a client was more than a second behind, and the history of the channel (history, history_bytes, history_seconds) no longer had what it wanted",
@@ -73,6 +73,10 @@ const LOSSES: [(GapReason, &str); 3] = [
     (
         GapReason::Memory,
         "all channels together kept more than max_log_bytes, or those of clients that are away more than a quarter of it",
+    ),
+    (
+        GapReason::Reset,
+        "a client gets all of a state anew: it was behind, and removals that it needed were not kept any more (history, history_seconds)",
     ),
 ];
 

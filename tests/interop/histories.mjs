@@ -29,7 +29,8 @@ function message(ids) {
     })],
     [5, () => ({
       type: "subscription_established", channel: channel(), epoch: epoch(), offset: below(5), top: 5, ...maybe(0.9, id),
-      ...maybe(0.4, () => ({ recovered: chance(0.6), reason: pick("trimmed", "epoch", "ahead") })),
+      ...maybe(0.4, () => ({ recovered: chance(0.6), reason: pick("trimmed", "epoch", "ahead", "new") })),
+      ...maybe(0.2, () => ({ state: true })),
     })],
     [4, () => {
       const start = below(5);
@@ -38,6 +39,7 @@ function message(ids) {
       return { type: "batched_updates", updates, count: updates.length };
     }],
     [1, () => ({ type: "gap", channel: channel(), epoch: epoch(), from: below(5), to: below(6), reason: pick("overrun", "turn", "reset") })],
+    [1, () => ({ type: "gap", channel: channel(), epoch: epoch(), from: below(5), to: 0, top: below(6), reason: "reset" })],
     [1, () => ({ type: "subscription_ended", channel: channel(), reason: "over", ...maybe(0.5, id) })],
     [2, () => ({
       type: "error", code: pick("not_allowed", "timeout", "internal"), message: "no", ...maybe(0.6, id),

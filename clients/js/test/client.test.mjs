@@ -332,6 +332,21 @@ test("without a function the newest value of each key is that of the publication
   assert.deepEqual([...latest], [["a", 2], ["b", 1]]);
 });
 
+test("the map of a state loses what is removed, and is made anew when the state comes anew", () => {
+  const socket = start().letIn();
+  const gaps = [];
+  const board = umbel.latest("board", { onGap: (gap) => gaps.push(gap.top) });
+  socket.established("board", 0, { recovered: false, reason: "new", state: true });
+  const say = (...updates) => socket.say({ type: "batched_updates", updates, count: updates.length });
+  const update = (offset, key, fields) => ({ channel: "board", offset, key, ...fields });
+  say(update(1, "a", { data: 1 }), update(2, "b", { data: 2 }), update(3, "a", { removed: true }));
+  assert.deepEqual([...board], [["b", 2]]);
+  socket.say({ type: "gap", channel: "board", epoch: "e1", from: 3, to: 0, top: 9, reason: "reset" });
+  assert.deepEqual([...board], []);
+  say({ ...update(9, "c", { data: 3 }), from: 0 });
+  assert.deepEqual([[...board], gaps], [[["c", 3]], [9]]);
+});
+
 test("requests and publications settle, and a signal gives them up", async () => {
   const socket = start().letIn();
   const asked = umbel.request("double", 2);
