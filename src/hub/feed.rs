@@ -358,3 +358,42 @@ const MOST_RESETS: u8 = 3;
 /// Prepared reads that a channel keeps at once. Enough for a pass through the queue that takes 16 ticks, and for the
 /// steps of readers that come back to a history of a thousand publications.
 const CACHED_READS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Notify;
+    use crate::position::Epoch;
+    use crate::rules::{Mode, Retention};
+
+    struct Deaf;
+
+    impl Notify for Deaf {
+        fn notify(&self) {}
+    }
+
+    #[test]
+    fn a_reader_needs_removals_above_the_lowest_end_that_a_read_of_its_has_seen() {
+        let name = ChannelName::new("a").expect("a legal name");
+        let start = Position { epoch: Epoch::new(1), offset: 0 };
+        let log = Arc::new(Log::new(&name, start, Retention { mode: Mode::State, ..Retention::default() }));
+        let (watcher, _) = log.watch(Arc::new(Deaf));
+        let mut feed = Feed::new(name, Arc::clone(&log), watcher);
+        let at = |offset| Place::default().with_offset(offset);
+        let read = |to, top| LogRead {
+            to: at(to),
+            top: at(top),
+            ..log.read(Place::default(), End::Top, usize::MAX, &mut Vec::new())
+        };
+        feed.given(7, at(0), &read(4, 90));
+        assert_eq!((feed.since(7), feed.since(8)), (at(90), at(0)));
+        // A read that was made before the first one may be shared after it.
+        feed.given(7, at(4), &read(8, 60));
+        feed.given(7, at(8), &read(12, 95));
+        assert_eq!(feed.since(7), at(60));
+        feed.given(7, at(12), &read(95, 95));
+        assert_eq!(feed.since(7), at(0), "it is as everybody");
+        feed.given(7, at(95), &read(97, 99));
+        assert_eq!(feed.since(7), at(0));
+    }
+}
