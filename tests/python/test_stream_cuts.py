@@ -81,14 +81,17 @@ async def test_streams_that_are_cut_anywhere_join_to_what_was_published(app: Umb
     judges = [Judge(published) for _ in range(4)]
     seed = 7
 
+    def publish_some(choice: random.Random, count: int) -> None:
+        for _ in range(count):
+            channel = choice.choice(CHANNELS)
+            text = choice.choice(["é", "\\", "data: x\n\n", "id: 1\r\n", "\0"]) * choice.randrange(1, 90)
+            published[channel].append(text.encode())
+            app.publish(channel, text)
+
     async def publish() -> None:
         choice = random.Random(seed)
         while True:
-            for _ in range(choice.randrange(20)):
-                channel = choice.choice(CHANNELS)
-                text = choice.choice(["é", "\\", "data: x\n\n", "id: 1\r\n", "\0"]) * choice.randrange(1, 90)
-                published[channel].append(text.encode())
-                app.publish(channel, text)
+            publish_some(choice, choice.randrange(20))
             await asyncio.sleep(choice.choice([0, 0.002, 0.01]))
 
     async def follow(judge: Judge, number: int, cuts: int) -> None:
@@ -97,6 +100,8 @@ async def test_streams_that_are_cut_anywhere_join_to_what_was_published(app: Umb
         for _ in range(cuts):
             choice.shuffle(channels)
             named = channels[: choice.choice([1, 2, 3, 3])]
+            if choice.random() < 0.1:
+                publish_some(choice, 100)  # more than the shorter history keeps
             new = set(named) - known
             # What is not on a stream is forgotten with its next id: a client that wants it again begins anew.
             begun = await read_some(server, named, last, choice, judge, new)
