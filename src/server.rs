@@ -382,7 +382,7 @@ pub enum StateError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// The channel has none.
-    #[error("channel {0:?} is not declared with mode=\"state\"")]
+    #[error("channel {:?} is not declared with mode=\"state\"", .0.as_str())]
     NoState(ChannelName),
 }
 

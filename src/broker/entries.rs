@@ -170,12 +170,11 @@ impl Entries {
         }
         let older = known.filter(|_| is_live).map_or(0, Publication::size);
         let more = Publication::size_of(&self.update_prefix, content);
-        let most = (retention.state_bytes + older).saturating_sub(more);
         let (_, removal_bytes) = self.kept.removals();
-        if self.bytes - removal_bytes > most {
+        if self.bytes - removal_bytes - older + more > retention.state_bytes {
             return Err(StateRefusal::Bytes(retention.state_bytes));
         }
-        while self.bytes > most && self.kept.oldest_removal().is_some() {
+        while self.bytes - older + more > retention.state_bytes && self.kept.oldest_removal().is_some() {
             self.drop_oldest(GapReason::Memory);
         }
         Ok(true)
@@ -307,6 +306,8 @@ impl Entries {
         self.bytes -= oldest.size();
         if self.is_state {
             self.forgotten = oldest.offset;
+            // What a state holds counts against all states: nobody else waits until it is visited.
+            self.kept.give_back();
         } else {
             (self.trimmed, self.cause) = (oldest.offset, cause);
         }

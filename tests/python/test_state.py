@@ -85,7 +85,7 @@ async def test_it_may_be_used_by_several_threads(app: Umbel) -> None:
 @pytest.mark.parametrize(
     ("use", "error", "text"),
     [
-        (lambda app: app.state("news").set("a", 1), ValueError, "not declared with mode"),
+        (lambda app: app.state("news").set("a", 1), ValueError, 'channel "news" is not declared with mode'),
         (lambda app: app.state("").set("a", 1), ValueError, "name"),
         (lambda app: app.state("board").set("k" * 256, 1), ValueError, "a key has at most 255 bytes"),
         (lambda app: app.state("board").set("a", "x" * 70_000), ValueError, "at most 65536 bytes"),

@@ -241,8 +241,14 @@ impl Channel {
         if !self.is_state() || content.removed || self.account.state_limit(content.data.len()).is_none() {
             return Ok(());
         }
-        self.charge(self.log.evict(content.data.len(), 0, None).1);
-        self.account.state_limit(content.data.len()).map_or(Ok(()), |most| Err(StateRefusal::AllBytes(most)))
+        // What takes the place of as much needs no room.
+        let known = content.key.and_then(|key| self.log.find(key));
+        let older = known.and_then(|(_, entry)| entry.data().map(<[u8]>::len)).unwrap_or(0);
+        let Some(more) = content.data.len().checked_sub(older).filter(|&more| more > 0) else {
+            return Ok(());
+        };
+        self.charge(self.log.evict(more, 0, None).1);
+        self.account.state_limit(more).map_or(Ok(()), |most| Err(StateRefusal::AllBytes(most)))
     }
 
     /// Whether it is the private channel of a client that is away.

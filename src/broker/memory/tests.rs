@@ -584,9 +584,9 @@ proptest! {
     }
 }
 
-/// A broker of states that keep a removal for ten seconds, and of other channels.
-fn states(max_bytes: usize, states: usize) -> MemoryBroker {
-    let rule = Rule {
+/// States that keep a removal for ten seconds.
+fn state_rule() -> Rule {
+    Rule {
         pattern: "state:{x}".into(),
         subscribe: Access::Open,
         publish: Access::Open,
@@ -602,8 +602,12 @@ fn states(max_bytes: usize, states: usize) -> MemoryBroker {
         claims: false,
         max_keys: 1000,
         state_bytes: 1 << 20,
-    };
-    MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
+    }
+}
+
+/// A broker of such states, and of other channels.
+fn states(max_bytes: usize, states: usize) -> MemoryBroker {
+    MemoryBroker::new(Arc::new(Rules::new(&[state_rule()]).expect("a legal rule")), max_bytes)
         .with_states(max_bytes, states)
 }
 
@@ -693,6 +697,46 @@ fn all_states_together_are_bounded_and_a_delete_has_room() {
         delete(&broker, "state:a", &key.to_string(), at(2));
     }
     assert_eq!(refused(set(&broker, "state:a", "new", at(3))), None);
+}
+
+#[test]
+fn where_all_states_are_full_a_value_can_be_replaced_by_one_that_is_not_longer() {
+    let broker = states(1 << 20, 10_000);
+    let change =
+        |data: &[u8], key: &str| broker.append(&name("state:a"), Content::new(data, Some(key)), at(1));
+    let long = b"1".repeat(1000);
+    assert!((0..20).any(|key| change(&long, &key.to_string()).position().is_none()));
+    for data in [&*long, &long[..500]] {
+        assert!(change(data, "0").position().is_some(), "it needs no more room");
+    }
+    assert_eq!(change(&b"1".repeat(9000), "0").position(), None);
+}
+
+#[test]
+fn an_entry_with_more_bytes_than_its_state_may_have_is_refused_by_an_empty_one_too() {
+    let rule = Rule { state_bytes: 500, ..state_rule() };
+    let broker = MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), 1 << 20);
+    assert_eq!(set(&broker, "state:a", "a", at(1)).position(), None);
+    let short = broker.append(&name("state:a"), Content::new(b"1", Some("a")), at(1));
+    assert!(short.position().is_some());
+    delete(&broker, "state:a", "a", at(1));
+    assert_eq!(set(&broker, "state:a", "a", at(1)).position(), None);
+}
+
+#[test]
+fn the_room_of_removed_keys_is_there_for_other_states_at_once() {
+    let broker = states(1 << 20, 1 << 19);
+    for round in 0..10 {
+        let channel = format!("state:{round}");
+        for key in 0..1000 {
+            let key = key.to_string();
+            let content = Content::new(b"1", Some(&key));
+            broker.append(&name(&channel), content, at(1)).position().expect("there is room");
+        }
+        for key in 0..1000 {
+            delete(&broker, &channel, &key.to_string(), at(1));
+        }
+    }
 }
 
 #[test]
