@@ -164,6 +164,11 @@ impl Log {
         Place::from_bits(self.forgotten.load(Ordering::Acquire))
     }
 
+    /// Of a state: what could be free without its removals.
+    pub fn removal_bytes(&self) -> usize {
+        self.lock().kept.removals().1
+    }
+
     /// The newest publication of a key. `None` when it was removed.
     pub fn find(&self, key: &str) -> Option<(Position, Publication)> {
         let entries = self.lock();

@@ -17,10 +17,11 @@ Gap = TypedDict("Gap", {"reason": str, "epoch": str, "from": int | None, "to": i
 Gap.__doc__ = """Publications that will not come: load the state of the channel again.
 
 ``reason`` is one of the protocol's (``overrun``, ``burst``, ``memory``, ``reset``, ``trimmed``, ``epoch``,
-``ahead``), ``subject`` when the client is somebody else now, or ``session_lost`` for direct messages. Reading
-goes on after the offset ``to`` of ``epoch``. ``from`` was the last offset before it. It is ``None`` when it
-can't be compared with ``to``: then nobody knows how much is missing. With ``top``, it is a state that comes
-anew: forget what you have of it. It is whole again when your position has come to this offset.
+``ahead``), ``new`` when a state comes anew because one more subscription of this client has begun,
+``subject`` when the client is somebody else now, or ``session_lost`` for direct messages. Reading goes on
+after the offset ``to`` of ``epoch``. ``from`` was the last offset before it. It is ``None`` when it can't be
+compared with ``to``: then nobody knows how much is missing. With ``top``, it is a state that comes anew:
+forget what you have of it. It is whole again when your position has come to this offset.
 """
 
 Update = TypedDict(

@@ -68,10 +68,10 @@ impl MemoryAccount {
         usize::try_from(excess).ok().filter(|&excess| excess > 0)
     }
 
-    /// What all states together may have, if so many bytes more are too much.
-    pub fn state_limit(&self, more: usize) -> Option<usize> {
-        let is_over = self.states.excess().saturating_add_unsigned(more) > 0;
-        is_over.then_some(self.states.limit)
+    /// How many bytes all states together would have too much with so many more, and what they may have.
+    pub fn state_excess(&self, more: usize) -> (usize, usize) {
+        let excess = self.states.excess().saturating_add_unsigned(more);
+        (usize::try_from(excess).unwrap_or(0), self.states.limit)
     }
 
     /// Counts a publication. Returns the number of this use of a channel, which no other use has; later ones are larger.
@@ -160,7 +160,7 @@ mod tests {
         let account = MemoryAccount::new(1000, 300);
         account.charge(Cost::NOTHING, Cost { all: 900, away: 250, state: 200 });
         assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, None]);
-        assert_eq!((account.state_limit(100), account.state_limit(101)), (None, Some(300)));
+        assert_eq!([100, 101].map(|more| account.state_excess(more)), [(0, 300), (1, 300)]);
         account.charge(Cost::NOTHING, Cost { all: 50, away: 50, state: 0 });
         assert_eq!([Of::All, Of::Away].map(|of| account.excess(of)), [None, Some(50)]);
     }

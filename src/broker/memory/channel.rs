@@ -238,7 +238,7 @@ impl Channel {
     /// Whether there is room for a change in all states together. Removals of its own give way first, and to remove something is always
     /// possible.
     fn check_states(&self, content: &Content<'_>) -> Result<(), StateRefusal> {
-        if !self.is_state() || content.removed || self.account.state_limit(content.data.len()).is_none() {
+        if !self.is_state() || content.removed || self.account.state_excess(content.data.len()).0 == 0 {
             return Ok(());
         }
         // What takes the place of as much needs no room.
@@ -247,8 +247,15 @@ impl Channel {
         let Some(more) = content.data.len().checked_sub(older).filter(|&more| more > 0) else {
             return Ok(());
         };
-        self.charge(self.log.evict(more, 0, None).1);
-        self.account.state_limit(more).map_or(Ok(()), |most| Err(StateRefusal::AllBytes(most)))
+        // What would be refused all the same takes no removals from readers.
+        let (excess, most) = self.account.state_excess(more);
+        if excess <= self.log.removal_bytes() {
+            self.charge(self.log.evict(excess, 0, None).1);
+            if self.account.state_excess(more).0 == 0 {
+                return Ok(());
+            }
+        }
+        Err(StateRefusal::AllBytes(most))
     }
 
     /// Whether it is the private channel of a client that is away.

@@ -713,6 +713,23 @@ fn where_all_states_are_full_a_value_can_be_replaced_by_one_that_is_not_longer()
 }
 
 #[test]
+fn what_all_states_refuse_takes_no_removals_from_readers() {
+    let broker = states(1 << 20, 100_000);
+    for key in 0..90 {
+        set(&broker, "state:a", &key.to_string(), at(1));
+    }
+    for key in 0..2 {
+        delete(&broker, "state:a", &key.to_string(), at(1));
+    }
+    while set(&broker, "state:b", &broker.totals().log_bytes.to_string(), at(1)).position().is_some() {}
+    let long = b"1".repeat(50_000);
+    let refused = broker.append(&name("state:a"), Content::new(&long, Some("new")), at(2));
+    let most = Most { count: 1, bytes: 1 };
+    let part = broker.state_after(&name("state:a"), 0, most).expect("it is there");
+    assert_eq!((refused.position(), part.forgotten), (None, 0));
+}
+
+#[test]
 fn an_entry_with_more_bytes_than_its_state_may_have_is_refused_by_an_empty_one_too() {
     let rule = Rule { state_bytes: 500, ..state_rule() };
     let broker = MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), 1 << 20);
