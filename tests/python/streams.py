@@ -111,6 +111,10 @@ class EventStream:
             assert part, f"the stream has ended, without {name}: {self.parser.events[-5:]}"
             self._waiting += self.parser.feed(part.decode())
 
+    def put_back(self, events: list[Event]) -> None:
+        """Let them be heard once more, before all that has come since."""
+        self._waiting[:0] = events
+
     async def updates(self, count: int) -> list[Any]:
         """So many updates, out of their batches."""
         found: list[Any] = []

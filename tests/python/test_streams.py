@@ -19,15 +19,23 @@ def open_app(app: Umbel) -> Umbel:
 
 
 async def begun(events: EventStream, *channels: str) -> list[dict[str, Any]]:
-    """Reads up to the last subscription; returns what is said about them beside the usual."""
+    """Reads up to the last subscription; returns what is said about them beside the usual.
+
+    Updates of the first channels may come before the last one is decided: they are heard after it.
+    """
     await events.hear("connected")
     said = {}
+    early = []
     while set(said) != set(channels):
         event = await events.hear()
+        if event.name == "message":
+            early.append(event)
+            continue
         assert event.name in ("subscription_established", "server_error")
         said[event.data["channel"]] = {
             name: event.data[name] for name in ("offset", "recovered", "reason", "code") if name in event.data
         }
+    events.put_back(early)
     return [said[channel] for channel in channels]
 
 
