@@ -148,7 +148,7 @@ impl Connections {
     pub fn release(&mut self, key: ReaderKey) -> Option<Connection> {
         let connection = self.sockets.slots.try_remove(key as usize)?;
         self.counters.connections.sub(1);
-        self.shared.loads[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.shared.loads[self.index].fetch_sub(1, Ordering::Release);
         Some(connection)
     }
 

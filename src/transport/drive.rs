@@ -24,7 +24,7 @@ use crate::transport::heads::{go_on_with_head, receive_head};
 use crate::transport::io::{Io, Stream};
 use crate::transport::parcel::Parcel;
 use crate::transport::peer::{Peer, pong};
-use crate::transport::phase::{Phase, has_excess};
+use crate::transport::phase::{Phase, excess_of};
 use crate::transport::sessions::settle;
 use crate::transport::turn::{Turn, WORK_AT_A_TURN};
 use crate::transport::websocket;
@@ -71,7 +71,7 @@ pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
         if let Some(caller) = connection.caller() {
             held = caller.head.buffer.len();
         }
-        if has_excess(&connection.phase) {
+        if excess_of(&mut connection.phase).is_some_and(|excess| excess.is_some()) {
             connection.deadlines.hurry();
         }
     }

@@ -16,7 +16,7 @@ use crate::transport::connections::Connections;
 use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
 use crate::transport::peer::Peer;
-use crate::transport::phase::{Phase, has_excess, session_of};
+use crate::transport::phase::{Phase, excess_of, session_of};
 use crate::transport::session_stream;
 use crate::transport::sessions::{Leaving, ended, finish};
 
@@ -140,7 +140,9 @@ impl Peer<'_> {
             self.connections.farewells.add(client, (key, serial), secret, now, time);
         }
         // Its end is not waited for if nobody asks for it, or its place is needed.
-        let is_over = is_parted && secret.is_none() || has_excess(&phase);
+        let excess = excess_of(&mut phase).and_then(Option::take);
+        let is_over = is_parted && secret.is_none() || excess.is_some();
+        drop(excess);
         ended(self.connections, leaving, &mut phase, reason);
         if is_over {
             self.finish(reason);

@@ -35,8 +35,12 @@ impl Parcel {
 pub(crate) fn hand_over(peer: &mut Peer<'_>, client: ClientId) {
     let shared = Arc::clone(&peer.connections.shared);
     let (key, home) = (peer.key, client.shard());
-    let Some(parcel) = peer.connections.release(key).and_then(Parcel::of) else { return };
+    // Counted twice for a moment, rather than not at all.
     shared.loads[home].fetch_add(1, Ordering::Relaxed);
+    let Some(parcel) = peer.connections.release(key).and_then(Parcel::of) else {
+        shared.loads[home].fetch_sub(1, Ordering::Relaxed);
+        return;
+    };
     if let Some(commands) = shared.commands.get(home) {
         commands.push(Command::HandedOver(Box::new(parcel)));
     }

@@ -7,6 +7,7 @@ use crate::protocol::wire::Wire;
 use crate::session::Session;
 use crate::transport::asked::Asked;
 use crate::transport::caller::Caller;
+use crate::transport::excess::Excess;
 use crate::transport::head::Head;
 use crate::transport::opener::Opener;
 use crate::transport::route::Route;
@@ -68,15 +69,15 @@ pub(crate) enum Endpoint {
     Route(Box<Route>),
 }
 
-/// Whether a connection in this phase is beyond a limit.
-pub(crate) fn has_excess(phase: &Phase) -> bool {
+/// The place of a connection in this phase, if it is beyond a limit.
+pub(crate) fn excess_of(phase: &mut Phase) -> Option<&mut Option<Excess>> {
     match phase {
-        Phase::Head(head) => head.excess.is_some(),
-        Phase::Calls(caller) => caller.head.excess.is_some(),
+        Phase::Head(head) => Some(&mut head.excess),
+        Phase::Calls(caller) => Some(&mut caller.head.excess),
         Phase::Deciding(Upgraded { endpoint: Endpoint::First(opener), .. }) => {
-            opener.stream.as_ref().is_some_and(|stream| stream.excess.is_some())
+            opener.stream.as_mut().map(|stream| &mut stream.excess)
         }
-        Phase::Deciding(_) | Phase::Open(_) | Phase::Closing { .. } => false,
+        Phase::Deciding(_) | Phase::Open(_) | Phase::Closing { .. } => None,
     }
 }
 

@@ -20,10 +20,14 @@ use crate::transport::connections::Connections;
 use crate::transport::events::Event;
 use crate::transport::peer::{Peer, append, held_by};
 use crate::transport::pending::Pending;
-use crate::transport::phase::{Endpoint, Phase, Upgraded};
+use crate::transport::phase::{Endpoint, Phase, Upgraded, excess_of};
 
 /// Drops a connection.
 pub(crate) fn finish(connections: &mut Connections, key: ReaderKey, reason: &CloseReason) {
+    if let Some(excess) = connections.get(key).and_then(|connection| excess_of(&mut connection.phase)) {
+        // First, or another shard sees one connection fewer, this place still taken, and lets a newcomer in.
+        *excess = None;
+    }
     let Some(mut connection) = connections.release(key) else { return };
     connections.hub.leave(key);
     connection.wake();

@@ -191,11 +191,12 @@ impl Shared {
 
     /// Connections of all shards.
     pub fn connections(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+        self.loads.iter().map(|load| load.load(Ordering::Acquire)).sum()
     }
 
     /// Whether there are as many connections as may be, those not counted that are only told so.
     pub fn is_full(&self) -> bool {
+        // In this order: who ends gives its place back first.
         self.connections() >= self.config.max_connections.saturating_add(self.excess.taken())
     }
 

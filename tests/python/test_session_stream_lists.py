@@ -93,6 +93,7 @@ async def test_numbers_begin_anew_with_each_attempt_and_old_lists_have_no_effect
     async with asked.app.serve(port=0) as server, begun(server) as it, program(server) as late:
         for message in ASKS[:3]:
             await it.say_all(message)
+        assert await answers(it, 3) == [0, 1, 2]
         async with resumed(server, it, 4) as fourth:
             for body in (it.list_of(ASKS[9], number=4), it.list_of(ASKS[9], number=1), END):
                 response = await post(late, it.token, body)

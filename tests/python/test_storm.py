@@ -96,6 +96,7 @@ def test_a_storm_is_batched_and_bounded_and_readers_that_miss_a_part_are_told() 
         server.forget_peak()
         before, beats = server.resident(), len(canary.latencies)
         asking.send_json({"type": "storm", "channel": "storm", "count": published, "id": 1})
+        asking.socket.settimeout(6 * PATIENCE)
         asking.read_json("storm_result")
         assert len(canary.latencies) - beats > 3, "other channels have their turn meanwhile"
         # The log, one partly written frame for each reader, and the noise of a process; not 300 MB.
