@@ -9,8 +9,10 @@ from coming_back import begun, opened
 from serving import ROOT
 from umbel import Umbel
 from umbel.client._machine import OPTIONS, Machine
+from umbel.client._merge_patch import merge_patch
 
-VECTORS = sorted((ROOT / "clients" / "vectors").glob("*.json"))
+FOLDER = ROOT / "clients" / "vectors"
+VECTORS = sorted(set(FOLDER.glob("*.json")) - {FOLDER / "merge_patch.json"})
 SCHEMA = json.loads((ROOT / "docs" / "protocol.schema.json").read_text())
 CHECKS = {
     kind: jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
@@ -97,6 +99,15 @@ async def test_the_server_understands_what_the_vectors_say() -> None:
             await it.say("heartbeat", id="last")
             while (answer := await it.hear()).get("id") != "last":
                 assert answer.get("code") != "bad_message", answer
+
+
+@pytest.mark.parametrize(
+    "vector", json.loads((FOLDER / "merge_patch.json").read_text()), ids=lambda vector: vector["name"]
+)
+def test_patches_are_merged_as_the_vectors_say(vector: dict[str, Any]) -> None:
+    before = json.dumps(vector)
+    assert merge_patch(vector["target"], vector["patch"]) == vector["result"]
+    assert json.dumps(vector) == before, "what was merged is as it was"
 
 
 def test_a_wrong_vector_is_noticed() -> None:

@@ -60,6 +60,7 @@ TWINS = {
     "client._machine_line": "test_client_vectors",
     "client._machine_requests": "test_client_vectors",
     "client._machine_subscriptions": "test_client_vectors",
+    "client._merge_patch": "test_client_vectors",
     "client._run": "test_client_run",
     "client._shell": "test_client_connection",
     "client._socket": "test_client_connection",
