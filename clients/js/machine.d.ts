@@ -1,7 +1,8 @@
-// What is inside of umbel.js and stream.js. It is neither served nor shipped.
+// What is inside of umbel.js, stream.js and state.js. It is neither served nor shipped.
 
 import type {
-  Client, Gap, Latest, LatestOptions, Limits, Missed, Position, Run, RunStart, Subscription, SubscribeOptions, Update, UmbelError,
+  Begun, Client, Gap, Latest, LatestOptions, Limits, Missed, Position, Run, RunStart, SharedState, StateOptions, Subscription, SubscribeOptions, Update,
+  UmbelError,
 } from "./umbel.js";
 
 export interface Settings extends Limits {
@@ -50,7 +51,7 @@ export interface Route {
 }
 
 export interface Request {
-  /** `request`, `publish` or `run`. */
+  /** `request`, `publish`, `change` or `run`. */
   kind: string;
   text: string;
   expires: number;
@@ -105,6 +106,8 @@ export interface Channel {
   offset: number;
   /** Updates continue the position. */
   live: boolean;
+  /** The server has said that it is a state. */
+  state?: boolean;
   /** The number of the message that asked for it and has no answer, 0 for the first of a connection. */
   asked: number | null;
   /** The position that was asked for. */
@@ -158,6 +161,9 @@ export interface Port {
   /** Bytes of an update of the newest message, about. */
   share(): number;
   missed(gap: Gap): void;
+  /** Calls a function of the application, if there is one. */
+  call(handler: Function | undefined, ...values: unknown[]): void;
+  error(answer: { code: string; message?: string; details?: unknown }): UmbelError;
   /** What the application is told of an end. */
   failure(end: End): UmbelError | null;
 }
@@ -186,3 +192,66 @@ export interface Item {
 export type CreateSubscription = (port: Port, channel: string, options: SubscribeOptions) => Subscription;
 export type CreateLatest = (client: Client, channel: string, options: LatestOptions) => Latest<any, any>;
 export type CreateRun = (port: Port, start: RunStart | null, input?: unknown[]) => Run;
+export type CreateState = (port: Port, channel: string, options: StateOptions) => Promise<SharedState>;
+
+/** What a state has for a key. */
+export interface Entry {
+  /** The offset of its last change; 0 if there is none. */
+  version: number;
+  value: any;
+}
+
+/** The entry that a change is made on top of. */
+export interface Base extends Entry {
+  /** Where a channel has nothing, there is none. */
+  epoch?: string;
+}
+
+/** A change of a key of a state. */
+export interface Change {
+  number: number;
+  /** `set`, `patch`, `delete` or `update`. */
+  kind: string;
+  key: string;
+  /** `confirmed` until the entries of the server have it, then `read`; `failed` if it was rejected. */
+  state: "queued" | "sent" | "confirmed" | "read" | "failed";
+  /** The change of the same key that it was made on top of, until it is sent. */
+  before?: Change;
+  /** What its user has seen. */
+  seen?: unknown;
+  /** The same without changes before; after a conflict, what there is. */
+  base?: Base;
+  /** What it makes of the entry: the patch of a `patch`. */
+  value?: unknown;
+  /** The function of an update, and the value with which it was called last. */
+  apply?: (value: unknown) => unknown;
+  start?: { value: unknown };
+  /** How often an update was tried again, when it was refused first, and when it was sent last, or is to be sent again. */
+  round: number;
+  since: number;
+  at: number;
+  /** Where it is in the log, once it is confirmed. */
+  epoch?: string;
+  offset?: number;
+  /** The application has made something else of it. */
+  resolved?: boolean;
+}
+
+/** What is shown of a state. docs/protocol.md describes its events and actions. */
+export interface StateMachine {
+  actions: any[][];
+  readonly shown: Map<string, any>;
+  /** All of the state is here, as it is at the position. */
+  readonly whole: boolean;
+  readonly deadline: number;
+  begun(now: number, detail: Begun): void;
+  gap(now: number, gap: Omit<Gap, "channel">): void;
+  updates(now: number, updates: Update[]): void;
+  /** Returns the number of the change. */
+  call(now: number, kind: string, key: string, value?: unknown): number;
+  settled(now: number, number: number, ok: boolean, value: any): void;
+  tick(now: number): void;
+  ended(now: number, reason: End): void;
+}
+
+export type CreateStateMachine = (channel: string, random: () => number) => StateMachine;

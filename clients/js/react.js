@@ -11,7 +11,7 @@ import {
 } from "react";
 import { createClient } from "./umbel.js";
 
-/** @import { Client, Connection, Gap, Options, Position, Run, UmbelError, Update } from "./umbel.js" */
+/** @import { Client, Connection, Gap, Options, Position, Run, SharedState, UmbelError, Update } from "./umbel.js" */
 /** @import { ReactNode } from "react" */
 
 // ----------------------------------------------------------------------------------------------------------------- client
@@ -255,6 +255,46 @@ export function useLatest(channel, key) {
   }, (next) => ({ values: new Map(next.values) })), [client, channel]);
   return useStore(store).values;
 }
+
+/**
+ * Follows a channel of mode `state`, and changes it.
+ *
+ * @template [V=any]
+ * @param {string | null | undefined} channel nothing is followed without one
+ * @returns {{ data: ReadonlyMap<string, V>, state: "waiting" | "live" | "ended", error: unknown } & Pick<SharedState<V>, Changes>} `data` is
+ *   another map when something has changed. `waiting`: not all of the state is here. The functions are those of the map that
+ *   `client.state` makes: what is called before it is here waits for it
+ */
+export function useSharedState(channel) {
+  const client = useClient();
+  const [store, calls] = useMemo(() => {
+    /** @type {Promise<SharedState<any>>} */
+    let opened;
+    const first = { data: /** @type {Map<string, V>} */ (new Map()), state: /** @type {"waiting" | "live" | "ended"} */ ("waiting"), error: /** @type {unknown} */ (null) };
+    const store = new Store(first, (store) => {
+      if (!channel) return () => {};
+      const stop = new AbortController();
+      const end = (/** @type {unknown} */ error) => { if (!stop.signal.aborted) store.set({ state: "ended", error }); };
+      opened = client.state(channel, {
+        signal: stop.signal,
+        onChange(map) { store.set({ data: /** @type {any} */ (map), state: map.whole ? "live" : "waiting" }); },
+        onEnded: end,
+      });
+      opened.catch(end);
+      return () => stop.abort();
+    }, (next) => ({ ...next, data: new Map(next.data) }));
+    /** @type {(name: Changes) => (...given: any) => Promise<any>} */
+    const call = (name) => async (...given) => {
+      if (!opened) throw new Error("no state is followed: the component is not there, or has no channel");
+      const state = await opened;
+      return /** @type {any} */ (state[name])(...given);
+    };
+    return [store, { set: call("set"), patch: call("patch"), delete: call("delete"), update: call("update") }];
+  }, [client, channel]);
+  return { ...useStore(store), ...calls };
+}
+
+/** @typedef {"set" | "patch" | "delete" | "update"} Changes */
 
 /**
  * One run at a time: an answer that arrives in pieces.

@@ -51,6 +51,8 @@ export interface Begun {
   position: Position;
   top: number;
   recovered?: boolean;
+  /** It is a channel of mode `state`. */
+  state?: boolean;
 }
 
 /** What is known of the connection. */
@@ -138,6 +140,21 @@ export interface LatestOptions<K = any, V = any> extends Omit<SubscribeOptions, 
   onChange?: (latest: Latest<K, V>) => void;
 }
 
+export interface StateOptions<V = any> {
+  /** Called when something else is shown, with the keys; and with none when the map has become whole, or is so no more. */
+  onChange?: (state: SharedState<V>, keys: string[]) => void;
+  /** No more comes. `error` is null if nothing went wrong. */
+  onEnded?: (error: UmbelError | null, reason: string) => void;
+  /** Closes the map. */
+  signal?: AbortSignal;
+}
+
+/** Where a change of a state is in its log. */
+export interface Changed extends Position {
+  /** The application has decided a conflict, perhaps for another value. */
+  resolved?: true;
+}
+
 export interface RequestOptions {
   /** Is not done if it can't be sent now. */
   volatile?: boolean;
@@ -189,6 +206,29 @@ export interface Latest<K, V> extends Map<K, V> {
   close(): void;
 }
 
+/**
+ * A channel of mode `state`: a map that all its subscribers have. What it has is what the server has, with your changes on top until they
+ * are there, too. Do not change values that you got from it.
+ *
+ * A change is shown at once. It is rejected with an `UmbelError` and shown no more when the server refuses it; `state_conflict` says that
+ * the entry is not what you saw when you called. Changes of one key are sent one after another.
+ */
+export interface SharedState<V = any> extends Omit<ReadonlyMap<string, V>, "forEach"> {
+  readonly channel: string;
+  /** All of the state is here. Not so while it comes anew, or while the client has some catching up to do. */
+  readonly whole: boolean;
+  /** Sets a key, if it is what you see. */
+  set(key: string, data: V): Promise<Changed>;
+  /** Changes members of an entry, whatever the others are now: a JSON merge patch, in which `null` removes a member. */
+  patch(key: string, patch: object): Promise<Changed>;
+  /** Removes a key, if it is what you see. */
+  delete(key: string): Promise<Changed>;
+  /** Sets a key to what a function makes of its value. It is called again when somebody else was faster. */
+  update(key: string, apply: (value: V | undefined) => V): Promise<Changed>;
+  /** Follows the channel no longer. The map stays as it is. What was not sent is rejected. */
+  close(): void;
+}
+
 /** An answer that arrives in pieces: `for await (const text of run)`. The loop ends with the run, and `status` says how. */
 export interface Run {
   /** `lost`: the server no longer has it, or a part of it. */
@@ -222,6 +262,8 @@ export interface Client {
   subscribe(channel: string, options?: SubscribeOptions | ((update: Update) => void)): Subscription;
   /** Follows a channel of mode `latest`: the newest value of each key. */
   latest<K = any, V = any>(channel: string, options?: LatestOptions<K, V>): Latest<K, V>;
+  /** Follows a channel of mode `state`, and resolves with the map when all of it is here. It is rejected when the channel can't be had, or is no state. */
+  state<V = any>(channel: string, options?: StateOptions<V>): Promise<SharedState<V>>;
   /**
    * Sends a message to the application, and resolves with the result. It is rejected with an `UmbelError` when there is none:
    * `outcome_unknown` says that nobody knows whether the message was handled.
@@ -258,6 +300,7 @@ export interface Machine {
   unsubscribe(now: number, id: number): void;
   request(now: number, type: string, data: unknown, volatile?: boolean): number;
   publish(now: number, channel: string, data: unknown, key?: string | null, volatile?: boolean): number;
+  change(now: number, message: object): number;
   run(now: number, type: string, data: unknown): number;
   cancel(now: number, key: number): void;
   token(now: number, ticket: number, value?: string | null): void;

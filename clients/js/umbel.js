@@ -123,7 +123,8 @@ const createRequests = (line, options, attach) => {
       else if (kind === "publish") {
         if (typeof offset !== "number") throw new Error("a publication has an offset");
         settle(key, request, true, { channel, offset });
-      } else if (type !== "subscription_established") settle(key, request, true, message.data);
+      } else if (kind === "change") settle(key, request, true, { ...positionOf(message), resolved: message.resolved });
+      else if (type !== "subscription_established") settle(key, request, true, message.data);
       else if (kind === "run") {
         const subscription = attach(message, given);
         settle(key, request, true, { subscription, channel, epoch });
@@ -235,7 +236,8 @@ const createChannels = (line) => {
     const { epoch } = channel;
     const { offset } = kept ? it : channel;
     const newcomer = !it.begun && !it.epoch && !it.reason;
-    if (away || !it.begun) act("begun", it.id, { position: { epoch, offset }, top, ...(newcomer ? {} : { recovered: kept }) });
+    const told = { ...(newcomer ? {} : { recovered: kept }), ...(channel.state ? { state: true } : {}) };
+    if (away || !it.begun) act("begun", it.id, { position: { epoch, offset }, top, ...told });
     it.begun = true;
     if (kept || newcomer) Object.assign(it, { epoch, offset });
     else lose(channel, it, reason, offset, anew === undefined && (reason === "trimmed" || reason === "overrun"), anew);
@@ -355,7 +357,7 @@ const createChannels = (line) => {
       const channel = channelOf(name);
       const { named, live, asked } = channel;
       if (answer !== (asked || 0) || (asked === null && live)) return;
-      Object.assign(channel, UNASKED, positionOf(message), { live: true });
+      Object.assign(channel, UNASKED, positionOf(message), { live: true, state });
       const { recovered = !named } = message;
       for (const it of channel.subscriptions) {
         // All of a state follows, for all of them: nobody says what was removed.
@@ -644,6 +646,7 @@ export const createMachine = (given, random) => {
     request: (now, type, data, volatile) => add(now, "request", { type, data }, volatile),
     publish: (now, channel, data, key, volatile) =>
       add(now, "publish", { type: "publish", channel, data, ...(key == null ? {} : { key }) }, volatile),
+    change: (now, message) => add(now, "change", message),
     run: (now, type, data) => add(now, "run", { type, data }),
     cancel(_, key) { requests.cancel(key); },
 
@@ -1056,6 +1059,8 @@ export const createClient = (url, options = {}) => {
     stop: (runId) => client.request("ai_cancel", { runId }),
     share: () => machine.share,
     missed(gap) { tell("gap", gap); },
+    call,
+    error: (answer) => new UmbelError(answer),
     // What the application has closed is no failure.
     failure: ({ code, reason }) => (code && !over ? new UmbelError({ code, message: reason }) : null),
   };
@@ -1116,6 +1121,11 @@ export const createClient = (url, options = {}) => {
       return createSubscription(port, channel, typeof given === "function" ? { onUpdate: given } : given);
     },
     latest: (channel, given = {}) => createLatest(client, channel, given),
+    async state(channel, given = {}) {
+      client.open();
+      const { createState } = await import("./state.js");
+      return createState(port, channel, given);
+    },
     request: (type, data, given = {}) => ask(given, "request", type, data, given.volatile),
     publish: (channel, data, given = {}) => ask(given, "publish", channel, data, given.key, given.volatile),
     run: (type, data) => createRun(port, null, ["run", type, data]),

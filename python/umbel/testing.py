@@ -195,7 +195,7 @@ class Shell(ClientShell):
     def look(self) -> None:
         """Time has passed."""
         deadline = self._machine.deadline
-        if deadline is not None and deadline <= self._now():
+        if deadline is not None and deadline <= self.now():
             self._do("tick")
 
     def _act_open(self, attempt: int) -> None:

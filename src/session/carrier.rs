@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::change::{Op, StateRefusal};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
@@ -12,7 +11,7 @@ use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 use crate::protocol::message::Timestamp;
-use crate::publication::Content;
+use crate::publication::{Content, StateRefusal};
 use crate::token_error::TokenError;
 
 /// Acts for one session. What it is told goes to this session's client, or is done for that client.
@@ -49,17 +48,14 @@ pub trait Carrier {
         Vec::new()
     }
 
-    /// Publishes something, or changes a state. Returns the position, or why there is none. `None` means that this is not known yet:
+    /// Publishes something. Returns the offset, or why there is none. `None` means that this is not known yet:
     /// [`Session::published`](super::Session::published) is called later, with the same `number`.
     fn publish(
         &mut self,
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<Position, Unpublished>>;
-
-    /// What a client is told of an entry of a state that is not as it has expected: one JSON text.
-    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String;
+    ) -> Option<Result<u64, Unpublished>>;
 
     /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -80,7 +76,7 @@ pub trait Carrier {
     fn close(&mut self, reason: CloseReason);
 }
 
-/// Why a publication has no position.
+/// Why a publication has no offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unpublished {
     /// The broker failed.
@@ -96,8 +92,7 @@ impl Unpublished {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Failed(code) => code,
-            Self::Refused(StateRefusal::NoKey | StateRefusal::Patch(_)) => ErrorCode::BadMessage,
-            Self::Refused(StateRefusal::Conflict) => ErrorCode::StateConflict,
+            Self::Refused(StateRefusal::NoKey) => ErrorCode::BadMessage,
             Self::Refused(_) => ErrorCode::LimitExceeded,
         }
     }
@@ -164,9 +159,7 @@ pub enum Question {
         channel: ChannelName,
         /// The values of the parameters of the rule's pattern.
         params: Box<[String]>,
-        /// What it does where the channel has a state.
-        op: Op,
-        /// JSON text. Empty where an entry is to be removed.
+        /// JSON text.
         data: Bytes,
         /// The key of the publication.
         key: Option<Box<str>>,

@@ -22,7 +22,6 @@ mod access;
 mod answers;
 mod calls;
 mod carrier;
-mod changes;
 mod conversation;
 mod credentials;
 mod greeting;
@@ -33,7 +32,6 @@ mod renewals;
 mod replies;
 mod requests;
 mod resumable;
-mod runs;
 mod streams;
 mod subscriptions;
 

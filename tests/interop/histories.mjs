@@ -45,7 +45,7 @@ function message(ids) {
       type: "error", code: pick("not_allowed", "timeout", "internal"), message: "no", ...maybe(0.6, id),
       ...maybe(0.5, () => ({ channel: channel() })),
     })],
-    [1, () => ({ type: pick("x_result", "published"), channel: "a", offset: 3, data: 1, ...maybe(0.9, id) })],
+    [1, () => ({ type: pick("x_result", "published"), channel: "a", offset: 3, data: 1, ...maybe(0.9, id), ...maybe(0.5, () => ({ epoch: epoch() })) })],
     [1, () => pick({ type: "heartbeat_ack" }, { type: "reconnect", within: 50 })],
   ];
   return pick(...kinds.flatMap(([weight, make]) => Array(weight).fill(make)))();
@@ -65,6 +65,7 @@ function history() {
     [4, () => ["unsubscribe", pick(...subscriptions)]],
     [5, () => ["request", "x", below(9), chance(0.2)]],
     [3, () => ["publish", "a", below(9), pick(null, "k"), false]],
+    [2, () => ["change", { type: "state_set", channel: "a", key: "k", data: below(9) }]],
     [3, () => ["run", "ask", below(9)]],
     [3, () => ["cancel", pick(...keys)]],
     [5, () => ["token", attempt, pick("t1", "t2", "t3")]],

@@ -10,9 +10,11 @@ from serving import ROOT
 from umbel import Umbel
 from umbel.client._machine import OPTIONS, Machine
 from umbel.client._merge_patch import merge_patch
+from umbel.client._shared_machine import SharedMachine
 
 FOLDER = ROOT / "clients" / "vectors"
 VECTORS = sorted(set(FOLDER.glob("*.json")) - {FOLDER / "merge_patch.json"})
+STATE_VECTORS = sorted((FOLDER / "state").glob("*.json"))
 SCHEMA = json.loads((ROOT / "docs" / "protocol.schema.json").read_text())
 CHECKS = {
     kind: jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
@@ -37,6 +39,29 @@ def play(vector: dict[str, Any]) -> None:
         assert machine.deadline == step["deadline"], f"step {number}: {step['do']}"
 
 
+def increment(value: Any) -> Any:
+    return (value or 0) + 1
+
+
+def play_state(vector: dict[str, Any]) -> None:
+    """Play the steps of a vector of the machine of a state."""
+    machine = SharedMachine("board:1", lambda: 0.5)
+    for number, step in enumerate(vector["steps"], 1):
+        name, *arguments = step["do"]
+        if arguments[0:1] == ["update"]:
+            arguments[2] = increment
+        returned = getattr(machine, name)(step["at"], *arguments)
+        done = [
+            ["raised" if isinstance(value, Exception) else value for value in action]
+            for action in machine.actions
+        ]
+        machine.actions.clear()
+        assert returned == step.get("returns"), f"step {number}: {step['do']}"
+        assert json.dumps(done) == json.dumps(step["expect"]), f"step {number}: {step['do']}"
+        assert machine.deadline == step["deadline"], f"step {number}: {step['do']}"
+        assert machine.whole == step["whole"], f"step {number}: {step['do']}"
+
+
 def as_json(action: tuple[Any, ...]) -> list[Any]:
     """An action as the vectors have it: messages as values, and warnings without their texts."""
     if action[0] == "warn":
@@ -48,6 +73,7 @@ def as_json(action: tuple[Any, ...]) -> list[Any]:
 
 def test_there_are_vectors() -> None:
     assert VECTORS
+    assert STATE_VECTORS
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
@@ -67,6 +93,22 @@ def test_vectors_speak_the_protocol(path: Any) -> None:
         for action in step["expect"]:
             if action[0] == "send":
                 CHECKS["client_message"].validate(action[2])
+
+
+@pytest.mark.parametrize("path", STATE_VECTORS, ids=lambda path: path.stem)
+def test_the_machine_of_a_state_does_what_the_vectors_say(path: Any) -> None:
+    play_state(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("path", STATE_VECTORS, ids=lambda path: path.stem)
+def test_vectors_of_states_speak_the_protocol(path: Any) -> None:
+    for step in json.loads(path.read_text())["steps"]:
+        for action in step["expect"]:
+            if action[0] == "request":
+                CHECKS["client_message"].validate({**action[2], "id": 1})
+        if step["do"][0] == "updates":
+            batch = {"type": "batched_updates", "updates": step["do"][1], "count": len(step["do"][1])}
+            CHECKS["server_message"].validate({**batch, "timestamp": "2026-11-23T07:15:45.042Z"})
 
 
 def said() -> tuple[list[str], list[str]]:
@@ -115,3 +157,7 @@ def test_a_wrong_vector_is_noticed() -> None:
     vector["steps"][-1]["expect"].append(["open", 9])
     with pytest.raises(AssertionError, match="step"):
         play(vector)
+    vector = json.loads(STATE_VECTORS[0].read_text())
+    vector["steps"][-1]["expect"].append(["leave"])
+    with pytest.raises(AssertionError, match="step"):
+        play_state(vector)

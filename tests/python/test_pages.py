@@ -34,7 +34,12 @@ async def ask(app: Umbel, path: str, **headers: str) -> tuple[int, Message, byte
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("/umbel/client.js", "umbel.js"), ("/umbel/stream.js", "stream.js")]
+    ("path", "name"),
+    [
+        ("/umbel/client.js", "umbel.js"),
+        ("/umbel/stream.js", "stream.js"),
+        ("/umbel/state.js", "state.js"),
+    ],
 )
 async def test_the_file_that_is_served_is_the_one_in_the_repository(app: Umbel, path: str, name: str) -> None:
     status, headers, body = await ask(app, path)
@@ -52,12 +57,13 @@ async def test_the_file_with_the_hash_is_kept_for_good(app: Umbel) -> None:
 
 def test_what_the_client_loads_is_beside_it(app: Umbel) -> None:
     loaded = re.findall(r'import\("\./(.+?)"\)', (ROOT / "clients" / "js" / "umbel.js").read_text())
-    assert [f"{app.client_script.rpartition('/')[0]}/{name}" for name in loaded] == ["/umbel/stream.js"]
+    beside = app.client_script.rpartition("/")[0]
+    assert [f"{beside}/{name}" for name in loaded] == ["/umbel/stream.js", "/umbel/state.js"]
 
 
-@pytest.mark.parametrize("name", ["client", "stream"])
+@pytest.mark.parametrize("name", ["client", "stream", "state"])
 async def test_pages_of_every_origin_may_have_it(app: Umbel, name: str) -> None:
-    path = app.client_script if name == "client" else "/umbel/stream.js"
+    path = app.client_script if name == "client" else f"/umbel/{name}.js"
     headers = (await ask(app, path, Origin="https://elsewhere.example"))[1]
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert headers["Cross-Origin-Resource-Policy"] == "cross-origin"
@@ -66,8 +72,8 @@ async def test_pages_of_every_origin_may_have_it(app: Umbel, name: str) -> None:
 
 async def test_a_setting_switches_it_off() -> None:
     app = Umbel(serve_client=False)
-    paths = ("/umbel/client.js", app.client_script, "/umbel/stream.js")
-    assert [(await ask(app, path))[0] for path in paths] == [404, 404, 404]
+    paths = ("/umbel/client.js", app.client_script, "/umbel/stream.js", "/umbel/state.js")
+    assert [(await ask(app, path))[0] for path in paths] == [404, 404, 404, 404]
 
 
 def test_an_application_has_no_page_in_its_place(app: Umbel) -> None:

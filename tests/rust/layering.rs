@@ -9,7 +9,6 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
     (
         "vocabulary",
         &[
-            "change",
             "channel",
             "close",
             "config",
@@ -17,7 +16,6 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
             "hidden",
             "identity",
             "json",
-            "merge_patch",
             "moment",
             "network",
             "pattern",

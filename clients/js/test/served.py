@@ -23,6 +23,7 @@ app = Umbel(port=port, origins="*", **options.get("settings", {}))
 app.channel("numbers:{name}", open=True, history=options.get("history", 20_000))
 app.channel("run:{run_id}", open=True)
 app.channel("latest:{name}", open=True, publish=True, mode="latest", replay="start")
+app.channel("board:{name}", open=True, publish=True, mode="state", history=options.get("board_history", 1000))
 app.channel("{name:path}", open=True, publish=True, history=5000, history_bytes=64 << 20)
 for path, file in options.get("pages", {}).items():
     app.page(path, Path(file))
@@ -83,6 +84,16 @@ def counts(client: Client, message: Message) -> object:
 def burst(client: Client, message: Message) -> None:
     for number in range(message.data["count"]):
         app.publish(message.data["channel"], {"n": number, "pad": "x" * message.data.get("pad", 0)})
+
+
+@app.on("subscribers")
+def subscribers(client: Client, message: Message) -> int:
+    return app.subscribers(message.data)
+
+
+@app.on("leave")
+def leave(client: Client, message: Message) -> None:
+    client.unsubscribe(message.data, "you have left")
 
 
 @app.on("cut")

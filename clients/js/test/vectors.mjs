@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { createMachine } from "../umbel.js";
 
-const FOLDER = new URL("../../vectors/", import.meta.url);
+export const FOLDER = new URL("../../vectors/", import.meta.url);
 /** Those of the machine. */
 export const VECTORS = readdirSync(FOLDER).filter((name) => name.endsWith(".json") && name !== "merge_patch.json").sort();
 

@@ -60,12 +60,11 @@ def client_script() -> Script:
 
 def client_pages() -> dict[str, Page]:
     """Return the client twice: at its own path it never changes. What it may load later is beside both."""
-    client, stream = client_script(), Script.read(Path(__file__).with_name("stream.js"))
-    return {
-        client.path: client.page(FOR_EVER),
-        "/umbel/client.js": client.page(),
-        "/umbel/stream.js": stream.page(),
-    }
+    client = client_script()
+    pages = {client.path: client.page(FOR_EVER), "/umbel/client.js": client.page()}
+    for name in LOADED:
+        pages[f"/umbel/{name}"] = Script.read(Path(__file__).with_name(name)).page()
+    return pages
 
 
 def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -> dict[str, Page]:
@@ -80,3 +79,6 @@ def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -
 
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 """Seconds: a year. With another client the path is another one."""
+
+LOADED: Final = ("stream.js", "state.js")
+"""Files that the client loads when it needs them."""

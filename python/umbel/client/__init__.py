@@ -22,10 +22,12 @@ from ._errors import OutcomeUnknown, RequestFailed, SubscriptionFailed
 from ._inbox import Gap, Sender, Update
 from ._limits import Limits
 from ._run import Run
+from ._shared_state import Changed, SharedState
 from ._state import Published, State
 from ._subscription import Subscription
 
 __all__ = [
+    "Changed",
     "Connection",
     "Gap",
     "Limits",
@@ -34,6 +36,7 @@ __all__ = [
     "RequestFailed",
     "Run",
     "Sender",
+    "SharedState",
     "State",
     "Subscription",
     "SubscriptionFailed",

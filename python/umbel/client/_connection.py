@@ -1,6 +1,7 @@
 """A client, as the application sees it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from umbel import Position
@@ -8,6 +9,7 @@ from umbel import Position
 from ._errors import failure
 from ._inbox import Inbox
 from ._run import Run
+from ._shared_state import SharedState
 from ._shell import Shell
 from ._state import Published, State
 from ._subscription import Subscription
@@ -57,6 +59,24 @@ class Connection:
         start = {"epoch": position.epoch, "offset": position.offset} if position else None
         self._shell.subscribe(inbox, start)
         return Subscription(inbox, self._shell.leave, self._shell.drop)
+
+    def shared_state(
+        self, channel: str, on_change: Callable[[SharedState, list[str]], None] | None = None
+    ) -> SharedState:
+        """Follow a channel with ``mode="state"`` as a live map. It begins at once, or as soon as there is a
+        connection: ``await state.ready()`` waits until all of it is here, and so does ``async with``.
+
+        Args:
+            channel: its name.
+            on_change: called with the map and the keys of which something else is shown, in the thread of the
+                event loop; with no keys when ``whole`` or ``reason`` has changed. What it raises is logged.
+
+        Raises:
+            TypeError: if the channel is no str.
+        """
+        if not isinstance(channel, str):
+            raise TypeError(f"a channel is a str, not {type(channel).__name__}")
+        return SharedState(self._shell, channel, on_change)
 
     async def request(self, type: str, data: Any = None, *, volatile: bool = False) -> Any:
         """Ask the application on the server, and wait for the answer.

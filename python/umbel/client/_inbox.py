@@ -94,6 +94,13 @@ class Inbox:
                     future.set_result(None)
             self._waiting.clear()
 
+    def begin(self, detail: dict[str, Any]) -> None:
+        """The server has said where the subscription begins, or that it goes on."""
+        if self.begun is None or detail.get("recovered"):
+            self.epoch, self.offset = detail["position"]["epoch"], detail["position"]["offset"]
+        self.begun = self.begun or detail
+        self.wake()
+
     def put(self, updates: list[Update], size: int) -> bool:
         """Keep updates of the present epoch. Returns ``False`` if there is no room for all: then for no
         more.
@@ -118,6 +125,11 @@ class Inbox:
             missed: Any = Missed(channel=self.channel, offset=self.offset, gap=gap)
             self._chunks.append(([missed], self.epoch, UPDATE))
             self._size += UPDATE
+        self.wake()
+
+    def finish(self, end: dict[str, Any]) -> None:
+        """Nothing more comes."""
+        self.end = end
         self.wake()
 
     def close(self) -> None:

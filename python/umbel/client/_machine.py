@@ -99,6 +99,9 @@ class Machine:
         message = {"type": "publish", "channel": channel, "data": data}
         return self._add(now, "publish", message if key is None else {**message, "key": key}, volatile)
 
+    def change(self, now: float, message: JSON) -> int:
+        return self._add(now, "change", message, False)
+
     def run(self, now: float, type: str, data: Any) -> int:
         return self._add(now, "run", {"type": type, "data": data}, False)
 

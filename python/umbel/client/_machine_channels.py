@@ -32,6 +32,7 @@ class Channel:
             of a connection, whose answers have no ``id``.
         named: the position that was asked for.
         mended: a defect of the server was met on this connection.
+        state: the server has said that it is a state.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Channel:
     asked: int | None = None
     named: tuple[str, int] | None = None
     mended: bool = False
+    state: bool = False
 
 
 def position_of(message: JSON, offset: str) -> tuple[str, int]:

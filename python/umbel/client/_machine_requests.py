@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ._machine_channels import position_of
 from ._machine_line import JSON, Line, encode
 
 
@@ -12,7 +13,7 @@ class Request:
     """A request that has no answer yet.
 
     Attributes:
-        kind: ``request``, ``publish`` or ``run``.
+        kind: ``request``, ``publish``, ``change`` or ``run``.
         given: the application has given it up after it was sent.
     """
 
@@ -77,6 +78,10 @@ class Requests:
             self._fail(key, request, message["code"], message["message"], message.get("details"))
         elif request.kind == "publish":
             self._settle(key, request, True, {"channel": message["channel"], "offset": message["offset"]})
+        elif request.kind == "change":
+            epoch, offset = position_of(message, "offset")
+            resolved = {"resolved": True} if message.get("resolved") else {}
+            self._settle(key, request, True, {"epoch": epoch, "offset": offset, **resolved})
         elif message["type"] != "subscription_established":
             self._settle(key, request, True, message.get("data"))
         else:

@@ -102,7 +102,8 @@ class Subscriptions:
         channel.live = True
         channel.epoch, channel.offset = position_of(message, "offset")
         recovered, reason = message.get("recovered", not named), message.get("reason", "epoch")
-        anew = bool(message.get("state")) and not recovered
+        channel.state = bool(message.get("state"))
+        anew = channel.state and not recovered
         for it in channel.subscriptions:
             if anew:
                 # All of the state follows, for all of them: nobody says what was removed.
@@ -282,7 +283,9 @@ class Subscriptions:
         newcomer = not (it.begun or it.epoch or it.reason)
         offset = it.offset if kept else channel.offset
         if away or not it.begun:
-            told = {} if newcomer else {"recovered": kept}
+            told = {"state": True} if channel.state else {}
+            if not newcomer:
+                told["recovered"] = kept
             position = {"epoch": channel.epoch, "offset": offset}
             self._line.act("begun", it.id, {"position": position, "top": top, **told})
         it.begun = True

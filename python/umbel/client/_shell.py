@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ._errors import failure, never_connected
 from ._inbox import Inbox
@@ -20,11 +20,36 @@ from ._timer import Timer, now
 Token = str | Callable[[], str | Awaitable[str | None] | None] | None
 
 
+class Reader(Protocol):
+    """What the updates of a subscription are for.
+
+    Attributes:
+        channel: its name.
+        key: the number of the subscription in the machine.
+    """
+
+    channel: str
+    key: int | None
+
+    def begin(self, detail: dict[str, Any]) -> None:
+        """It begins, or goes on after a reconnect."""
+
+    def put(self, updates: list[Any], size: int) -> bool:
+        """Returns ``False`` if no more can be taken."""
+
+    def put_gap(self, gap: dict[str, Any]) -> None:
+        """Some updates will not come."""
+
+    def finish(self, end: dict[str, Any]) -> None:
+        """Nothing more comes."""
+
+
 class Shell:
     """Does what the machine says, and tells it what happens. All of it in the thread of the event loop.
 
     Attributes:
         state: where the connection is.
+        now: the time in milliseconds.
         client_id, subject: what the server has told; empty before.
         limits: those of the application.
     """
@@ -46,13 +71,13 @@ class Shell:
         fixed = {"token": token} if isinstance(token, str) else {"ask_token": token is not None}
         self._machine = Machine({**limits.options(), **fixed}, random.random)
         self._loop = asyncio.get_running_loop()
-        self._inboxes: dict[int, Inbox] = {}
-        self._settled: dict[int, asyncio.Future[tuple[bool, Any]]] = {}
+        self._inboxes: dict[int, Reader] = {}
+        self._settled: dict[int, Callable[[bool, Any], None]] = {}
         self._runs: set[int] = set()
         self._socket: Socket | None = None
         self._asking: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._now = clock
+        self.now = clock
         self._timer = Timer(self._machine, self._act, clock)
         self._frame = 0
         self._busy = False
@@ -82,8 +107,8 @@ class Shell:
 
     # What the application asks for
 
-    def subscribe(self, inbox: Inbox, start: dict[str, Any] | None) -> None:
-        inbox.key = self._machine.subscribe(self._now(), inbox.channel, start)
+    def subscribe(self, inbox: "Reader", start: dict[str, Any] | None) -> None:
+        inbox.key = self._machine.subscribe(self.now(), inbox.channel, start)
         self._inboxes[inbox.key] = inbox
         self._act()
 
@@ -91,8 +116,8 @@ class Shell:
         if inbox.end is None:
             self.subscribe(inbox, {"epoch": inbox.epoch, "offset": inbox.offset})
 
-    def leave(self, inbox: Inbox) -> None:
-        if inbox.key in self._inboxes:
+    def leave(self, inbox: "Reader") -> None:
+        if inbox.key is not None and inbox.key in self._inboxes:
             del self._inboxes[inbox.key]
             self._do("unsubscribe", inbox.key)
 
@@ -103,11 +128,21 @@ class Shell:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self.leave, inbox)
 
-    def send(self, event: str, *arguments: Any) -> tuple[int, asyncio.Future[tuple[bool, Any]]]:
-        key = getattr(self._machine, event)(self._now(), *arguments)
-        future = self._settled[key] = self._loop.create_future()
+    def hand(self, event: str, *arguments: Any, settled: Callable[[bool, Any], None]) -> int:
+        """Make a request. `settled` is called with its outcome, once."""
+        key: int = getattr(self._machine, event)(self.now(), *arguments)
+        self._settled[key] = settled
         self._act()
-        return key, future
+        return key
+
+    def send(self, event: str, *arguments: Any) -> tuple[int, asyncio.Future[tuple[bool, Any]]]:
+        future: asyncio.Future[tuple[bool, Any]] = self._loop.create_future()
+
+        def settled(ok: bool, value: Any) -> None:
+            if not future.done():
+                future.set_result((ok, value))
+
+        return self.hand(event, *arguments, settled=settled), future
 
     async def ask(self, event: str, *arguments: Any) -> Any:
         key, future = self.send(event, *arguments)
@@ -146,7 +181,7 @@ class Shell:
     def received(self, attempt: int, data: bytes) -> int:
         """Returns how many updates there are to read."""
         self._frame = len(data)
-        self._machine.received(self._now(), attempt, data)
+        self._machine.received(self.now(), attempt, data)
         actions = self._machine.actions
         if len(actions) == 1 and actions[0][0] == "updates":  # nearly always: a loop costs more than that
             _, key, updates = actions.pop()
@@ -166,7 +201,7 @@ class Shell:
 
     def _do(self, event: str, *arguments: Any) -> Any:
         """Tell the machine what has happened, and do what it says."""
-        result = getattr(self._machine, event)(self._now(), *arguments)
+        result = getattr(self._machine, event)(self.now(), *arguments)
         self._act()
         return result
 
@@ -218,7 +253,7 @@ class Shell:
             self._said.clear()
             if not self._let_in.done():
                 self._let_in.set_result(None)
-        retry_in = max(0.0, (detail["at"] - self._now()) / 1000) if "at" in detail else None
+        retry_in = max(0.0, (detail["at"] - self.now()) / 1000) if "at" in detail else None
         failing = detail.get("failing", False) or (self.state.failing and name == "connecting")
         if failing and not self.state.failing:
             why = f"{detail['code']} {detail['reason']}".rstrip()
@@ -237,17 +272,14 @@ class Shell:
 
     def _act_begun(self, key: int, detail: dict[str, Any]) -> None:
         if inbox := self._inboxes.get(key):
-            if inbox.begun is None or detail.get("recovered"):
-                inbox.epoch, inbox.offset = detail["position"]["epoch"], detail["position"]["offset"]
-            inbox.begun = inbox.begun or detail
-            inbox.wake()
+            inbox.begin(detail)
 
     def _act_updates(self, key: int, updates: list[Any]) -> None:
         inbox = self._inboxes.get(key)
         if inbox and not inbox.put(updates, self._frame):
             # It is asked for again when the reader has read what it has.
             del self._inboxes[key]
-            self._machine.unsubscribe(self._now(), key)
+            self._machine.unsubscribe(self.now(), key)
 
     def _act_gap(self, key: int, gap: dict[str, Any]) -> None:
         if inbox := self._inboxes.get(key):
@@ -257,16 +289,15 @@ class Shell:
         if inbox := self._inboxes.pop(key, None):
             if reason.get("code") == "closed" and self.state.code != 1000:
                 reason = {**reason, "close_code": self.state.code}
-            inbox.end = reason
-            inbox.wake()
+            inbox.finish(reason)
 
     def _act_settled(self, key: int, ok: bool, value: Any) -> None:
-        future = self._settled.pop(key, None)
+        settled = self._settled.pop(key, None)
         if key in self._runs:
             self._runs.discard(key)
             value = self._begin_run(value) if ok else value
-        if future and not future.done():
-            future.set_result((ok, value))
+        if settled:
+            settled(ok, value)
 
     def _act_warn(self, text: str) -> None:
         if text not in self._said:  # each attempt may say the same
