@@ -86,6 +86,8 @@ error_codes! {
     SessionLost = "session_lost", Nobody;
     /// the publication is certainly not in the channel: send it again
     NotPublished = "not_published", Server;
+    /// the entry is not in the version that the change names
+    StateConflict = "state_conflict", Nobody;
     /// nobody knows whether the publication is in the channel
     MaybePublished = "maybe_published", Server;
 }

@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod change;
 pub mod channel;
 pub mod close;
 pub mod config;
@@ -47,6 +48,7 @@ pub mod error_code;
 pub mod hidden;
 pub mod identity;
 pub mod json;
+pub mod merge_patch;
 pub mod moment;
 pub mod network;
 pub mod pattern;

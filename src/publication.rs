@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use crate::change::{Expected, Op};
 use crate::channel::NAME_BYTES;
 use crate::json::{push_line, push_number, push_string};
 use crate::moment::Moment;
 
-/// What a publication says.
+/// What is published, or done to an entry of a state.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a> {
     /// One JSON text.
@@ -21,19 +22,26 @@ pub struct Content<'a> {
     pub sender: Option<&'a str>,
     /// The name of its event on streams that have an event for each publication.
     pub event: Option<EventName<'a>>,
-    /// It removes the key from a state, and has no data.
-    pub removed: bool,
+    /// What is done. A log keeps no patches.
+    pub op: Op,
+    /// What has to be there. Only in a state.
+    pub expected: Expected,
 }
 
 impl<'a> Content<'a> {
     /// What the application publishes.
     pub const fn new(data: &'a [u8], key: Option<&'a str>) -> Self {
-        Self { data, key, sender: None, event: None, removed: false }
+        Self { data, key, sender: None, event: None, op: Op::Publish, expected: Expected::Any }
     }
 
     /// What removes a key from a state.
     pub const fn removal(key: &'a str) -> Self {
-        Self { removed: true, ..Self::new(b"", Some(key)) }
+        Self { op: Op::Delete, ..Self::new(b"", Some(key)) }
+    }
+
+    /// Whether it removes an entry. Then it has no data.
+    pub fn is_removal(&self) -> bool {
+        self.op == Op::Delete
     }
 
     /// The same as an event with a name.
@@ -55,29 +63,6 @@ impl<'a> EventName<'a> {
         (is_legal && !RESERVED_EVENTS.contains(&name)).then_some(Self(name))
     }
 }
-
-/// Why a state does not take a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StateRefusal {
-    /// It has no key.
-    #[error("what is published to a state channel has a key: that of the entry")]
-    NoKey,
-    /// It is too large.
-    #[error("an entry of a state has at most {ENTRY_BYTES} bytes of JSON")]
-    Large,
-    /// The state has as many keys as it may have.
-    #[error("this state has as many keys as it may have (max_keys={0})")]
-    Keys(usize),
-    /// The state has as many bytes as it may have.
-    #[error("this state would have more bytes than it may have (state_bytes={0})")]
-    Bytes(usize),
-    /// The states of all channels together have.
-    #[error("all states together would have more bytes than they may have (max_state_bytes={0})")]
-    AllBytes(usize),
-}
-
-/// Most bytes of data of an entry of a state.
-pub const ENTRY_BYTES: usize = 64 << 10;
 
 /// An entry of a log. Its text is the JSON of one update, `{"channel":…,"offset":…,"event":…,"key":…,"sender":…,"data":…}`, of which
 /// event, key and sender may be left out. A removal has `"removed":true` in place of the data.
@@ -125,7 +110,7 @@ pub const KEY_BYTES: usize = NAME_BYTES;
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
     pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
-        let Content { data, key, sender, event, removed } = content;
+        let Content { data, key, sender, event, .. } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
         let mut text = Vec::with_capacity(length(prefix, digits.len(), &content));
@@ -147,7 +132,7 @@ impl Publication {
             text.extend_from_slice(sender.as_bytes());
         }
         let mut before = 0;
-        if removed {
+        if content.is_removal() {
             text.extend_from_slice(REMOVED);
         } else {
             text.extend_from_slice(DATA);
@@ -230,7 +215,7 @@ fn length(prefix: &[u8], digits: usize, content: &Content<'_>) -> usize {
     let sender = content.sender.map_or(0, |sender| SENDER.len() + sender.len());
     let event = content.event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
     let key = content.key.map_or(0, |key| KEY.len() + key.len() + 2);
-    let data = if content.removed { REMOVED.len() } else { DATA.len() + content.data.len() + END.len() };
+    let data = if content.is_removal() { REMOVED.len() } else { DATA.len() + content.data.len() + END.len() };
     prefix.len() + OFFSET.len() + digits + sender + event + key + data
 }
 

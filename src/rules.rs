@@ -40,6 +40,9 @@ pub struct Rule {
     /// Whether the claims of a client may allow it, before anybody is asked.
     #[serde(default)]
     pub claims: bool,
+    /// Whether clients have to name the version that a change of a state replaces.
+    #[serde(default)]
+    pub versions: bool,
     /// Most keys of a state.
     #[serde(default = "most_keys")]
     pub max_keys: usize,
@@ -335,6 +338,7 @@ mod tests {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            versions: false,
             max_keys: 1,
             state_bytes: 1,
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{History, Most, Receipt, RoomFor, read_state};
+use crate::broker::{History, Most, Receipt, RoomFor, change_state, read_state};
 use crate::channel::{ChannelName, NameError};
 use crate::config::Config;
 use crate::jwt::Verifier;
@@ -169,13 +169,13 @@ impl Server {
         Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
     }
 
-    /// Changes an entry of a state: sets or removes it.
+    /// Changes an entry of a state.
     ///
     /// # Errors
     /// [`StateError`] when there can be no such channel, or it has no state.
     pub fn change_state(&self, channel: &str, content: Content<'_>) -> Result<Receipt, StateError> {
         let channel = self.state(channel)?;
-        Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
+        Ok(change_state(&*self.shared.broker, &channel, content, self.shared.clock.now()).0)
     }
 
     /// The entry of this key of a state, or all of them, in the order of their last changes.
@@ -185,7 +185,9 @@ impl Server {
     pub fn entries(&self, channel: &str, key: Option<&str>) -> Result<Vec<Entry>, StateError> {
         let (channel, broker) = (self.state(channel)?, &*self.shared.broker);
         let found = match key {
-            Some(key) => broker.entry(&channel, key).map(|(position, entry)| (position, vec![entry])),
+            Some(key) => {
+                broker.entry(&channel, key).and_then(|found| Some((found.version()?, vec![found.entry?])))
+            }
             None => read_state(broker, &channel),
         };
         let Some((position, entries)) = found else { return Ok(Vec::new()) };

@@ -15,7 +15,7 @@ from ._clients.history import History, Publication
 from ._clients.identity import Identity
 from ._clients.request import Request
 from ._clients.run import Run
-from ._clients.state import State
+from ._clients.state import REMOVED, State
 from ._clients.websocket import WebSocket
 from ._core import Position, Receipt, Stats, __version__
 from ._declaring.jwt import JWT
@@ -23,6 +23,7 @@ from ._declaring.settings import Settings
 from ._serving.server import Server
 from .exceptions import (
     ConfigurationError,
+    Conflict,
     ConnectionClosed,
     MaybePublished,
     NotPublished,
@@ -35,6 +36,7 @@ from .exceptions import (
 __all__ = [  # noqa: RUF022 - JWT is a class, and no constant
     "Client",
     "ConfigurationError",
+    "Conflict",
     "ConnectionClosed",
     "History",
     "Identity",
@@ -44,6 +46,7 @@ __all__ = [  # noqa: RUF022 - JWT is a class, and no constant
     "NotPublished",
     "Position",
     "Publication",
+    "REMOVED",
     "Receipt",
     "Refused",
     "Rejected",

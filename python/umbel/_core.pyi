@@ -390,13 +390,22 @@ class Core:
             StateFull: if the channel has a state without room for it.
         """
     def change_state(
-        self, channel: str, key: str, data: bytes | None, event: str | None = None, /
+        self,
+        channel: str,
+        key: str,
+        data: bytes | None,
+        event: str | None,
+        version: Position | int | None,
+        is_patch: bool,
+        /,
     ) -> Receipt:
-        """Set a key of a state to ``data`` (one JSON text), or remove it. Cost depends neither on the number of
-        subscribers nor on that of the keys.
+        """Set a key of a state to ``data`` (one JSON text), patch it with that, or remove it. Cost depends neither on the
+        number of subscribers nor on that of the keys.
 
         Raises:
-            ValueError: as for ``publish``; if the channel has no state; if the data have more than 64 KiB.
+            ValueError: as for ``publish``; if the channel has no state; if the entry would have more than 64 KiB; if a patch
+                is no object; if a version is an int other than 0.
+            Conflict: if the entry is in another version, or not there.
             StateFull: if there is no room for it.
         """
     def entries(

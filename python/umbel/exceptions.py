@@ -3,6 +3,7 @@
 ::
 
     UmbelError
+    ├── Conflict                               an entry of a state is not in the expected version
     ├── ConfigurationError (also ValueError)   the application is declared wrongly
     ├── ConnectionClosed                       a websocket path's connection has ended
     ├── MaybePublished                         a publication's outcome is unknown
@@ -53,6 +54,16 @@ class StateFull(UmbelError):  # noqa: N818 - named as what it says of a state
     """A state has no room for a change, so nothing was changed. The message names the setting that bounds it:
     ``max_keys`` or ``state_bytes`` of the channel, or ``max_state_bytes`` of all states together.
     """
+
+
+class Conflict(UmbelError):  # noqa: N818 - named as what it says of a state
+    """An entry of a state is not in the version that a change was made for, so nothing was changed.
+
+    Attributes:
+        entry: the entry as it was found then, a `Publication`; ``None`` if it was not there.
+    """
+
+    entry: Any = None
 
 
 class MaybePublished(UmbelError):  # noqa: N818 - named as what it says of a publication

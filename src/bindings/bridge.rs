@@ -276,10 +276,11 @@ fn question_tuple<'py>(
             (SUBSCRIBE, client, credit, number, rule, channel.as_str(), PyTuple::new(py, params.into_vec())?)
                 .into_pyobject(py)
         }
-        Question::Publish { number, rule, channel, params, data, key, .. } => {
+        Question::Publish { number, rule, channel, params, op, data, key, .. } => {
             let params = PyTuple::new(py, params.into_vec())?;
             let (data, key) = (PyBytes::new(py, &data), key.as_deref());
-            (PUBLISH, client, credit, number, rule, channel.as_str(), params, data, key).into_pyobject(py)
+            (PUBLISH, client, credit, number, rule, channel.as_str(), params, data, key, op.name())
+                .into_pyobject(py)
         }
     }
 }

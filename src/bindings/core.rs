@@ -10,11 +10,12 @@ use pyo3::types::{PyList, PyTuple};
 
 use crate::bindings::bridge::{Bridge, to_tuple};
 use crate::bindings::position::Position;
-use crate::bindings::publications::{Entry, check_size, named, receipt, to_entry};
+use crate::bindings::publications::{Entry, check_size, expected, named, receipt, to_entry};
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
 use crate::bindings::verifier::Verifier;
+use crate::change::Op;
 use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
 use crate::config::Config;
@@ -88,17 +89,21 @@ impl Core {
         receipt(self.server.publish(channel, Content::new(data, key).named(named(event)?))?)
     }
 
-    #[pyo3(signature = (channel, key, data, event = None, /))]
+    #[pyo3(signature = (channel, key, data, event, version, is_patch, /))]
     fn change_state(
         &self,
         channel: &str,
         key: &str,
         data: Option<&[u8]>,
         event: Option<&str>,
+        version: Option<&Bound<'_, PyAny>>,
+        is_patch: bool,
     ) -> PyResult<Receipt> {
         check_size(data.unwrap_or_default(), Some(key))?;
         let content = data.map_or(Content::removal(key), |data| Content::new(data, Some(key)));
-        receipt(self.server.change_state(channel, content.named(named(event)?))?)
+        let content = Content { expected: expected(version)?, ..content.named(named(event)?) };
+        let op = if is_patch { Op::Patch } else { content.op };
+        receipt(self.server.change_state(channel, Content { op, ..content })?)
     }
 
     #[pyo3(signature = (channel, key = None, /))]

@@ -4,12 +4,12 @@ use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 
 use crate::broker::PublishError;
+use crate::change::StateRefusal;
 use crate::channel::NameError;
 use crate::config::ConfigError;
-use crate::publication::StateRefusal;
 use crate::server::{StartError, StateError};
 use crate::ticket::IssueError;
-use exceptions::{ConfigurationError, MaybePublished, NotPublished, StateFull};
+use exceptions::{ConfigurationError, Conflict, MaybePublished, NotPublished, StateFull};
 
 impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
@@ -34,8 +34,11 @@ impl From<PublishError> for PyErr {
         match error {
             PublishError::NotPublished(reason) => NotPublished::new_err(reason),
             PublishError::MaybePublished(reason) => MaybePublished::new_err(reason),
-            PublishError::Refused(refusal @ (StateRefusal::NoKey | StateRefusal::Large)) => {
-                PyValueError::new_err(refusal.to_string())
+            PublishError::Refused(
+                refusal @ (StateRefusal::NoKey | StateRefusal::Large | StateRefusal::Patch(_)),
+            ) => PyValueError::new_err(refusal.to_string()),
+            PublishError::Refused(StateRefusal::Conflict) => {
+                Conflict::new_err(StateRefusal::Conflict.to_string())
             }
             PublishError::Refused(refusal) => StateFull::new_err(refusal.to_string()),
         }
@@ -69,6 +72,7 @@ impl From<NameError> for PyErr {
 }
 
 mod exceptions {
+    pyo3::import_exception!(umbel, Conflict);
     pyo3::import_exception!(umbel, NotPublished);
     pyo3::import_exception!(umbel, StateFull);
     pyo3::import_exception!(umbel, MaybePublished);

@@ -7,6 +7,7 @@ use pyo3::types::PyBytes;
 use crate::bindings::position::Position;
 use crate::bindings::receipt::Receipt;
 use crate::broker::{self, PublishError};
+use crate::change::Expected;
 use crate::position;
 use crate::publication::{EventName, KEY_BYTES, Publication};
 
@@ -27,6 +28,18 @@ pub fn to_entry<'py>(
 
 pub fn named(event: Option<&str>) -> PyResult<Option<EventName<'_>>> {
     event.map(|name| EventName::new(name).ok_or_else(|| bad_event(name))).transpose()
+}
+
+/// The version that a change is to replace: a position, or 0 where nothing is to be.
+pub fn expected(version: Option<&Bound<'_, PyAny>>) -> PyResult<Expected> {
+    let Some(version) = version else { return Ok(Expected::Any) };
+    match version.cast::<Position>() {
+        Ok(position) => Ok(Expected::At(position.get().0)),
+        Err(_) if version.extract::<u64>().is_ok_and(|number| number == 0) => Ok(Expected::Absent),
+        Err(_) => Err(PyValueError::new_err(
+            "a version is the position of the entry as it was read, or 0 if it was not there",
+        )),
+    }
 }
 
 /// What is refused at once is raised: nobody has to look at a receipt.

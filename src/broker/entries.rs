@@ -10,10 +10,11 @@ use crate::broker::place::Place;
 use crate::broker::promises::Promises;
 use crate::broker::room::{RoomFor, Waiters};
 use crate::broker::watcher::Watcher;
+use crate::change::{ENTRY_BYTES, StateRefusal};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Gap, GapReason, Position, Start, Unrecovered};
-use crate::publication::{Content, ENTRY_BYTES, Publication, StateRefusal, prefix};
+use crate::publication::{Content, Publication, prefix};
 use crate::rules::{Mode, Replay, Retention};
 
 /// The entries of a log, under its lock.
@@ -159,8 +160,16 @@ impl Entries {
         let key = content.key.ok_or(StateRefusal::NoKey)?;
         let known = self.kept.get(key);
         let is_live = known.is_some_and(|entry| !entry.is_removal());
-        if content.removed {
-            return Ok(is_live);
+        if content.is_removal() && !is_live {
+            return Ok(false); // it is as it should be, whatever was there before
+        }
+        let version = known.filter(|_| is_live).map(|entry| entry.offset);
+        let epoch = self.epochs.current();
+        if !content.expected.holds(version.map(|offset| Position { epoch, offset })) {
+            return Err(StateRefusal::Conflict);
+        }
+        if content.is_removal() {
+            return Ok(true);
         }
         if content.data.len() > ENTRY_BYTES {
             return Err(StateRefusal::Large);

@@ -2,7 +2,7 @@
 
 use crate::broker::entries::Entries;
 use crate::broker::place::Place;
-use crate::position::Position;
+use crate::position::{Epoch, Position};
 use crate::publication::Publication;
 
 /// Publications of one log, the oldest first.
@@ -23,6 +23,27 @@ pub struct Most {
     pub count: usize,
     /// Their bytes. One publication is given whatever its size, so that a reader comes to the end.
     pub bytes: usize,
+}
+
+/// What a state has for a key.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The life of the log.
+    pub epoch: Epoch,
+    /// A copy of the entry, if it is there.
+    pub entry: Option<Publication>,
+}
+
+impl Found {
+    /// The position of the entry's last change. `None` when it is not there.
+    pub fn version(&self) -> Option<Position> {
+        self.entry.as_ref().map(|entry| Position { epoch: self.epoch, offset: entry.offset })
+    }
+
+    /// Its value: one JSON text.
+    pub fn data(&self) -> Option<&[u8]> {
+        self.entry.as_ref().and_then(Publication::data)
+    }
 }
 
 /// A part of a state, read in one step: what has changed after an offset, the oldest change first.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::history::{History, Most, StatePart};
+use crate::broker::history::{Found, History, Most, StatePart};
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
@@ -10,7 +10,7 @@ use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::Position;
-use crate::publication::{Content, Publication};
+use crate::publication::Content;
 use crate::stats::Totals;
 
 /// Orders and keeps publications. Every method may be called from any thread, and none waits.
@@ -36,8 +36,8 @@ pub trait Broker: Send + Sync {
     /// makes none.
     fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History;
 
-    /// The entry of a state, with the position of its last change. It makes no log.
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)>;
+    /// The entry of a key of a state. `None` when there is no log: it makes none.
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<Found>;
 
     /// A part of a state: what has changed after an offset. `None` when there is no log: it makes none.
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart>;

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::entries::{Entries, Held};
-use crate::broker::history::{History, Most, StatePart};
+use crate::broker::history::{Found, History, Most, StatePart};
 use crate::broker::outcomes::{Change, End, Evicted, LogRead, Seat};
 use crate::broker::place::Place;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Top, Watcher};
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, GapReason, Position, Start};
-use crate::publication::{Content, Publication, StateRefusal};
+use crate::publication::{Content, Publication};
 use crate::rules::Retention;
 
 /// An append-only log, bounded in count, bytes and age.
@@ -169,11 +170,11 @@ impl Log {
         self.lock().kept.removals().1
     }
 
-    /// The newest publication of a key. `None` when it was removed.
-    pub fn find(&self, key: &str) -> Option<(Position, Publication)> {
+    /// The entry of a key.
+    pub fn find(&self, key: &str) -> Found {
         let entries = self.lock();
-        let found = entries.kept.get(key).filter(|entry| !entry.is_removal())?.clone();
-        Some((Position { epoch: entries.epochs.current(), offset: found.offset }, found))
+        let entry = entries.kept.get(key).filter(|entry| !entry.is_removal()).cloned();
+        Found { epoch: entries.epochs.current(), entry }
     }
 
     /// A part of a state: what has changed after an offset.

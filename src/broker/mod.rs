@@ -49,7 +49,7 @@ mod sync;
 mod watcher;
 
 pub use entries::Held;
-pub use history::{History, Most, StatePart};
+pub use history::{Found, History, Most, StatePart};
 pub use interface::Broker;
 pub use log::Log;
 pub use outcomes::{Change, End, Evicted, LogRead, Seat};
@@ -57,5 +57,5 @@ pub use place::Place;
 pub use promises::PATIENCE;
 pub use receipt::{Confirmation, Outcome, PublishError, Receipt};
 pub use room::{Act, RoomFor};
-pub use state::read_state;
+pub use state::{change_state, read_state};
 pub use watcher::{Notify, Watcher};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::change::StateRefusal;
 use crate::position::Position;
-use crate::publication::StateRefusal;
 
 /// What [`Broker::append`](crate::broker::Broker::append) returns. Clones tell the same.
 #[derive(Clone)]
@@ -41,8 +41,12 @@ impl Receipt {
 
     /// For a publication that is not in the log, and never will be.
     pub fn refused(refusal: StateRefusal) -> Self {
-        let known = Progress::Known(Err(PublishError::Refused(refusal)));
-        Self(State::Pending(Arc::new(Pending(Mutex::new(known)))))
+        Self::failed(PublishError::Refused(refusal))
+    }
+
+    /// For a publication whose end is known.
+    pub fn failed(error: PublishError) -> Self {
+        Self(State::Pending(Arc::new(Pending(Mutex::new(Progress::Known(Err(error)))))))
     }
 
     /// For a publication that is on its way, and the broker's end of it.

@@ -1,13 +1,17 @@
-//! What somebody gets who asks for a state.
+//! What somebody gets who asks for a state, and what becomes of a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::broker::history::{Most, StatePart};
+use crate::broker::history::{Found, Most, StatePart};
 use crate::broker::interface::Broker;
+use crate::broker::receipt::{PublishError, Receipt};
+use crate::change::{Expected, Op, StateRefusal};
 use crate::channel::ChannelName;
+use crate::merge_patch::{Patch, PatchError};
+use crate::moment::Moment;
 use crate::position::Position;
-use crate::publication::Publication;
+use crate::publication::{Content, Publication};
 
 /// All entries of a state as they are at one moment, in the order in which they were changed, and the position of that moment.
 /// `None` when there is no log.
@@ -60,6 +64,52 @@ fn read_parts(
     entries.sort_unstable_by_key(|entry| entry.offset);
     Some(first.map(|position| (position.at(reached), entries)))
 }
+
+/// Makes a change of a state. Returns also what that cost beside the append, in bytes that could have been read.
+///
+/// A patch is merged while nothing is locked, and what it makes is appended if the entry is still the one that it was made of. If not,
+/// it is merged again, unless the change has named a version: so patches of different fields by several clients all count. A patch of
+/// nothing would be a part of an entry, so it is refused where its client did not expect that.
+pub fn change_state(
+    broker: &dyn Broker,
+    channel: &ChannelName,
+    content: Content<'_>,
+    now: Moment,
+) -> (Receipt, usize) {
+    if content.op != Op::Patch {
+        return (broker.append(channel, content, now), 0);
+    }
+    let Some(key) = content.key else { return (Receipt::refused(StateRefusal::NoKey), 0) };
+    let text = str::from_utf8(content.data).map_err(|_| PatchError::NoJson);
+    let patch = match text.and_then(Patch::read) {
+        Ok(patch) => patch,
+        Err(error) => return (Receipt::refused(StateRefusal::Patch(error)), content.data.len()),
+    };
+    let mut cost = content.data.len();
+    for _ in 0..PATIENT_PATCHES {
+        let found = broker.entry(channel, key);
+        let version = found.as_ref().and_then(Found::version);
+        let is_blind = content.expected == Expected::Any && version.is_none();
+        if is_blind || !content.expected.holds(version) {
+            return (Receipt::refused(StateRefusal::Conflict), cost);
+        }
+        let value = found.as_ref().and_then(Found::data).map(|data| str::from_utf8(data).unwrap_or_default());
+        let mut data = Vec::new();
+        patch.apply(value, &mut data);
+        cost += data.len() + value.map_or(0, str::len);
+        let expected = version.map_or(Expected::Absent, Expected::At);
+        let receipt = broker.append(channel, Content { data: &data, op: Op::Set, expected, ..content }, now);
+        let is_outrun = receipt.outcome() == Some(Err(PublishError::Refused(StateRefusal::Conflict)));
+        if content.expected != Expected::Any || !is_outrun {
+            return (receipt, cost);
+        }
+    }
+    let reason = "the entry was changed by others each time before the patch was there";
+    (Receipt::failed(PublishError::NotPublished(reason.to_owned())), cost)
+}
+
+/// How often a patch is merged anew, because the entry was changed in the microseconds that it took.
+const PATIENT_PATCHES: usize = 16;
 
 /// Bytes that are copied in one step, while the log is locked.
 const PART_BYTES: usize = 256 << 10;

@@ -1,11 +1,12 @@
 //! Who may do what in a channel: everybody, nobody, or the application is asked.
 
 use super::carrier::Question;
-use super::requests::Action;
+use super::requests::{Action, Change};
+use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
-use crate::rules::{Access, Mode, Rules};
+use crate::rules::{Access, Mode, Rule, Rules};
 
 /// What the rules say of a request.
 pub(super) enum Ruling {
@@ -32,20 +33,38 @@ pub(super) fn rule_on(
     let Some((rule, found, params)) = rules.find(channel.as_str()) else {
         return Ruling::Refused(ErrorCode::UnknownChannel, "there is no such channel here");
     };
-    if found.mode == Mode::State && matches!(action, Action::Publish { key: None, .. }) {
-        return Ruling::Refused(ErrorCode::BadMessage, "what is published to a state channel has a key");
+    if let Action::Publish(change) = action
+        && let Some(text) = misfit(change, found)
+    {
+        return Ruling::Refused(ErrorCode::BadMessage, text);
     }
     match found.access(action.wish(), channel.as_str(), client) {
         Access::Open => Ruling::Allowed,
         Access::No => {
             let text = match action {
                 _ if found.claims => "the claims of this client do not name this channel",
-                Action::Publish { .. } => "clients may not publish to this channel",
+                Action::Publish(_) => "clients may not publish to this channel",
                 _ => "nobody may subscribe to this channel",
             };
             Ruling::Refused(ErrorCode::NotAllowed, text)
         }
         Access::Ask => Ruling::Asked { rule, params: params.into_iter().map(str::to_owned).collect() },
+    }
+}
+
+/// Why something can't be published in a channel of this rule, whoever wants to.
+fn misfit(change: &Change, rule: &Rule) -> Option<&'static str> {
+    let Change { op, key, expected, .. } = change;
+    if rule.mode != Mode::State {
+        let is_plain = *op == Op::Publish && *expected == Expected::Any;
+        return (!is_plain).then_some("this channel has no state: it has no entries and no versions");
+    }
+    match expected {
+        _ if key.is_none() => Some("what is published to a state channel has a key"),
+        Expected::Any if rule.versions && *op != Op::Patch => {
+            Some("in this channel a change names the version that it replaces: ifVersion, 0 where nothing is")
+        }
+        _ => None,
     }
 }
 
@@ -58,9 +77,9 @@ pub(super) fn question(
     action: &Action,
 ) -> Question {
     match action {
-        Action::Publish { data, key, elements, .. } => {
-            let (data, key, elements) = (data.clone(), key.clone(), *elements);
-            Question::Publish { number, rule, channel, params, data, key, elements }
+        Action::Publish(Change { op, data, key, elements, .. }) => {
+            let (op, data, key, elements) = (*op, data.clone(), key.clone(), *elements);
+            Question::Publish { number, rule, channel, params, op, data, key, elements }
         }
         _ => Question::Subscribe { number, rule, channel, params },
     }

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::carrier::{Answer, Carrier, Unpublished};
+use super::changes::{publish, repeat_conflict, tell_published};
 use super::conversation::{Session, begin_message};
 use super::credentials::{Refusal, renewed, somebody, withdrawn};
 use super::greeting::tell_established;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
 use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
+use super::requests::{Change, Unconfirmed};
 use super::resumable::{Resumable, Subscription, Wanted};
+use super::runs::join_run;
 use super::subscriptions::restore;
 use crate::channel::ChannelName;
 use crate::error_code::{ErrorCode, Fault};
@@ -93,8 +96,9 @@ impl Session {
             }
             Recalled::Done(Remembered::Run(channel, start)) => {
                 let (channel, start) = (channel.clone(), *start);
-                self.join_run(&channel, start, id, carrier);
+                join_run(self, &channel, start, id, carrier);
             }
+            Recalled::Done(Remembered::Conflict) => return Some(repeat_conflict(self, text, id, carrier)),
             Recalled::Done(Remembered::Lost) => {
                 self.reply_error(ErrorCode::AnswerLost, ErrorCode::AnswerLost.meaning(), None, to, carrier)
             }
@@ -104,32 +108,6 @@ impl Session {
             }
         }
         Some(0)
-    }
-
-    /// Answers a repeated request that has begun a run. The client reads the run, from its start unless it does already.
-    fn join_run(&mut self, channel: &ChannelName, start: Position, id: Id<'_>, carrier: &mut impl Carrier) {
-        let to = ReplyTo::message(Some(id));
-        let mut subscribed = carrier.subscribe(channel, Start::After(start));
-        if let Subscribed::From { recovered, .. } = &mut subscribed
-            // The client has asked for no position.
-            && recovered.take().is_some_and(|outcome| outcome.is_err())
-        {
-            // Its start is forgotten, or all of it.
-            carrier.unsubscribe(channel.as_str());
-            return self.reply_error(
-                ErrorCode::AnswerLost,
-                ErrorCode::AnswerLost.meaning(),
-                None,
-                to,
-                carrier,
-            );
-        }
-        if let Some(resumable) = self.resumable_part() {
-            resumable.note(channel, subscribed, true);
-        }
-        if let Err(most) = tell_subscribed(channel, subscribed, to.id, carrier) {
-            self.tell_too_many(most, channel, to, carrier);
-        }
     }
 
     /// Subscribes the client and tells it so. When it has too many subscriptions, returns how many it may have.
@@ -340,20 +318,28 @@ impl Session {
         self.say_error(code, &text, None, Some(channel.as_str()), to, carrier);
     }
 
-    pub(super) fn tell_published(
+    /// Publishes for the client, and tells it so now or when that is known.
+    pub(super) fn publish(
         &mut self,
         channel: &ChannelName,
-        outcome: Result<u64, Unpublished>,
+        change: Change,
         id: Option<Id<'_>>,
         carrier: &mut impl Carrier,
     ) {
-        let (channel, to) = (channel.as_str(), ReplyTo::request(id));
-        match outcome {
-            Ok(offset) => {
-                self.say(to, carrier, |out| ServerMessage::Published { channel, offset, id }.write(out));
-            }
-            Err(error) => self.reply_error(error.code(), &error.to_string(), Some(channel), to, carrier),
-        }
+        publish(self, channel, change, id, carrier);
+    }
+
+    /// Tells the client what became of a publish that the broker had not confirmed at once.
+    pub fn published(
+        &mut self,
+        number: u64,
+        outcome: Result<Position, Unpublished>,
+        carrier: &mut impl Carrier,
+    ) {
+        let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number));
+        let Some(Unconfirmed { id, channel, key, .. }) = publish else { return };
+        let id = id.as_deref().and_then(Id::from_json);
+        tell_published(self, &channel, key.as_deref(), outcome, id, carrier);
     }
 
     /// Tells the client an error without counting it. Details are one JSON text.
@@ -379,7 +365,12 @@ impl Session {
     }
 
     /// Tells the client one message. What is remembered is said once: a second answer to the same request is not.
-    fn say(&mut self, to: ReplyTo<'_>, carrier: &mut impl Carrier, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn say(
+        &mut self,
+        to: ReplyTo<'_>,
+        carrier: &mut impl Carrier,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let Some((memory, id)) = self.memory_of(to) else { return carrier.reply(write) };
         let Some(request) = memory.end(id) else { return };
         carrier.reply(|out| {
@@ -390,7 +381,7 @@ impl Session {
     }
 
     /// Where the answer to a request is remembered.
-    fn memory_of<'a>(&mut self, to: ReplyTo<'a>) -> Option<(&mut Memory, Id<'a>)> {
+    pub(super) fn memory_of<'a>(&mut self, to: ReplyTo<'a>) -> Option<(&mut Memory, Id<'a>)> {
         let id = to.id.filter(|_| to.is_remembered)?;
         Some((self.requests.as_mut()?.memory.as_deref_mut()?, id))
     }

@@ -53,9 +53,9 @@ pub fn make_call(session: &mut Session, call: Call<'_>, rules: &Rules, carrier: 
     let mut cost = 0;
     let (channel, action) = match call {
         Call::Publish(text) => match parse_publication(text) {
-            Ok((Publish { channel, data, key, event }, elements)) => {
+            Ok((publish, elements)) => {
                 cost = text.len() + elements as usize * COST_OF_AN_ELEMENT;
-                (channel, Action::publish(data, key, event, elements))
+                (publish.channel.clone(), Action::publish(publish, elements))
             }
             Err(error) => {
                 let (code, to) = (ErrorCode::BadMessage.name(), ReplyTo::message(None));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::change::{Op, StateRefusal};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
@@ -11,7 +12,7 @@ use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 use crate::protocol::message::Timestamp;
-use crate::publication::{Content, StateRefusal};
+use crate::publication::Content;
 use crate::token_error::TokenError;
 
 /// Acts for one session. What it is told goes to this session's client, or is done for that client.
@@ -48,14 +49,17 @@ pub trait Carrier {
         Vec::new()
     }
 
-    /// Publishes something. Returns the offset, or why there is none. `None` means that this is not known yet:
+    /// Publishes something, or changes a state. Returns the position, or why there is none. `None` means that this is not known yet:
     /// [`Session::published`](super::Session::published) is called later, with the same `number`.
     fn publish(
         &mut self,
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, Unpublished>>;
+    ) -> Option<Result<Position, Unpublished>>;
+
+    /// What a client is told of an entry of a state that is not as it has expected: one JSON text.
+    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String;
 
     /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -76,7 +80,7 @@ pub trait Carrier {
     fn close(&mut self, reason: CloseReason);
 }
 
-/// Why a publication has no offset.
+/// Why a publication has no position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unpublished {
     /// The broker failed.
@@ -92,7 +96,8 @@ impl Unpublished {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Failed(code) => code,
-            Self::Refused(StateRefusal::NoKey) => ErrorCode::BadMessage,
+            Self::Refused(StateRefusal::NoKey | StateRefusal::Patch(_)) => ErrorCode::BadMessage,
+            Self::Refused(StateRefusal::Conflict) => ErrorCode::StateConflict,
             Self::Refused(_) => ErrorCode::LimitExceeded,
         }
     }
@@ -159,7 +164,9 @@ pub enum Question {
         channel: ChannelName,
         /// The values of the parameters of the rule's pattern.
         params: Box<[String]>,
-        /// JSON text.
+        /// What it does where the channel has a state.
+        op: Op,
+        /// JSON text. Empty where an entry is to be removed.
         data: Bytes,
         /// The key of the publication.
         key: Option<Box<str>>,

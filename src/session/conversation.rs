@@ -6,19 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::access::{Ruling, question, rule_on};
-use super::carrier::{Carrier, Decision, Question, Unpublished};
+use super::carrier::{Carrier, Decision, Question};
 use super::credentials::somebody;
 use super::limits::{ErrorLimit, RateLimit};
 use super::replies::{ReplyTo, tell_ended};
-use super::requests::{Action, Request, Requests, Unconfirmed};
+use super::requests::{Action, Request, Requests};
 use super::resumable::{Claim, Proof, Resumable, Secret, Verdict};
 use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::protocol::message::{Id, Kind, Publish, ServerMessage, parse};
-use crate::publication::{Content, EventName};
+use crate::protocol::message::{Id, Kind, ServerMessage, parse};
 use crate::rules::Rules;
 
 /// One client's conversation.
@@ -164,9 +163,9 @@ impl Session {
                     self.request(&channel, Action::Unsubscribe, id, rules, carrier);
                 }
             }
-            Kind::Publish(Publish { channel, data, key, event }) => {
-                let action = Action::publish(data, key, event, elements);
-                self.request(&channel, action, id, rules, carrier);
+            Kind::Publish(publish) => {
+                let channel = publish.channel.clone();
+                self.request(&channel, Action::publish(publish, elements), id, rules, carrier);
             }
             Kind::Authenticate { token, .. } => self.renew(token.as_deref(), id, rules, carrier),
             Kind::Resume(_) => {
@@ -186,7 +185,7 @@ impl Session {
     /// Acts on the application's decision about the question of this number. A question that is not open is ignored.
     pub fn decide(&mut self, number: u64, decision: Decision, rules: &Rules, carrier: &mut impl Carrier) {
         let decided = self.requests.as_mut().and_then(|requests| requests.take_decided(number));
-        let Some(Request { id, channel, action, message, .. }) = decided else { return };
+        let Some(Request { id, channel, mut action, message, .. }) = decided else { return };
         self.acting_for = message;
         let id = id.as_deref().and_then(Id::from_json);
         match decision {
@@ -195,12 +194,9 @@ impl Session {
             }
             Decision::Allow => self.perform(&channel, action, id, carrier),
             Decision::Publish(data) => {
-                let action = match action {
-                    Action::Publish { key, event, elements, .. } => {
-                        Action::Publish { data, key, event, elements }
-                    }
-                    other => other,
-                };
+                if let Action::Publish(change) = &mut action {
+                    change.data = data;
+                }
                 self.perform(&channel, action, id, carrier);
             }
             Decision::Reject { code, message, details } => {
@@ -212,13 +208,6 @@ impl Session {
             }
         }
         self.go_on(&channel, rules, carrier);
-    }
-
-    /// Tells the client what became of a publish that the broker had not confirmed at once.
-    pub fn published(&mut self, number: u64, outcome: Result<u64, Unpublished>, carrier: &mut impl Carrier) {
-        let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number));
-        let Some(Unconfirmed { id, channel, .. }) = publish else { return };
-        self.tell_published(&channel, outcome, id.as_deref().and_then(Id::from_json), carrier);
     }
 
     /// Counts the message that is acted on, once, however many errors it leads to. Too many that can't be read end the
@@ -304,11 +293,7 @@ impl Session {
                 let text = "you are not subscribed to this channel";
                 self.reply_error(ErrorCode::NotSubscribed, text, Some(name), ReplyTo::message(id), carrier);
             }
-            Action::Publish { data, key, event, .. } => {
-                let event = event.as_deref().and_then(EventName::new);
-                let content = Content::new(&data, key.as_deref()).named(event);
-                publish(self, channel, content, id, carrier);
-            }
+            Action::Publish(change) => self.publish(channel, change, id, carrier),
             Action::History { after, most } => carrier.tell_history(channel, after, most),
         }
     }
@@ -336,23 +321,6 @@ impl Session {
 pub(super) fn begin_message(session: &mut Session) {
     session.heard = session.heard.wrapping_add(1);
     session.acting_for = session.heard;
-}
-
-/// Publishes for a client, and tells it so now or when that is known.
-fn publish(
-    session: &mut Session,
-    channel: &ChannelName,
-    content: Content<'_>,
-    id: Option<Id<'_>>,
-    carrier: &mut impl Carrier,
-) {
-    let sender = session.requests.as_ref().and_then(|requests| requests.sender.clone());
-    let content = Content { sender: sender.as_deref(), ..content };
-    let number = session.requests.as_mut().map_or(0, |requests| requests.next_number());
-    match carrier.publish(channel, content, number) {
-        Some(outcome) => session.tell_published(channel, outcome, id, carrier),
-        None => session.requests().wait_for_broker(number, channel, id),
-    }
 }
 
 /// Counts the channels of one message as messages. Returns what they cost.

@@ -51,6 +51,8 @@ pub(super) enum Remembered {
     Answer(Box<[u8]>),
     /// It began a run, which is published here from this position on.
     Run(ChannelName, Position),
+    /// The entry of a state was not as it had expected. What the client is told of it is read anew.
+    Conflict,
     /// Nobody knows any more.
     Lost,
 }
@@ -160,7 +162,7 @@ impl Remembered {
             + match self {
                 Self::Answer(text) => text.len(),
                 Self::Run(channel, _) => channel.as_str().len(),
-                Self::Lost => 0,
+                Self::Conflict | Self::Lost => 0,
             }
     }
 }

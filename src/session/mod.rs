@@ -22,6 +22,7 @@ mod access;
 mod answers;
 mod calls;
 mod carrier;
+mod changes;
 mod conversation;
 mod credentials;
 mod greeting;
@@ -32,6 +33,7 @@ mod renewals;
 mod replies;
 mod requests;
 mod resumable;
+mod runs;
 mod streams;
 mod subscriptions;
 

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use super::memory::Memory;
 use super::replies::ReplyTo;
 use super::resumable::{Resumable, Subscription};
+use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
 use crate::position::{Position, Start};
-use crate::protocol::message::Id;
+use crate::protocol::message::{Id, Publish};
 use crate::rights::Wish;
 
 /// The channels that an event stream wants, and from where on.
@@ -31,17 +32,23 @@ pub(super) enum Action {
         start: Option<Start>,
     },
     Unsubscribe,
-    Publish {
-        data: Bytes,
-        key: Option<Box<str>>,
-        event: Option<Box<str>>,
-        elements: u32,
-    },
+    Publish(Change),
     /// What the channel still has.
     History {
         after: Option<Position>,
         most: usize,
     },
+}
+
+/// What a client publishes, or does to an entry of a state.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub op: Op,
+    pub data: Bytes,
+    pub key: Option<Box<str>>,
+    pub event: Option<Box<str>>,
+    pub expected: Expected,
+    pub elements: u32,
 }
 
 impl Request {
@@ -53,30 +60,26 @@ impl Request {
 
 impl Action {
     /// What a message asks to publish.
-    pub fn publish(
-        data: &str,
-        key: Option<Cow<'_, str>>,
-        event: Option<Cow<'_, str>>,
-        elements: u32,
-    ) -> Self {
+    pub fn publish(publish: Publish<'_>, elements: u32) -> Self {
+        let Publish { op, data, key, event, expected, .. } = publish;
         let own = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
         let data = Bytes::copy_from_slice(data.as_bytes());
-        Self::Publish { data, key: key.map(own), event: event.map(own), elements }
+        Self::Publish(Change { op, data, key: key.map(own), event: event.map(own), expected, elements })
     }
 
     /// What it does with its channel.
     pub fn wish(&self) -> Wish {
-        if let Self::Publish { .. } = self { Wish::Publish } else { Wish::Subscribe }
+        if let Self::Publish(_) = self { Wish::Publish } else { Wish::Subscribe }
     }
 
     /// Where what is said about it belongs. A publish is done once.
     pub fn reply_to<'a>(&self, id: Option<Id<'a>>) -> ReplyTo<'a> {
-        if let Self::Publish { .. } = self { ReplyTo::request(id) } else { ReplyTo::message(id) }
+        if let Self::Publish(_) = self { ReplyTo::request(id) } else { ReplyTo::message(id) }
     }
 
     /// Bytes that it keeps.
     fn size(&self) -> usize {
-        if let Self::Publish { data, .. } = self { data.len() } else { 0 }
+        if let Self::Publish(change) = self { change.data.len() } else { 0 }
     }
 }
 
@@ -105,6 +108,7 @@ pub(super) struct Unconfirmed {
     number: u64,
     pub id: Option<Box<str>>,
     pub channel: ChannelName,
+    pub key: Option<Box<str>>,
 }
 
 /// A message with credentials.
@@ -237,7 +241,7 @@ impl Requests {
         let is_over = |Request { action, id, channel, waits_for, .. }: &mut Request| {
             let wanted = kept.get(channel.as_str()).copied();
             match (action, *waits_for) {
-                (Action::Publish { .. } | Action::History { .. }, _) => false,
+                (Action::Publish(_) | Action::History { .. }, _) => false,
                 (Action::Subscribe { start, restart }, WaitsFor::Decision(_)) => {
                     (*start, *restart, *id) = (wanted.flatten().unwrap_or(Start::Newcomer), false, None);
                     wanted.is_none()
@@ -270,7 +274,7 @@ impl Requests {
         let is_one = |request: &&Request| match request.action {
             Action::Subscribe { .. } => request.is_asked(),
             Action::Restore { .. } => true,
-            Action::Unsubscribe | Action::Publish { .. } | Action::History { .. } => false,
+            Action::Unsubscribe | Action::Publish(_) | Action::History { .. } => false,
         };
         self.waiting.iter().filter(is_one).map(|request| request.channel.as_str()).collect()
     }
@@ -301,9 +305,15 @@ impl Requests {
     }
 
     /// Keeps a publish until the broker has confirmed it.
-    pub fn wait_for_broker(&mut self, number: u64, channel: &ChannelName, id: Option<Id<'_>>) {
+    pub fn wait_for_broker(
+        &mut self,
+        number: u64,
+        channel: &ChannelName,
+        key: Option<Box<str>>,
+        id: Option<Id<'_>>,
+    ) {
         let id = id.map(|id| id.as_json().into());
-        self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone() });
+        self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone(), key });
     }
 
     /// Keeps credentials until they can be judged.

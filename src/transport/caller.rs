@@ -279,6 +279,7 @@ fn status_of(text: &[u8]) -> u16 {
         Some(ErrorCode::UnknownChannel) => 404,
         Some(ErrorCode::NotAllowed | ErrorCode::BadToken) => 403,
         Some(ErrorCode::Unauthenticated) => 401,
+        Some(ErrorCode::StateConflict) => 409,
         Some(ErrorCode::LimitExceeded) => 429,
         Some(ErrorCode::Timeout | ErrorCode::NotPublished) => 503,
         Some(ErrorCode::MaybePublished) => 504,

@@ -83,7 +83,7 @@ pub enum ClientCommand {
     /// The application has decided about the question of this number.
     Decide(u64, Decision),
     /// The outcome of the publish of this number is known.
-    Published(u64, Result<u64, Unpublished>),
+    Published(u64, Result<Position, Unpublished>),
     /// Read from it: the application is ready to hear it.
     BeginReading,
     /// Read from it again if nothing else hinders: the application has taken enough of its messages.

@@ -52,7 +52,7 @@ impl Peer<'_> {
         }
         let Some(connection) = self.live() else { return };
         if let Some(reason) = connection.route().and_then(|route| route.ending.take()) {
-            return self.say_farewell(&reason);
+            return say_farewell(self, &reason);
         }
         let ahead = connection.ahead.take();
         let Some(wire) = self.wire() else { return };
@@ -81,23 +81,13 @@ impl Peer<'_> {
         let now = self.now();
         let Some(connection) = self.live() else { return };
         let client = connection.id;
-        let Some(route) = connection.route() else { return self.say_farewell(&reason) };
+        let Some(route) = connection.route() else { return say_farewell(self, &reason) };
         let (code, text) = (reason.number(), reason.text().to_owned());
         route.ending = Some(reason);
         connection.ahead = None;
         connection.deadlines.closing(now);
         self.connections.shared.inbox.push(Event::Ended { client, code, reason: text });
         self.connections.schedule(self.key);
-    }
-
-    /// Closes in return.
-    fn say_farewell(&mut self, reason: &CloseReason) {
-        let Some(wire) = self.wire() else { return };
-        let mut bytes = Vec::new();
-        // Our close frame repeats the client's code, and not its words (RFC 6455 §5.5.1).
-        let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
-        wire.close(reason.code(), text, &self.id(), &mut bytes);
-        self.say_last(&bytes, reason);
     }
 
     /// Sends the last bytes of our side: a close frame that needs no reply, or an HTTP response.
@@ -221,4 +211,14 @@ impl Peer<'_> {
         }
         connections.commands.wake();
     }
+}
+
+/// Closes in return.
+fn say_farewell(peer: &mut Peer<'_>, reason: &CloseReason) {
+    let Some(wire) = peer.wire() else { return };
+    let mut bytes = Vec::new();
+    // Our close frame repeats the client's code, and not its words (RFC 6455 §5.5.1).
+    let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
+    wire.close(reason.code(), text, &peer.id(), &mut bytes);
+    peer.say_last(&bytes, reason);
 }

@@ -7,7 +7,7 @@
 //! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `subjects`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
 //! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
 //! | `route`, `caller`, `phase`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
-//! | `credentials`, `tickets`, `refusals`, `peer`, `ending`, `renewal` | tokens and tickets that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
+//! | `credentials`, `tickets`, `refusals`, `peer`, `publishing`, `ending`, `renewal` | tokens and tickets that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
 //! | `http`, `admission`, `calls`, `call_work`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
 //! | `prepare`, `running` | what the threads share, made from the configuration; the threads, as long as they run |
@@ -74,6 +74,7 @@ mod peer;
 mod pending;
 mod phase;
 mod posts;
+mod publishing;
 mod refusals;
 mod renewal;
 mod route;

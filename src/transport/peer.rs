@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::broker::{History, Most, Outcome, PublishError};
+use crate::broker::{History, Most};
 use crate::channel::ChannelName;
 use crate::close::CloseReason;
-use crate::error_code::ErrorCode;
 use crate::hub::{CaughtUp, Delivery, Outgoing, ReaderKey};
 use crate::identity::Identity;
 use crate::moment::Moment;
@@ -21,12 +20,12 @@ use crate::publication::Content;
 use crate::session::{Carrier, Judged, Question, Session, Unpublished, show_heartbeat};
 use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
-use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::credentials;
 use crate::transport::credit::{Credit, json_bytes};
 use crate::transport::events::Event;
+use crate::transport::publishing::{append, describe};
 use crate::transport::shared::KnownClient;
 
 /// One connection, and the shard around it. Its replies are gathered here. They go to this connection or nowhere: nothing else
@@ -256,9 +255,14 @@ impl Carrier for Peer<'_> {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, Unpublished>> {
+    ) -> Option<Result<Position, Unpublished>> {
         let client = self.connection()?.id;
         append(self.connections, client, channel, content, number)
+    }
+
+    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String {
+        let is_reader = self.connections.hub.channels(self.key).contains(channel);
+        describe(self.connections, channel, key, is_reader)
     }
 
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -347,25 +351,6 @@ pub(super) fn tell_writable(peer: &mut Peer<'_>) {
     }
 }
 
-/// Publishes something for a client. `None`: it is told later what became of it.
-pub(super) fn append(
-    connections: &Connections,
-    client: ClientId,
-    channel: &ChannelName,
-    content: Content<'_>,
-    number: u64,
-) -> Option<Result<u64, Unpublished>> {
-    let receipt = connections.shared.broker.append(channel, content, connections.now());
-    if let Some(outcome) = receipt.outcome() {
-        return Some(offset_or_code(outcome));
-    }
-    let commands = Arc::clone(&connections.commands);
-    receipt.when_known(move |outcome| {
-        commands.push_for(client, ClientCommand::Published(number, offset_or_code(outcome)));
-    });
-    None
-}
-
 /// Bytes that a question takes in Python.
 pub(super) fn held_by(question: &Question) -> usize {
     match question {
@@ -373,14 +358,6 @@ pub(super) fn held_by(question: &Question) -> usize {
         Question::Subscribe { channel, .. } => channel.as_str().len(),
         Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
     }
-}
-
-fn offset_or_code(outcome: Outcome) -> Result<u64, Unpublished> {
-    outcome.map(|position| position.offset).map_err(|error| match error {
-        PublishError::NotPublished(_) => ErrorCode::NotPublished.into(),
-        PublishError::MaybePublished(_) => ErrorCode::MaybePublished.into(),
-        PublishError::Refused(refusal) => Unpublished::Refused(refusal),
-    })
 }
 
 /// Bytes of publications in one answer, which is made at once.

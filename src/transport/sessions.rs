@@ -6,7 +6,7 @@ use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
 use crate::hub::ReaderKey;
 use crate::moment::Moment;
-use crate::position::{Start, Subscribed};
+use crate::position::{Position, Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::{Id, Timestamp};
 use crate::publication::Content;
@@ -18,9 +18,10 @@ use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::events::Event;
-use crate::transport::peer::{Peer, append, held_by};
+use crate::transport::peer::{Peer, held_by};
 use crate::transport::pending::Pending;
 use crate::transport::phase::{Endpoint, Phase, Upgraded, excess_of};
+use crate::transport::publishing::{append, describe};
 
 /// Drops a connection.
 pub(crate) fn finish(connections: &mut Connections, key: ReaderKey, reason: &CloseReason) {
@@ -373,8 +374,13 @@ impl Carrier for Absent<'_> {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, Unpublished>> {
+    ) -> Option<Result<Position, Unpublished>> {
         append(self.connections, self.client, channel, content, number)
+    }
+
+    /// Nobody hears it: it is read again when the client asks again.
+    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String {
+        describe(self.connections, channel, key, false)
     }
 
     fn ask(&mut self, question: Question) {

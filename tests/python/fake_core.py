@@ -89,7 +89,16 @@ class FakeCore:
         """Ask whether a client may publish; returns the number of the question."""
         self._questions += 1
         self.put(
-            _core.PUBLISH, number, None, self._questions, rule, channel, params, orjson.dumps(data), None
+            _core.PUBLISH,
+            number,
+            None,
+            self._questions,
+            rule,
+            channel,
+            params,
+            orjson.dumps(data),
+            None,
+            "set",
         )
         return self._questions
 
@@ -152,7 +161,14 @@ class FakeCore:
         return False, []
 
     def change_state(
-        self, channel: str, key: str, data: bytes | None, event: str | None = None, /
+        self,
+        channel: str,
+        key: str,
+        data: bytes | None,
+        event: str | None,
+        version: Any,
+        is_patch: bool,
+        /,
     ) -> FakeReceipt:
         self.published.append((channel, None if data is None else orjson.loads(data), key))
         return FakeReceipt(FakePosition("e", len(self.published)))

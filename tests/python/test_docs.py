@@ -134,7 +134,7 @@ def definition(name: str) -> tuple[set[str], set[str]]:
     for part in schema.get("allOf", ()):
         base = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]]
         properties |= set(base["properties"])
-        required |= {field for choice in base["oneOf"] for field in choice["required"]}
+        required |= {field for choice in base.get("oneOf", [base]) for field in choice["required"]}
     return properties - {"type"}, properties - required - {"type"}
 
 

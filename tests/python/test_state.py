@@ -208,7 +208,8 @@ async def test_a_position_goes_on_while_no_removal_after_it_is_forgotten(app: Um
 
 
 async def test_clients_set_keys_by_the_rule_of_the_channel(app: Umbel) -> None:
-    def may_publish(client: Client, data: Any, key: str) -> bool | dict[str, Any]:
+    def may_publish(client: Client, data: Any, key: str, op: str) -> bool | dict[str, Any]:
+        assert op == "set"
         return {"by": key, "value": data} if key != "no" else False
 
     app.channel("board", open=True, mode="state", publish=may_publish, max_keys=2, sender=True)

@@ -173,6 +173,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         replay: Replay::Head,
         recheck: false,
         claims: false,
+        versions: false,
         max_keys: 100,
         state_bytes: 1 << 20,
     }

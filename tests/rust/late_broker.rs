@@ -12,7 +12,7 @@ use umbel::broker::{Act, Broker, Confirmation, Log, Most, Notify, PublishError, 
 use umbel::channel::ChannelName;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
-use umbel::publication::{Content, Publication};
+use umbel::publication::Content;
 use umbel::rules::Rules;
 use umbel::stats::Totals;
 
@@ -231,8 +231,8 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.history(after, most))
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)> {
-        self.with(channel, |channel| channel.copy.find(key))
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<umbel::broker::Found> {
+        self.with(channel, |channel| Some(channel.copy.find(key)))
     }
 
     fn state_after(

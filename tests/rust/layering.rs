@@ -9,6 +9,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
     (
         "vocabulary",
         &[
+            "change",
             "channel",
             "close",
             "config",
@@ -16,6 +17,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
             "hidden",
             "identity",
             "json",
+            "merge_patch",
             "moment",
             "network",
             "pattern",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use umbel::change::{Expected, Op};
 use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, GapReason, Position, Start};
@@ -43,9 +44,11 @@ fn every_type_of_the_core_is_read() {
         kind(r#" {"type":"publish","channel":"a","data":{"x": [1]},"key":"k","other":null}"#),
         Kind::Publish(Publish {
             channel: "a".into(),
+            op: Op::Publish,
             data: r#"{"x": [1]}"#,
             key: Some("k".into()),
-            event: None
+            event: None,
+            expected: Expected::Any,
         })
     );
     assert!(matches!(kind(r#"{"type":"unsubscribe_updates","channel":"a"}"#), Kind::Unsubscribe { .. }));
@@ -207,7 +210,7 @@ fn messages(id: Option<Id<'_>>, channel: Option<&'static str>) -> Vec<Value> {
             id,
         },
         ServerMessage::SubscriptionEnded { channel: "a", reason: "unsubscribed", id },
-        ServerMessage::Published { channel: "a", offset: 3, id },
+        ServerMessage::Published { channel: "a", epoch, key: channel.map(|_| "k"), offset: 3, id },
         ServerMessage::HeartbeatAck { timestamp, id },
         ServerMessage::Gap {
             channel: "a",
@@ -239,7 +242,7 @@ fn every_server_message_is_as_the_protocol_says() {
             json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "top": 12,
                 "recovered": false, "reason": "trimmed", "state": true, "id": "a\n"}),
             json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed", "id": "a\n"}),
-            json!({"type": "published", "channel": "a", "offset": 3, "id": "a\n"}),
+            json!({"type": "published", "channel": "a", "epoch": epoch, "key": "k", "offset": 3, "id": "a\n"}),
             json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"}),
             json!({"type": "gap", "channel": "a", "epoch": epoch, "from": 1, "to": 5, "top": 9, "reason": "overrun"}),
             json!({"type": "reconnect", "within": 5000}),
@@ -325,7 +328,7 @@ proptest! {
     fn any_json_that_is_published_is_read_as_it_stands(data in json_value(), channel in ".{0,20}", pretty in any::<bool>()) {
         let value = json!({"type": "publish", "channel": channel, "data": data});
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        let Kind::Publish(Publish { channel: read, data: raw, key: None, event: None }) = kind(&text) else { panic!() };
+        let Kind::Publish(Publish { channel: read, data: raw, key: None, .. }) = kind(&text) else { panic!() };
         prop_assert_eq!(read, channel);
         prop_assert_eq!(serde_json::from_str::<Value>(raw).unwrap(), data);
     }

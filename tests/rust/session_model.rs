@@ -313,12 +313,16 @@ impl Carrier for World {
         self.away || position.is_some()
     }
 
+    fn describe_entry(&self, _: &ChannelName, _: &str) -> String {
+        unreachable!("no channel here has a state")
+    }
+
     fn publish(
         &mut self,
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, Unpublished>> {
+    ) -> Option<Result<Position, Unpublished>> {
         let name = channel.as_str();
         let publish: u64 = serde_json::from_slice(content.data).expect("the publish has a number");
         self.note(format!("publish {name} {publish}"));
@@ -327,7 +331,7 @@ impl Carrier for World {
         match self.broker {
             None | Some(Confirms::AtOnce) => {
                 *self.top(name) += 1;
-                Some(Ok(*self.top(name)))
+                Some(Ok(Position { epoch: EPOCH, offset: *self.top(name) }))
             }
             Some(Confirms::Never) => Some(Err(ErrorCode::NotPublished.into())),
             Some(Confirms::Later) => {
@@ -942,6 +946,7 @@ impl Run {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            versions: false,
             max_keys: 100,
             state_bytes: 1 << 20,
         };
@@ -993,7 +998,7 @@ impl Run {
             }
             let unconfirmed = std::mem::take(&mut self.world.unconfirmed);
             for &number in unconfirmed.values() {
-                self.session.published(number, Ok(1), &mut self.world);
+                self.session.published(number, Ok(Position { epoch: EPOCH, offset: 1 }), &mut self.world);
             }
             if numbers.is_empty() && unconfirmed.is_empty() {
                 break;
@@ -1083,7 +1088,7 @@ impl Run {
             }
             Step::DecideNothing => self.repeat(|session, rules, world| {
                 session.decide(u64::MAX, Decision::Allow, rules, world);
-                session.published(u64::MAX, Ok(1), world);
+                session.published(u64::MAX, Ok(Position { epoch: EPOCH, offset: 1 }), world);
             }),
             Step::Broker(confirms) => {
                 (self.world.broker, self.model.broker) = (Some(*confirms), Some(*confirms));
@@ -1258,7 +1263,7 @@ impl Run {
         self.model.confirm(publish, outcome);
         let outcome = outcome.map(|()| {
             *self.world.top(&channel) += 1;
-            *self.world.top(&channel)
+            Position { epoch: EPOCH, offset: *self.world.top(&channel) }
         });
         self.session.published(number, outcome.map_err(Into::into), &mut self.world);
         self.repeat(|session, _, world| session.published(number, outcome.map_err(Into::into), world));

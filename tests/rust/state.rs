@@ -8,9 +8,10 @@ use proptest::test_runner::TestCaseError;
 use serde_json::Value;
 
 use umbel::broker::{Broker, Most, PublishError, Receipt};
+use umbel::change::StateRefusal;
 use umbel::hub::ReaderKey;
 use umbel::position::{Epoch, Position, Start, Subscribed, Unrecovered};
-use umbel::publication::{Content, StateRefusal};
+use umbel::publication::Content;
 use umbel::rules::{Mode, Overrun, Rule};
 
 use crate::protocol_fuzz::targets::hub_model::{TICK, World, name, rule};

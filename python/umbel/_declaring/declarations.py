@@ -200,6 +200,7 @@ class Declarations:
 RESERVED: Final = frozenset(
     (
         *("subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"),
+        *("state_set", "state_patch", "state_delete"),
         *("authenticate", "resume"),
         *("authenticated", "token_expiring"),
         "snapshot",  # of a later version

@@ -53,6 +53,7 @@ class Decorators(ClientDecorators):
         replay: Literal["head", "start"] = "head",
         recheck: bool = False,
         claims: bool = False,
+        versions: bool = False,
         max_keys: int = MAX_KEYS,
         state_bytes: int = STATE_BYTES,
         thread: bool = False,
@@ -121,6 +122,9 @@ class Decorators(ClientDecorators):
                 channel that is not named is decided by the function, or by ``publish``; without them, not at
                 all. With ``auth=JWT(…)`` the server decides this without Python. When a client shows a new
                 token that allows less, its subscriptions end that it had by claims.
+            versions: refuse changes of a state by clients that do not name the version that they replace,
+                with ``bad_message``, so that nobody overwrites what it has not seen. Patches need no version.
+                The application is free.
             max_keys: how many keys a state has at most. With as many, a new one is refused: a client gets
                 ``limit_exceeded``, the application `StateFull`.
             state_bytes: how many bytes a state has at most, with its removals and some bookkeeping for each
@@ -152,6 +156,7 @@ class Decorators(ClientDecorators):
             replay=replay,
             recheck=recheck,
             claims=claims,
+            versions=versions,
             max_keys=max_keys,
             state_bytes=state_bytes,
             thread=thread,

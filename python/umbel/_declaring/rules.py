@@ -37,20 +37,21 @@ class ChannelRule:
     replay: Literal["head", "start"] = "head"
     recheck: bool = False
     claims: bool = False
+    versions: bool = False
     max_keys: int = MAX_KEYS
     state_bytes: int = STATE_BYTES
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
-    publish_sees_key: bool = False
+    publish_sees: tuple[str, ...] = ("data",)
 
     def __post_init__(self) -> None:
         self.names = parameters(self.pattern)
         for first, owner in OWNERS.items():
             if self.pattern.startswith(first):
                 raise self._error(f'names that start with "{first}" are {owner}')
-        if {"client", "data", "key"} & set(self.names):
-            raise self._error("a parameter can't be called client, data or key")
+        if {"client", *PUBLISHED} & set(self.names):
+            raise self._error("a parameter can't be called client, data, key or op")
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise self._error(f"{name} must be one of {allowed}, not {value!r}")
@@ -61,7 +62,7 @@ class ChannelRule:
                     f"{name} must be a finite number of at least 1: "
                     "a reader that is served a few ticks late would lose publications"
                 )
-        for name in ("open", "compress", "sender", "recheck", "claims", "thread"):
+        for name in ("open", "compress", "sender", "recheck", "claims", "versions", "thread"):
             if not isinstance(getattr(self, name), bool):
                 raise self._error(f"{name} must be True or False")
         if self.recheck and self.open:
@@ -72,13 +73,18 @@ class ChannelRule:
             raise self._error("sender=True needs publish=: updates name the client that published them")
         if not isinstance(self.publish, bool):
             role = f"the publish function of channel {self.pattern!r}"
-            self.publish_sees_key = accepts(self.publish, "key")
-            seen = ("data", "key") if self.publish_sees_key else ("data",)
-            check_function(self.publish, role, ("client",), (*self.names, *seen))
-            if self.mode != "all" and not self.publish_sees_key:
+            optional = (name for name in PUBLISHED[1:] if accepts(self.publish, name))
+            self.publish_sees = (PUBLISHED[0], *optional)
+            check_function(self.publish, role, ("client",), (*self.names, *self.publish_sees))
+            if self.mode != "all" and "key" not in self.publish_sees:
                 raise self._error(
                     f"the publish function must have a parameter `key`: with mode={self.mode!r} a client "
                     "that may publish replaces what has the same key"
+                )
+            if self.mode == "state" and "op" not in self.publish_sees:
+                raise self._error(
+                    "the publish function must have a parameter `op`: a client that may publish sets "
+                    '("set"), patches ("patch") and deletes ("delete") entries'
                 )
             if self.thread:
                 self.publish = in_thread(self.publish, role)
@@ -90,6 +96,8 @@ class ChannelRule:
                 raise self._error(f"{name} must be an int of at least 1")
             if self.mode != "state" and value != default:
                 raise self._error(f"{name} is for channels with mode='state'")
+        if self.versions and (self.mode != "state" or (self.publish is False and not self.claims)):
+            raise self._error("versions=True is for channels with mode='state' that clients may change")
         if self.mode == "state" and self.replay != "head":
             raise self._error("a state is always read from its beginning: drop replay=")
         if self.mode == "state" and self.history_bytes != HISTORY_BYTES:
@@ -132,7 +140,7 @@ class ChannelRule:
         if self.recheck and self.guard is None:
             raise self._error("it has no function that could be asked again: drop recheck=True")
         same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", "claims")
-        bounds = ("max_keys", "state_bytes")
+        bounds = ("versions", "max_keys", "state_bytes")
         return {name: getattr(self, name) for name in (*same, *bounds, *CHOICES)} | {
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask" if self.guard else "no",
@@ -152,6 +160,11 @@ def run_rule(guard: Guard) -> ChannelRule:
     """Return the rule for the channels of runs, for an application that does not declare them."""
     return ChannelRule(pattern="run:{run_id}", history=10_000, guard=guard)
 
+
+PUBLISHED: Final = ("data", "key", "op")
+"""Parameters that a publish function may have beside those of the name: what a client wants to publish, its
+key, and what is done to a state. It must have the first.
+"""
 
 CHOICES: Final = {
     "mode": ("all", "latest", "state"),

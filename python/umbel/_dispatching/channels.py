@@ -60,6 +60,7 @@ class PublishJob(SubscribeJob):
 
     data: bytes
     key: str | None
+    op: str
 
     @property
     def name(self) -> str:
@@ -68,13 +69,18 @@ class PublishJob(SubscribeJob):
     def call(self) -> object:
         assert callable(self.rule.publish)
         try:
-            data = loads(self.data)
+            data = None if self.op == "delete" else loads(self.data)
         except ValueError as error:
             raise ClientError("bad_message", f"this is not JSON that the server reads: {error}") from None
-        key = {"key": self.key} if self.rule.publish_sees_key else {}
-        return self.rule.publish(self.slot.client, **self.named(), data=data, **key)
+        published = {"data": data, "key": self.key, "op": self.op}
+        seen = {name: published[name] for name in self.rule.publish_sees}
+        return self.rule.publish(self.slot.client, **self.named(), **seen)
 
     def done(self, value: object) -> None:
+        if self.op == "delete" and isinstance(value, dict | list):
+            raise TypeError(f"the {self.name} must return True or False when a key is deleted")
+        if self.op == "patch" and isinstance(value, list):
+            raise TypeError(f"the {self.name} must return True, False, or a dict instead of a patch")
         if isinstance(value, dict | list):
             self.slot.slots.core.allow(self.slot.number, self.question, encode(value))
         else:

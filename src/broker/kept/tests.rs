@@ -4,10 +4,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::change::Op;
 use crate::publication::{Content, prefix};
 
 fn made(offset: u64, key: Option<&str>, second: u64, removes: bool) -> Publication {
-    let content = Content { removed: removes, ..Content::new(b"1", key) };
+    let op = if removes { Op::Delete } else { Op::Set };
+    let content = Content { op, ..Content::new(b"1", key) };
     Publication::new(&prefix("a"), offset, content, Moment::default() + Duration::from_secs(second))
 }
 

@@ -10,10 +10,11 @@ use crate::broker::memory::account::{Cost, MemoryAccount};
 use crate::broker::outcomes::Change;
 use crate::broker::promises::PATIENCE;
 use crate::broker::watcher::{Notify, Watcher};
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::{Content, StateRefusal};
+use crate::publication::Content;
 use crate::rules::Retention;
 
 /// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, or a state without removals, which time does
@@ -238,12 +239,15 @@ impl Channel {
     /// Whether there is room for a change in all states together. Removals of its own give way first, and to remove something is always
     /// possible.
     fn check_states(&self, content: &Content<'_>) -> Result<(), StateRefusal> {
-        if !self.is_state() || content.removed || self.account.state_excess(content.data.len()).0 == 0 {
+        if !self.is_state() || content.is_removal() || self.account.state_excess(content.data.len()).0 == 0 {
             return Ok(());
         }
         // What takes the place of as much needs no room.
-        let known = content.key.and_then(|key| self.log.find(key));
-        let older = known.and_then(|(_, entry)| entry.data().map(<[u8]>::len)).unwrap_or(0);
+        let Some(known) = content.key.map(|key| self.log.find(key)) else { return Ok(()) };
+        if !content.expected.holds(known.version()) {
+            return Ok(()); // the log refuses it
+        }
+        let older = known.data().map_or(0, <[u8]>::len);
         let Some(more) = content.data.len().checked_sub(older).filter(|&more| more > 0) else {
             return Ok(());
         };

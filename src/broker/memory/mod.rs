@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use crate::broker::history::{History, Most, StatePart};
+use crate::broker::history::{Found, History, Most, StatePart};
 use crate::broker::interface::Broker;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
@@ -19,7 +19,7 @@ use crate::broker::watcher::{Notify, Watcher};
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::{Content, Publication};
+use crate::publication::Content;
 use crate::rules::Rules;
 use crate::stats::Totals;
 use account::{MemoryAccount, Of};
@@ -277,8 +277,8 @@ impl Broker for MemoryBroker {
         log.map_or(gone, |log| log.history(after, most))
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<(Position, Publication)> {
-        self.with_existing(channel, |channel| channel.log().find(key)).flatten()
+    fn entry(&self, channel: &ChannelName, key: &str) -> Option<Found> {
+        self.with_existing(channel, |channel| channel.log().find(key))
     }
 
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart> {

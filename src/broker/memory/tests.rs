@@ -10,8 +10,8 @@ use crate::broker::outcomes::End;
 use crate::broker::place::Place;
 use crate::broker::receipt::PublishError;
 use crate::broker::state::read_state;
+use crate::change::StateRefusal;
 use crate::position::{GapReason, Start};
-use crate::publication::StateRefusal;
 use crate::rules::{Access, Mode, Overrun, Replay, Rule};
 
 struct Deaf;
@@ -39,6 +39,7 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         replay: Replay::Head,
         recheck: false,
         claims: false,
+        versions: false,
         max_keys: 100,
         state_bytes: 1 << 20,
     };
@@ -600,6 +601,7 @@ fn state_rule() -> Rule {
         replay: Replay::Head,
         recheck: false,
         claims: false,
+        versions: false,
         max_keys: 1000,
         state_bytes: 1 << 20,
     }

@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::fields::{MAX_CHANNELS, MAX_OFFSET, ParseError, required, string, wrong};
+use super::publish::{Publish, PublishFields, publish};
 use super::resume::{Resume, positions};
 use super::validate::{Key, Keys, validate};
 use crate::error_code::ErrorCode;
 use crate::position::{Position, Start};
-use crate::publication::{EventName, KEY_BYTES};
 
 /// One message of a client, borrowed from its text. All of the text keeps the rules of `validate.rs`, also the parts that are
 /// not used.
@@ -70,7 +70,7 @@ pub enum Kind<'a> {
         /// What the client does not want to read any more.
         channels: Channels<'a>,
     },
-    /// `publish`.
+    /// `publish`, `state_set`, `state_patch` and `state_delete`.
     Publish(Publish<'a>),
     /// `heartbeat`.
     Heartbeat,
@@ -88,19 +88,6 @@ pub enum Kind<'a> {
         /// That type.
         message_type: Cow<'a, str>,
     },
-}
-
-/// What a client publishes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish<'a> {
-    /// Where to.
-    pub channel: Cow<'a, str>,
-    /// JSON text.
-    pub data: &'a str,
-    /// The key of the publication.
-    pub key: Option<Cow<'a, str>>,
-    /// The name of its event.
-    pub event: Option<Cow<'a, str>>,
 }
 
 /// One or more names, nearly always one. Nothing is known of them but that they are strings.
@@ -145,7 +132,8 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
     message.map_err(|error| EnvelopeError { error, id: legal.map(|id| id.0.to_owned()) })
 }
 
-/// Reads what a program publishes over HTTP: a `publish` without its type. Returns the values and keys in it, too.
+/// Reads what a program publishes over HTTP: `publish` or a change of a state. The type of `publish` may be left out. Returns the values and
+/// keys in it, too.
 ///
 /// # Errors
 ///
@@ -153,7 +141,8 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, EnvelopeError> {
 pub fn parse_publication(text: &str) -> Result<(Publish<'_>, u32), ParseError> {
     let mut fields = Fields::default();
     fields.read(text)?;
-    Ok((fields.publish()?, fields.elements))
+    let message_type = string("type", fields.message_type)?.unwrap_or(Cow::Borrowed("publish"));
+    Ok((fields.publish(&message_type)?, fields.elements))
 }
 
 /// The JSON texts of the fields that the core reads.
@@ -169,6 +158,7 @@ struct Fields<'a> {
     data: Option<&'a str>,
     key: Option<&'a str>,
     event: Option<&'a str>,
+    version: Option<&'a str>,
     token: Option<&'a str>,
     session: Option<&'a str>,
     attempt: Option<&'a str>,
@@ -208,6 +198,7 @@ impl<'a> Fields<'a> {
             "data" => &mut self.data,
             "key" => &mut self.key,
             "event" => &mut self.event,
+            "ifVersion" => &mut self.version,
             "token" => &mut self.token,
             "session" => &mut self.session,
             "attempt" => &mut self.attempt,
@@ -234,7 +225,9 @@ impl<'a> Fields<'a> {
                 Kind::Subscribe { channels, start, restart: self.restart()? }
             }
             "unsubscribe_updates" => Kind::Unsubscribe { channels: self.channels()? },
-            "publish" => Kind::Publish(self.publish()?),
+            "publish" | "state_set" | "state_patch" | "state_delete" => {
+                Kind::Publish(self.publish(&message_type)?)
+            }
             "heartbeat" => Kind::Heartbeat,
             "authenticate" => Kind::Authenticate { token: self.token()?, part: self.part()? },
             "resume" => Kind::Resume(self.resume()?),
@@ -245,13 +238,9 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn publish(&self) -> Result<Publish<'a>, ParseError> {
-        Ok(Publish {
-            channel: required("channel", string("channel", self.channel)?)?,
-            data: required("data", self.data)?,
-            key: self.key()?,
-            event: self.event()?,
-        })
+    fn publish(&self, message_type: &str) -> Result<Publish<'a>, ParseError> {
+        let Self { channel, data, key, event, version, epoch, .. } = *self;
+        publish(PublishFields { channel, data, key, event, version, epoch }, message_type)
     }
 
     fn resume(&self) -> Result<Resume<'a>, ParseError> {
@@ -280,25 +269,6 @@ impl<'a> Fields<'a> {
             return Err(wrong("token", "at most 16 KiB long"));
         }
         Ok(token)
-    }
-
-    fn key(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
-        let key = string("key", self.key)?;
-        if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES) {
-            return Err(wrong("key", "at most 255 bytes long"));
-        }
-        Ok(key)
-    }
-
-    fn event(&self) -> Result<Option<Cow<'a, str>>, ParseError> {
-        let event = string("event", self.event)?;
-        if event.as_ref().is_some_and(|event| EventName::new(event).is_none()) {
-            return Err(wrong(
-                "event",
-                "a name that no event of the server has, of at most 64 letters, digits and _-.:",
-            ));
-        }
-        Ok(event)
     }
 
     fn channels(&self) -> Result<Channels<'a>, ParseError> {

@@ -5,14 +5,16 @@
 mod client;
 mod fields;
 mod history;
+mod publish;
 mod resume;
 mod server;
 mod timestamp;
 mod validate;
 
-pub use client::{ClientMessage, EnvelopeError, Id, Kind, Publish, parse, parse_publication};
+pub use client::{ClientMessage, EnvelopeError, Id, Kind, parse, parse_publication};
 pub use fields::{MAX_CHANNELS, ParseError};
 pub use history::Excerpt;
+pub use publish::{Publish, entry_details};
 pub use resume::{Positions, Resume};
 pub use server::{BATCH_PREFIX, ServerMessage, SessionToken, batch_suffix, write_result};
 pub use timestamp::Timestamp;

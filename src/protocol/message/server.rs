@@ -74,10 +74,15 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
     },
-    /// The answer to `publish`.
+    /// The answer to `publish`, and to a change of a state.
     Published {
         /// The name of the channel.
         channel: &'a str,
+        /// The life of its log in which `offset` counts.
+        epoch: Epoch,
+        /// The key of the publication.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
         /// The offset of the publication.
         offset: u64,
         /// The `id` of the request.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use crate::protocol::message::Timestamp;
+use crate::publication::Content;
 use crate::rules::Access;
 use crate::rules::{Mode, Overrun, Replay, Rule};
 use crate::session::{ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED};
@@ -80,7 +81,7 @@ impl Carrier for Notes {
         channel: &ChannelName,
         content: Content<'_>,
         number: u64,
-    ) -> Option<Result<u64, Unpublished>> {
+    ) -> Option<Result<Position, Unpublished>> {
         let sender = content.sender.map_or(String::new(), |sender| format!(" {sender}"));
         self.done.push(format!("publish {channel} {}{sender}", String::from_utf8_lossy(content.data)));
         if self.confirms_later {
@@ -88,7 +89,11 @@ impl Carrier for Notes {
             return None;
         }
         self.published += 1;
-        Some(Ok(self.published))
+        Some(Ok(Position { epoch: EPOCH, offset: self.published }))
+    }
+
+    fn describe_entry(&self, _: &ChannelName, key: &str) -> String {
+        json!({"key": key, "version": self.published}).to_string()
     }
 
     fn ask(&mut self, question: Question) {
@@ -153,6 +158,7 @@ impl Talk {
             replay: Replay::Head,
             recheck: false,
             claims: false,
+            versions: false,
             max_keys: 100,
             state_bytes: 1 << 20,
         };
@@ -209,6 +215,7 @@ impl Talk {
     }
 
     fn confirms(&mut self, number: u64, outcome: Result<u64, ErrorCode>) {
+        let outcome = outcome.map(|offset| Position { epoch: EPOCH, offset });
         self.session.published(number, outcome.map_err(Into::into), &mut self.notes);
     }
 
