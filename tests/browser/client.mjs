@@ -278,6 +278,24 @@ test("an answer goes on after a reload of its page, and can be stopped then", as
   await page.waitForFunction(() => document.getElementById("answer").textContent.endsWith("[cancelled]"));
 });
 
+test("a page has a state, and loads what it needs for that from beside the client", async (t) => {
+  const page = await open(t);
+  const loaded = [];
+  page.on("request", (request) => { if (/state.*js$/.test(request.url())) loaded.push(request.url()); });
+  assert.deepEqual(await page.evaluate(async () => {
+    const { connect } = await import("/umbel/client.js");
+    const umbel = connect();
+    await umbel.request("counts");
+    const before = performance.getEntriesByType("resource").filter(({ name }) => name.includes("state")).length;
+    const board = await umbel.state("board:page");
+    await board.set("a", [1]);
+    const found = [...board];
+    umbel.close();
+    return [before, found];
+  }), [0, [["a", [1]]]]);
+  assert.deepEqual(loaded, [http("/umbel/state.js")]);
+});
+
 // ---- React
 
 async function react(t) {
@@ -395,6 +413,32 @@ test("newest values and runs are shown", async (t) => {
   await shown(page, "answer", "running: 0 1 ");
   await page.evaluate(() => notes.set.cancel());
   await shown(page, "answer", "cancelled: 0 1 ");
+});
+
+test("components show a state with the changes of this page, and change it", async (t) => {
+  const { page, count } = await react(t);
+  await page.evaluate((url) => mount(url), served.url());
+  await shown(page, "board", "live []");
+  assert.equal(count("subscribe_updates", "board:react"), 1);
+  await page.evaluate(() => notes.board.set("a", { n: 1 }));
+  await shown(page, "board", 'live [["a",{"n":1}]]');
+  await page.evaluate(() => notes.client.publish("board:react", 5, { key: "n" }));
+  await shown(page, "board", '["n",5]');
+  await page.evaluate(() => Promise.all([
+    notes.board.patch("a", { done: true }), notes.board.update("n", (n) => n + 1), notes.board.update("n", (n) => n + 1),
+  ]));
+  await shown(page, "board", 'live [["a",{"n":1,"done":true}],["n",7]]');
+  const refused = page.evaluate(() => notes.board.patch("nothing", { a: 1 }).catch(({ code }) => code));
+  assert.equal(await refused, "state_conflict");
+  await page.evaluate(() => notes.board.remove("a"));
+  await shown(page, "board", 'live [["n",7]]');
+  await page.evaluate(() => notes.set.board("board:other"));
+  await shown(page, "board", "live []");
+  await page.evaluate(() => notes.set.board("latest:prices"));
+  await shown(page, "board", "ended [] not_a_state");
+  await page.evaluate(() => notes.set.board(null));
+  await shown(page, "board", "waiting []");
+  assert.match(await page.evaluate(() => notes.board.set("a", 1).catch(({ message }) => message)), /no state is followed/);
 });
 
 test("what a server has rendered is what a page renders first, and neither opens anything then", async (t) => {

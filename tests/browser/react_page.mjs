@@ -3,7 +3,7 @@
 import { StrictMode, createElement, useState } from "react";
 import { flushSync } from "react-dom";
 import { createRoot, hydrateRoot } from "react-dom/client";
-import { UmbelProvider, useChannel, useClient, useConnection, useLatest, useRun } from "umbel/react";
+import { UmbelProvider, useChannel, useClient, useConnection, useLatest, useRun, useSharedState } from "umbel/react";
 
 const notes = { renders: [], seen: [], set: {}, client: null };
 Object.assign(globalThis, { notes });
@@ -35,6 +35,12 @@ function Answer() {
   return createElement("p", { id: "answer" }, `${status}: ${text}`);
 }
 
+function Board({ board }) {
+  const { data, state, error, set, patch, update, ...others } = useSharedState(board);
+  notes.board = { set, patch, remove: others.delete, update };
+  return createElement("p", { id: "board" }, `${state} ${JSON.stringify([...data])}${error ? ` ${error.code}` : ""}`);
+}
+
 function State() {
   const connection = useConnection();
   notes.client = useClient();
@@ -44,11 +50,12 @@ function State() {
 function App({ url, hydrating = false }) {
   const [channel, setChannel] = useState("react:a");
   const [turn, setTurn] = useState(0);
-  Object.assign(notes.set, { channel: setChannel, turn: setTurn });
+  const [board, setBoard] = useState("board:react");
+  Object.assign(notes.set, { channel: setChannel, turn: setTurn, board: setBoard });
   return createElement(UmbelProvider, { url, base: 20, window: 20 },
     createElement(State),
     createElement(Messages, { channel, turn }),
-    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Answer)]));
+    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Board, { board }), createElement(Answer)]));
 }
 
 let root;

@@ -64,7 +64,7 @@ TWINS = {
     "client._run": "test_client_run",
     "client._shared_changes": "test_client_vectors",
     "client._shared_machine": "test_client_vectors",
-    "client._shared_state": "test_client_vectors",
+    "client._shared_state": "test_client_shared_state",
     "client._shell": "test_client_connection",
     "client._socket": "test_client_connection",
     "client._state": "test_client_connection",
