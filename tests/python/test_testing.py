@@ -150,3 +150,28 @@ async def test_many_in_a_row_leave_nothing(app: Umbel) -> None:
     for _ in range(int(os.environ.get("TESTING_ROUNDS", "200"))):
         await one()
     assert held() == before
+
+
+async def test_states_are_live_maps_here_too(app: Umbel) -> None:
+    app.channel("board:{x}", open=True, publish=True, mode="state")
+    async with (
+        testing.connect(app) as ann,
+        testing.connect(app) as ben,
+        ann.shared_state("board:1") as hers,
+        ben.shared_state("board:1") as his,
+    ):
+        await hers.set("a", 1)
+        async with ann.cut():
+            await testing.until(lambda: his.get("a") == 1)
+            await his.update("a", lambda a: a + 1)
+            late, lost = hers.set("b", 1), hers.set("a", 3)
+            assert dict(hers) == {"a": 3, "b": 1}
+        await late
+        with pytest.raises(RequestFailed, match="state_conflict"):
+            await lost
+        await testing.until(lambda: dict(hers) == dict(his) == {"a": 2, "b": 1})
+        await ann.restart()
+        await testing.until(lambda: dict(hers) == dict(his) == {})
+        assert hers.whole
+        await hers.set("a", 4)
+        await testing.until(lambda: dict(hers) == dict(his) == {"a": 4})
