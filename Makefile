@@ -128,11 +128,13 @@ fuzz-build:
 
 .PHONY: soak
 SOAK_SECONDS ?= 600
-soak: build clients/js/node_modules/.package-lock.json  ## mixed traffic with random faults for SOAK_SECONDS (600), cuts for half as long, 1,000 cuts of event streams and of the JavaScript client, readers asleep, ten minutes behind nginx: what is lost?
+soak: build clients/js/node_modules/.package-lock.json  ## mixed traffic with random faults for SOAK_SECONDS (600), cuts for half as long, 1,000 cuts of event streams and of the JavaScript client, states on cut networks, readers asleep, ten minutes behind nginx: what is lost?
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest --quiet --capture=tee-sys tests/python/test_soak.py
 	ASLEEP_SECONDS=60 $(PY) -m pytest --quiet --capture=tee-sys --timeout 300 tests/python/test_asleep.py
 	(cd clients/js && ASLEEP_SECONDS=60 PYTHON=$(abspath $(PY)) node --test test/asleep.test.mjs)
 	(cd clients/js && CHAOS_CUTS=1000 PYTHON=$(abspath $(PY)) node --test test/chaos.test.mjs)
+	CHAOS_CLIENTS=16 CHAOS_CUTS=300 CHAOS_SECONDS=60 $(PY) -m pytest --quiet --capture=tee-sys tests/python/test_client_shared_chaos.py
+	(cd clients/js && STATE_CUTS=500 PYTHON=$(abspath $(PY)) node --test test/states_chaos.test.mjs)
 	STREAM_CUTS=1000 $(PY) -m pytest --quiet -k cut tests/python/test_stream_cuts.py \
 		tests/python/test_session_stream_cuts.py tests/browser/test_streams.py
 	NGINX_TIMEOUT=60 NGINX_TIMES=10 $(PY) -m pytest --quiet --timeout 700 --numprocesses 4 tests/interop/test_nginx.py

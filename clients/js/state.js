@@ -25,8 +25,8 @@ export const createStateMachine = (channel, random) => {
   const pausing = new Set();
   /** Epochs of the past. @type {Set<string>} */
   const former = new Set();
-  /** Keys of which something else may be shown. @type {Set<string>} */
-  const touched = new Set();
+  /** Keys of which something else may be shown, and what, if that is known. @type {Map<string, { value: unknown } | undefined>} */
+  const touched = new Map();
   const shown = new Map();
   let epoch = "";
   let offset = 0;
@@ -39,6 +39,8 @@ export const createStateMachine = (channel, random) => {
   let numbers = 0;
 
   const act = (/** @type {unknown[]} */ ...action) => { machine.actions.push(action); };
+
+  const touch = (/** @type {string} */ key) => { touched.set(key, undefined); };
 
   const here = (/** @type {string} */ key) => entries.get(key) || ABSENT;
 
@@ -71,8 +73,8 @@ export const createStateMachine = (channel, random) => {
   const show = () => {
     /** @type {[string, unknown?][]} */
     const list = [];
-    for (const key of touched) {
-      const value = valueOf(key);
+    for (const [key, known] of touched) {
+      const value = known ? known.value : valueOf(key);
       if (same(shown.get(key), value)) continue;
       if (value === undefined) {
         erase(shown, key);
@@ -97,7 +99,7 @@ export const createStateMachine = (channel, random) => {
     those.splice(those.indexOf(change), 1);
     if (!those.length) changes.delete(key);
     pausing.delete(change);
-    touched.add(key);
+    touch(key);
     change.state = error ? "failed" : "read";
     if (error) act("reject", change.number, error);
   };
@@ -127,7 +129,7 @@ export const createStateMachine = (channel, random) => {
     }
     change.at = now;
     sent.set(number, change);
-    touched.add(key);
+    if (apply) touch(key);
     act("request", number, {
       type: `state_${apply ? "set" : kind}`,
       channel,
@@ -172,7 +174,7 @@ export const createStateMachine = (channel, random) => {
     ({ epoch, offset } = position);
     top = end;
     if (clears) {
-      for (const key of entries.keys()) touched.add(key);
+      for (const key of entries.keys()) touch(key);
       entries.clear();
     }
     moved(now, true);
@@ -200,14 +202,14 @@ export const createStateMachine = (channel, random) => {
       for (const { key = "", offset: to, data, removed, top: end = 0 } of updates) {
         if (removed) entries.delete(key);
         else entries.set(key, { version: to, value: data });
-        touched.add(key);
+        touch(key);
         offset = to;
         top = Math.max(top, end);
       }
       moved(now);
     },
     call(now, kind, key, given) {
-      const seen = valueOf(key);
+      const seen = touched.has(key) ? valueOf(key) : shown.get(key);
       /** @type {Change} */
       const change = { number: numbers += 1, kind, key, state: "queued", seen, round: 0, at: 0, since: 0 };
       if (kind === "update") {
@@ -218,7 +220,8 @@ export const createStateMachine = (channel, random) => {
       change.before = those[those.length - 1];
       if (loaded && !change.before) change.base = { epoch, ...here(key) };
       changes.set(key, [...those, change]);
-      touched.add(key);
+      // Nothing below it has changed: many changes of one key would be made again and again.
+      touched.set(key, touched.has(key) ? undefined : { value: changed(seen, change) });
       if (end) remove(change, end);
       pump(now, key);
       show();
@@ -230,7 +233,6 @@ export const createStateMachine = (channel, random) => {
       const { key, apply, at, round } = change;
       if (!round) change.since = now;
       sent.delete(number);
-      touched.add(key);
       if (ok) {
         Object.assign(change, value, { state: "confirmed" });
         act("resolve", number, value);

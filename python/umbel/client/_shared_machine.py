@@ -31,7 +31,8 @@ class SharedMachine:
         self._sent: dict[int, Change] = {}  # without an answer
         self._pausing: dict[int, Change] = {}  # updates that wait before they are tried again
         self._former: set[str] = set()  # epochs of the past
-        self._touched: dict[str, None] = {}  # keys of which something else may be shown
+        # Keys of which something else may be shown, and what, if that is known.
+        self._touched: dict[str, tuple[Any] | None] = {}
         self._epoch, self._offset, self._top = "", 0, math.inf
         self._loaded = False  # it was whole once: what is changed before waits for that
         self._was_whole = False
@@ -91,7 +92,6 @@ class SharedMachine:
             self._remove(change, {**value, "code": "outcome_unknown"})
         else:
             self._remove(change, value)
-        self._touched[change.key] = None
         self._drop(change.key)
         self._pump(now, change.key)
         self._show()
@@ -116,7 +116,7 @@ class SharedMachine:
         Raises:
             TypeError: if the value can't be JSON.
         """
-        seen = self._value(key)
+        seen = self._value(key) if key in self._touched else self.shown.get(key, ABSENT)
         self._numbers += 1
         change = Change(self._numbers, kind, key, seen)
         if kind == "update":
@@ -129,7 +129,8 @@ class SharedMachine:
         if self._loaded and change.before is None:
             change.base = Base(self._epoch, *self._here(key))
         those.append(change)
-        self._touched[key] = None
+        # Nothing below it has changed: many changes of one key would be made again and again.
+        self._touched[key] = None if key in self._touched else (change.on(seen),)
         if self._end:
             self._remove(change, self._end)
         self._pump(now, key)
@@ -211,7 +212,8 @@ class SharedMachine:
                 return True
         change.at = now
         self._sent[change.number] = change
-        self._touched[key] = None
+        if change.kind == "update":
+            self._touched[key] = None
         self.actions.append(("request", change.number, self._message(change, base)))
         return True
 
@@ -258,8 +260,8 @@ class SharedMachine:
         """Tell what is shown now."""
         shown = []
         touched, self._touched = self._touched, {}
-        for key in touched:
-            value = self._value(key)
+        for key, known in touched.items():
+            value = known[0] if known else self._value(key)
             if same(self.shown.get(key, ABSENT), value):
                 continue
             if value is ABSENT:
