@@ -267,34 +267,54 @@ export function useLatest(channel, key) {
  */
 export function useSharedState(channel) {
   const client = useClient();
-  const [store, calls] = useMemo(() => {
-    /** @type {Promise<SharedState<any>>} */
-    let opened;
-    const first = { data: /** @type {Map<string, V>} */ (new Map()), state: /** @type {"waiting" | "live" | "ended"} */ ("waiting"), error: /** @type {unknown} */ (null) };
-    const store = new Store(first, (store) => {
-      if (!channel) return () => {};
-      const stop = new AbortController();
-      const end = (/** @type {unknown} */ error) => { if (!stop.signal.aborted) store.set({ state: "ended", error }); };
-      opened = client.state(channel, {
-        signal: stop.signal,
-        onChange(map) { store.set({ data: /** @type {any} */ (map), state: map.whole ? "live" : "waiting" }); },
-        onEnded: end,
-      });
-      opened.catch(end);
-      return () => stop.abort();
-    }, (next) => ({ ...next, data: new Map(next.data) }));
-    /** @type {(name: Changes) => (...given: any) => Promise<any>} */
-    const call = (name) => async (...given) => {
-      if (!opened) throw new Error("no state is followed: the component is not there, or has no channel");
-      const state = await opened;
-      return /** @type {any} */ (state[name])(...given);
-    };
-    return [store, { set: call("set"), patch: call("patch"), delete: call("delete"), update: call("update") }];
+  const { store, calls } = useMemo(() => {
+    const those = followed.get(client) || new Map();
+    followed.set(client, those);
+    return those.get(channel) || follow(client, channel, those);
   }, [client, channel]);
   return { ...useStore(store), ...calls };
 }
 
 /** @typedef {"set" | "patch" | "delete" | "update"} Changes */
+
+/** What is followed, by client and channel: all of a state comes again for one more map, so components share it. @type {WeakMap<Client, Map<string, any>>} */
+const followed = new WeakMap();
+
+/**
+ * @param {Client} client
+ * @param {string | null | undefined} channel
+ * @param {Map<string, any>} those
+ */
+const follow = (client, channel, those) => {
+  /** @type {Promise<SharedState<any>>} */
+  let opened;
+  const first = { data: new Map(), state: /** @type {"waiting" | "live" | "ended"} */ ("waiting"), error: /** @type {unknown} */ (null) };
+  const store = new Store(first, (store) => {
+    if (!channel) return () => {};
+    those.set(channel, it);
+    const stop = new AbortController();
+    const end = (/** @type {unknown} */ error) => { if (!stop.signal.aborted) store.set({ state: "ended", error }); };
+    opened = client.state(channel, {
+      signal: stop.signal,
+      onChange(map) { store.set({ data: /** @type {any} */ (map), state: map.whole ? "live" : "waiting" }); },
+      onEnded: end,
+    });
+    opened.catch(end);
+    return () => {
+      stop.abort();
+      those.delete(channel);
+    };
+  }, (next) => ({ ...next, data: new Map(next.data) }));
+  /** @type {(name: Changes) => (...given: any) => Promise<any>} */
+  const call = (name) => async (...given) => {
+    if (!opened) throw new Error("no state is followed: the component is not there, or has no channel");
+    const state = await opened;
+    return /** @type {any} */ (state[name])(...given);
+  };
+  const it = { store, calls: { set: call("set"), patch: call("patch"), delete: call("delete"), update: call("update") } };
+  if (channel) those.set(channel, it);
+  return it;
+};
 
 /**
  * One run at a time: an answer that arrives in pieces.

@@ -383,6 +383,7 @@ export const createState = (port, channel, { onChange, onEnded, signal }) => new
 
   /** @type {(end: Inside.End) => void} */
   const finish = (end) => {
+    if (signal) signal.removeEventListener("abort", close);
     port.unsubscribe(id);
     feed("ended", end);
     reject(port.error({ code: "closed", message: end.reason, ...end }));
@@ -403,13 +404,15 @@ export const createState = (port, channel, { onChange, onEnded, signal }) => new
     updates: passes("updates"),
     gap: passes("gap"),
     ended(/** @type {Inside.End} */ end) {
+      const error = port.failure(end);
+      if (error && !onEnded && state.whole) console.warn(`umbel: ${channel}: ${end.reason}`);
       finish(end);
-      port.call(onEnded, port.failure(end), end.reason);
+      port.call(onEnded, error, end.reason);
     },
   };
   id = port.subscribe(channel, null, events);
   if (signal) {
-    if (signal.aborted) close();
     signal.addEventListener("abort", close);
+    if (signal.aborted) close();
   }
 });

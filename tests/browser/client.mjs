@@ -419,9 +419,11 @@ test("components show a state with the changes of this page, and change it", asy
   const { page, count } = await react(t);
   await page.evaluate((url) => mount(url), served.url());
   await shown(page, "board", "live []");
-  assert.equal(count("subscribe_updates", "board:react"), 1);
   await page.evaluate(() => notes.board.set("a", { n: 1 }));
   await shown(page, "board", 'live [["a",{"n":1}]]');
+  await page.evaluate(() => notes.set.same(true));
+  await shown(page, "same", 'live [["a",{"n":1}]]');
+  assert.equal(count("subscribe_updates", "board:react"), 1, "components share it");
   await page.evaluate(() => notes.client.publish("board:react", 5, { key: "n" }));
   await shown(page, "board", '["n",5]');
   await page.evaluate(() => Promise.all([
@@ -431,7 +433,7 @@ test("components show a state with the changes of this page, and change it", asy
   const refused = page.evaluate(() => notes.board.patch("nothing", { a: 1 }).catch(({ code }) => code));
   assert.equal(await refused, "state_conflict");
   await page.evaluate(() => notes.board.remove("a"));
-  await shown(page, "board", 'live [["n",7]]');
+  for (const id of ["board", "same"]) await shown(page, id, 'live [["n",7]]');
   await page.evaluate(() => notes.set.board("board:other"));
   await shown(page, "board", "live []");
   await page.evaluate(() => notes.set.board("latest:prices"));

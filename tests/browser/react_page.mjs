@@ -35,10 +35,10 @@ function Answer() {
   return createElement("p", { id: "answer" }, `${status}: ${text}`);
 }
 
-function Board({ board }) {
+function Board({ board, id = "board" }) {
   const { data, state, error, set, patch, update, ...others } = useSharedState(board);
   notes.board = { set, patch, remove: others.delete, update };
-  return createElement("p", { id: "board" }, `${state} ${JSON.stringify([...data])}${error ? ` ${error.code}` : ""}`);
+  return createElement("p", { id }, `${state} ${JSON.stringify([...data])}${error ? ` ${error.code}` : ""}`);
 }
 
 function State() {
@@ -51,11 +51,12 @@ function App({ url, hydrating = false }) {
   const [channel, setChannel] = useState("react:a");
   const [turn, setTurn] = useState(0);
   const [board, setBoard] = useState("board:react");
-  Object.assign(notes.set, { channel: setChannel, turn: setTurn, board: setBoard });
+  const [same, setSame] = useState(false);
+  Object.assign(notes.set, { channel: setChannel, turn: setTurn, board: setBoard, same: setSame });
   return createElement(UmbelProvider, { url, base: 20, window: 20 },
     createElement(State),
     createElement(Messages, { channel, turn }),
-    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Board, { board }), createElement(Answer)]));
+    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Board, { board }), same && createElement(Board, { board, id: "same" }), createElement(Answer)]));
 }
 
 let root;

@@ -326,6 +326,26 @@ async def test_the_end_of_a_subscription_ends_the_map(boards: Umbel) -> None:
             await state.set("b", 1)
 
 
+async def test_a_map_that_may_be_had_no_longer_says_so(app: Umbel, caplog: pytest.LogCaptureFixture) -> None:
+    allowed = True
+
+    @app.channel("board:{x}", mode="state")
+    def may_read(client: Client, x: str) -> bool:
+        return allowed
+
+    async with (
+        app.serve(port=0, reconnect_window=0.02, session_ttl=0) as server,
+        through(server) as (umbel, network),
+        umbel.shared_state(BOARD) as state,
+    ):
+        allowed = False
+        cut(network)
+        await until(lambda: bool(state.reason))
+        assert f"{BOARD} is followed no longer: " in caplog.text
+        with pytest.raises(RequestFailed, match="not_allowed"):
+            await state.set("a", 1)
+
+
 async def test_the_end_of_the_connection_ends_the_map(boards: Umbel) -> None:
     clients: list[Client] = []
     boards.on_connect(clients.append)

@@ -228,6 +228,8 @@ class SharedState(Mapping[str, Any]):
         self._finish(end)
 
     def _finish(self, end: dict[str, Any]) -> None:
+        if self.whole and end.get("code", "closed") != "closed":
+            logger.warning("%s is followed no longer: %s", self.channel, end["reason"])
         self._end = end
         self.reason = end["reason"]
         self._known.set()
