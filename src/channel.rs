@@ -48,6 +48,27 @@ impl ChannelName {
         }
     }
 
+    /// Checks a name that a client wants to read: also the channel that says who is in another one.
+    ///
+    /// # Errors
+    /// As [`ChannelName::new`].
+    pub fn readable(name: &str) -> Result<Self, NameError> {
+        match name.strip_prefix(PRESENCE) {
+            Some(watched) => Ok(Self::presence_of(&Self::new(watched)?)),
+            None => Self::new(name),
+        }
+    }
+
+    /// The channel that says who is in this one. Its name may be longer than others.
+    pub fn presence_of(channel: &Self) -> Self {
+        Self(format!("{PRESENCE}{channel}").into())
+    }
+
+    /// The name of the channel whose members this one tells.
+    pub fn watched(&self) -> Option<&str> {
+        self.0.strip_prefix(PRESENCE)
+    }
+
     /// The private channel of one client. Clients and applications can't name it, because [`ChannelName::new`] refuses it.
     pub fn private(client: &str) -> Self {
         Self(format!("{PRIVATE}{client}").into())
@@ -71,6 +92,9 @@ impl ChannelName {
 
 /// How the names of private channels begin.
 pub const PRIVATE: char = '@';
+
+/// How the names of the channels begin that say who is in another one.
+const PRESENCE: &str = "$presence:";
 
 /// How the names of the channels of runs begin.
 const RUN: &str = "run:";
@@ -100,5 +124,20 @@ mod tests {
         assert_eq!(ChannelName::new("a\nb"), Err(NameError::Control));
         assert_eq!(ChannelName::new(&"x".repeat(256)), Err(NameError::TooLong));
         assert!(ChannelName::new(&"x".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn the_channel_that_says_who_is_in_another_can_be_read_and_no_other_of_the_servers() {
+        let name = "x".repeat(255);
+        let presence =
+            ChannelName::readable(&format!("$presence:{name}")).expect("the prefix does not count");
+        assert_eq!(presence.watched(), Some(&*name));
+        assert_eq!(ChannelName::readable("a"), ChannelName::new("a"));
+        assert_eq!(ChannelName::new("$presence:a"), Err(NameError::Reserved));
+        for other in ["$a", "$presence", "$presence:$presence:a", "$presence:$a"] {
+            assert_eq!(ChannelName::readable(other), Err(NameError::Reserved), "{other}");
+        }
+        assert_eq!(ChannelName::readable("$presence:@a"), Err(NameError::Private));
+        assert_eq!(ChannelName::readable("$presence:"), Err(NameError::Empty));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::hidden::Hidden;
 use crate::network::Network;
+use crate::own_path::{A_PLAIN_PATH, is_plain_path, is_reserved_path};
 use crate::pattern::PatternError;
 use crate::rules::{Retention, Rule, RuleError, seconds};
 
@@ -122,6 +123,14 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Most sessions that may wait for their clients. `None`: as many as `max_connections`.
     pub max_away: Option<usize>,
+    /// How long others see a client in a channel that has lost its connection.
+    #[serde(deserialize_with = "seconds")]
+    pub presence_grace: Duration,
+    /// Between two times that others are told who is in a channel; longer with more than a hundred readers.
+    #[serde(deserialize_with = "seconds")]
+    pub presence_interval: Duration,
+    /// Members of a channel that others are told of one by one. Of more, they are told the number.
+    pub presence_limit: usize,
     /// Longest life of a session. After it, its client can't come back.
     #[serde(deserialize_with = "seconds")]
     pub session_lifetime: Duration,
@@ -310,6 +319,12 @@ impl Config {
                 self.session_lifetime > self.session_ttl,
                 "more than session_ttl: otherwise no session could wait so long",
             ),
+            (
+                "presence_interval",
+                (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.presence_interval),
+                "0.01 to 60 seconds",
+            ),
+            ("presence_limit", (1..=10_000).contains(&self.presence_limit), "1 to 10000"),
             ("max_subscriptions", self.max_subscriptions >= 1, "at least 1"),
             ("event_queue", self.event_queue >= 1, "at least 1"),
             ("max_running", self.max_running >= 1, "at least 1"),
@@ -369,43 +384,8 @@ impl Config {
     }
 }
 
-/// One of the server's own paths is `ours`: the others are for something else.
-fn is_plain_path(path: Option<&String>, ours: &str) -> bool {
-    path.is_none_or(|path| {
-        let is_own = path == ours || !is_reserved_path(path);
-        path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && is_own
-    })
-}
-
-const A_PLAIN_PATH: &str = "a path as in /events, without a slash at its end";
-
-/// Whether a path is the server's own. No page and no websocket path of an application is served there, whatever its
-/// patterns match. Some of these paths answer 404 today. They are kept free so that later versions can use them.
-pub fn is_reserved_path(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/metrics" | "/dashboard")
-        || path.starts_with("/api/v1/")
-        || path.starts_with("/umbel/")
-}
-
 /// In bytes: what an unfinished message may hold besides its own bytes, which are an inflater and room to grow.
 const UNDER_WAY: usize = 64 * 1024;
 
 /// In bytes: as long as the hashes that are made with it.
 const SHORTEST_KEY: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_the_server_are_reserved_and_their_neighbours_are_not() {
-        for path in
-            ["/healthz", "/readyz", "/metrics", "/dashboard", "/api/v1/x", "/api/v1/", "/umbel/client.js"]
-        {
-            assert!(is_reserved_path(path), "{path}");
-        }
-        for path in ["/", "/ws", "/metricsx", "/metrics/x", "/api/v1", "/api/v2/x", "/umbel", "/x/umbel/y"] {
-            assert!(!is_reserved_path(path), "{path}");
-        }
-    }
-}

@@ -60,7 +60,7 @@ error_codes! {
     UnknownChannel = "unknown_channel", Client;
     /// the application, or the declaration of the channel, says no
     NotAllowed = "not_allowed", Client;
-    /// the client wants to leave a channel to which it is not subscribed
+    /// the client is not subscribed to the channel that it wants to leave, or that it says something of
     NotSubscribed = "not_subscribed", Nobody;
     /// the client has as many subscriptions as it may have, or its identity as many unfinished runs or connections
     LimitExceeded = "limit_exceeded", Client;

@@ -9,25 +9,27 @@
 //! ```text
 //! vocabulary ─┬─► protocol ─┬► session ────────┐
 //!             │             └► jwt ─► ticket ──┤
-//!             └─► broker ───► hub ─────────────┴─► transport ──► server ──► bindings ──► python/umbel
+//!             └─► broker ─┬─► hub ─────────────┼─► transport ──► server ──► bindings ──► python/umbel
+//!                         └─► presence ────────┘
 //! ```
-//! `A ─► B`: B may import A, and everything to the left of A on its way; the hub may also import the protocol. No layer imports
+//! `A ─► B`: B may import A, and everything to the left of A on its way; the hub and presence may also import the protocol. No layer imports
 //! to its right, and no file imports in a circle. `tests/rust/layering.rs` reads every import and compares it with this picture.
 //!
 //! | layer | modules | owns |
 //! |---|---|---|
-//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`hidden`] [`identity`] [`json`] [`moment`] [`network`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
+//! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`hidden`] [`identity`] [`json`] [`moment`] [`network`] [`own_path`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
 //! | ticket | `ticket` | credentials for one event stream each, in its URL; sans-IO |
 //! | broker | [`broker`] | where publications are ordered and kept, and what that guarantees |
 //! | hub | [`hub`] | which reader wants which channel, what is due, frames made once |
+//! | presence | [`presence`] | who is in which channel, and what others are told of it; time is an argument |
 //! | transport | `transport` | moves bytes: listeners, shards, connections, TLS; the only clock |
 //! | server | `server` `subjects` | puts the layers together, starts the threads, stops them |
 //! | bindings | `bindings` | the only place that knows Python |
 //!
-//! Without features the crate ends with the hub, and needs no sockets, no clock and no Python. The feature `net` adds transport and
+//! Without features the crate ends with the hub and presence, and needs no sockets, no clock and no Python. The feature `net` adds transport and
 //! server, `python` adds the bindings.
 //!
 //! # Threads
@@ -51,6 +53,7 @@ pub mod json;
 pub mod merge_patch;
 pub mod moment;
 pub mod network;
+pub mod own_path;
 pub mod pattern;
 pub mod position;
 pub mod printable;
@@ -68,6 +71,8 @@ pub mod session;
 pub mod broker;
 
 pub mod hub;
+
+pub mod presence;
 
 #[cfg(feature = "net")]
 pub mod jwt;

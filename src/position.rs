@@ -97,6 +97,8 @@ pub enum GapReason {
     /// The epoch has changed, and with it something that the reader has had. Or in a state: removals that the reader needed are
     /// forgotten, so it gets all of the state anew.
     Reset,
+    /// There are too many members to list: all of the state is their number now.
+    Count,
 }
 
 impl Gap {
@@ -108,7 +110,8 @@ impl Gap {
 
 impl GapReason {
     /// Every reason, in the order of the table in `docs/protocol.md`.
-    pub const ALL: [Self; 5] = [Self::Overrun, Self::Burst, Self::Memory, Self::Turn, Self::Reset];
+    pub const ALL: [Self; 6] =
+        [Self::Overrun, Self::Burst, Self::Memory, Self::Turn, Self::Reset, Self::Count];
 
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
@@ -118,6 +121,7 @@ impl GapReason {
             Self::Memory => "memory",
             Self::Turn => "turn",
             Self::Reset => "reset",
+            Self::Count => "count",
         }
     }
 

@@ -56,6 +56,9 @@ impl<'a> Content<'a> {
 pub struct EventName<'a>(&'a str);
 
 impl<'a> EventName<'a> {
+    /// The event of an entry that says who is in a channel.
+    pub const CLIENT_PRESENCE: Self = Self("client_presence");
+
     /// Checks a name. `None` for other characters, for more than 64 of them, and for the names of events that have a meaning.
     pub fn new(name: &'a str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
@@ -85,7 +88,7 @@ pub struct Publication {
 const EVENT_BYTES: usize = 64;
 
 /// Names that an `EventSource` uses itself, and those of the messages of a stream, now and in later versions.
-pub const RESERVED_EVENTS: [&str; 16] = [
+pub const RESERVED_EVENTS: [&str; 18] = [
     "error",
     "open",
     "message",
@@ -102,6 +105,8 @@ pub const RESERVED_EVENTS: [&str; 16] = [
     "snapshot",
     "authenticated",
     "token_expiring",
+    "client_presence",
+    "conflict_resolved",
 ];
 
 /// Longest key, in bytes of UTF-8: as long as a channel name.

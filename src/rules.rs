@@ -49,6 +49,28 @@ pub struct Rule {
     /// Most bytes of a state, those of its bookkeeping and its removals included.
     #[serde(default = "most_state_bytes")]
     pub state_bytes: usize,
+    /// Whether clients may read who is in the channel.
+    #[serde(default)]
+    pub presence: Presence,
+    /// The application says who a member is for others.
+    #[serde(default)]
+    pub presence_asks: bool,
+    /// The application is told who comes and who leaves.
+    #[serde(default)]
+    pub presence_told: bool,
+}
+
+/// What clients may read of who is in a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// Nothing.
+    #[default]
+    No,
+    /// Who the members are, while they are not too many.
+    List,
+    /// How many members there are.
+    Count,
 }
 
 /// Who decides whether a client may do something.
@@ -193,6 +215,8 @@ pub struct Rules {
     rules: Vec<(Pattern, Rule)>,
     /// For channels that no rule matches, and for private ones. All channels have its [`Retention::burst`].
     other: Retention,
+    /// Members of a channel that are listed.
+    presence_limit: usize,
 }
 
 impl Rules {
@@ -217,7 +241,7 @@ impl Rules {
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
         let rules = rules.iter().map(ready).collect::<Result<_, _>>()?;
-        Ok(Self { rules, other: Retention::default() })
+        Ok(Self { rules, other: Retention::default(), presence_limit: PRESENCE_LIMIT })
     }
 
     /// The same rules with another [`Retention::burst`].
@@ -225,6 +249,23 @@ impl Rules {
     pub fn with_burst(mut self, bytes: usize) -> Self {
         self.other.burst = bytes;
         self
+    }
+
+    /// The same rules with another number of members that are listed.
+    #[must_use]
+    pub fn with_presence_limit(mut self, members: usize) -> Self {
+        self.presence_limit = members;
+        self
+    }
+
+    /// The rule of a channel that tells who is in it.
+    pub fn find_presence<'r, 'a>(&'r self, channel: &'a str) -> Option<(usize, &'r Rule, Vec<&'a str>)> {
+        self.find(channel).filter(|(_, rule, _)| rule.presence != Presence::No)
+    }
+
+    /// Whether any channel tells who is in it.
+    pub fn have_presence(&self) -> bool {
+        self.rules.iter().any(|(_, rule)| rule.presence != Presence::No)
     }
 
     /// Whether updates of any channel say which client published them.
@@ -274,7 +315,16 @@ impl Rules {
     /// What a channel's log keeps.
     pub fn retention(&self, channel: &ChannelName) -> Retention {
         let found = self.find(channel.as_str());
-        found.map_or(self.other, |(_, rule, _)| rule.retention(self.other.burst))
+        let is_presence = channel.watched().is_some();
+        found.map_or(if is_presence { self.presence() } else { self.other }, |(_, rule, _)| {
+            rule.retention(self.other.burst)
+        })
+    }
+
+    /// What the log keeps that says who is in a channel.
+    fn presence(&self) -> Retention {
+        let max_keys = self.presence_limit + 1;
+        Retention { mode: Mode::State, max_keys, state_bytes: PRESENCE_BYTES, ..self.other }
     }
 }
 
@@ -309,6 +359,12 @@ fn most_state_bytes() -> usize {
     16 << 20
 }
 
+/// Members of a channel that are listed, by default.
+const PRESENCE_LIMIT: usize = 1000;
+
+/// Bytes of all entries of the members of a channel.
+const PRESENCE_BYTES: usize = 4 << 20;
+
 /// Reads a setting that is a number of seconds.
 pub(crate) fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
@@ -341,6 +397,9 @@ mod tests {
             versions: false,
             max_keys: 1,
             state_bytes: 1,
+            presence: Presence::No,
+            presence_asks: false,
+            presence_told: false,
         }
     }
 

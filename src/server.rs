@@ -306,6 +306,11 @@ impl Server {
         Ok(self.shared.broker.promise(&ChannelName::new(channel)?, self.shared.clock.now()))
     }
 
+    /// What its threads share.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// How many clients are subscribed to a channel.
     ///
     /// # Errors

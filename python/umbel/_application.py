@@ -10,7 +10,8 @@ from ._clients.state import Access, State
 from ._core import Core, Position, Receipt, Stats
 from ._declaring.decorators import Decorators
 from ._declaring.jwt import JWT
-from ._declaring.settings import Options, Settings, check_names
+from ._declaring.options import Options
+from ._declaring.settings import Settings, check_names
 from ._dispatching.dispatcher import Dispatcher
 from ._dispatching.subjects import Subjects
 from ._json import encode

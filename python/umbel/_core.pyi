@@ -44,6 +44,7 @@ OPEN: Final[int]  # (OPEN, client, Handshake)
 MESSAGE: Final[int]  # (MESSAGE, client, Credit, type: str, id: bytes | None, text: bytes)
 SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, Credit, question: int, rule: int, channel: str, params: tuple[str, ...])
 PUBLISH: Final[int]  # (PUBLISH, client, Credit, question, rule, channel, params, data: bytes, key: str | None)
+PRESENCE: Final[int]  # (PRESENCE, client, Credit, number: int, rule: int, channel: str): who is it for others?
 TEXT: Final[int]  # (TEXT, client, Credit, text: str): a message of a websocket path
 BINARY: Final[int]  # (BINARY, client, Credit, data: bytes): a message of a websocket path
 WRITABLE: Final[int]  # (WRITABLE, client): buffered output of a websocket path fell to the low mark
@@ -54,6 +55,8 @@ AWAY: Final[int]  # (AWAY, client, code: int, reason: str): the client has lost 
 BACK: Final[int]  # (BACK, client, Handshake): the client has come back
 STAYS: Final[int]  # (STAYS, client): it does not give way, because it has come back
 CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
+# Who came and who left: id, subject, whether it came, whether it left, whether it is there now.
+GATHERED: Final[int]  # (GATHERED, rule: int, channel: str, params: tuple[str, ...], list[tuple[str, str, bool, bool, bool]])
 LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
 STOPPED: Final[int]  # (STOPPED,): every shard has ended
 SUBSCRIBED: Final[int]  # (SUBSCRIBED, number: int, subscribed: bool): what became of subscribe() with a number
@@ -343,6 +346,25 @@ class Credit:
         """Count no longer as a message: it goes on for long, and another limit bounds such messages. Its bytes still count."""
 
 @final
+class Members:
+    """Who is in which channel. Every method may be called from any thread and returns without waiting."""
+
+    def know(self, client: int, channel: str, number: int, subject: str | None, /) -> None:
+        """Answer a PRESENCE event: who the client is for others, or ``None`` to hide it.
+
+        An answer that comes too late has no effect.
+        """
+    def present(
+        self, channel: str, /
+    ) -> list[tuple[str, str, bool, bool, int, bytes | None, bytes | None]] | None:
+        """Return the members of a channel that others see: id, subject, active, typing, milliseconds since 1970, JSON of task
+        and data. ``None`` when the channel tells nobody who is in it.
+
+        Raises:
+            ValueError: if there can be no such channel.
+        """
+
+@final
 class Core:
     """Logs, shards and sockets of one server.
 
@@ -442,6 +464,8 @@ class Core:
         """
     def send(self, client: int, data: bytes, key: str | None = None, /) -> Receipt | None:
         """Append ``data`` (one JSON text) to the private channel of a client."""
+    def members(self) -> Members:
+        """Return what knows who is in which channel."""
     def when_room(self, channel: str, number: int, /) -> bool:
         """Whether less than half of ``burst_bytes`` waits for the readers that keep up. If not, a ROOM event with this
         number comes when it is so.

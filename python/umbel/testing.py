@@ -36,7 +36,7 @@ from umbel import Identity, Request, Server, Umbel
 from umbel._clients.identity import ANONYMOUS
 from umbel._core import Core
 from umbel._declaring.declarations import AuthenticateResult, Declarations
-from umbel._declaring.settings import Options
+from umbel._declaring.options import Options
 from umbel._dispatching.dispatcher import Dispatcher
 from umbel.client import Connection, Limits, State
 from umbel.client._shell import Shell as ClientShell

@@ -80,7 +80,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS RENEWED }
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS RENEWED PRESENCE GATHERED }
 
 impl Bridge {
     /// A bridge with room for so many events.
@@ -254,6 +254,13 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Closed { client, code, reason } => (CLOSED, client.0, code, reason).into_pyobject(py),
         Event::Log { level, text } => (LOG, level as u8, text).into_pyobject(py),
         Event::Subscribed { number, subscribed } => (SUBSCRIBED, number, subscribed).into_pyobject(py),
+        Event::Gathered { rule, params, gathered } => {
+            let turns = gathered.turns.iter().map(|turn| {
+                (turn.client.to_string(), turn.subject.to_string(), turn.came, turn.left, turn.is_here)
+            });
+            let (channel, params) = (gathered.channel.as_str(), PyTuple::new(py, params.into_vec())?);
+            (GATHERED, rule, channel, params, turns.collect::<Vec<_>>()).into_pyobject(py)
+        }
         Event::Room { number } => (ROOM, number).into_pyobject(py),
         Event::Stopped => (STOPPED,).into_pyobject(py),
         Event::Ended { client, code, reason } => (ENDED, client.0, code, reason).into_pyobject(py),
@@ -275,6 +282,9 @@ fn question_tuple<'py>(
         Question::Subscribe { number, rule, channel, params } => {
             (SUBSCRIBE, client, credit, number, rule, channel.as_str(), PyTuple::new(py, params.into_vec())?)
                 .into_pyobject(py)
+        }
+        Question::Presence { number, rule, channel } => {
+            (PRESENCE, client, credit, number, rule, channel.as_str()).into_pyobject(py)
         }
         Question::Publish { number, rule, channel, params, op, data, key, .. } => {
             let params = PyTuple::new(py, params.into_vec())?;

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use crate::bindings::bridge::{Bridge, to_tuple};
+use crate::bindings::members::Members;
 use crate::bindings::position::Position;
 use crate::bindings::publications::{Entry, check_size, expected, named, receipt, to_entry};
 use crate::bindings::receipt::Receipt;
@@ -143,6 +144,10 @@ impl Core {
         Ok(self.server.subscribers(channel)?)
     }
 
+    fn members(&self) -> Members {
+        Members(self.server.shared())
+    }
+
     #[pyo3(signature = (channel, number, /))]
     fn when_room(&self, channel: &str, number: u64) -> PyResult<bool> {
         Ok(self.server.when_room(channel, number)?)
@@ -156,7 +161,7 @@ impl Core {
     #[pyo3(signature = (client, message_type, message_id, data, /))]
     fn reply(&self, client: u64, message_type: String, message_id: Option<&[u8]>, data: &[u8]) -> bool {
         let data = Bytes::copy_from_slice(data);
-        self.answer(client, Answer::Result { message_type, data }, message_id)
+        answer(self, client, Answer::Result { message_type, data }, message_id)
     }
 
     #[pyo3(signature = (client, code, message, message_id = None, details = None, is_fault = false, /))]
@@ -170,7 +175,7 @@ impl Core {
         is_fault: bool,
     ) -> bool {
         let details = details.map(text);
-        self.answer(client, Answer::Error { code, message, details, is_fault }, message_id)
+        answer(self, client, Answer::Error { code, message, details, is_fault }, message_id)
     }
 
     #[pyo3(signature = (client, text, /))]
@@ -364,10 +369,10 @@ impl Core {
     fn tell(&self, client: u64, command: ClientCommand) -> bool {
         self.server.tell(ClientId(client), command)
     }
+}
 
-    fn answer(&self, client: u64, answer: Answer, message_id: Option<&[u8]>) -> bool {
-        self.tell(client, ClientCommand::Answer(answer, message_id.map(text)))
-    }
+fn answer(core: &Core, client: u64, answer: Answer, message_id: Option<&[u8]>) -> bool {
+    core.tell(client, ClientCommand::Answer(answer, message_id.map(text)))
 }
 
 /// What the claims of an identity say of channels.

@@ -5,6 +5,7 @@ mod bridge;
 mod core;
 mod errors;
 mod handshake;
+mod members;
 mod position;
 mod publications;
 mod receipt;
@@ -36,6 +37,8 @@ mod module {
     #[pymodule_export]
     use super::handshake::Handshake;
     #[pymodule_export]
+    use super::members::Members;
+    #[pymodule_export]
     use super::position::Position;
     #[pymodule_export]
     use super::receipt::Receipt;
@@ -47,7 +50,7 @@ mod module {
     #[pyfunction]
     #[pyo3(signature = (path, /))]
     fn is_reserved_path(path: &str) -> bool {
-        crate::config::is_reserved_path(path)
+        crate::own_path::is_reserved_path(path)
     }
 
     #[pyfunction]

@@ -31,6 +31,8 @@ pub struct Entries {
     cause: GapReason,
     /// Of a state, which drops nothing else: removals up to here were dropped.
     pub forgotten: u64,
+    /// Of a state: the offset at which a number took the place of all entries.
+    pub counted: u64,
     pub watchers: SmallVec<[Arc<Watcher>; 2]>,
     pub promises: Promises,
     pub waiters: Waiters,
@@ -65,6 +67,7 @@ impl Entries {
             trimmed: start.offset,
             cause: GapReason::Overrun,
             forgotten: 0,
+            counted: 0,
             watchers: SmallVec::new(),
             promises: Promises::default(),
             waiters: Waiters::default(),
@@ -189,11 +192,26 @@ impl Entries {
         Ok(true)
     }
 
-    /// Removes all keys in one step. `removal` is the newest entry, and the only one.
-    pub fn clear_state(&mut self, removal: Publication) {
+    /// Whether a state has room for all of these at once, whatever gives way for them.
+    pub fn admit_all(&self, contents: &[Content<'_>], retention: &Retention) -> Result<(), StateRefusal> {
+        let more = contents.iter().filter(|content| !content.is_removal());
+        let sizes = more.map(|content| Publication::size_of(&self.update_prefix, content));
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        if self.kept.live() + count > retention.max_keys {
+            return Err(StateRefusal::Keys(retention.max_keys));
+        }
+        let own = self.bytes - self.kept.removals().1;
+        if own + bytes > retention.state_bytes {
+            return Err(StateRefusal::Bytes(retention.state_bytes));
+        }
+        Ok(())
+    }
+
+    /// Drops everything in one step. `only` is the newest entry, and the only one.
+    pub fn clear_state(&mut self, only: Publication) {
         self.kept.clear();
-        (self.bytes, self.forgotten) = (0, removal.offset);
-        self.push(removal);
+        (self.bytes, self.forgotten) = (0, only.offset);
+        self.push(only);
     }
 
     pub fn push(&mut self, publication: Publication) {
@@ -226,7 +244,9 @@ impl Entries {
     /// What a reader is told to which all of a state is given anew.
     pub fn gap_anew(&self, cursor: Place, top: Place) -> Gap {
         let (epoch, top) = (self.epochs.current(), Some(top.offset()));
-        Gap { from: cursor.offset(), to: 0, epoch, reason: GapReason::Reset, top }
+        let is_counted = self.counted > 0 && self.counted == self.forgotten;
+        let reason = if is_counted { GapReason::Count } else { GapReason::Reset };
+        Gap { from: cursor.offset(), to: 0, epoch, reason, top }
     }
 
     /// Drops everything. Up to here nothing will come.

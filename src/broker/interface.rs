@@ -7,6 +7,7 @@ use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::Position;
@@ -17,6 +18,20 @@ use crate::stats::Totals;
 pub trait Broker: Send + Sync {
     /// Appends a publication to a channel. The receipt tells its position, at once or later.
     fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt;
+
+    /// Appends several changes of a state, so that no reader ends between two of them.
+    ///
+    /// # Errors
+    /// Nothing is changed when there is no room for all of them.
+    fn append_all(
+        &self,
+        channel: &ChannelName,
+        contents: &[Content<'_>],
+        now: Moment,
+    ) -> Result<(), StateRefusal>;
+
+    /// Puts one entry in the place of all that a state has: [`Log::reset`]. There is always room for it.
+    fn reset_state(&self, channel: &ChannelName, only: Content<'_>, now: Moment);
 
     /// The position of the newest publication of a channel, for a reader that will watch the log in a moment. It finds the
     /// same log then, and everything after the position: see [`Log::promise`].

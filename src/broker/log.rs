@@ -28,7 +28,7 @@ use crate::rules::Retention;
 pub struct Log {
     retention: Retention,
     /// Place of the newest entry. Written under the lock, read without it.
-    top: Top,
+    pub(super) top: Top,
     /// It keeps more than its bounds, for readers that keep up. Written under the lock.
     crowded: AtomicBool,
     /// Nothing more comes.
@@ -145,21 +145,6 @@ impl Log {
         })
     }
 
-    /// Removes all keys of a state in one step, and notifies the watchers. Every reader begins anew.
-    pub fn clear(&self, now: Moment) -> Change {
-        let clear = |entries: &mut Entries| {
-            let live = entries.kept.newest().find(|entry| !entry.is_removal());
-            let Some(key) = live.and_then(|entry| entry.key.clone()) else { return };
-            let top = self.top();
-            let place = top.with_offset(top.offset() + 1);
-            let content = Content::removal(&key);
-            let removal = Publication::new(&entries.update_prefix, place.offset(), content, now);
-            entries.clear_state(removal);
-            self.top.advance(place, &entries.watchers);
-        };
-        self.change(clear).1
-    }
-
     /// Of a state: removals up to here are forgotten. A read that ended before does not count any more.
     pub fn forgotten(&self) -> Place {
         Place::from_bits(self.forgotten.load(Ordering::Acquire))
@@ -222,7 +207,7 @@ impl Log {
         self.change(begin).1
     }
 
-    fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
+    pub(super) fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
         let content = Content { sender: content.sender.filter(|_| self.retention.sender), ..content };
         let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
         entries.push(publication);
@@ -379,7 +364,7 @@ impl Log {
         self.lock().held()
     }
 
-    fn change<T>(&self, act: impl FnOnce(&mut Entries) -> T) -> (T, Change) {
+    pub(super) fn change<T>(&self, act: impl FnOnce(&mut Entries) -> T) -> (T, Change) {
         let mut entries = self.lock();
         let before = entries.held();
         let outcome = act(&mut entries);

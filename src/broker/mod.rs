@@ -47,6 +47,7 @@ mod room;
 mod state;
 mod sync;
 mod watcher;
+mod whole;
 
 pub use entries::Held;
 pub use history::{Found, History, Most, StatePart};

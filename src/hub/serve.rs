@@ -21,7 +21,7 @@ pub(super) fn count(counters: &Counters, feed: &Feed, read: &LogRead, now: Momen
             GapReason::Overrun => counters.gaps_overrun.add(1),
             GapReason::Burst => counters.gaps_burst.add(1),
             GapReason::Memory => counters.gaps_memory.add(1),
-            GapReason::Turn | GapReason::Reset => {}
+            GapReason::Turn | GapReason::Reset | GapReason::Count => {}
         }
         out.lost(&feed.name, reason);
     }

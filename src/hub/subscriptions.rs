@@ -245,6 +245,11 @@ impl Hub {
         true
     }
 
+    /// Whether a reader has a channel.
+    pub fn reads(&self, reader: ReaderKey, channel: &str) -> bool {
+        self.cursor(reader, channel).is_some()
+    }
+
     /// The channels that a reader has.
     pub fn channels(&self, reader: ReaderKey) -> Vec<ChannelName> {
         let cursors = self.readers.get(reader as usize).map_or(&[][..], |state| &state.cursors);

@@ -9,6 +9,7 @@ use super::conversation::{Session, begin_message};
 use super::credentials::{Refusal, renewed, somebody, withdrawn};
 use super::greeting::tell_established;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
+use super::presence::{end_presence, join};
 use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_subscribed};
 use super::requests::{Change, Unconfirmed};
 use super::resumable::{Resumable, Subscription, Wanted};
@@ -65,7 +66,8 @@ impl Session {
         if let Some(resumable) = self.resumable_part() {
             if let Some(former) = resumable.former.take() {
                 let is_kept = |had: &Subscription| {
-                    had.by_server || !rules.withdraw(had.channel.as_str(), &former, identity.as_deref())
+                    let name = had.channel.watched().unwrap_or_else(|| had.channel.as_str());
+                    had.by_server || !rules.withdraw(name, &former, identity.as_deref())
                 };
                 resumable.subscriptions.retain(is_kept);
             }
@@ -100,7 +102,8 @@ impl Session {
             }
             Recalled::Done(Remembered::Conflict) => return Some(repeat_conflict(self, text, id, carrier)),
             Recalled::Done(Remembered::Lost) => {
-                self.reply_error(ErrorCode::AnswerLost, ErrorCode::AnswerLost.meaning(), None, to, carrier)
+                let code = ErrorCode::AnswerLost;
+                self.reply_error(code, code.meaning(), None, to, carrier);
             }
             Recalled::Reused => {
                 let code = ErrorCode::IdReused;
@@ -123,6 +126,7 @@ impl Session {
         if let Some(resumable) = self.resumable_part() {
             resumable.note(channel, subscribed, by_server);
         }
+        join(self.identity.as_deref(), channel, subscribed, carrier);
         tell_subscribed(channel, subscribed, id, carrier)
     }
 
@@ -172,6 +176,7 @@ impl Session {
             carrier.unsubscribe(had.channel.as_str());
             return tell_ended(had.channel.as_str(), LOST, None, carrier);
         }
+        join(self.identity.as_deref(), &had.channel, subscribed, carrier);
         match tell_subscribed(&had.channel, subscribed, None, carrier) {
             Ok(()) => self.resumable_part().into_iter().for_each(|it| it.subscriptions.push(had.clone())),
             Err(most) => self.tell_too_many(most, &had.channel, ReplyTo::message(None), carrier),
@@ -225,6 +230,7 @@ impl Session {
         let restore = self.requests.as_mut().and_then(|requests| requests.take_restore(channel));
         if self.unsubscribe(channel.as_str(), carrier) || restore.is_some() {
             tell_ended(channel.as_str(), reason, None, carrier);
+            end_presence(self.resumable_part(), channel, reason, carrier);
         }
         if restore.is_some_and(|request| request.is_asked()) {
             self.go_on(channel, rules, carrier);

@@ -11,7 +11,7 @@ use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
-use crate::protocol::message::Timestamp;
+use crate::protocol::message::{PresenceChange, Timestamp};
 use crate::publication::Content;
 use crate::token_error::TokenError;
 
@@ -43,6 +43,28 @@ pub trait Carrier {
 
     /// Ends a subscription. Returns `false` when there was none.
     fn unsubscribe(&mut self, channel: &str) -> bool;
+
+    /// Whether the client is subscribed to a channel.
+    fn reads(&self, channel: &str) -> bool;
+
+    /// The client is subscribed to a channel, with this subject: others may see that it is there.
+    fn join(&mut self, channel: &ChannelName, subject: &str) {
+        let _ = (channel, subject);
+    }
+
+    /// A client that has come back is not subscribed any more to a channel to which it was.
+    fn left(&mut self, channel: &str) {
+        let _ = channel;
+    }
+
+    /// Changes what others see of the client in a channel.
+    ///
+    /// # Errors
+    /// Why they see nothing.
+    fn present(&mut self, channel: &ChannelName, change: &PresenceChange) -> Result<(), Unseen> {
+        let _ = (channel, change);
+        Err(Unseen::NotTold)
+    }
 
     /// What the client is subscribed to on this connection.
     fn channels(&self) -> Vec<ChannelName> {
@@ -109,6 +131,30 @@ impl From<ErrorCode> for Unpublished {
     }
 }
 
+/// Why others do not see a client in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unseen {
+    /// It is not there.
+    #[error("you are not subscribed to this channel")]
+    NotSubscribed,
+    /// The application does not show it.
+    #[error("others do not see you in this channel")]
+    Hidden,
+    /// The channel tells nobody who is in it.
+    #[error("this channel does not tell who is in it")]
+    NotTold,
+}
+
+impl Unseen {
+    /// What the client is told, for programs.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::NotSubscribed => ErrorCode::NotSubscribed,
+            Self::Hidden | Self::NotTold => ErrorCode::NotAllowed,
+        }
+    }
+}
+
 /// What becomes of credentials that a client shows later on.
 #[derive(Debug)]
 pub enum Judged {
@@ -154,6 +200,15 @@ pub enum Question {
         /// The values of the parameters of the rule's pattern.
         params: Box<[String]>,
     },
+    /// Who is this client for others in a channel that it reads?
+    Presence {
+        /// Comes back with the answer.
+        number: u64,
+        /// Index of the rule that matched.
+        rule: usize,
+        /// The name of the channel.
+        channel: ChannelName,
+    },
     /// May this client publish? [`Session::decide`](super::Session::decide) takes the answer, with the same number.
     Publish {
         /// Tells the questions of one session apart.
@@ -180,7 +235,7 @@ impl Question {
     pub fn size(&self) -> usize {
         match self {
             Self::Message { text, .. } => text.len(),
-            Self::Subscribe { .. } => 0,
+            Self::Subscribe { .. } | Self::Presence { .. } => 0,
             Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, |key| key.len()),
         }
     }

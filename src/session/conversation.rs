@@ -9,6 +9,7 @@ use super::access::{Ruling, question, rule_on};
 use super::carrier::{Carrier, Decision, Question};
 use super::credentials::somebody;
 use super::limits::{ErrorLimit, RateLimit};
+use super::presence::{end_presence, present, rule_on_presence};
 use super::replies::{ReplyTo, tell_ended};
 use super::requests::{Action, Request, Requests};
 use super::resumable::{Claim, Proof, Resumable, Secret, Verdict};
@@ -167,6 +168,9 @@ impl Session {
                 let channel = publish.channel.clone();
                 self.request(&channel, Action::publish(publish, elements), id, rules, carrier);
             }
+            Kind::Presence { channel, change } => {
+                self.request(&channel, Action::Present(change), id, rules, carrier);
+            }
             Kind::Authenticate { token, .. } => self.renew(token.as_deref(), id, rules, carrier),
             Kind::Resume(_) => {
                 let text = "only the first message can be resume (subprotocol umbel.v1.first)";
@@ -191,6 +195,7 @@ impl Session {
         match decision {
             Decision::Deny { .. } | Decision::Reject { .. } if matches!(action, Action::Restore { .. }) => {
                 tell_ended(channel.as_str(), "not_allowed", None, carrier);
+                carrier.left(channel.as_str());
             }
             Decision::Allow => self.perform(&channel, action, id, carrier),
             Decision::Publish(data) => {
@@ -237,7 +242,13 @@ impl Session {
         if !carrier.is_live() {
             return;
         }
-        let name = match ChannelName::new(channel) {
+        let named = match action {
+            Action::Publish { .. } | Action::History { .. } | Action::Present(_) => ChannelName::new(channel),
+            Action::Subscribe { .. } | Action::Restore { .. } | Action::Unsubscribe => {
+                ChannelName::readable(channel)
+            }
+        };
+        let name = match named {
             Ok(name) => name,
             Err(error) => {
                 let channel = (channel.len() <= NAME_BYTES).then_some(channel);
@@ -249,10 +260,16 @@ impl Session {
             return requests.wait_for_earlier(name, action, id, self.acting_for);
         }
         match action {
-            Action::Unsubscribe => self.perform(&name, action, id, carrier),
+            Action::Unsubscribe | Action::Present(_) => self.perform(&name, action, id, carrier),
             Action::Subscribe { start, restart: true } if self.restart(&name, start, id, carrier) => {}
-            _ => match rule_on(&name, &action, self.identity.as_deref(), rules) {
+            _ => match name.watched().map_or_else(
+                || rule_on(&name, &action, self.identity.as_deref(), rules),
+                |watched| rule_on_presence(watched, rules, carrier),
+            ) {
                 Ruling::Allowed => self.perform(&name, action, id, carrier),
+                Ruling::Refused(..) if matches!(action, Action::Restore { .. }) => {
+                    tell_ended(channel, "not_allowed", None, carrier);
+                }
                 Ruling::Refused(code, text) => {
                     self.reply_error(code, text, Some(name.as_str()), action.reply_to(id), carrier);
                 }
@@ -288,6 +305,13 @@ impl Session {
             Action::Restore { had, start } => self.restore_one(had, start, carrier),
             Action::Unsubscribe if self.unsubscribe(name, carrier) => {
                 tell_ended(name, "unsubscribed", id, carrier);
+                end_presence(self.resumable_part(), channel, "unsubscribed", carrier);
+            }
+            Action::Present(change) => {
+                if let Err(unseen) = present(channel, &change, id, carrier) {
+                    let to = ReplyTo::message(id);
+                    self.reply_error(unseen.code(), &unseen.to_string(), Some(name), to, carrier);
+                }
             }
             Action::Unsubscribe => {
                 let text = "you are not subscribed to this channel";
@@ -302,7 +326,7 @@ impl Session {
     pub(super) fn go_on(&mut self, channel: &ChannelName, rules: &Rules, carrier: &mut impl Carrier) {
         let Some(requests) = &mut self.requests else { return };
         // Those after it wait again.
-        for Request { id, action, message, .. } in requests.take_channel(channel) {
+        for Request { id, action, message, channel, .. } in requests.take_channel(channel) {
             self.acting_for = message;
             if matches!(action, Action::Unsubscribe) {
                 // It gets what the requests before this one have published.

@@ -29,6 +29,7 @@ mod greeting;
 mod limits;
 mod memory;
 mod posts;
+mod presence;
 mod renewals;
 mod replies;
 mod requests;
@@ -38,7 +39,7 @@ mod streams;
 mod subscriptions;
 
 pub use calls::{Call, begin_calls, is_refused, make_call};
-pub use carrier::{Answer, Carrier, Decision, Judged, Question, Unpublished};
+pub use carrier::{Answer, Carrier, Decision, Judged, Question, Unpublished, Unseen};
 pub use conversation::Session;
 pub use credentials::{look_at_credentials, tell_refused};
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};

@@ -13,7 +13,7 @@ use super::resumable::{Resumable, Subscription};
 use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
 use crate::position::{Position, Start};
-use crate::protocol::message::{Id, Publish};
+use crate::protocol::message::{Id, PresenceChange, Publish};
 use crate::rights::Wish;
 
 /// The channels that an event stream wants, and from where on.
@@ -33,6 +33,8 @@ pub(super) enum Action {
     },
     Unsubscribe,
     Publish(Change),
+    /// To be seen otherwise.
+    Present(PresenceChange),
     /// What the channel still has.
     History {
         after: Option<Position>,
@@ -79,8 +81,17 @@ impl Action {
 
     /// Bytes that it keeps.
     fn size(&self) -> usize {
-        if let Self::Publish(change) = self { change.data.len() } else { 0 }
+        match self {
+            Self::Publish(change) => change.data.len(),
+            Self::Present(change) => change.size(),
+            _ => 0,
+        }
     }
+}
+
+/// What a request waits for: those about the same name are done one after another. Who is in a channel is decided with the channel.
+fn order_of(channel: &ChannelName) -> &str {
+    channel.watched().unwrap_or_else(|| channel.as_str())
 }
 
 /// A request that waits.
@@ -126,7 +137,7 @@ pub(super) struct Requests {
     last_number: u64,
     waiting: Vec<Request>,
     /// How many of them are about each channel. A client that comes back may ask for thousands at once.
-    waiting_about: HashMap<ChannelName, u32>,
+    waiting_about: HashMap<Box<str>, u32>,
     /// That these keep.
     waiting_bytes: usize,
     unconfirmed: Vec<Unconfirmed>,
@@ -160,7 +171,7 @@ impl Requests {
 
     /// Whether an earlier request about this channel waits.
     pub fn waits_for(&self, channel: &ChannelName) -> bool {
-        self.waiting_about.contains_key(channel)
+        self.waiting_about.contains_key(order_of(channel))
     }
 
     /// Keeps a request until the application has decided about the question of this number.
@@ -196,7 +207,7 @@ impl Requests {
     ) {
         let id = id.map(|id| id.as_json().into());
         self.waiting_bytes += action.size();
-        *self.waiting_about.entry(channel.clone()).or_default() += 1;
+        *self.waiting_about.entry(order_of(&channel).into()).or_default() += 1;
         self.waiting.push(Request { waits_for, message, id, channel, action });
     }
 
@@ -224,12 +235,13 @@ impl Requests {
         self.waiting_bytes
     }
 
-    /// Takes out, in their order, all requests about a channel.
+    /// Takes out, in their order, all requests about a channel and about who is in it.
     pub fn take_channel(&mut self, channel: &ChannelName) -> Vec<Request> {
         if !self.waits_for(channel) {
             return Vec::new();
         }
-        let taken: Vec<_> = self.waiting.extract_if(.., |request| request.channel == *channel).collect();
+        let is_it = |request: &mut Request| order_of(&request.channel) == order_of(channel);
+        let taken: Vec<_> = self.waiting.extract_if(.., is_it).collect();
         taken.iter().for_each(|request| self.note_taken(request));
         taken
     }
@@ -241,7 +253,7 @@ impl Requests {
         let is_over = |Request { action, id, channel, waits_for, .. }: &mut Request| {
             let wanted = kept.get(channel.as_str()).copied();
             match (action, *waits_for) {
-                (Action::Publish(_) | Action::History { .. }, _) => false,
+                (Action::Publish(_) | Action::History { .. } | Action::Present(_), _) => false,
                 (Action::Subscribe { start, restart }, WaitsFor::Decision(_)) => {
                     (*start, *restart, *id) = (wanted.flatten().unwrap_or(Start::Newcomer), false, None);
                     wanted.is_none()
@@ -253,17 +265,17 @@ impl Requests {
                 _ => true,
             }
         };
-        // They keep no bytes.
+        // None of them keeps bytes.
         let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
         dropped.iter().for_each(|request| self.note_taken(request));
         let mut channels: Vec<_> = dropped.into_iter().map(|request| request.channel).collect();
         let mut seen = HashSet::new();
         channels.retain(|channel| {
             // Once each: otherwise the application is asked again about what has just gone on.
-            if !seen.insert(channel.clone()) {
+            if !seen.insert(order_of(channel).to_owned()) {
                 return false;
             }
-            let first = self.waiting.iter().find(|request| request.channel == *channel);
+            let first = self.waiting.iter().find(|request| order_of(&request.channel) == order_of(channel));
             first.is_some_and(|request| request.waits_for == WaitsFor::EarlierRequest)
         });
         channels
@@ -274,7 +286,7 @@ impl Requests {
         let is_one = |request: &&Request| match request.action {
             Action::Subscribe { .. } => request.is_asked(),
             Action::Restore { .. } => true,
-            Action::Unsubscribe | Action::Publish(_) | Action::History { .. } => false,
+            Action::Unsubscribe | Action::Publish(_) | Action::History { .. } | Action::Present(_) => false,
         };
         self.waiting.iter().filter(is_one).map(|request| request.channel.as_str()).collect()
     }
@@ -296,7 +308,7 @@ impl Requests {
 
     fn note_taken(&mut self, request: &Request) {
         self.waiting_bytes -= request.action.size();
-        if let Entry::Occupied(mut count) = self.waiting_about.entry(request.channel.clone()) {
+        if let Entry::Occupied(mut count) = self.waiting_about.entry(order_of(&request.channel).into()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

@@ -2,6 +2,7 @@
 
 use super::carrier::Carrier;
 use super::conversation::Session;
+use super::presence::join;
 use super::replies::{ReplyTo, tell_subscribed};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
@@ -35,6 +36,7 @@ pub(super) fn join_run(
     if let Some(resumable) = session.resumable_part() {
         resumable.note(channel, subscribed, true);
     }
+    join(session.identity.as_deref(), channel, subscribed, carrier);
     if let Err(most) = tell_subscribed(channel, subscribed, to.id, carrier) {
         session.tell_too_many(most, channel, to, carrier);
     }

@@ -29,7 +29,10 @@ pub(super) fn restore(
     let asked = session.requests().subscribing();
     let mut restored = Vec::new();
     let mut others = Vec::new();
-    for (name, start) in wanted {
+    // Who is in a channel is wanted after the channel.
+    let (channels, presence): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(name, _)| !name.starts_with('$'));
+    for (name, start) in channels.into_iter().chain(presence) {
         match places.get(&*name).and_then(|place: &usize| had[*place].take()) {
             Some(subscription) => restored.push((subscription, start)),
             // It is told when that is decided.
@@ -37,7 +40,12 @@ pub(super) fn restore(
             None => others.push((name, start)),
         }
     }
+    for left in had.iter().flatten().filter(|had| !had.by_server) {
+        carrier.left(left.channel.as_str());
+    }
     restored.extend(had.into_iter().flatten().filter(|had| had.by_server).zip(std::iter::repeat(None)));
+    let (presence, restored): (Vec<_>, Vec<_>) =
+        restored.into_iter().partition(|(had, _)| had.channel.watched().is_some());
     for (had, start) in restored {
         if rules.rechecks(&had.channel) {
             // However much is under way: no session has more of these questions than subscriptions.
@@ -58,6 +66,11 @@ pub(super) fn restore(
             let action = Action::Subscribe { start: start.unwrap_or(Start::Newcomer), restart: false };
             ask(session, &name, action, may_ask, rules, carrier);
         }
+    }
+    for (had, start) in presence {
+        // It waits for the decision about its channel, if there is one.
+        let channel = had.channel.clone();
+        session.request(channel.as_str(), Action::Restore { had, start }, None, rules, carrier);
     }
 }
 

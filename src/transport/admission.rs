@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::close::{CloseCode, CloseReason};
-use crate::config::is_reserved_path;
 use crate::identity::Identity;
 use crate::jwt::Verified;
+use crate::own_path::is_reserved_path;
 use crate::printable::Printable;
 use crate::protocol::handshake::{Upgrade, upgrade};
 use crate::protocol::http::{HttpError, INNER_SLASH, Request};

@@ -265,6 +265,7 @@ impl Connections {
             .into_iter()
             .chain(self.turns.next_for_keys())
             .chain(self.away.oldest().map(|(since, _)| since + self.shared.config.session_ttl))
+            .chain(self.shared.presence.due().filter(|_| self.index == 0))
             .min()
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use crate::session::Question;
 use crate::transport::budget::Account;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::{ClientCommand, CommandQueue};
@@ -131,6 +132,15 @@ pub(crate) const PLACE: usize = 128;
 
 /// Bytes of a Python object of JSON.
 const ELEMENT: usize = 64;
+
+/// Bytes that a question takes in Python.
+pub(super) fn held_by(question: &Question) -> usize {
+    match question {
+        Question::Message { text, elements, .. } => json_bytes(text, *elements as usize),
+        Question::Subscribe { channel, .. } | Question::Presence { channel, .. } => channel.as_str().len(),
+        Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
+    }
+}
 
 #[cfg(test)]
 mod tests {

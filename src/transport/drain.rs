@@ -8,9 +8,9 @@ use crate::protocol::message::ServerMessage;
 use crate::session::Carrier as _;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
+use crate::transport::forgotten::end_away;
 use crate::transport::peer::Peer;
 use crate::transport::phase::Phase;
-use crate::transport::sessions::end_away;
 
 /// A graceful stop that has begun.
 pub(crate) struct Drain {

@@ -15,32 +15,17 @@ use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::event_stream;
 use crate::transport::events::{Event, Level};
-use crate::transport::peer::Peer;
+use crate::transport::peer::{Peer, write};
 use crate::transport::phase::{Phase, excess_of, session_of};
 use crate::transport::session_stream;
 use crate::transport::sessions::{Leaving, ended, finish};
 
 impl Peer<'_> {
-    /// As [`Peer::catch_up`], for a connection that is closed next. Being too far behind is not another reason.
-    fn catch_up_last(&mut self) {
-        self.flush_replies();
-        let (now, time) = (self.now(), self.connections.timestamp());
-        let Connections { hub, sockets, .. } = &mut *self.connections;
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            let _ = hub.catch_up(self.key, now, time, sockets);
-        }));
-        // Other readers that are too far behind stay in the list. The caller that is closing them closes these, too.
-        self.connections.sockets.overrun.retain(|&other| other != self.key);
-        let written = Self::end_broken(self.connections, written);
-        written.unwrap_or_else(|panic| resume_unwind(panic));
-        self.connections.wake_for_hub();
-    }
-
     /// Sends a close frame after everything that waits, earlier publications included, and waits for the reply. Publications
     /// that the socket does not take now, or that go beyond a slice, are left out: closing does not wait for a reader. The
     /// client knows its position.
     pub fn close(&mut self, reason: CloseReason) {
-        self.catch_up_last();
+        catch_up_last(self);
         let refusal = event_stream::refusal(self, &reason).or_else(|| session_stream::refusal(self, &reason));
         if let Some(bytes) = refusal {
             return self.say_last(&bytes, &reason);
@@ -61,7 +46,7 @@ impl Peer<'_> {
         if wire.is_stream() {
             return self.say_last(&bytes, &reason);
         }
-        let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = self.part(&bytes, &reason) else {
+        let Some(Phase::Deciding(upgraded) | Phase::Open(upgraded)) = part(self, &bytes, &reason) else {
             return;
         };
         if let Some(connection) = self.connection() {
@@ -92,7 +77,7 @@ impl Peer<'_> {
 
     /// Sends the last bytes of our side: a close frame that needs no reply, or an HTTP response.
     pub fn say_last(&mut self, bytes: &[u8], reason: &CloseReason) {
-        drop(self.part(bytes, reason));
+        drop(part(self, bytes, reason));
     }
 
     /// Answers a request with the reason why it is not served.
@@ -106,42 +91,6 @@ impl Peer<'_> {
         self.say_last(&error.to_response_with(cors.headers()), &CloseReason::Response);
     }
 
-    /// Says our last word, once. Returns what the connection was before.
-    fn part(&mut self, bytes: &[u8], reason: &CloseReason) -> Option<Phase> {
-        self.flush_replies();
-        let (now, key) = (self.now(), self.key);
-        let connection = self.live()?;
-        connection.share = None;
-        let mut phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
-        connection.ahead = None;
-        let (client, serial, is_parted) =
-            (connection.id, connection.serial, connection.deadlines.is_parted());
-        let leaving = Leaving::of(connection, &phase);
-        connection.deadlines.last_said(now);
-        connection.wake();
-        // A socket that is gone shows itself to the task, which drops the connection.
-        let _ = self.write(bytes);
-        self.connections.hub.leave(key);
-        self.connections.disown(key);
-        let told = reason.code().is_some() && !matches!(reason, CloseReason::Client { .. });
-        let secret = session_of(&mut phase).and_then(secret_of).filter(|_| told);
-        if is_parted && let Some(secret) = secret {
-            let time = self.connections.shared.config.close_timeout;
-            self.connections.farewells.add(client, (key, serial), secret, now, time);
-        }
-        // Its end is not waited for if nobody asks for it, or its place is needed.
-        let excess = excess_of(&mut phase).and_then(Option::take);
-        let is_over = is_parted && secret.is_none() || excess.is_some();
-        drop(excess);
-        ended(self.connections, leaving, &mut phase, reason);
-        if is_over {
-            self.finish(reason);
-        }
-        self.connections.hold_output(key);
-        self.connections.schedule(key);
-        Some(phase)
-    }
-
     /// Drops the connection.
     pub fn finish(&mut self, reason: &CloseReason) {
         finish(self.connections, self.key, reason);
@@ -149,7 +98,7 @@ impl Peer<'_> {
 
     /// Ends the connections that broke, fell too far behind, or made the hub panic while it wrote. Other panics go on.
     pub fn end_unserved(connections: &mut Connections, written: thread::Result<()>) {
-        let written = Self::end_broken(connections, written);
+        let written = end_broken(connections, written);
         while let Some(key) = connections.sockets.overrun.pop() {
             Self::act(connections, key, |peer| peer.close(CloseReason::TooFarBehind));
         }
@@ -165,23 +114,6 @@ impl Peer<'_> {
             });
         }
         written.unwrap_or_else(|panic| resume_unwind(panic));
-    }
-
-    /// Gives back a panic that belongs to no connection.
-    fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
-        connections.count_sent();
-        connections.log_losses();
-        while let Some(key) = connections.sockets.spoken.pop() {
-            connections.schedule(key);
-        }
-        let interrupted = connections.hub.interrupted();
-        if let Some(key) = interrupted {
-            Self::panicked(connections, key);
-        }
-        while let Some(key) = connections.sockets.broken.pop() {
-            Self::act(connections, key, |peer| peer.finish(&CloseReason::Broken));
-        }
-        if interrupted.is_some() { Ok(()) } else { written }
     }
 
     /// Ends a connection whose handling panicked. What it was about is half done. Everything else of the shard is kept, so
@@ -213,6 +145,21 @@ impl Peer<'_> {
     }
 }
 
+/// As [`Peer::catch_up`], for a connection that is closed next. Being too far behind is not another reason.
+fn catch_up_last(peer: &mut Peer<'_>) {
+    peer.flush_replies();
+    let (now, time) = (peer.now(), peer.connections.timestamp());
+    let Connections { hub, sockets, .. } = &mut *peer.connections;
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        let _ = hub.catch_up(peer.key, now, time, sockets);
+    }));
+    // Other readers that are too far behind stay in the list. The caller that is closing them closes these, too.
+    peer.connections.sockets.overrun.retain(|&other| other != peer.key);
+    let written = end_broken(peer.connections, written);
+    written.unwrap_or_else(|panic| resume_unwind(panic));
+    peer.connections.wake_for_hub();
+}
+
 /// Closes in return.
 fn say_farewell(peer: &mut Peer<'_>, reason: &CloseReason) {
     let Some(wire) = peer.wire() else { return };
@@ -221,4 +168,56 @@ fn say_farewell(peer: &mut Peer<'_>, reason: &CloseReason) {
     let text = if matches!(reason, CloseReason::Client { .. }) { "" } else { reason.text() };
     wire.close(reason.code(), text, &peer.id(), &mut bytes);
     peer.say_last(&bytes, reason);
+}
+
+/// Says our last word, once. Returns what the connection was before.
+fn part(peer: &mut Peer<'_>, bytes: &[u8], reason: &CloseReason) -> Option<Phase> {
+    peer.flush_replies();
+    let (now, key) = (peer.now(), peer.key);
+    let connection = peer.live()?;
+    connection.share = None;
+    let mut phase = mem::replace(&mut connection.phase, Phase::Closing { ended: false, reply: None });
+    connection.ahead = None;
+    let (client, serial, is_parted) = (connection.id, connection.serial, connection.deadlines.is_parted());
+    let leaving = Leaving::of(connection, &phase);
+    connection.deadlines.last_said(now);
+    connection.wake();
+    // A socket that is gone shows itself to the task, which drops the connection.
+    let _ = write(peer, bytes);
+    peer.connections.hub.leave(key);
+    peer.connections.disown(key);
+    let told = reason.code().is_some() && !matches!(reason, CloseReason::Client { .. });
+    let secret = session_of(&mut phase).and_then(secret_of).filter(|_| told);
+    if is_parted && let Some(secret) = secret {
+        let time = peer.connections.shared.config.close_timeout;
+        peer.connections.farewells.add(client, (key, serial), secret, now, time);
+    }
+    // Its end is not waited for if nobody asks for it, or its place is needed.
+    let excess = excess_of(&mut phase).and_then(Option::take);
+    let is_over = is_parted && secret.is_none() || excess.is_some();
+    drop(excess);
+    ended(peer.connections, leaving, &mut phase, reason);
+    if is_over {
+        peer.finish(reason);
+    }
+    peer.connections.hold_output(key);
+    peer.connections.schedule(key);
+    Some(phase)
+}
+
+/// Gives back a panic that belongs to no connection.
+fn end_broken(connections: &mut Connections, written: thread::Result<()>) -> thread::Result<()> {
+    connections.count_sent();
+    connections.log_losses();
+    while let Some(key) = connections.sockets.spoken.pop() {
+        connections.schedule(key);
+    }
+    let interrupted = connections.hub.interrupted();
+    if let Some(key) = interrupted {
+        Peer::panicked(connections, key);
+    }
+    while let Some(key) = connections.sockets.broken.pop() {
+        Peer::act(connections, key, |peer| peer.finish(&CloseReason::Broken));
+    }
+    if interrupted.is_some() { Ok(()) } else { written }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::jwt::Verified;
+use crate::presence::Gathered;
 use crate::protocol::http::Request;
 use crate::session::Question;
 use crate::transport::client_id::ClientId;
@@ -120,6 +121,15 @@ pub enum Event {
         /// `false` when the client has too many subscriptions, or is gone.
         subscribed: bool,
     },
+    /// Who came to a channel and who left it, of those whom others see.
+    Gathered {
+        /// Index of the rule that matches the channel.
+        rule: usize,
+        /// The values of the parameters of its pattern.
+        params: Box<[String]>,
+        /// The channel and the members.
+        gathered: Box<Gathered>,
+    },
     /// There is room in the channel for which somebody waits under this number.
     Room {
         /// It was given by the application.
@@ -202,10 +212,14 @@ impl Event {
                 Self::Question { question, .. } => question.size(),
                 Self::Text { text, .. } => text.len(),
                 Self::Binary { data, .. } => data.len(),
+                Self::Gathered { gathered, .. } => gathered.turns.len() * TURN_BYTES,
                 _ => 0,
             }
     }
 }
+
+/// What a member takes who came or left: itself, its id and its subject.
+const TURN_BYTES: usize = 160;
 
 /// The place that [`Credit`] counts for a message.
 const _: () = assert!(size_of::<Event>() <= PLACE);

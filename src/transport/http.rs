@@ -1,6 +1,6 @@
 //! The response to a request that is no upgrade: a page, or a refusal that says why.
 
-use crate::config::is_reserved_path;
+use crate::own_path::is_reserved_path;
 use crate::protocol::http::{HttpError, Method, Request, response};
 use crate::transport::shared::{Page, Shared};
 

@@ -14,17 +14,18 @@ use crate::identity::Identity;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 use crate::printable::Printable;
-use crate::protocol::message::{Excerpt, Timestamp};
+use crate::protocol::message::{Excerpt, PresenceChange, Timestamp};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
-use crate::session::{Carrier, Judged, Question, Session, Unpublished, show_heartbeat};
+use crate::session::{Carrier, Judged, Question, Session, Unpublished, Unseen};
 use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
 use crate::transport::credentials;
-use crate::transport::credit::{Credit, json_bytes};
+use crate::transport::credit::{Credit, held_by};
 use crate::transport::events::Event;
+use crate::transport::members;
 use crate::transport::publishing::{append, describe};
 use crate::transport::shared::KnownClient;
 
@@ -116,7 +117,7 @@ impl Peer<'_> {
     pub fn send(&mut self, bytes: &[u8]) {
         let Some(connection) = self.live() else { return };
         let is_route = connection.route().is_some();
-        let delivery = self.write(bytes);
+        let delivery = write(self, bytes);
         let waiting = self.connection().map_or(0, |connection| connection.waiting_bytes());
         match delivery {
             Delivery::Sent => {}
@@ -130,19 +131,6 @@ impl Peer<'_> {
             self.close(CloseReason::AnswersNotRead);
         }
         self.connections.schedule(self.key);
-    }
-
-    /// Writes without waiting, and keeps what the socket does not take.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Delivery {
-        let delivery = self.connections.sockets.write(self.key, Outgoing::Own(bytes));
-        self.connections.count_sent();
-        if delivery == Delivery::Refused {
-            let now = self.now();
-            if let Some(connection) = self.connection() {
-                connection.block(now).push(Bytes::copy_from_slice(bytes));
-            }
-        }
-        delivery
     }
 
     /// Sends the replies so far.
@@ -227,6 +215,7 @@ impl Carrier for Peer<'_> {
     }
 
     fn subscribe(&mut self, channel: &ChannelName, start: Start) -> Subscribed {
+        members::open(&self.connections.shared, channel);
         let most = self.connections.shared.config.max_subscriptions;
         let subscribed =
             self.connections.hub.subscribe(self.key, channel, start, most, self.connections.now());
@@ -243,7 +232,33 @@ impl Carrier for Peer<'_> {
     }
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
+        self.left(channel);
         self.connections.hub.unsubscribe(self.key, channel)
+    }
+
+    fn reads(&self, channel: &str) -> bool {
+        self.connections.hub.reads(self.key, channel)
+    }
+
+    fn join(&mut self, channel: &ChannelName, subject: &str) {
+        // Event streams without a session are nobody whom others see.
+        if let Some(client) = self.live().map(|connection| connection.id)
+            && self.wire().is_some_and(|wire| !wire.has_ids())
+            && let Some(question) = members::join(&self.connections.shared, client, channel, subject)
+        {
+            self.ask(question);
+        }
+    }
+
+    fn left(&mut self, channel: &str) {
+        if let Some(client) = self.connection().map(|connection| connection.id) {
+            members::leave(&self.connections.shared, client, channel);
+        }
+    }
+
+    fn present(&mut self, channel: &ChannelName, change: &PresenceChange) -> Result<(), Unseen> {
+        let client = self.connection().ok_or(Unseen::NotSubscribed)?.id;
+        members::change(&self.connections.shared, client, channel, change)
     }
 
     fn channels(&self) -> Vec<ChannelName> {
@@ -299,6 +314,19 @@ impl Carrier for Peer<'_> {
     }
 }
 
+/// Writes without waiting, and keeps what the socket does not take.
+pub(super) fn write(peer: &mut Peer<'_>, bytes: &[u8]) -> Delivery {
+    let delivery = peer.connections.sockets.write(peer.key, Outgoing::Own(bytes));
+    peer.connections.count_sent();
+    if delivery == Delivery::Refused {
+        let now = peer.now();
+        if let Some(connection) = peer.connection() {
+            connection.block(now).push(Bytes::copy_from_slice(bytes));
+        }
+    }
+    delivery
+}
+
 /// Tells the application of a program, once: before it is asked about it.
 pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
     let shared = Arc::clone(&peer.connections.shared);
@@ -310,26 +338,6 @@ pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
     connection.known = true;
     shared.clients().insert(client, KnownClient { is_caller: true, ..KnownClient::default() });
     shared.inbox.push(Event::Open { client, opening });
-}
-
-/// Sends what shows that the connection is alive.
-pub(crate) fn ping(peer: &mut Peer<'_>) {
-    let Some(wire) = peer.wire() else { return };
-    let mut is_shown = false;
-    if wire.has_ids() {
-        peer.converse(|session, peer| is_shown = show_heartbeat(session, peer));
-    }
-    if !is_shown {
-        wire.ping(&mut peer.replies);
-    }
-    peer.flush_replies();
-}
-
-/// Answers a ping.
-pub(crate) fn pong(peer: &mut Peer<'_>, payload: &[u8]) {
-    if let Some(wire) = peer.wire() {
-        wire.pong(payload, &mut peer.replies);
-    }
 }
 
 /// So many bytes of messages on a websocket path are with the socket, or in the outbox.
@@ -348,15 +356,6 @@ fn sent_route(peer: &mut Peer<'_>, bytes: usize) {
 pub(super) fn tell_writable(peer: &mut Peer<'_>) {
     if let Some(client) = peer.live().map(|connection| connection.id) {
         peer.connections.shared.inbox.push(Event::Writable { client });
-    }
-}
-
-/// Bytes that a question takes in Python.
-pub(super) fn held_by(question: &Question) -> usize {
-    match question {
-        Question::Message { text, elements, .. } => json_bytes(text, *elements as usize),
-        Question::Subscribe { channel, .. } => channel.as_str().len(),
-        Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
     }
 }
 

@@ -8,10 +8,12 @@ use std::thread;
 
 use tokio::sync::Notify;
 
+use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, ConfigError};
 use crate::jwt::Verifier;
 use crate::pattern::Pattern;
+use crate::presence::{Bounds, Registry};
 use crate::protocol::handshake::SUBPROTOCOLS;
 use crate::rules::Rules;
 use crate::stats::Counters;
@@ -45,7 +47,8 @@ pub(crate) fn prepare(
         count => count,
     };
     let rules = Rules::new(&config.channels).map_err(ConfigError::from)?;
-    let rules = Arc::new(rules.with_burst(config.burst_bytes.min(config.max_log_bytes)));
+    let rules = rules.with_burst(config.burst_bytes.min(config.max_log_bytes));
+    let rules = Arc::new(rules.with_presence_limit(config.presence_limit));
     let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
     let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
     let tls = match (&config.tls_cert, &config.tls_key) {
@@ -59,16 +62,19 @@ pub(crate) fn prepare(
     let clock = Clock::new();
     let tickets = Shared::new_tickets(&config, &clock).ok_or_else(|| io::Error::other("no random bytes"))?;
     let commands: Vec<Arc<CommandQueue>> = (0..shards).map(|_| Arc::default()).collect();
+    let broker: Arc<dyn Broker> = Arc::new(
+        MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)
+            .with_states(config.max_log_bytes, config.max_state_bytes.unwrap_or(config.max_log_bytes / 4))
+            .with_linger(config.session_ttl)
+            .on_stray(strays::warn(Arc::clone(&inbox))),
+    );
+    let first_shard = Arc::clone(&commands[0]);
     Ok(Shared {
         timeouts: Timeouts::from(&config),
         hasher: Default::default(),
         terms: terms(&config, &rules),
-        broker: Arc::new(
-            MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)
-                .with_states(config.max_log_bytes, config.max_state_bytes.unwrap_or(config.max_log_bytes / 4))
-                .with_linger(config.session_ttl)
-                .on_stray(strays::warn(Arc::clone(&inbox))),
-        ),
+        presence: Registry::new(Arc::clone(&broker), Bounds::from(&config), move || first_shard.wake()),
+        broker,
         rules,
         routes,
         pages,

@@ -8,17 +8,19 @@ use crate::hub::ReaderKey;
 use crate::moment::Moment;
 use crate::position::{Position, Start, Subscribed};
 use crate::printable::Printable;
-use crate::protocol::message::{Id, Timestamp};
+use crate::protocol::message::{Id, PresenceChange, Timestamp};
 use crate::publication::Content;
-use crate::session::{Carrier, Claim, Question, Unpublished, Verdict, forget_renewal, owner_of};
+use crate::session::{Carrier, Claim, Question, Unpublished, Unseen, Verdict, forget_renewal};
 use crate::ticket::End;
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::connection::Connection;
 use crate::transport::connections::Connections;
+use crate::transport::credit::held_by;
 use crate::transport::events::Event;
-use crate::transport::peer::{Peer, held_by};
+use crate::transport::members;
+use crate::transport::peer::Peer;
 use crate::transport::pending::Pending;
 use crate::transport::phase::{Endpoint, Phase, Upgraded, excess_of};
 use crate::transport::publishing::{append, describe};
@@ -83,6 +85,7 @@ pub(crate) fn end_session(
     known: bool,
     reason: &CloseReason,
 ) {
+    members::end(&connections.shared, client);
     connections.away.left(client);
     let end = if reason.code().is_none_or(CloseCode::comes_back) { End::ForNow } else { End::ForGood };
     connections.shared.tickets.ended(client.0, end, || connections.shared.clock.unix_millis());
@@ -165,6 +168,7 @@ pub(crate) fn take_session(connections: &mut Connections, client: ClientId) -> O
         reason: CloseReason::Superseded,
     };
     connections.disown(key);
+    members::cut(&connections.shared, client);
     connections.away.left(client);
     settle(connections, client);
     Peer::act(connections, key, |peer| peer.close(CloseReason::Superseded));
@@ -196,6 +200,7 @@ pub(crate) fn go_away(connections: &mut Connections, client: ClientId, kept: Kep
         let (code, reason) = (reason.number(), reason.text().to_owned());
         connections.shared.inbox.push(Event::Away { client, code, reason });
     }
+    members::cut(&connections.shared, client);
     connections.away.left(client);
     connections.away.add(client, kept);
     connections.wake_at(end);
@@ -209,37 +214,6 @@ pub(crate) fn go_away(connections: &mut Connections, client: ClientId, kept: Kep
             .shared
             .trace_client(other, || "gives way: too many sessions are away (max_away)".to_owned());
         end_session(connections, other, kept.known, &kept.reason);
-    }
-}
-
-/// Ends the sessions whose clients did not come back in time.
-pub(crate) fn end_forgotten(connections: &mut Connections) {
-    let ttl = connections.shared.config.session_ttl;
-    while let Some((_, client)) =
-        connections.away.oldest().filter(|(since, _)| *since + ttl <= connections.now())
-    {
-        if let Some(kept) = connections.away.remove(client) {
-            end_session(connections, client, kept.known, &kept.reason);
-        }
-    }
-}
-
-/// Ends the sessions of a subject that are away for longest, until it has as many as it may have.
-pub(crate) fn give_way(connections: &mut Connections, subject: &str) {
-    while connections.shared.subjects.is_crowded(subject)
-        && let Some(client) = connections.away.first_of(&owner_of(subject))
-        && let Some(kept) = connections.away.remove(client)
-    {
-        let text = "gives way: another client of its identity has come";
-        connections.shared.trace_client(client, || text.to_owned());
-        end_session(connections, client, kept.known, &kept.reason);
-    }
-}
-
-/// Ends all sessions that are away.
-pub(crate) fn end_away(connections: &mut Connections) {
-    for (client, kept) in connections.away.take_all() {
-        end_session(connections, client, kept.known, &kept.reason);
     }
 }
 
@@ -365,8 +339,17 @@ impl Carrier for Absent<'_> {
         None
     }
 
-    fn unsubscribe(&mut self, _channel: &str) -> bool {
+    fn unsubscribe(&mut self, channel: &str) -> bool {
+        members::leave(&self.connections.shared, self.client, channel);
         true
+    }
+
+    fn reads(&self, channel: &str) -> bool {
+        self.channels.iter().any(|other| other.as_str() == channel)
+    }
+
+    fn present(&mut self, channel: &ChannelName, change: &PresenceChange) -> Result<(), Unseen> {
+        members::change(&self.connections.shared, self.client, channel, change)
     }
 
     fn publish(

@@ -17,6 +17,7 @@ use crate::hub::Due;
 use crate::moment::Moment;
 use crate::protocol::http::HttpError;
 use crate::session::tell_presence;
+use crate::transport::alive::ping;
 use crate::transport::carry_out::carry_out;
 use crate::transport::commands::{Accepted, Command, MOMENT};
 use crate::transport::connections::Connections;
@@ -24,12 +25,13 @@ use crate::transport::deadlines::Verdict;
 use crate::transport::drain::Drain;
 use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
+use crate::transport::forgotten::{end_forgotten, give_way};
 use crate::transport::io::Stream;
+use crate::transport::members;
 use crate::transport::parts;
-use crate::transport::peer::{Peer, ping};
+use crate::transport::peer::Peer;
 use crate::transport::phase::Phase;
 use crate::transport::renewal::{end_subject, look_at_credentials};
-use crate::transport::sessions::{end_forgotten, give_way};
 
 /// The loop of one shard.
 pub(crate) struct Shard {
@@ -187,6 +189,7 @@ fn flush(connections: &mut Connections) {
 
 fn look_at_deadlines(connections: &mut Connections) {
     end_forgotten(connections);
+    members::advance(connections);
     connections.turns.settle_keys(&mut connections.sockets, false);
     connections.advance_wheel();
     while let Some(key) = connections.due.pop() {

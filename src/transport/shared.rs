@@ -14,6 +14,7 @@ use crate::close::CloseReason;
 use crate::config::Config;
 use crate::jwt::Verifier;
 use crate::pattern::Pattern;
+use crate::presence::Registry;
 use crate::protocol::handshake::Policy;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub tickets: Tickets,
     pub clock: Clock,
     pub broker: Arc<dyn Broker>,
+    /// Who is in which channel. The first shard tells it.
+    pub presence: Registry,
     pub inbox: Arc<dyn Inbox>,
     /// One per shard, as the counters and the loads are.
     pub commands: Vec<Arc<CommandQueue>>,

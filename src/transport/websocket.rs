@@ -10,11 +10,12 @@ use crate::protocol::deflate::Inflater;
 use crate::protocol::websocket::{Incoming, WebSocket};
 use crate::protocol::wire::MessageKind;
 use crate::rules::Rules;
+use crate::transport::alive::pong;
 use crate::transport::connection::Connection;
 use crate::transport::credit::text_bytes;
 use crate::transport::events::Event;
 use crate::transport::first;
-use crate::transport::peer::{Peer, pong, tell_writable};
+use crate::transport::peer::{Peer, tell_writable};
 use crate::transport::phase::Phase;
 use crate::transport::turn::WORK_AT_A_TURN;
 

@@ -122,6 +122,15 @@ class FakeCore:
 
     # What Python does
 
+    def members(self) -> FakeCore:
+        return self
+
+    def know(self, client: int, channel: str, number: int, subject: str | None, /) -> None:
+        self.calls.append(("know", client, channel, number, subject))
+
+    def present(self, channel: str, /) -> list[Any] | None:
+        return None
+
     def when_room(self, channel: str, number: int, /) -> bool:
         self.calls.append(("when_room", channel, number))
         return self.has_room

@@ -217,8 +217,12 @@ def test_the_structure_that_the_core_gets(app):
         "replay": "head",
         "recheck": False,
         "claims": False,
+        "versions": False,
         "max_keys": 10_000,
         "state_bytes": 16 << 20,
+        "presence": "no",
+        "presence_asks": False,
+        "presence_told": False,
     }
     assert (second["subscribe"], second["publish"]) == ("ask", "ask")
     assert config["websocket_routes"] == ["/own/{x}"]

@@ -34,6 +34,7 @@ def application() -> Umbel:
     app.channel("open:{name}", open=True, publish=True, sender=True)
     app.channel("short", open=True, history=1)
     app.channel("latest", open=True, mode="latest")
+    app.channel("room:{id}", open=True, presence=True)
 
     @app.on("burst")
     def burst(client: Client, message: Message) -> None:
@@ -74,6 +75,16 @@ QUESTIONS: list[dict[str, Any]] = [
     {"type": "unsubscribe_updates", "channel": "open:c"},
     {"type": "publish", "channel": "open:a", "data": {"deep": [None]}, "key": "k", "id": "ä"},
     {"type": "publish", "channel": "short", "data": 1},
+    {"type": "subscribe_updates", "channels": ["room:1", "$presence:room:1"]},
+    {
+        "type": "presence_update",
+        "channel": "room:1",
+        "typing": True,
+        "currentTask": 7,
+        "data": [None],
+        "id": 10,
+    },
+    {"type": "presence_update", "channel": "room:1", "isActive": None},
     {"type": "heartbeat", "id": (1 << 64) - 1},
     {"type": "heartbeat"},
     {"type": "burst", "data": "short"},

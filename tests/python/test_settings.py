@@ -7,7 +7,8 @@ import pytest
 from serving import ROOT
 from umbel import Settings, _core
 from umbel._declaring.declarations import Declarations
-from umbel._declaring.settings import KINDS, PYTHON_ONLY, Options
+from umbel._declaring.options import Options
+from umbel._declaring.settings import KINDS, PYTHON_ONLY
 
 
 def test_the_keyword_arguments_are_the_fields():

@@ -22,7 +22,7 @@ use umbel::protocol::event_stream::{ChannelHash, StreamPositions};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
 use umbel::publication::Content;
-use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
+use umbel::rules::{Access, Mode, Overrun, Presence, Replay, Rule, Rules};
 use umbel::stats::Counters;
 
 use late_broker::{Elsewhere, LateBroker};
@@ -176,6 +176,9 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         versions: false,
         max_keys: 100,
         state_bytes: 1 << 20,
+        presence: Presence::No,
+        presence_asks: false,
+        presence_told: false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::Value;
 
 use umbel::broker::{Act, Broker, Confirmation, Log, Most, Notify, PublishError, Receipt, RoomFor, Watcher};
+use umbel::change::StateRefusal;
 use umbel::channel::ChannelName;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
@@ -200,6 +201,22 @@ impl Broker for LateBroker {
         let entry = Entry { data: content.data.into(), key: content.key.map(str::to_owned), at: now };
         self.with(channel, |channel| channel.under_way.push_back(UnderWay { entry, confirmation }));
         receipt
+    }
+
+    fn append_all(
+        &self,
+        channel: &ChannelName,
+        contents: &[Content<'_>],
+        now: Moment,
+    ) -> Result<(), StateRefusal> {
+        for content in contents {
+            let _ = self.append(channel, *content, now);
+        }
+        Ok(())
+    }
+
+    fn reset_state(&self, channel: &ChannelName, only: Content<'_>, now: Moment) {
+        let _ = self.append(channel, only, now);
     }
 
     fn promise(&self, channel: &ChannelName, now: Moment) -> Position {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, its modules, and the layers it may import.
-const LAYERS: [(&str, &[&str], &[&str]); 10] = [
+const LAYERS: [(&str, &[&str], &[&str]); 11] = [
     (
         "vocabulary",
         &[
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
             "merge_patch",
             "moment",
             "network",
+            "own_path",
             "pattern",
             "position",
             "printable",
@@ -38,16 +39,32 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
     ("ticket", &["ticket"], &["vocabulary", "protocol", "jwt"]),
     ("broker", &["broker"], &["vocabulary"]),
     ("hub", &["hub"], &["vocabulary", "protocol", "broker"]),
-    ("transport", &["transport"], &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub"]),
+    ("presence", &["presence"], &["vocabulary", "protocol", "broker"]),
+    (
+        "transport",
+        &["transport"],
+        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "presence"],
+    ),
     (
         "server",
         &["server", "subjects"],
-        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "transport"],
+        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "presence", "transport"],
     ),
     (
         "bindings",
         &["bindings"],
-        &["vocabulary", "protocol", "session", "jwt", "ticket", "broker", "hub", "transport", "server"],
+        &[
+            "vocabulary",
+            "protocol",
+            "session",
+            "jwt",
+            "ticket",
+            "broker",
+            "hub",
+            "presence",
+            "transport",
+            "server",
+        ],
     ),
 ];
 

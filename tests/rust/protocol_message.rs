@@ -9,8 +9,8 @@ use umbel::error_code::ErrorCode;
 use umbel::moment::Moment;
 use umbel::position::{Epoch, GapReason, Position, Start};
 use umbel::protocol::message::{
-    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, Publish, ServerMessage, SessionToken, Timestamp,
-    batch_suffix, parse,
+    BATCH_PREFIX, ClientMessage, Id, Kind, MAX_CHANNELS, PresenceChange, Publish, ServerMessage,
+    SessionToken, Timestamp, batch_suffix, parse,
 };
 use umbel::publication::{Content, KEY_BYTES, Publication, prefix};
 
@@ -53,6 +53,14 @@ fn every_type_of_the_core_is_read() {
     );
     assert!(matches!(kind(r#"{"type":"unsubscribe_updates","channel":"a"}"#), Kind::Unsubscribe { .. }));
     assert_eq!(kind(r#"{"type":"heartbeat"}"#), Kind::Heartbeat);
+    let change = PresenceChange {
+        is_active: Some(true),
+        typing: None,
+        current_task: Some("\"t\"".into()),
+        data: Some("null".into()),
+    };
+    let text = r#"{"type":"presence_update","channel":"a","isActive":null,"currentTask":"t","data":null}"#;
+    assert_eq!(kind(text), Kind::Presence { channel: "a".into(), change });
     assert_eq!(kind(r#"{"type":"rename"}"#), Kind::Application { message_type: "rename".into() });
 }
 

@@ -17,7 +17,7 @@ use umbel::moment::Moment;
 use umbel::position::{Epoch, Position, Start, Subscribed};
 use umbel::protocol::message::{Id, MAX_CHANNELS, Timestamp};
 use umbel::publication::Content;
-use umbel::rules::{Access, Mode, Overrun, Replay, Rule, Rules};
+use umbel::rules::{Access, Mode, Overrun, Presence, Replay, Rule, Rules};
 use umbel::session::{
     ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Newcomer, Question, REMEMBERED_ERRORS,
     REMEMBERED_IDS, Secret, Session, Terms, UNANSWERED, Unpublished,
@@ -301,6 +301,10 @@ impl Carrier for World {
         })
     }
 
+    fn reads(&self, channel: &str) -> bool {
+        self.subscriptions.contains_key(channel)
+    }
+
     fn unsubscribe(&mut self, channel: &str) -> bool {
         if !self.is_there() {
             return false;
@@ -349,6 +353,7 @@ impl Carrier for World {
                 return self.messages.push(id);
             }
             Question::Subscribe { number, channel, .. } => (number, "subscribe".to_owned(), channel),
+            Question::Presence { .. } => unreachable!("the transport asks that"),
             Question::Publish { number, channel, data, .. } => {
                 (number, format!("publish {}", String::from_utf8_lossy(&data)), channel)
             }
@@ -949,6 +954,9 @@ impl Run {
             versions: false,
             max_keys: 100,
             state_bytes: 1 << 20,
+            presence: Presence::No,
+            presence_asks: false,
+            presence_told: false,
         };
         let rules: Vec<_> =
             CHANNELS.iter().filter_map(|&(pattern, access)| Some(rule(pattern, access?))).collect();

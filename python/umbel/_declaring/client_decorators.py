@@ -5,14 +5,15 @@ from typing import TypeVar, overload
 
 from umbel.exceptions import ConfigurationError
 
-from .declarations import Authenticate, Connect, Declarations, Disconnect
-from .functions import check_function, in_thread
+from .declarations import Authenticate, Connect, Declarations, Disconnect, Told
+from .functions import check_function, check_name, in_thread
 from .jwt import JWT
 from .settings import Settings
 
 A = TypeVar("A", bound=Authenticate)
 C = TypeVar("C", bound=Connect)
 D = TypeVar("D", bound=Disconnect)
+T = TypeVar("T", bound=Told)
 
 
 class ClientDecorators:
@@ -141,3 +142,33 @@ class ClientDecorators:
         check_function(function, "the on_back function", ("client",))
         self._declared.back = function
         return function
+
+    def on_presence(self, pattern: str, *, thread: bool = False) -> Callable[[T], T]:
+        """Declare the function that hears who comes to a channel and who leaves: ``f(change, <parameters>)``.
+
+        It gets a `PresenceChange` with all that happened in one channel within a moment (the setting
+        ``presence_interval``), also where the members are counted and not listed. A client that has lost its
+        connection leaves when it has not come back within ``presence_grace``, or when its session ends. Use
+        it to release what a client holds.
+
+        For one channel the calls come one after another: what happens while the function runs is gathered for
+        the next call. When it raises an error, the log has it. It may take ``handler_timeout``.
+
+        Args:
+            pattern: that of a declaration with ``presence=``, which comes before this one.
+            thread: call the function in a thread, because it blocks.
+
+        Raises:
+            ConfigurationError: if there is no such declaration, it has a function already, or the function
+                does not fit.
+            RuntimeError: if the application is being served.
+            TypeError: if the pattern is not a str.
+        """
+        check_name(pattern, "on_presence", "room:{id}")
+        self._declared.check()
+
+        def decorate(function: T) -> T:
+            self._declared.channel(pattern).tell(function, thread=thread)
+            return function
+
+        return decorate

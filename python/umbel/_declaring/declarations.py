@@ -23,6 +23,7 @@ Authenticate = Callable[[Request], AuthenticateResult | Awaitable[AuthenticateRe
 Connect = Callable[[Client], object]
 Disconnect = Callable[[Client, int, str], object]
 Back = Callable[[Client], object]
+Told = Callable[..., object]
 Handler = Callable[[Client, Message], object]
 Stream = Callable[[Run, Message], AsyncIterator[str]]
 WebSocketHandler = Callable[Concatenate[WebSocket, ...], Coroutine[Any, Any, None]]
@@ -118,6 +119,19 @@ class Declarations:
                 )
         self.channels.append(rule)
 
+    def channel(self, pattern: str) -> ChannelRule:
+        """Return the rule of this pattern.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        for rule in self.channels:
+            if rule.pattern == pattern:
+                return rule
+        raise ConfigurationError(
+            f"there is no channel {pattern!r}: declare it first, with app.channel({pattern!r}, presence=True)"
+        )
+
     def add_websocket(self, route: WebSocketRoute) -> None:
         """Add a websocket path, after those before.
 
@@ -188,7 +202,7 @@ class Declarations:
 
         The clients of a server that only broadcasts come and go without Python.
         """
-        asks = any(rule.guard is not None or callable(rule.publish) for rule in rules)
+        asks = any(rule.guard or callable(rule.publish) or callable(rule.presence) for rule in rules)
         told = self.connect or self.disconnect or self.away or self.back
         return asks or bool(self.handlers or self.streams or told)
 
@@ -201,7 +215,7 @@ RESERVED: Final = frozenset(
     (
         *("subscribe_updates", "unsubscribe_updates", "publish", "heartbeat", "error"),
         *("state_set", "state_patch", "state_delete"),
-        *("authenticate", "resume"),
+        *("authenticate", "resume", "presence_update"),
         *("authenticated", "token_expiring"),
         "snapshot",  # of a later version
     )

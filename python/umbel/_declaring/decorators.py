@@ -25,7 +25,7 @@ from .functions import (
     in_thread,
 )
 from .patterns import parameters
-from .rules import MAX_KEYS, STATE_BYTES, ChannelRule, Guard, PublishGuard
+from .rules import MAX_KEYS, STATE_BYTES, ChannelRule, Guard, Presence, PublishGuard
 
 B = TypeVar("B", bound=Background)
 G = TypeVar("G", bound=Guard)
@@ -56,6 +56,7 @@ class Decorators(ClientDecorators):
         versions: bool = False,
         max_keys: int = MAX_KEYS,
         state_bytes: int = STATE_BYTES,
+        presence: Presence = False,
         thread: bool = False,
     ) -> Callable[[G], G]:
         """Declare the channels whose names match a pattern, and who may subscribe.
@@ -130,6 +131,11 @@ class Decorators(ClientDecorators):
             state_bytes: how many bytes a state has at most, with its removals and some bookkeeping for each
                 key. Beyond that, a change that needs more is refused in the same way. All states together are
                 bounded by the setting ``max_state_bytes``.
+            presence: let subscribers see who is in the channel: with ``True`` each client that is subscribed,
+                by its subject; with ``"count"`` only how many there are. A function ``f(client)`` returns as
+                whom others see a client, or ``None`` to hide it; it is called once for each subscription, and
+                a client for which it fails is hidden. `Umbel.presence` lists who is there, and
+                ``@app.on_presence`` hears who comes and who leaves.
             thread: call the functions of this channel in threads, because they block.
 
         Returns:
@@ -159,6 +165,7 @@ class Decorators(ClientDecorators):
             versions=versions,
             max_keys=max_keys,
             state_bytes=state_bytes,
+            presence=presence,
             thread=thread,
         )
         self._declared.check()

@@ -18,6 +18,8 @@ HISTORY_BYTES: Final = 1 << 20
 Guard = Callable[..., bool | Awaitable[bool]]
 Verdict = bool | dict[str, Any] | list[Any]
 PublishGuard = Callable[..., Verdict | Awaitable[Verdict]]
+SeenAs = Callable[..., str | Awaitable[str | None] | None]
+Presence = bool | Literal["count"] | SeenAs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,10 +42,12 @@ class ChannelRule:
     versions: bool = False
     max_keys: int = MAX_KEYS
     state_bytes: int = STATE_BYTES
+    presence: Presence = False
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
     publish_sees: tuple[str, ...] = ("data",)
+    told: Callable[..., object] | None = None
 
     def __post_init__(self) -> None:
         self.names = parameters(self.pattern)
@@ -56,6 +60,7 @@ class ChannelRule:
             if (value := getattr(self, name)) not in allowed:
                 raise self._error(f"{name} must be one of {allowed}, not {value!r}")
         self._check_state()
+        self._check_presence()
         for name in ("history", "history_bytes", "history_seconds"):
             if not 1 <= getattr(self, name) < float("inf"):
                 raise self._error(
@@ -103,6 +108,29 @@ class ChannelRule:
         if self.mode == "state" and self.history_bytes != HISTORY_BYTES:
             raise self._error("max_keys and state_bytes bound what a state keeps: drop history_bytes=")
 
+    def _check_presence(self) -> None:
+        if not isinstance(self.presence, bool) and self.presence != "count":
+            role = f"the presence function of channel {self.pattern!r}"
+            if not callable(self.presence):
+                raise self._error('presence must be True, False, "count" or a function')
+            check_function(self.presence, role, ("client",))
+            self.presence = in_thread(self.presence, role) if self.thread else self.presence
+
+    def tell(self, function: Callable[..., object], *, thread: bool) -> None:
+        """Let a function hear who comes and who leaves.
+
+        Raises:
+            ConfigurationError: if there is one already, the channels have no presence, or the function does
+                not fit.
+        """
+        if self.presence is False:
+            raise self._error("it is declared without presence=, so nobody is told who comes and who leaves")
+        if self.told is not None:
+            raise self._error("it already has an on_presence function")
+        role = f"the on_presence function of channel {self.pattern!r}"
+        check_function(function, role, ("change",), self.names)
+        self.told = in_thread(function, role) if thread else function
+
     def decide(self, guard: Guard) -> None:
         """Let a function say who may subscribe.
 
@@ -124,6 +152,10 @@ class ChannelRule:
             rule.guard = bind(rule.guard)
         if callable(rule.publish):
             rule.publish = bind(rule.publish)
+        if callable(rule.presence):
+            rule.presence = bind(rule.presence)
+        if rule.told is not None:
+            rule.told = bind(rule.told)
         return rule
 
     def config(self) -> dict[str, object]:
@@ -144,6 +176,9 @@ class ChannelRule:
         return {name: getattr(self, name) for name in (*same, *bounds, *CHOICES)} | {
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask" if self.guard else "no",
+            "presence": "count" if self.presence == "count" else "list" if self.presence else "no",
+            "presence_asks": callable(self.presence),
+            "presence_told": self.told is not None,
             "publish": "ask" if callable(self.publish) else "open" if self.publish else "no",
         }
 

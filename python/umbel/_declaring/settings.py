@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal, TypedDict, Unpack, final, get_type_hints
+from typing import Any, Final, Literal, Unpack, final, get_type_hints
 
 import orjson
 
 from umbel._core import check_config, is_reserved_path
 
 from .names import OWN_PATHS, PATH, host_problem, origin_problem
+from .options import Options
 from .setting_values import check
 
 
@@ -158,6 +159,13 @@ class Settings:
         session_ttl: seconds for which a client may be away and have its session again when it comes back. A
             longer time helps devices that sleep, and keeps more in memory. With 0 sessions end with their
             connections.
+        presence_grace: seconds for which others see a client in a channel with ``presence=`` that has lost
+            its connection. After two of them they see it as not active. It is gone earlier if its session
+            ends.
+        presence_interval: seconds between two times that readers are told who is in such a channel. With
+            more than a hundred readers it is a millisecond for each, and at most a second.
+        presence_limit: members of such a channel that are told one by one, at most 10,000. Of more, and where
+            states have no room for them (``max_state_bytes``), readers are told how many there are.
         max_away: sessions that may wait for their clients; by default as many as ``max_connections``. Beyond
             that, the one gives way that waits longest of the identity that has most of them, or of the
             address, for clients without an identity.
@@ -232,6 +240,9 @@ class Settings:
     max_state_bytes: int | None = None
     burst_bytes: int = 16 << 20
     session_ttl: float = 120.0
+    presence_grace: float = 10.0
+    presence_interval: float = 0.1
+    presence_limit: int = 1000
     max_away: int | None = None
     session_lifetime: float = 86_400.0
     resume: str = "token"
@@ -311,70 +322,6 @@ class Settings:
 
 # As types, so that they can be read without this module.
 Settings.__annotations__ = get_type_hints(Settings)
-
-
-class Options(TypedDict, total=False):
-    """The fields of `Settings` as keyword arguments. A test compares the two."""
-
-    host: str
-    port: int
-    unix_socket: str | None
-    unix_socket_mode: int | None
-    shards: int
-    reuse_port: bool
-    backlog: int
-    tls_cert: str | None
-    tls_key: str | None
-    websocket_path: str
-    stream_path: str
-    session_path: str | None
-    publish_path: str | None
-    history_path: str | None
-    ticket_path: str | None
-    stream_seconds: float
-    origins: Sequence[str] | Literal["*"] | None
-    allowed_hosts: Sequence[str]
-    trusted_proxies: Sequence[str]
-    proxy_header: str
-    serve_client: bool
-    tick: float
-    heartbeat: float
-    reconnect_window: float
-    deflate: bool
-    deflate_level: int
-    deflate_window: int
-    client_context_takeover: bool
-    admin: str | None
-    admin_token: str | None
-    max_connections: int
-    max_connections_per_address: int
-    max_connections_per_identity: int
-    ticket_key: str | None
-    max_tickets_per_identity: int
-    max_head_bytes: int
-    max_headers: int
-    max_message: int
-    max_subscriptions: int
-    max_messages_per_second: int
-    max_held_bytes: int
-    max_log_bytes: int
-    max_state_bytes: int | None
-    burst_bytes: int
-    session_ttl: float
-    max_away: int | None
-    session_lifetime: float
-    resume: str
-    handshake_timeout: float
-    message_timeout: float
-    write_timeout: float
-    close_timeout: float
-    send_buffer: int | None
-    event_queue: int
-    drain: float
-    handler_timeout: float | None
-    max_running: int
-    max_threads: int
-    max_runs: int
 
 
 def check_names(options: Iterable[str]) -> None:

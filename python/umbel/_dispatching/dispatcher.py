@@ -21,12 +21,14 @@ from umbel._declaring.rules import RUNS
 from umbel._declaring.settings import Settings
 from umbel._json import encode
 from umbel.exceptions import ConfigurationError
+from umbel.presence import Seen
 
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
 from .clients import Clients
 from .entrance import Entrance
 from .messages import CoroutineJob, HandlerJob, StreamJob
+from .presence import Gatherings, PresenceJob
 from .runs import Runs
 from .slots import Slots
 from .sockets import Sockets
@@ -76,6 +78,7 @@ class Dispatcher:
         self._runs.history_bytes = max(
             (rule.history_bytes for rule in self._rules if RUNS.fullmatch(rule.pattern)), default=0
         )
+        self._gatherings = Gatherings(self._caller, self._rules)
         self._streams = declared.streams
         handlers = {message_type: bound(handler) for message_type, handler in declared.handlers.items()}
         if declared.streams:
@@ -93,6 +96,8 @@ class Dispatcher:
             _core.MESSAGE: self._message,
             _core.SUBSCRIBE: partial(self._ask, SubscribeJob),
             _core.PUBLISH: partial(self._ask, PublishJob),
+            _core.PRESENCE: partial(self._ask, PresenceJob),
+            _core.GATHERED: self._gatherings.gathered,
             _core.TEXT: self._sockets.message,
             _core.BINARY: self._sockets.message,
             _core.WRITABLE: self._sockets.writable,
@@ -153,6 +158,17 @@ class Dispatcher:
             ValueError: if there can be no such channel.
         """
         return self._slots.core.subscribers(channel)
+
+    def presence(self, channel: str) -> list[Seen]:
+        """Return who is in a channel.
+
+        Raises:
+            ValueError: if there can be no such channel, or it is declared without ``presence=``.
+        """
+        found = self._slots.core.members().present(channel)
+        if found is None:
+            raise ValueError(f"channel {channel!r} is not declared with presence=")
+        return found
 
     def clients(self, subject: str | None) -> list[Client]:
         """Return the clients that are there, all or those of one subject.
@@ -218,6 +234,7 @@ class Dispatcher:
                 self._caller.cancelled,
                 dropped,
             )
+        self._gatherings.stop()
         self._caller.leave_behind()
         self._entrance.clear()
         self._slots.rooms.stop()
@@ -264,7 +281,7 @@ class Dispatcher:
 
     def _ask(
         self,
-        job: type[SubscribeJob],
+        job: type[SubscribeJob] | type[PresenceJob],
         number: int,
         credit: Credit,
         question: int,

@@ -7,6 +7,7 @@ from umbel._clients.client import Client
 from umbel._clients.identity import Identity
 from umbel._declaring.jwt import JWT
 from umbel.exceptions import NOT_ALLOWED, REVOKED, Refused
+from umbel.presence import Present
 
 from .dispatcher import Dispatcher
 
@@ -43,6 +44,31 @@ class Subjects(ABC):
                 then the server does not know them.
         """
         return self._running().clients(subject)
+
+    async def presence(self, channel: str) -> dict[str, list[Present]]:
+        """Return who is in a channel that is declared with ``presence=``, by subject.
+
+        A subject may be there several times, with a session for each of its pages; anonymous clients have the
+        subject ``""``. Who is hidden is not among them. The cost is linear in the number of members. May be
+        called on any event loop.
+
+        Raises:
+            ValueError: if there can be no such channel, or it is declared without ``presence=``.
+            RuntimeError: if the application is not being served.
+
+        Example:
+            >>> from umbel import Umbel
+            >>> app = Umbel()
+            >>> app.channel("room:{id}", open=True, presence=True)
+            <...>
+            >>> @app.on("who")
+            ... async def who(client, message):
+            ...     return list(await app.presence("room:1"))
+        """
+        found: dict[str, list[Present]] = {}
+        for member in map(Present.of, self._running().presence(channel)):
+            found.setdefault(member.subject, []).append(member)
+        return found
 
     def disconnect(self, subject: str, code: int = NOT_ALLOWED, reason: str = "") -> int:
         """Close all connections of a subject, those of websocket paths, too.

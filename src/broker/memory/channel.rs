@@ -114,6 +114,31 @@ impl Channel {
         Ok((position, due))
     }
 
+    /// As [`Log::append_all`](crate::broker::Log::append_all). Returns also for when the caller has to put the channel into the queue, if
+    /// it has to.
+    pub fn append_all(&self, contents: &[Content<'_>], now: Moment) -> Result<Option<Moment>, StateRefusal> {
+        let more = contents.iter().map(|content| content.data.len()).sum();
+        let (excess, most) = self.account.state_excess(more);
+        if excess > 0 {
+            return Err(StateRefusal::AllBytes(most));
+        }
+        let (outcome, change) = self.log.append_all(contents, now);
+        let due = self.note_change(change, now);
+        outcome.map(|()| due)
+    }
+
+    /// As [`Log::reset`](crate::broker::Log::reset). Returns for when the caller has to put the channel into the queue, if it has to.
+    pub fn reset(&self, only: Content<'_>, now: Moment) -> Option<Moment> {
+        self.note_change(self.log.reset(only, now), now)
+    }
+
+    fn note_change(&self, change: Change, now: Moment) -> Option<Moment> {
+        self.charge(change);
+        let number = self.account.count_published();
+        let gives = state_gives(change.after) && !state_gives(change.before);
+        (self.note_use(number) | gives).then(|| now + self.log.retention().age)
+    }
+
     /// Notes that somebody is about to read it. Returns whether the caller has to put it into the queue.
     pub fn touch(&self) -> bool {
         self.note_use(self.account.count_other_use())

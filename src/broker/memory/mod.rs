@@ -16,6 +16,7 @@ use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
@@ -122,6 +123,23 @@ impl MemoryBroker {
             Arc::new(Channel::new(name, epoch, self.rules.retention(name), &self.account))
         };
         act(part.write().entry(name.clone()).or_insert_with(make))
+    }
+
+    /// Changes a whole state, and makes room for that.
+    fn change_whole(
+        &self,
+        name: &ChannelName,
+        now: Moment,
+        change: impl FnOnce(&Channel) -> Result<Option<Moment>, StateRefusal>,
+    ) -> Result<(), StateRefusal> {
+        let changed = self.with(name, |channel| {
+            if let Some(due) = change(channel)? {
+                self.enqueue(Arc::clone(channel), due);
+            }
+            Ok(channel.log().epoch())
+        });
+        self.make_room(changed?, now);
+        Ok(())
     }
 
     /// Does something with a channel, if there is one.
@@ -245,6 +263,19 @@ impl Broker for MemoryBroker {
             }
             Err(refusal) => Receipt::refused(refusal),
         }
+    }
+
+    fn append_all(
+        &self,
+        channel: &ChannelName,
+        contents: &[Content<'_>],
+        now: Moment,
+    ) -> Result<(), StateRefusal> {
+        self.change_whole(channel, now, |channel| channel.append_all(contents, now))
+    }
+
+    fn reset_state(&self, channel: &ChannelName, only: Content<'_>, now: Moment) {
+        let _ = self.change_whole(channel, now, |channel| Ok(channel.reset(only, now)));
     }
 
     fn promise(&self, channel: &ChannelName, now: Moment) -> Position {

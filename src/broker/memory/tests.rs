@@ -12,7 +12,7 @@ use crate::broker::receipt::PublishError;
 use crate::broker::state::read_state;
 use crate::change::StateRefusal;
 use crate::position::{GapReason, Start};
-use crate::rules::{Access, Mode, Overrun, Replay, Rule};
+use crate::rules::{Access, Mode, Overrun, Presence, Replay, Rule};
 
 struct Deaf;
 
@@ -42,6 +42,9 @@ fn broker_of(max_bytes: usize) -> MemoryBroker {
         versions: false,
         max_keys: 100,
         state_bytes: 1 << 20,
+        presence: Presence::No,
+        presence_asks: false,
+        presence_told: false,
     };
     MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
 }
@@ -604,6 +607,9 @@ fn state_rule() -> Rule {
         versions: false,
         max_keys: 1000,
         state_bytes: 1 << 20,
+        presence: Presence::No,
+        presence_asks: false,
+        presence_told: false,
     }
 }
 

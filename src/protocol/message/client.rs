@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
 
-use super::fields::{MAX_CHANNELS, MAX_OFFSET, ParseError, required, string, wrong};
+use super::channels::{Channels, channels};
+use super::fields::{MAX_OFFSET, ParseError, required, string, wrong};
+use super::presence::{PresenceChange, PresenceFields};
 use super::publish::{Publish, PublishFields, publish};
 use super::resume::{Resume, positions};
 use super::validate::{Key, Keys, validate};
@@ -72,6 +73,13 @@ pub enum Kind<'a> {
     },
     /// `publish`, `state_set`, `state_patch` and `state_delete`.
     Publish(Publish<'a>),
+    /// `presence_update`.
+    Presence {
+        /// Where others see it.
+        channel: Cow<'a, str>,
+        /// What they see then.
+        change: PresenceChange,
+    },
     /// `heartbeat`.
     Heartbeat,
     /// `authenticate`, which only the first message can be.
@@ -89,9 +97,6 @@ pub enum Kind<'a> {
         message_type: Cow<'a, str>,
     },
 }
-
-/// One or more names, nearly always one. Nothing is known of them but that they are strings.
-pub type Channels<'a> = SmallVec<[Cow<'a, str>; 1]>;
 
 /// A message that can't be used. The client gets an `error` with this code, text and `id`, and stays connected.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +169,7 @@ struct Fields<'a> {
     attempt: Option<&'a str>,
     part: Option<&'a str>,
     positions: Option<&'a str>,
+    presence: PresenceFields<'a>,
     elements: u32,
     /// The first rule that a field broke. Reading goes on, because the `id` may come after it.
     error: Option<ParseError>,
@@ -204,7 +210,7 @@ impl<'a> Fields<'a> {
             "attempt" => &mut self.attempt,
             "part" => &mut self.part,
             "positions" => &mut self.positions,
-            _ => return,
+            other => return self.presence.take(other, value.get()),
         };
         *field = Some(value.get());
     }
@@ -228,6 +234,10 @@ impl<'a> Fields<'a> {
             "publish" | "state_set" | "state_patch" | "state_delete" => {
                 Kind::Publish(self.publish(&message_type)?)
             }
+            "presence_update" => Kind::Presence {
+                channel: required("channel", string("channel", self.channel)?)?,
+                change: self.presence.read(self.data)?,
+            },
             "heartbeat" => Kind::Heartbeat,
             "authenticate" => Kind::Authenticate { token: self.token()?, part: self.part()? },
             "resume" => Kind::Resume(self.resume()?),
@@ -272,19 +282,7 @@ impl<'a> Fields<'a> {
     }
 
     fn channels(&self) -> Result<Channels<'a>, ParseError> {
-        let list = match (string("channel", self.channel)?, self.channels) {
-            (Some(channel), None) => return Ok(SmallVec::from_buf([channel])),
-            (None, Some(list)) => list,
-            (Some(_), Some(_)) => return Err(ParseError::ChannelAndChannels),
-            (None, None) => return Err(ParseError::MissingField("channel")),
-        };
-        let wrong = || wrong("channels", "a list of one or more strings");
-        let mut deserializer = serde_json::Deserializer::from_str(list);
-        match deserializer.deserialize_seq(ChannelList).map_err(|_| wrong())? {
-            None => Err(ParseError::TooManyChannels),
-            Some(channels) if channels.is_empty() => Err(wrong()),
-            Some(channels) => Ok(channels),
-        }
+        channels(string("channel", self.channel)?, self.channels)
     }
 
     fn start(&self) -> Result<Start, ParseError> {
@@ -332,29 +330,6 @@ impl<'a> Visitor<'a> for &mut Fields<'a> {
             }
         }
         Ok(())
-    }
-}
-
-/// Gathers the names in `channels`. `None` when there are too many: the rest is skipped.
-struct ChannelList;
-
-impl<'de> Visitor<'de> for ChannelList {
-    type Value = Option<Channels<'de>>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of strings")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut channels = Channels::new();
-        while let Some(channel) = items.next_element_seed(Key)? {
-            if channels.len() == MAX_CHANNELS {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(None);
-            }
-            channels.push(channel);
-        }
-        Ok(Some(channels))
     }
 }
 

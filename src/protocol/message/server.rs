@@ -89,6 +89,13 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
     },
+    /// The answer to `presence_update` with an `id`.
+    PresenceUpdated {
+        /// The name of the channel.
+        channel: &'a str,
+        /// The `id` of the request.
+        id: Id<'a>,
+    },
     /// The answer to `heartbeat`.
     HeartbeatAck {
         /// When it was written.

@@ -1,16 +1,18 @@
 //! A session with a carrier that notes what happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
-use crate::protocol::message::Timestamp;
+use crate::protocol::message::{PresenceChange, Timestamp};
 use crate::publication::Content;
 use crate::rules::Access;
-use crate::rules::{Mode, Overrun, Replay, Rule};
-use crate::session::{ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED};
+use crate::rules::{Mode, Overrun, Presence, Replay, Rule};
+use crate::session::{
+    ANSWER_BYTES, Answer, MAX_PENDING, Newcomer, REMEMBERED_IDS, Terms, UNANSWERED, Unpublished, Unseen,
+};
 
 /// Does what it is told, and notes it.
 #[derive(Default)]
@@ -18,8 +20,10 @@ pub(in crate::session) struct Notes {
     pub now: Moment,
     pub closed: Option<CloseReason>,
     pub replies: Vec<Value>,
-    done: Vec<String>,
+    pub done: Vec<String>,
     pub subscriptions: BTreeSet<String>,
+    /// By channel, who the client is there.
+    pub members: BTreeMap<String, String>,
     published: u64,
     /// The broker confirms later.
     confirms_later: bool,
@@ -73,7 +77,29 @@ impl Carrier for Notes {
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
         self.done.push(format!("unsubscribe {channel}"));
+        self.members.remove(channel);
         self.subscriptions.remove(channel)
+    }
+
+    fn reads(&self, channel: &str) -> bool {
+        self.subscriptions.contains(channel)
+    }
+
+    fn join(&mut self, channel: &ChannelName, subject: &str) {
+        self.members.insert(channel.to_string(), subject.into());
+    }
+
+    fn left(&mut self, channel: &str) {
+        self.members.remove(channel);
+    }
+
+    fn present(&mut self, channel: &ChannelName, change: &PresenceChange) -> Result<(), Unseen> {
+        self.done.push(format!("present {channel} {:?}", change.typing));
+        match channel.as_str() {
+            "hall:hidden" => Err(Unseen::Hidden),
+            name if !self.members.contains_key(name) => Err(Unseen::NotSubscribed),
+            _ => Ok(()),
+        }
     }
 
     fn publish(
@@ -101,6 +127,7 @@ impl Carrier for Notes {
             Question::Message { message_type, id, .. } => format!("message {message_type} {id:?}"),
             Question::Subscribe { number, channel, .. } => format!("ask {number} subscribe {channel}"),
             Question::Publish { number, channel, .. } => format!("ask {number} publish {channel}"),
+            Question::Presence { .. } => unreachable!("the transport asks that"),
         });
     }
 
@@ -161,6 +188,9 @@ impl Talk {
             versions: false,
             max_keys: 100,
             state_bytes: 1 << 20,
+            presence: Presence::No,
+            presence_asks: false,
+            presence_told: false,
         };
         let rules = Rules::new(&[
             rule("ask:{x}", Access::Ask, Access::Ask),
@@ -169,6 +199,8 @@ impl Talk {
             rule("open:{x}", Access::Open, Access::Open),
             Rule { recheck: true, ..rule("again:{x}", Access::Ask, Access::Open) },
             rule("run:{x}", Access::Ask, Access::No),
+            Rule { presence: Presence::List, recheck: true, ..rule("hall:{x}", Access::Ask, Access::No) },
+            Rule { presence: Presence::List, ..rule("yard:{x}", Access::Open, Access::No) },
         ]);
         Self {
             session: Session::default(),

@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use tokio::sync::Notify;
 
+use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::hub::ReaderKey;
 use crate::jwt::Verifier;
 use crate::moment::Moment;
+use crate::presence::{Bounds, Registry};
 use crate::protocol::handshake::Policy;
 use crate::protocol::origins::Origins;
 use crate::rules::Rules;
@@ -108,11 +110,13 @@ fn with(
     let rules = Rules::new(&config.channels).expect("legal rules").with_burst(config.burst_bytes);
     let rules = Arc::new(rules);
     let (commands, clock) = (vec![Arc::default()], Clock::new());
+    let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes));
     let shared = Arc::new(Shared {
         timeouts: Timeouts::from(&config),
         hasher: RandomState::new(),
         terms: terms(&config, &rules),
-        broker: Arc::new(MemoryBroker::new(Arc::clone(&rules), config.max_log_bytes)),
+        presence: Registry::new(Arc::clone(&broker), Bounds::from(&config), || {}),
+        broker,
         rules,
         routes: Vec::new(),
         pages: HashMap::from([

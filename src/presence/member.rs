@@ -1,0 +1,252 @@
+//! One member of a channel, and how others see it.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::around::Now;
+use super::pace::Pace;
+use crate::json::{push_line, push_string};
+use crate::moment::Moment;
+use crate::protocol::message::{PresenceChange, Timestamp};
+
+/// A session in a channel.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Tells this membership from an earlier one of the same session.
+    pub number: u64,
+    pub who: Who,
+    /// Others know that it is here.
+    pub is_listed: bool,
+    /// It waits for the next gathering.
+    pub is_dirty: bool,
+    /// It has changed, and was told too often for now.
+    pub is_held: bool,
+    /// What the entry says that the readers have. `None`: there is no entry.
+    pub told: Option<u64>,
+    pub pace: Pace,
+    pub cut: Option<Cut>,
+    /// When the room looks at it again.
+    pub timer: Option<Moment>,
+    is_active: bool,
+    typing_until: Option<Moment>,
+    task: Option<Box<str>>,
+    data: Option<Box<str>>,
+    /// In milliseconds of Unix time.
+    seen: u64,
+}
+
+/// Who a member is for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The application has not said it yet.
+    Asked,
+    /// Nobody sees it.
+    Hidden,
+    /// A subject. Empty for an anonymous client.
+    Shown(Arc<str>),
+}
+
+/// Its connection is lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    at: Now,
+    /// Its entry says that it is not active.
+    is_told: bool,
+}
+
+/// What becomes of a change that a client makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Presented {
+    /// It is made.
+    Done,
+    /// The client is not subscribed to the channel.
+    NotHere,
+    /// Others do not see the client.
+    Hidden,
+}
+
+/// A member as the application sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Its public id.
+    pub client: Arc<str>,
+    /// Who it is for others. Empty for an anonymous client.
+    pub subject: Arc<str>,
+    /// It says so, and is connected.
+    pub is_active: bool,
+    /// It writes something at the moment.
+    pub typing: bool,
+    /// When it changed last, or was cut off: milliseconds of Unix time.
+    pub seen: u64,
+    /// JSON text.
+    pub task: Option<Box<str>>,
+    /// JSON text.
+    pub data: Option<Box<str>>,
+}
+
+/// What has to be done about a member now that time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    Nothing,
+    /// Its entry is another one.
+    Changed,
+    /// It did not come back in time.
+    Gone,
+}
+
+impl Member {
+    pub fn new(number: u64, who: Who, pace: Pace, now: Now) -> Self {
+        Self {
+            number,
+            who,
+            is_listed: false,
+            is_dirty: false,
+            is_held: false,
+            told: None,
+            pace,
+            cut: None,
+            timer: None,
+            is_active: true,
+            typing_until: None,
+            task: None,
+            data: None,
+            seen: now.millis,
+        }
+    }
+
+    /// Who it is for others, unless it is hidden.
+    pub fn subject(&self) -> Option<&Arc<str>> {
+        if let Who::Shown(subject) = &self.who { Some(subject) } else { None }
+    }
+
+    /// It has begun to be here.
+    pub fn come(&mut self, now: Now) {
+        (self.is_listed, self.typing_until, self.seen) = (true, None, now.millis);
+    }
+
+    /// Its connection is lost. The first loss counts.
+    pub fn lose(&mut self, now: Now) {
+        self.cut.get_or_insert(Cut { at: now, is_told: false });
+    }
+
+    /// It has a connection again. Returns whether its entry is another one.
+    pub fn return_from_cut(&mut self, now: Now) -> bool {
+        let was_told = self.cut.take().is_some_and(|cut| cut.is_told);
+        if was_told {
+            self.seen = now.millis;
+        }
+        was_told
+    }
+
+    /// Takes over what the client says of itself. Returns whether that is another entry.
+    pub fn change(&mut self, change: &PresenceChange, now: Now) -> bool {
+        let before = self.print();
+        if let Some(is_active) = change.is_active {
+            self.is_active = is_active;
+        }
+        if let Some(typing) = change.typing {
+            self.typing_until = typing.then(|| now.moment + TYPING);
+        }
+        let value = |text: &str| Some(text).filter(|text| *text != "null").map(Box::from);
+        if let Some(task) = &change.current_task {
+            self.task = value(task);
+        }
+        if let Some(data) = &change.data {
+            self.data = value(data);
+        }
+        let is_other = self.print() != before;
+        if is_other {
+            self.seen = now.millis;
+        }
+        is_other
+    }
+
+    /// When it has to be looked at again.
+    pub fn due(&self, grace: Duration) -> Option<Moment> {
+        let cut = self.cut.filter(|_| self.is_listed).map(|cut| {
+            let gone = cut.at.moment + grace;
+            if cut.is_told { gone } else { gone.min(cut.at.moment + UNTOLD) }
+        });
+        let held = self.is_held.then(|| self.pace.until());
+        cut.into_iter().chain(self.typing_until).chain(held).min()
+    }
+
+    /// Looks at what time has ended. What it is now counts: a timer of an earlier cut finds nothing.
+    pub fn pass(&mut self, now: Now, grace: Duration) -> Passed {
+        let mut is_changed = self.typing_until.take_if(|until| *until <= now.moment).is_some();
+        if self.is_held && self.pace.until() <= now.moment {
+            (self.is_held, is_changed) = (false, true);
+        }
+        if let Some(cut) = self.cut.as_mut().filter(|_| self.is_listed) {
+            let since = now.moment.since(cut.at.moment);
+            if since >= grace {
+                return Passed::Gone;
+            }
+            if since >= UNTOLD && !cut.is_told {
+                cut.is_told = true;
+                (self.typing_until, self.seen, is_changed) = (None, cut.at.millis, true);
+            }
+        }
+        if is_changed { Passed::Changed } else { Passed::Nothing }
+    }
+
+    /// What its entry says, when it changed last left out.
+    pub fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.is_here(), self.typing_until.is_some(), &self.task, &self.data).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Appends the data of its entry.
+    pub fn write(&self, client: &str, out: &mut Vec<u8>) {
+        let subject = self.subject().filter(|subject| !subject.is_empty());
+        out.extend_from_slice(b"{\"type\":\"client_presence\",\"clientId\":");
+        push_string(client, out);
+        out.extend_from_slice(b",\"subject\":");
+        match subject {
+            Some(subject) => push_string(subject, out),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"isActive\":");
+        out.extend_from_slice(truth(self.is_here()));
+        out.extend_from_slice(b",\"lastSeen\":\"");
+        Timestamp::from_unix_millis(self.seen).push(out);
+        out.extend_from_slice(b"\",\"currentTask\":");
+        push_line(self.task.as_deref().unwrap_or("null").as_bytes(), out);
+        out.extend_from_slice(b",\"typing\":");
+        out.extend_from_slice(truth(self.typing_until.is_some()));
+        out.extend_from_slice(b",\"data\":");
+        push_line(self.data.as_deref().unwrap_or("null").as_bytes(), out);
+        out.push(b'}');
+    }
+
+    /// As the application sees it, if others do.
+    pub fn present(&self, client: &Arc<str>) -> Option<Present> {
+        let subject = self.subject().filter(|_| self.is_listed)?;
+        Some(Present {
+            client: Arc::clone(client),
+            subject: Arc::clone(subject),
+            is_active: self.is_here(),
+            typing: self.typing_until.is_some(),
+            seen: self.seen,
+            task: self.task.clone(),
+            data: self.data.clone(),
+        })
+    }
+
+    fn is_here(&self) -> bool {
+        self.is_active && !self.cut.is_some_and(|cut| cut.is_told)
+    }
+}
+
+fn truth(is_so: bool) -> &'static [u8] {
+    if is_so { b"true" } else { b"false" }
+}
+
+/// How long a lost connection is told to nobody: a client that changes its network is back before that.
+pub const UNTOLD: Duration = Duration::from_secs(2);
+
+/// How long a client types that has said so. One that goes on says it again.
+const TYPING: Duration = Duration::from_secs(6);
