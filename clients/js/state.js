@@ -76,13 +76,10 @@ export const createStateMachine = (channel, random) => {
     for (const [key, known] of touched) {
       const value = known ? known.value : valueOf(key);
       if (same(shown.get(key), value)) continue;
-      if (value === undefined) {
-        erase(shown, key);
-        list.push([key]);
-      } else {
-        write(shown, key, value);
-        list.push([key, value]);
-      }
+      // The map that pages see is this one: `set` and `delete` are other ones there.
+      if (value === undefined) Map.prototype.delete.call(shown, key);
+      else Map.prototype.set.call(shown, key, value);
+      list.push(value === undefined ? [key] : [key, value]);
     }
     touched.clear();
     const { whole } = machine;
@@ -269,10 +266,6 @@ export const createStateMachine = (channel, random) => {
   return machine;
 };
 
-/** The map that pages see is the one that is written here: `set` and `delete` are other ones there. */
-const write = (/** @type {[Map<any, any>, unknown, unknown]} */ ...given) => Map.prototype.set.call(...given);
-const erase = (/** @type {[Map<any, any>, unknown]} */ ...given) => Map.prototype.delete.call(...given);
-
 /** @type {Entry} */
 const ABSENT = { version: 0, value: undefined };
 
@@ -303,7 +296,11 @@ const plain = (/** @type {unknown} */ value) => {
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Whether two values of JSON are the same. @type {(one: unknown, other: unknown) => unknown} */
-const same = (one, other) => one === other || (one && other && inOrder(one) === inOrder(other));
+const same = (one, other) => {
+  if (!one || !other) return one === other;
+  const [text, another] = [one, other].map((it) => JSON.stringify(it));
+  return text === another || (text.length === another.length && inOrder(one) === inOrder(other));
+};
 
 const inOrder = (/** @type {unknown} */ value) => JSON.stringify(value, (_, it) => (isObject(it) ? Object.fromEntries(Object.entries(it).sort()) : it));
 
