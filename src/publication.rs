@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use crate::change::{Expected, Op};
 use crate::channel::NAME_BYTES;
 use crate::json::{push_line, push_number, push_string};
@@ -26,12 +28,22 @@ pub struct Content<'a> {
     pub op: Op,
     /// What has to be there. Only in a state.
     pub expected: Expected,
+    /// JSON text that says how a conflict was resolved by it.
+    pub conflict: Option<&'a str>,
 }
 
 impl<'a> Content<'a> {
     /// What the application publishes.
     pub const fn new(data: &'a [u8], key: Option<&'a str>) -> Self {
-        Self { data, key, sender: None, event: None, op: Op::Publish, expected: Expected::Any }
+        Self {
+            data,
+            key,
+            sender: None,
+            event: None,
+            op: Op::Publish,
+            expected: Expected::Any,
+            conflict: None,
+        }
     }
 
     /// What removes a key from a state.
@@ -58,6 +70,8 @@ pub struct EventName<'a>(&'a str);
 impl<'a> EventName<'a> {
     /// The event of an entry that says who is in a channel.
     pub const CLIENT_PRESENCE: Self = Self("client_presence");
+    /// The event of an update that resolves a conflict. Nobody else may use it.
+    pub const RESOLVED: Self = Self("conflict_resolved");
 
     /// Checks a name. `None` for other characters, for more than 64 of them, and for the names of events that have a meaning.
     pub fn new(name: &'a str) -> Option<Self> {
@@ -115,7 +129,7 @@ pub const KEY_BYTES: usize = NAME_BYTES;
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
     pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
-        let Content { data, key, sender, event, .. } = content;
+        let Content { data, key, sender, event, conflict, .. } = content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
         let mut text = Vec::with_capacity(length(prefix, digits.len(), &content));
@@ -135,6 +149,10 @@ impl Publication {
         if let Some(sender) = sender {
             text.extend_from_slice(SENDER);
             text.extend_from_slice(sender.as_bytes());
+        }
+        if let Some(conflict) = conflict {
+            text.extend_from_slice(CONFLICT);
+            text.extend_from_slice(conflict.as_bytes());
         }
         let mut before = 0;
         if content.is_removal() {
@@ -184,7 +202,10 @@ impl Publication {
             push_string(key, &mut text);
             rest = rest.strip_prefix(&*text)?;
         }
-        rest.strip_prefix(SENDER)
+        let rest = rest.strip_prefix(SENDER)?;
+        // Something may come after it.
+        let sender = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>().next()?;
+        Some(sender.ok()?.get().as_bytes())
     }
 
     /// Appends the update for a reader whose position is `from`. When that is not the offset right before this one, the
@@ -221,7 +242,8 @@ fn length(prefix: &[u8], digits: usize, content: &Content<'_>) -> usize {
     let event = content.event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
     let key = content.key.map_or(0, |key| KEY.len() + key.len() + 2);
     let data = if content.is_removal() { REMOVED.len() } else { DATA.len() + content.data.len() + END.len() };
-    prefix.len() + OFFSET.len() + digits + sender + event + key + data
+    let conflict = content.conflict.map_or(0, |conflict| CONFLICT.len() + conflict.len());
+    prefix.len() + OFFSET.len() + digits + sender + event + key + conflict + data
 }
 
 /// Digits of the largest offset.
@@ -236,6 +258,7 @@ const OFFSET: &[u8] = b"\"offset\":";
 const KEY: &[u8] = b",\"key\":";
 const SENDER: &[u8] = b",\"sender\":";
 const EVENT: &[u8] = b",\"event\":\"";
+const CONFLICT: &[u8] = b",\"conflict\":";
 const DATA: &[u8] = b",\"data\":";
 const END: &[u8] = b"}";
 const REMOVED: &[u8] = b",\"removed\":true}";

@@ -43,6 +43,9 @@ pub struct Rule {
     /// Whether clients have to name the version that a change of a state replaces.
     #[serde(default)]
     pub versions: bool,
+    /// Whether the application resolves conflicts about entries of a state.
+    #[serde(default)]
+    pub resolves: bool,
     /// Most keys of a state.
     #[serde(default = "most_keys")]
     pub max_keys: usize,
@@ -145,6 +148,8 @@ pub struct Retention {
     pub replay: Replay,
     /// Most bytes of the log while readers that keep up were not offered all of it. In a state, of the removals.
     pub burst: usize,
+    /// Whether values that were replaced are kept, for conflicts.
+    pub bases: bool,
     /// Most keys of a state.
     pub max_keys: usize,
     /// Most bytes of a state.
@@ -171,6 +176,7 @@ impl Default for Retention {
             sender: false,
             replay: Replay::Head,
             burst: 16 << 20,
+            bases: false,
             max_keys: most_keys(),
             state_bytes: most_state_bytes(),
         }
@@ -203,6 +209,7 @@ impl Rule {
             sender,
             replay,
             burst,
+            bases: self.resolves,
             max_keys,
             state_bytes,
         }
@@ -395,6 +402,7 @@ mod tests {
             recheck: false,
             claims: false,
             versions: false,
+            resolves: false,
             max_keys: 1,
             state_bytes: 1,
             presence: Presence::No,

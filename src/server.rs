@@ -185,9 +185,9 @@ impl Server {
     pub fn entries(&self, channel: &str, key: Option<&str>) -> Result<Vec<Entry>, StateError> {
         let (channel, broker) = (self.state(channel)?, &*self.shared.broker);
         let found = match key {
-            Some(key) => {
-                broker.entry(&channel, key).and_then(|found| Some((found.version()?, vec![found.entry?])))
-            }
+            Some(key) => broker
+                .entry(&channel, key, None)
+                .and_then(|found| Some((found.version()?, vec![found.entry?]))),
             None => read_state(broker, &channel),
         };
         let Some((position, entries)) = found else { return Ok(Vec::new()) };

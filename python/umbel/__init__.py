@@ -13,9 +13,11 @@ from ._application import Umbel
 from ._clients.client import Client, Message
 from ._clients.history import History, Publication
 from ._clients.identity import Identity
+from ._clients.proposal import Proposal
+from ._clients.removed import REMOVED
 from ._clients.request import Request
 from ._clients.run import Run
-from ._clients.state import REMOVED, State
+from ._clients.state import State
 from ._clients.websocket import WebSocket
 from ._core import Position, Receipt, Stats, __version__
 from ._declaring.jwt import JWT
@@ -45,6 +47,7 @@ __all__ = [  # noqa: RUF022 - JWT is a class, and no constant
     "Message",
     "NotPublished",
     "Position",
+    "Proposal",
     "Publication",
     "REMOVED",
     "Receipt",

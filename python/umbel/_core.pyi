@@ -43,7 +43,11 @@ OPEN: Final[int]  # (OPEN, client, Handshake)
 # The Credit of each of these is given back when it is dropped.
 MESSAGE: Final[int]  # (MESSAGE, client, Credit, type: str, id: bytes | None, text: bytes)
 SUBSCRIBE: Final[int]  # (SUBSCRIBE, client, Credit, question: int, rule: int, channel: str, params: tuple[str, ...])
-PUBLISH: Final[int]  # (PUBLISH, client, Credit, question, rule, channel, params, data: bytes, key: str | None)
+PUBLISH: Final[int]  # (PUBLISH, client, Credit, question, rule, channel, params, data: bytes, key: str | None, op: str)
+RESOLVE: Final[int]
+# (RESOLVE, client, Credit, question, rule, channel, params, key: str,
+#  (version: Position | None, value: bytes | None, sender: bytes | None),
+#  (proposed value: bytes | None, base: bytes | None, nothing was expected: bool)); None for bytes: there is no entry
 PRESENCE: Final[int]  # (PRESENCE, client, Credit, number: int, rule: int, channel: str): who is it for others?
 TEXT: Final[int]  # (TEXT, client, Credit, text: str): a message of a websocket path
 BINARY: Final[int]  # (BINARY, client, Credit, data: bytes): a message of a websocket path
@@ -545,10 +549,20 @@ class Core:
         Raises:
             ValueError: if the name is none of a channel.
         """
-    def allow(self, client: int, question: int, data: bytes | None = None, /) -> bool:
-        """Decide the question of a SUBSCRIBE or PUBLISH event: yes.
+    def allow(
+        self,
+        client: int,
+        question: int,
+        data: bytes | None = None,
+        version: Position | None = None,
+        conflict: str | None = None,
+        /,
+    ) -> bool:
+        """Decide the question of a SUBSCRIBE or PUBLISH event: yes. Or that of a RESOLVE event.
 
-        The client is subscribed, or its data are published: as they came, or the JSON text that is given.
+        The client is subscribed, or its data are published: as they came, or the JSON text that is given. With ``conflict``,
+        a JSON text that is told with the update, an entry gets the data, or is removed, if it is still in the version that
+        the RESOLVE event named. Otherwise there may be another such event.
 
         Raises:
             ValueError: if the text has more than 16 MiB.

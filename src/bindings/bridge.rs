@@ -18,8 +18,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::bindings::handshake::Handshake;
+use crate::bindings::position::Position;
 use crate::bindings::verifier::named;
-use crate::session::Question;
+use crate::session::{Conflict, FoundEntry, Question};
 use crate::transport::credit;
 use crate::transport::events::{Event, Inbox, Level, Load};
 
@@ -80,7 +81,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS RENEWED PRESENCE GATHERED }
+kinds! { OPEN MESSAGE SUBSCRIBE PUBLISH RESOLVE TEXT BINARY WRITABLE CLOSED LOG STOPPED ENDED ROOM SUBSCRIBED AWAY BACK BEGUN MERGED STAYS RENEWED PRESENCE GATHERED }
 
 impl Bridge {
     /// A bridge with room for so many events.
@@ -290,6 +291,17 @@ fn question_tuple<'py>(
             let params = PyTuple::new(py, params.into_vec())?;
             let (data, key) = (PyBytes::new(py, &data), key.as_deref());
             (PUBLISH, client, credit, number, rule, channel.as_str(), params, data, key, op.name())
+                .into_pyobject(py)
+        }
+        Question::Resolve(conflict) => {
+            let Conflict { number, rule, channel, params, key, proposed, expects_nothing, found, .. } =
+                *conflict;
+            let params = PyTuple::new(py, params.into_vec())?;
+            let FoundEntry { version, data, sender, base, .. } = found;
+            let bytes = |text: Option<bytes::Bytes>| text.map(|text| PyBytes::new(py, &text));
+            let current = (version.map(Position), bytes(data), bytes(sender));
+            let wanted = (bytes(proposed), bytes(base), expects_nothing);
+            (RESOLVE, client, credit, number, rule, channel.as_str(), params, &*key, current, wanted)
                 .into_pyobject(py)
         }
     }

@@ -11,7 +11,7 @@ use pyo3::types::{PyList, PyTuple};
 use crate::bindings::bridge::{Bridge, to_tuple};
 use crate::bindings::members::Members;
 use crate::bindings::position::Position;
-use crate::bindings::publications::{Entry, check_size, expected, named, receipt, to_entry};
+use crate::bindings::publications::{Entry, allowed, check_size, expected, named, receipt, text, to_entry};
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
@@ -311,11 +311,17 @@ impl Core {
         Ok(self.tell(client, ClientCommand::Unsubscribe(channel, reason)))
     }
 
-    #[pyo3(signature = (client, question, data = None, /))]
-    fn allow(&self, client: u64, question: u64, data: Option<&[u8]>) -> PyResult<bool> {
+    #[pyo3(signature = (client, question, data = None, version = None, conflict = None, /))]
+    fn allow(
+        &self,
+        client: u64,
+        question: u64,
+        data: Option<&[u8]>,
+        version: Option<&Position>,
+        conflict: Option<&str>,
+    ) -> PyResult<bool> {
         check_size(data.unwrap_or_default(), None)?;
-        let decision = data.map_or(Decision::Allow, |data| Decision::Publish(Bytes::copy_from_slice(data)));
-        Ok(self.tell(client, ClientCommand::Decide(question, decision)))
+        Ok(self.tell(client, ClientCommand::Decide(question, allowed(data, version, conflict))))
     }
 
     #[pyo3(signature = (client, question, code, message, details = None, /))]
@@ -386,9 +392,4 @@ fn rights(claims: &[u8]) -> PyResult<Rights> {
              each may be a *",
         )
     })
-}
-
-/// JSON text of Python, which is UTF-8.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

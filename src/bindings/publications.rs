@@ -1,5 +1,6 @@
 //! Publications and receipts on their way between Python and the core.
 
+use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -10,6 +11,7 @@ use crate::broker::{self, PublishError};
 use crate::change::Expected;
 use crate::position;
 use crate::publication::{EventName, KEY_BYTES, Publication};
+use crate::session::Decision;
 
 /// Position, key, data, milliseconds since 1970, sender.
 pub type Entry<'py> =
@@ -39,6 +41,22 @@ pub fn expected(version: Option<&Bound<'_, PyAny>>) -> PyResult<Expected> {
         Err(_) => Err(PyValueError::new_err(
             "a version is the position of the entry as it was read, or 0 if it was not there",
         )),
+    }
+}
+
+/// JSON text of Python, which is UTF-8.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the application lets a client do, or makes of a conflict.
+pub fn allowed(data: Option<&[u8]>, version: Option<&Position>, conflict: Option<&str>) -> Decision {
+    match (data.map(Bytes::copy_from_slice), conflict) {
+        (data, Some(conflict)) => {
+            Decision::Resolve { version: version.map(|it| it.0), data, conflict: conflict.into() }
+        }
+        (Some(data), None) => Decision::Publish(data),
+        (None, None) => Decision::Allow,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::broker::bases::Bases;
 use crate::broker::epochs::Epochs;
 use crate::broker::kept::Kept;
 use crate::broker::place::Place;
@@ -23,6 +24,8 @@ pub struct Entries {
     pub update_prefix: Box<[u8]>,
     pub epochs: Epochs,
     pub kept: Kept,
+    /// Values that were replaced, of a state whose conflicts are resolved.
+    pub bases: Bases,
     is_state: bool,
     bytes: usize,
     /// Everything up to here was dropped, or never came. A reader below it has a gap.
@@ -62,6 +65,7 @@ impl Entries {
             update_prefix: prefix(channel.as_str()),
             epochs: Epochs::new(start.epoch),
             kept: Kept::new(mode.is_keyed()),
+            bases: Bases::default(),
             is_state: mode == Mode::State,
             bytes: 0,
             trimmed: start.offset,
@@ -77,7 +81,7 @@ impl Entries {
 
     pub fn held(&self) -> Held {
         Held {
-            bytes: self.bytes + self.kept.room(),
+            bytes: self.bytes + self.kept.room() + self.bases.bytes(),
             oldest: self.oldest().map(|entry| entry.appended),
             is_empty: self.kept.live() == 0,
             is_watched: !self.watchers.is_empty(),
@@ -174,7 +178,7 @@ impl Entries {
         if content.is_removal() {
             return Ok(true);
         }
-        if content.data.len() > ENTRY_BYTES {
+        if content.data.len() + content.conflict.map_or(0, str::len) > ENTRY_BYTES {
             return Err(StateRefusal::Large);
         }
         if !is_live && self.kept.live() >= retention.max_keys {
@@ -210,15 +214,15 @@ impl Entries {
     /// Drops everything in one step. `only` is the newest entry, and the only one.
     pub fn clear_state(&mut self, only: Publication) {
         self.kept.clear();
-        (self.bytes, self.forgotten) = (0, only.offset);
+        (self.bytes, self.forgotten, self.bases) = (0, only.offset, Bases::default());
         self.push(only);
     }
 
-    pub fn push(&mut self, publication: Publication) {
+    pub fn push(&mut self, publication: Publication) -> Option<Publication> {
         self.bytes += publication.size();
-        if let Some(older) = self.kept.push(publication) {
-            self.bytes -= older.size();
-        }
+        let older = self.kept.push(publication)?;
+        self.bytes -= older.size();
+        Some(older)
     }
 
     /// What a reader at `cursor` has to be told first.

@@ -1,5 +1,7 @@
 //! What somebody gets who asks for publications that a log still has.
 
+use bytes::Bytes;
+
 use crate::broker::entries::Entries;
 use crate::broker::place::Place;
 use crate::position::{Epoch, Position};
@@ -32,9 +34,19 @@ pub struct Found {
     pub epoch: Epoch,
     /// A copy of the entry, if it is there.
     pub entry: Option<Publication>,
+    /// The value that the key had in the version that was asked for, if that is still known.
+    pub base: Option<Bytes>,
 }
 
 impl Found {
+    /// What these entries have for a key, and the value that it had in a version.
+    pub fn of(entries: &Entries, key: &str, base: Option<Position>) -> Self {
+        let entry = entries.kept.get(key).filter(|entry| !entry.is_removal()).cloned();
+        let epoch = entries.epochs.current();
+        let base = base.filter(|base| base.epoch == epoch);
+        Self { epoch, entry, base: base.and_then(|base| entries.bases.find(key, base.offset)) }
+    }
+
     /// The position of the entry's last change. `None` when it is not there.
     pub fn version(&self) -> Option<Position> {
         self.entry.as_ref().map(|entry| Position { epoch: self.epoch, offset: entry.offset })

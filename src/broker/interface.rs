@@ -51,8 +51,8 @@ pub trait Broker: Send + Sync {
     /// makes none.
     fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History;
 
-    /// The entry of a key of a state. `None` when there is no log: it makes none.
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<Found>;
+    /// The entry of a key of a state, and the value that it had in this version. `None` when there is no log: it makes none.
+    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> Option<Found>;
 
     /// A part of a state: what has changed after an offset. `None` when there is no log: it makes none.
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart>;

@@ -155,11 +155,9 @@ impl Log {
         self.lock().kept.removals().1
     }
 
-    /// The entry of a key.
-    pub fn find(&self, key: &str) -> Found {
-        let entries = self.lock();
-        let entry = entries.kept.get(key).filter(|entry| !entry.is_removal()).cloned();
-        Found { epoch: entries.epochs.current(), entry }
+    /// See [`Found`].
+    pub fn find(&self, key: &str, base: Option<Position>) -> Found {
+        Found::of(&self.lock(), key, base)
     }
 
     /// A part of a state: what has changed after an offset.
@@ -210,7 +208,10 @@ impl Log {
     pub(super) fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
         let content = Content { sender: content.sender.filter(|_| self.retention.sender), ..content };
         let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
-        entries.push(publication);
+        let older = entries.push(publication);
+        if let Some(older) = older.filter(|_| self.retention.bases) {
+            entries.bases.push(&older, self.retention.count, self.retention.bytes);
+        }
         self.drop_old(entries, place, now);
         self.top.advance(place, &entries.watchers);
     }

@@ -32,6 +32,7 @@
 //! The receipts of one thread's appends to one channel become known in the order of the calls. None stays pending for ever:
 //! a broker has a time limit, and a receipt that it drops is a *maybe*. The broker in memory confirms before `append` returns.
 
+mod bases;
 mod entries;
 mod epochs;
 mod history;

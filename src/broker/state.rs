@@ -87,7 +87,7 @@ pub fn change_state(
     };
     let mut cost = content.data.len();
     for _ in 0..PATIENT_PATCHES {
-        let found = broker.entry(channel, key);
+        let found = broker.entry(channel, key, None);
         let version = found.as_ref().and_then(Found::version);
         let is_blind = content.expected == Expected::Any && version.is_none();
         if is_blind || !content.expected.holds(version) {

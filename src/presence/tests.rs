@@ -53,6 +53,7 @@ impl World {
             recheck: false,
             claims: false,
             versions: false,
+            resolves: false,
             max_keys: 1,
             state_bytes: 1,
             presence,

@@ -1,7 +1,7 @@
 //! Who may do what in a channel: everybody, nobody, or the application is asked.
 
 use super::carrier::Question;
-use super::requests::{Action, Change};
+use super::requests::{Action, Change, Resolver};
 use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
@@ -26,7 +26,7 @@ pub(super) enum Ruling {
 /// Looks for the rule of a channel, and what it says of this client.
 pub(super) fn rule_on(
     channel: &ChannelName,
-    action: &Action,
+    action: &mut Action,
     client: Option<&Identity>,
     rules: &Rules,
 ) -> Ruling {
@@ -37,6 +37,14 @@ pub(super) fn rule_on(
         && let Some(text) = misfit(change, found)
     {
         return Ruling::Refused(ErrorCode::BadMessage, text);
+    }
+    if let Action::Publish(change) = action
+        && found.resolves
+        && change.resolve
+        && change.op != Op::Patch
+    {
+        let params = params.iter().map(|&param| param.to_owned()).collect();
+        change.resolver = Some(Box::new(Resolver { rule, params, rounds: 0, proposal: None }));
     }
     match found.access(action.wish(), channel.as_str(), client) {
         Access::Open => Ruling::Allowed,
@@ -61,7 +69,7 @@ fn misfit(change: &Change, rule: &Rule) -> Option<&'static str> {
     }
     match expected {
         _ if key.is_none() => Some("what is published to a state channel has a key"),
-        Expected::Any if rule.versions && *op != Op::Patch => {
+        Expected::Any if (rule.versions || rule.resolves) && *op != Op::Patch => {
             Some("in this channel a change names the version that it replaces: ifVersion, 0 where nothing is")
         }
         _ => None,

@@ -343,9 +343,9 @@ impl Session {
         carrier: &mut impl Carrier,
     ) {
         let publish = self.requests.as_mut().and_then(|requests| requests.take_published(number));
-        let Some(Unconfirmed { id, channel, key, .. }) = publish else { return };
+        let Some(Unconfirmed { id, channel, key, resolved, .. }) = publish else { return };
         let id = id.as_deref().and_then(Id::from_json);
-        tell_published(self, &channel, key.as_deref(), outcome, id, carrier);
+        tell_published(self, &channel, key.as_deref(), resolved, outcome, id, carrier);
     }
 
     /// Tells the client an error without counting it. Details are one JSON text.

@@ -10,7 +10,7 @@ use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::moment::Moment;
-use crate::position::{Position, Start, Subscribed};
+use crate::position::{Epoch, Position, Start, Subscribed};
 use crate::protocol::message::{PresenceChange, Timestamp};
 use crate::publication::Content;
 use crate::token_error::TokenError;
@@ -80,8 +80,8 @@ pub trait Carrier {
         number: u64,
     ) -> Option<Result<Position, Unpublished>>;
 
-    /// What a client is told of an entry of a state that is not as it has expected: one JSON text.
-    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String;
+    /// What is found for a key of a state, and the value that it had in this version.
+    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry;
 
     /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -228,6 +228,56 @@ pub enum Question {
         /// Values and keys in the message that it came with.
         elements: u32,
     },
+    /// An entry is not as a client has expected that wants to change it. What becomes of it?
+    /// [`Session::decide`](super::Session::decide) takes the answer, with the same number.
+    Resolve(Box<Conflict>),
+}
+
+/// A change of an entry that is not as its client has expected.
+#[derive(Debug)]
+pub struct Conflict {
+    /// Tells the questions of one session apart.
+    pub number: u64,
+    /// Index of the rule of the channel.
+    pub rule: usize,
+    /// The name of the channel.
+    pub channel: ChannelName,
+    /// The values of the parameters of the rule's pattern.
+    pub params: Box<[String]>,
+    /// The key of the entry.
+    pub key: Box<str>,
+    /// The value that the client wants: one JSON text. `None`: it wants to remove the entry.
+    pub proposed: Option<Bytes>,
+    /// The client has expected that nothing is there.
+    pub expects_nothing: bool,
+    /// What is there.
+    pub found: FoundEntry,
+    /// Values and keys in the message that it came with.
+    pub elements: u32,
+}
+
+impl Conflict {
+    /// Its JSON texts.
+    pub fn texts(&self) -> impl Iterator<Item = &Bytes> {
+        [self.proposed.as_ref(), self.found.data.as_ref(), self.found.base.as_ref()].into_iter().flatten()
+    }
+}
+
+/// What is found for a key of a state.
+#[derive(Clone, Debug, Default)]
+pub struct FoundEntry {
+    /// The life of the log. `None`: there is no log.
+    pub epoch: Option<Epoch>,
+    /// The version of the entry. `None`: there is none.
+    pub version: Option<Position>,
+    /// Its value: one JSON text.
+    pub data: Option<Bytes>,
+    /// The client that has set it, where updates say so: JSON text.
+    pub sender: Option<Bytes>,
+    /// The value of the version that was expected, where that is still known.
+    pub base: Option<Bytes>,
+    /// The client reads the channel.
+    pub is_reader: bool,
 }
 
 impl Question {
@@ -237,6 +287,7 @@ impl Question {
             Self::Message { text, .. } => text.len(),
             Self::Subscribe { .. } | Self::Presence { .. } => 0,
             Self::Publish { data, key, .. } => data.len() + key.as_ref().map_or(0, |key| key.len()),
+            Self::Resolve(conflict) => conflict.key.len() + conflict.texts().map(Bytes::len).sum::<usize>(),
         }
     }
 }
@@ -271,6 +322,15 @@ pub enum Decision {
     Allow,
     /// This is published instead of what the client sent: one JSON text.
     Publish(Bytes),
+    /// A conflict is resolved.
+    Resolve {
+        /// The version of the entry of which this was decided. `None`: there was none.
+        version: Option<Position>,
+        /// The value that the entry gets: one JSON text. `None`: it is removed.
+        data: Option<Bytes>,
+        /// What readers are told of it: one JSON text.
+        conflict: Box<str>,
+    },
     /// The client gets an `error` with this code and text.
     Deny {
         /// For programs. It says also whose fault it is.

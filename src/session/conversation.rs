@@ -13,6 +13,7 @@ use super::presence::{end_presence, present, rule_on_presence};
 use super::replies::{ReplyTo, tell_ended};
 use super::requests::{Action, Request, Requests};
 use super::resumable::{Claim, Proof, Resumable, Secret, Verdict};
+use crate::change::{Expected, Op};
 use crate::channel::{ChannelName, NAME_BYTES};
 use crate::close::CloseReason;
 use crate::error_code::ErrorCode;
@@ -204,6 +205,15 @@ impl Session {
                 }
                 self.perform(&channel, action, id, carrier);
             }
+            Decision::Resolve { version, data, conflict } => {
+                if let Action::Publish(change) = &mut action {
+                    change.op = if data.is_some() { Op::Set } else { Op::Delete };
+                    change.data = data.unwrap_or_default();
+                    change.expected = version.map_or(Expected::Absent, Expected::At);
+                    change.conflict = Some(conflict);
+                }
+                self.perform(&channel, action, id, carrier);
+            }
             Decision::Reject { code, message, details } => {
                 let (channel, to) = (Some(channel.as_str()), action.reply_to(id));
                 self.say_error(&code, &message, details.as_deref(), channel, to, carrier);
@@ -234,7 +244,7 @@ impl Session {
     pub(super) fn request(
         &mut self,
         channel: &str,
-        action: Action,
+        mut action: Action,
         id: Option<Id<'_>>,
         rules: &Rules,
         carrier: &mut impl Carrier,
@@ -263,7 +273,7 @@ impl Session {
             Action::Unsubscribe | Action::Present(_) => self.perform(&name, action, id, carrier),
             Action::Subscribe { start, restart: true } if self.restart(&name, start, id, carrier) => {}
             _ => match name.watched().map_or_else(
-                || rule_on(&name, &action, self.identity.as_deref(), rules),
+                || rule_on(&name, &mut action, self.identity.as_deref(), rules),
                 |watched| rule_on_presence(watched, rules, carrier),
             ) {
                 Ruling::Allowed => self.perform(&name, action, id, carrier),
@@ -325,6 +335,9 @@ impl Session {
     /// Carries out the requests that waited for a decision about a channel, up to the next one that needs a decision.
     pub(super) fn go_on(&mut self, channel: &ChannelName, rules: &Rules, carrier: &mut impl Carrier) {
         let Some(requests) = &mut self.requests else { return };
+        if requests.is_asked_about(channel) {
+            return; // a conflict is to be resolved first
+        }
         // Those after it wait again.
         for Request { id, action, message, channel, .. } in requests.take_channel(channel) {
             self.acting_for = message;

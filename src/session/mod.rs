@@ -39,7 +39,7 @@ mod streams;
 mod subscriptions;
 
 pub use calls::{Call, begin_calls, is_refused, make_call};
-pub use carrier::{Answer, Carrier, Decision, Judged, Question, Unpublished, Unseen};
+pub use carrier::{Answer, Carrier, Conflict, Decision, FoundEntry, Judged, Question, Unpublished, Unseen};
 pub use conversation::Session;
 pub use credentials::{look_at_credentials, tell_refused};
 pub use limits::{ERRORS_BURST, ErrorLimit, RateLimit};

@@ -51,6 +51,33 @@ pub(super) struct Change {
     pub event: Option<Box<str>>,
     pub expected: Expected,
     pub elements: u32,
+    /// The client lets the application resolve a conflict.
+    pub resolve: bool,
+    /// What resolves it.
+    pub resolver: Option<Box<Resolver>>,
+    /// How it was resolved: JSON text.
+    pub conflict: Option<Box<str>>,
+}
+
+/// What resolves conflicts about a change.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    /// Index of the rule of the channel.
+    pub rule: usize,
+    /// The values of the parameters of its pattern.
+    pub params: Box<[String]>,
+    /// How often it was asked.
+    pub rounds: u8,
+    /// What the client wants. Noted when it is asked first.
+    pub proposal: Option<Proposal>,
+}
+
+/// What a client wants to be in a state.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    /// `None`: nothing.
+    pub data: Option<Bytes>,
+    pub expected: Expected,
 }
 
 impl Request {
@@ -63,10 +90,21 @@ impl Request {
 impl Action {
     /// What a message asks to publish.
     pub fn publish(publish: Publish<'_>, elements: u32) -> Self {
-        let Publish { op, data, key, event, expected, .. } = publish;
+        let Publish { op, data, key, event, expected, resolve, .. } = publish;
         let own = |text: Cow<'_, str>| text.into_owned().into_boxed_str();
         let data = Bytes::copy_from_slice(data.as_bytes());
-        Self::Publish(Change { op, data, key: key.map(own), event: event.map(own), expected, elements })
+        let (key, event) = (key.map(own), event.map(own));
+        Self::Publish(Change {
+            op,
+            data,
+            key,
+            event,
+            expected,
+            elements,
+            resolve,
+            resolver: None,
+            conflict: None,
+        })
     }
 
     /// What it does with its channel.
@@ -120,6 +158,8 @@ pub(super) struct Unconfirmed {
     pub id: Option<Box<str>>,
     pub channel: ChannelName,
     pub key: Option<Box<str>>,
+    /// A conflict was resolved by it.
+    pub resolved: bool,
 }
 
 /// A message with credentials.
@@ -172,6 +212,11 @@ impl Requests {
     /// Whether an earlier request about this channel waits.
     pub fn waits_for(&self, channel: &ChannelName) -> bool {
         self.waiting_about.contains_key(order_of(channel))
+    }
+
+    /// Whether the application decides about a request about this channel.
+    pub fn is_asked_about(&self, channel: &ChannelName) -> bool {
+        self.waits_for(channel) && self.waiting.iter().any(|it| it.channel == *channel && it.is_asked())
     }
 
     /// Keeps a request until the application has decided about the question of this number.
@@ -322,10 +367,11 @@ impl Requests {
         number: u64,
         channel: &ChannelName,
         key: Option<Box<str>>,
+        resolved: bool,
         id: Option<Id<'_>>,
     ) {
         let id = id.map(|id| id.as_json().into());
-        self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone(), key });
+        self.unconfirmed.push(Unconfirmed { number, id, channel: channel.clone(), key, resolved });
     }
 
     /// Keeps credentials until they can be judged.

@@ -139,6 +139,9 @@ pub(super) fn held_by(question: &Question) -> usize {
         Question::Message { text, elements, .. } => json_bytes(text, *elements as usize),
         Question::Subscribe { channel, .. } | Question::Presence { channel, .. } => channel.as_str().len(),
         Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
+        Question::Resolve(conflict) => {
+            conflict.texts().map(|text| json_bytes(text, conflict.elements as usize)).sum()
+        }
     }
 }
 

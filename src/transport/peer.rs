@@ -17,7 +17,7 @@ use crate::printable::Printable;
 use crate::protocol::message::{Excerpt, PresenceChange, Timestamp};
 use crate::protocol::wire::Wire;
 use crate::publication::Content;
-use crate::session::{Carrier, Judged, Question, Session, Unpublished, Unseen};
+use crate::session::{Carrier, FoundEntry, Judged, Question, Session, Unpublished, Unseen};
 use crate::transport::buffers::Buffers;
 use crate::transport::client_id::ClientId;
 use crate::transport::connection::Connection;
@@ -26,7 +26,7 @@ use crate::transport::credentials;
 use crate::transport::credit::{Credit, held_by};
 use crate::transport::events::Event;
 use crate::transport::members;
-use crate::transport::publishing::{append, describe};
+use crate::transport::publishing::{append, find_entry};
 use crate::transport::shared::KnownClient;
 
 /// One connection, and the shard around it. Its replies are gathered here. They go to this connection or nowhere: nothing else
@@ -275,9 +275,9 @@ impl Carrier for Peer<'_> {
         append(self.connections, client, channel, content, number)
     }
 
-    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String {
+    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
         let is_reader = self.connections.hub.channels(self.key).contains(channel);
-        describe(self.connections, channel, key, is_reader)
+        find_entry(self.connections, channel, key, base, is_reader)
     }
 
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {

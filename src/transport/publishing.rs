@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Found, Outcome, PublishError, change_state};
+use bytes::Bytes;
+
+use crate::broker::{Outcome, PublishError, change_state};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;
 use crate::position::Position;
-use crate::protocol::message::entry_details;
-use crate::publication::Content;
-use crate::session::Unpublished;
+use crate::publication::{Content, Publication};
+use crate::session::{FoundEntry, Unpublished};
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
 use crate::transport::connections::Connections;
@@ -33,16 +34,26 @@ pub(crate) fn append(
     None
 }
 
-/// What a client is told of an entry of a state. The value is for those who read the channel.
-pub(crate) fn describe(
+/// What is found for a key of a state.
+pub(crate) fn find_entry(
     connections: &Connections,
     channel: &ChannelName,
     key: &str,
+    base: Option<Position>,
     is_reader: bool,
-) -> String {
-    let found = connections.shared.broker.entry(channel, key);
-    let (epoch, version) = (found.as_ref().map(|found| found.epoch), found.as_ref().and_then(Found::version));
-    entry_details(key, epoch, version, found.as_ref().and_then(Found::data).filter(|_| is_reader))
+) -> FoundEntry {
+    let Some(found) = connections.shared.broker.entry(channel, key, base) else {
+        return FoundEntry::default();
+    };
+    let bytes = |text: Option<&[u8]>| text.map(Bytes::copy_from_slice);
+    FoundEntry {
+        epoch: Some(found.epoch),
+        version: found.version(),
+        data: bytes(found.data()),
+        sender: bytes(found.entry.as_ref().and_then(Publication::sender)),
+        base: found.base,
+        is_reader,
+    }
 }
 
 fn position_or_code(outcome: Outcome) -> Result<Position, Unpublished> {

@@ -10,7 +10,7 @@ use crate::position::{Position, Start, Subscribed};
 use crate::printable::Printable;
 use crate::protocol::message::{Id, PresenceChange, Timestamp};
 use crate::publication::Content;
-use crate::session::{Carrier, Claim, Question, Unpublished, Unseen, Verdict, forget_renewal};
+use crate::session::{Carrier, Claim, FoundEntry, Question, Unpublished, Unseen, Verdict, forget_renewal};
 use crate::ticket::End;
 use crate::transport::away::Kept;
 use crate::transport::client_id::ClientId;
@@ -23,7 +23,7 @@ use crate::transport::members;
 use crate::transport::peer::Peer;
 use crate::transport::pending::Pending;
 use crate::transport::phase::{Endpoint, Phase, Upgraded, excess_of};
-use crate::transport::publishing::{append, describe};
+use crate::transport::publishing::{append, find_entry};
 
 /// Drops a connection.
 pub(crate) fn finish(connections: &mut Connections, key: ReaderKey, reason: &CloseReason) {
@@ -361,9 +361,9 @@ impl Carrier for Absent<'_> {
         append(self.connections, self.client, channel, content, number)
     }
 
-    /// Nobody hears it: it is read again when the client asks again.
-    fn describe_entry(&self, channel: &ChannelName, key: &str) -> String {
-        describe(self.connections, channel, key, false)
+    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
+        // Nobody hears of it: it is read again when the client asks again.
+        find_entry(self.connections, channel, key, base, false)
     }
 
     fn ask(&mut self, question: Question) {

@@ -277,7 +277,15 @@ class FakeCore:
     def unsubscribe(self, client: int, channel: str, reason: str, /) -> bool:
         return self._called("unsubscribe", client, channel, reason)
 
-    def allow(self, client: int, question: int, data: bytes | None = None, /) -> bool:
+    def allow(
+        self,
+        client: int,
+        question: int,
+        data: bytes | None = None,
+        version: Any = None,
+        conflict: str | None = None,
+        /,
+    ) -> bool:
         return self._called("decide", client, question, True, "", "", *((data,) if data is not None else ()))
 
     def deny(

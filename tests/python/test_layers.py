@@ -20,6 +20,7 @@ ORDER = [
     "_dispatching",
     "_serving",
     "_application",
+    "resolvers",
     "__init__",
     "client",
     "testing",
@@ -43,11 +44,14 @@ a server needs of an application.
 
 TWINS = {
     "_clients.port": "test_client",
+    "_clients.proposal": "test_resolvers",
+    "_clients.removed": "test_versions",
     "_clients.run": "test_runs",
     "_clients.identity": "test_request",
     "_command_line.loading": "test_command",
     "_command_line.options": "test_command",
     "_declaring.client_decorators": "test_application",
+    "_dispatching.conflicts": "test_resolvers",
     "_declaring.declarations": "test_application",
     "_declaring.decorators": "test_application",
     "_declaring.rules": "test_application",

@@ -174,6 +174,7 @@ pub fn rule(pattern: &str, history: usize, mode: Mode, overrun: Overrun) -> Rule
         recheck: false,
         claims: false,
         versions: false,
+        resolves: false,
         max_keys: 100,
         state_bytes: 1 << 20,
         presence: Presence::No,

@@ -248,8 +248,13 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.history(after, most))
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<umbel::broker::Found> {
-        self.with(channel, |channel| Some(channel.copy.find(key)))
+    fn entry(
+        &self,
+        channel: &ChannelName,
+        key: &str,
+        base: Option<Position>,
+    ) -> Option<umbel::broker::Found> {
+        self.with(channel, |channel| Some(channel.copy.find(key, base)))
     }
 
     fn state_after(

@@ -49,6 +49,7 @@ fn every_type_of_the_core_is_read() {
             key: Some("k".into()),
             event: None,
             expected: Expected::Any,
+            resolve: true,
         })
     );
     assert!(matches!(kind(r#"{"type":"unsubscribe_updates","channel":"a"}"#), Kind::Unsubscribe { .. }));
@@ -218,7 +219,14 @@ fn messages(id: Option<Id<'_>>, channel: Option<&'static str>) -> Vec<Value> {
             id,
         },
         ServerMessage::SubscriptionEnded { channel: "a", reason: "unsubscribed", id },
-        ServerMessage::Published { channel: "a", epoch, key: channel.map(|_| "k"), offset: 3, id },
+        ServerMessage::Published {
+            channel: "a",
+            epoch,
+            key: channel.map(|_| "k"),
+            offset: 3,
+            resolved: channel.map(|_| true),
+            id,
+        },
         ServerMessage::HeartbeatAck { timestamp, id },
         ServerMessage::Gap {
             channel: "a",
@@ -250,7 +258,7 @@ fn every_server_message_is_as_the_protocol_says() {
             json!({"type": "subscription_established", "channel": "a", "epoch": epoch, "offset": 9, "top": 12,
                 "recovered": false, "reason": "trimmed", "state": true, "id": "a\n"}),
             json!({"type": "subscription_ended", "channel": "a", "reason": "unsubscribed", "id": "a\n"}),
-            json!({"type": "published", "channel": "a", "epoch": epoch, "key": "k", "offset": 3, "id": "a\n"}),
+            json!({"type": "published", "channel": "a", "epoch": epoch, "key": "k", "offset": 3, "resolved": true, "id": "a\n"}),
             json!({"type": "heartbeat_ack", "timestamp": time, "id": "a\n"}),
             json!({"type": "gap", "channel": "a", "epoch": epoch, "from": 1, "to": 5, "top": 9, "reason": "overrun"}),
             json!({"type": "reconnect", "within": 5000}),

@@ -19,7 +19,7 @@ use umbel::protocol::message::{Id, MAX_CHANNELS, Timestamp};
 use umbel::publication::Content;
 use umbel::rules::{Access, Mode, Overrun, Presence, Replay, Rule, Rules};
 use umbel::session::{
-    ANSWER_BYTES, Answer, Carrier, Decision, MAX_PENDING, Newcomer, Question, REMEMBERED_ERRORS,
+    ANSWER_BYTES, Answer, Carrier, Decision, FoundEntry, MAX_PENDING, Newcomer, Question, REMEMBERED_ERRORS,
     REMEMBERED_IDS, Secret, Session, Terms, UNANSWERED, Unpublished,
 };
 
@@ -317,7 +317,7 @@ impl Carrier for World {
         self.away || position.is_some()
     }
 
-    fn describe_entry(&self, _: &ChannelName, _: &str) -> String {
+    fn entry(&self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
         unreachable!("no channel here has a state")
     }
 
@@ -357,6 +357,7 @@ impl Carrier for World {
             Question::Publish { number, channel, data, .. } => {
                 (number, format!("publish {}", String::from_utf8_lossy(&data)), channel)
             }
+            Question::Resolve(_) => unreachable!("no channel here has a state"),
         };
         self.note(format!("ask {channel} {what}"));
         let number = self.number(number);
@@ -877,6 +878,7 @@ impl Model {
                 }
                 self.perform(channel, &request);
             }
+            Decision::Resolve { .. } => unreachable!("no channel here has a state"),
             Decision::Reject { code, .. } => {
                 let reply = json!({"type": "error", "code": code, "channel": channel, "details": [1]});
                 self.say(reply, request.id.as_deref());
@@ -952,6 +954,7 @@ impl Run {
             recheck: false,
             claims: false,
             versions: false,
+            resolves: false,
             max_keys: 100,
             state_bytes: 1 << 20,
             presence: Presence::No,

@@ -13,6 +13,7 @@ from umbel._json import encode
 from umbel.exceptions import Conflict
 
 from .history import Entry, Publication
+from .removed import REMOVED
 
 
 @dataclass(slots=True)
@@ -239,19 +240,6 @@ class State:
                 await asyncio.sleep(0)
         return found
 
-
-@final
-class Removed:
-    """The class of `REMOVED`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "REMOVED"
-
-
-REMOVED: Final = Removed()
-"""What a function returns that removes an entry of a state: `State.update`."""
 
 ROUNDS: Final = 100
 """How often `State.update` calls its function at most."""

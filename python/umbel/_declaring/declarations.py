@@ -202,7 +202,10 @@ class Declarations:
 
         The clients of a server that only broadcasts come and go without Python.
         """
-        asks = any(rule.guard or callable(rule.publish) or callable(rule.presence) for rule in rules)
+        asked = (
+            rule.guard or callable(rule.publish) or rule.resolve or callable(rule.presence) for rule in rules
+        )
+        asks = any(asked)
         told = self.connect or self.disconnect or self.away or self.back
         return asks or bool(self.handlers or self.streams or told)
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from umbel._clients.proposal import Proposal
 from umbel.exceptions import ConfigurationError
 
 from .client_decorators import ClientDecorators
@@ -30,6 +31,7 @@ from .rules import MAX_KEYS, STATE_BYTES, ChannelRule, Guard, Presence, PublishG
 B = TypeVar("B", bound=Background)
 G = TypeVar("G", bound=Guard)
 H = TypeVar("H", bound=Handler)
+R = TypeVar("R", bound=Callable[[Proposal], Any])
 S = TypeVar("S", bound=Stream)
 W = TypeVar("W", bound=WebSocketHandler)
 
@@ -173,6 +175,49 @@ class Decorators(ClientDecorators):
 
         def decorate(function: G) -> G:
             rule.decide(function)
+            return function
+
+        return decorate
+
+    def resolve(self, pattern: str) -> Callable[[R], R]:
+        """Declare the function that resolves conflicts in the channels of a pattern: ``f(proposal)``.
+
+        A client changes an entry that somebody else has changed meanwhile. Without such a function it gets
+        ``state_conflict``. The function gets a `Proposal`, which has the value that is there and the one
+        that the client wants, and returns the value that counts, or `REMOVED`. It may be ``async``. With
+        ``thread=True`` in the declaration of the channel it runs in a thread.
+
+        Subscribers get the result, with the name of the function and what the two had different. When the
+        function raises `Refused` or `Rejected`, nothing is changed, and the client gets that error. It may be
+        called up to five times for one change, as long as others are faster, and only its last result counts.
+        Only the same client's later messages about this channel wait for it.
+
+        It is asked after the publish function, and not about patches, which are merged. Clients have to name
+        the version that they replace, as with ``versions=True``. ``umbel.resolvers`` has ready functions.
+
+        Raises:
+            ConfigurationError: if no channel is declared with this pattern before this line, or it has no
+                state that clients may change; if it has such a function already, or the function does not
+                fit.
+            RuntimeError: if the application is being served.
+
+        Example:
+            >>> from umbel import REMOVED, Umbel
+            >>> app = Umbel()
+            >>> app.channel("score:{game}", open=True, publish=True, mode="state")
+            <...>
+            >>> @app.resolve("score:{game}")
+            ... def highest(proposal):
+            ...     return max(it for it in (proposal.current, proposal.proposed) if it is not REMOVED)
+        """
+        self._declared.check()
+        rule = next((rule for rule in self._declared.channels if rule.pattern == pattern), None)
+        if rule is None:
+            raise ConfigurationError(f"declare the channel {pattern!r} first: there is none of this pattern")
+
+        def decorate(function: R) -> R:
+            self._declared.check()
+            rule.resolve_by(function)
             return function
 
         return decorate

@@ -40,12 +40,14 @@ class ChannelRule:
     recheck: bool = False
     claims: bool = False
     versions: bool = False
+    resolve: Callable[..., Any] | None = None
     max_keys: int = MAX_KEYS
     state_bytes: int = STATE_BYTES
     presence: Presence = False
     thread: bool = False
     guard: Guard | None = None
     names: tuple[str, ...] = ()
+    resolution: str = ""
     publish_sees: tuple[str, ...] = ("data",)
     told: Callable[..., object] | None = None
 
@@ -145,6 +147,21 @@ class ChannelRule:
         check_function(guard, role, ("client",), self.names)
         self.guard = in_thread(guard, role) if self.thread else guard
 
+    def resolve_by(self, function: Callable[..., Any]) -> None:
+        """Let a function resolve conflicts.
+
+        Raises:
+            ConfigurationError: if there is one already, there can be no conflicts, or it does not fit.
+        """
+        if self.resolve is not None:
+            raise self._error("it already has a function that resolves conflicts")
+        if self.mode != "state" or (self.publish is False and not self.claims):
+            raise self._error("conflicts are resolved in channels with mode='state' that clients may change")
+        role = f"the resolve function of channel {self.pattern!r}"
+        check_function(function, role, ("proposal",))
+        self.resolution = getattr(function, "__name__", type(function).__name__)
+        self.resolve = in_thread(function, role) if self.thread else function
+
     def bound(self, bind: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Self:
         """Return this rule with functions that were passed through ``bind``."""
         rule = copy(self)
@@ -156,6 +173,8 @@ class ChannelRule:
             rule.presence = bind(rule.presence)
         if rule.told is not None:
             rule.told = bind(rule.told)
+        if rule.resolve is not None:
+            rule.resolve = bind(rule.resolve)
         return rule
 
     def config(self) -> dict[str, object]:
@@ -174,6 +193,7 @@ class ChannelRule:
         same = ("pattern", "history", "history_bytes", "compress", "sender", "recheck", "claims")
         bounds = ("versions", "max_keys", "state_bytes")
         return {name: getattr(self, name) for name in (*same, *bounds, *CHOICES)} | {
+            "resolves": self.resolve is not None,
             "history_seconds": float(self.history_seconds),
             "subscribe": "open" if self.open else "ask" if self.guard else "no",
             "presence": "count" if self.presence == "count" else "list" if self.presence else "no",

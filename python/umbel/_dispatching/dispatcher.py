@@ -26,6 +26,7 @@ from umbel.presence import Seen
 from .caller import Caller
 from .channels import PublishJob, SubscribeJob
 from .clients import Clients
+from .conflicts import ResolveJob
 from .entrance import Entrance
 from .messages import CoroutineJob, HandlerJob, StreamJob
 from .presence import Gatherings, PresenceJob
@@ -98,6 +99,7 @@ class Dispatcher:
             _core.PUBLISH: partial(self._ask, PublishJob),
             _core.PRESENCE: partial(self._ask, PresenceJob),
             _core.GATHERED: self._gatherings.gathered,
+            _core.RESOLVE: partial(self._ask, ResolveJob),
             _core.TEXT: self._sockets.message,
             _core.BINARY: self._sockets.message,
             _core.WRITABLE: self._sockets.writable,

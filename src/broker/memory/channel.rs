@@ -268,7 +268,7 @@ impl Channel {
             return Ok(());
         }
         // What takes the place of as much needs no room.
-        let Some(known) = content.key.map(|key| self.log.find(key)) else { return Ok(()) };
+        let Some(known) = content.key.map(|key| self.log.find(key, None)) else { return Ok(()) };
         if !content.expected.holds(known.version()) {
             return Ok(()); // the log refuses it
         }

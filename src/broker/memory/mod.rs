@@ -308,8 +308,8 @@ impl Broker for MemoryBroker {
         log.map_or(gone, |log| log.history(after, most))
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str) -> Option<Found> {
-        self.with_existing(channel, |channel| channel.log().find(key))
+    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> Option<Found> {
+        self.with_existing(channel, |channel| channel.log().find(key, base))
     }
 
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart> {

@@ -164,6 +164,7 @@ struct Fields<'a> {
     key: Option<&'a str>,
     event: Option<&'a str>,
     version: Option<&'a str>,
+    resolve: Option<&'a str>,
     token: Option<&'a str>,
     session: Option<&'a str>,
     attempt: Option<&'a str>,
@@ -205,6 +206,7 @@ impl<'a> Fields<'a> {
             "key" => &mut self.key,
             "event" => &mut self.event,
             "ifVersion" => &mut self.version,
+            "resolve" => &mut self.resolve,
             "token" => &mut self.token,
             "session" => &mut self.session,
             "attempt" => &mut self.attempt,
@@ -249,8 +251,8 @@ impl<'a> Fields<'a> {
     }
 
     fn publish(&self, message_type: &str) -> Result<Publish<'a>, ParseError> {
-        let Self { channel, data, key, event, version, epoch, .. } = *self;
-        publish(PublishFields { channel, data, key, event, version, epoch }, message_type)
+        let Self { channel, data, key, event, version, epoch, resolve, .. } = *self;
+        publish(PublishFields { channel, data, key, event, version, epoch, resolve }, message_type)
     }
 
     fn resume(&self) -> Result<Resume<'a>, ParseError> {

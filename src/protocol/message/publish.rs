@@ -23,6 +23,8 @@ pub struct Publish<'a> {
     pub event: Option<Cow<'a, str>>,
     /// What has to be there.
     pub expected: Expected,
+    /// The application may resolve a conflict.
+    pub resolve: bool,
 }
 
 /// The JSON texts of the fields that this takes.
@@ -34,6 +36,7 @@ pub(super) struct PublishFields<'a> {
     pub event: Option<&'a str>,
     pub version: Option<&'a str>,
     pub epoch: Option<&'a str>,
+    pub resolve: Option<&'a str>,
 }
 
 /// Reads the fields of one of these types.
@@ -60,6 +63,11 @@ pub(super) fn publish<'a>(fields: PublishFields<'a>, message_type: &str) -> Resu
         key,
         event: event(fields.event)?,
         expected: expected(fields)?,
+        resolve: match fields.resolve {
+            None | Some("true") => true,
+            Some("false") => false,
+            Some(_) => return Err(wrong("resolve", "true or false")),
+        },
     })
 }
 

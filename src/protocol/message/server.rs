@@ -85,6 +85,9 @@ pub enum ServerMessage<'a> {
         key: Option<&'a str>,
         /// The offset of the publication.
         offset: u64,
+        /// A conflict was resolved, and this is not what the client sent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resolved: Option<bool>,
         /// The `id` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,

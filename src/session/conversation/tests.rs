@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::super::carrier::FoundEntry;
 use super::*;
 use crate::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use crate::protocol::message::{PresenceChange, Timestamp};
@@ -118,8 +119,8 @@ impl Carrier for Notes {
         Some(Ok(Position { epoch: EPOCH, offset: self.published }))
     }
 
-    fn describe_entry(&self, _: &ChannelName, key: &str) -> String {
-        json!({"key": key, "version": self.published}).to_string()
+    fn entry(&self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
+        FoundEntry { epoch: Some(EPOCH), ..FoundEntry::default() }
     }
 
     fn ask(&mut self, question: Question) {
@@ -128,6 +129,7 @@ impl Carrier for Notes {
             Question::Subscribe { number, channel, .. } => format!("ask {number} subscribe {channel}"),
             Question::Publish { number, channel, .. } => format!("ask {number} publish {channel}"),
             Question::Presence { .. } => unreachable!("the transport asks that"),
+            Question::Resolve(it) => format!("ask {} resolve {}", it.number, it.channel),
         });
     }
 
@@ -186,6 +188,7 @@ impl Talk {
             recheck: false,
             claims: false,
             versions: false,
+            resolves: false,
             max_keys: 100,
             state_bytes: 1 << 20,
             presence: Presence::No,

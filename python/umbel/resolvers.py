@@ -1,0 +1,30 @@
+"""Ready functions for `Umbel.resolve`: each says what becomes of a change that met another one."""
+
+from typing import Any
+
+from umbel._clients.proposal import Proposal
+from umbel._clients.removed import REMOVED
+
+
+def last_writer(it: Proposal) -> Any:
+    """Take what is proposed: who comes last has it. It is the order of arrival that counts, no clock."""
+    return it.proposed
+
+
+def first_writer(it: Proposal) -> Any:
+    """Leave what is there. Readers are told what was proposed."""
+    return it.current
+
+
+def merge(it: Proposal) -> Any:
+    """Put two objects together, member by member: what the client has changed is as it proposes, the rest as
+    it is there. Values that are no objects, and removals, are those of the last writer.
+
+    If the value that the client has changed is not known any more, all that it proposes counts as changed.
+    """
+    if not isinstance(it.current, dict) or not isinstance(it.proposed, dict):
+        return it.proposed
+    base = it.base if isinstance(it.base, dict) else {}
+    changed = {name: value for name, value in it.proposed.items() if base.get(name, REMOVED) != value}
+    gone = {name for name, value in base.items() if name not in it.proposed and it.current.get(name) == value}
+    return {name: value for name, value in it.current.items() if name not in gone} | changed
