@@ -7,26 +7,31 @@ use crate::moment::Moment;
 /// When the entry of a member was told last. It belongs to the session: leaving and coming again does not make it new.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
-    told: [Option<Moment>; PER_SECOND],
+    /// The beginning of time where it was not told so often.
+    told: [Moment; PER_SECOND],
     next: u8,
 }
 
 impl Pace {
     /// Until when the entry may not be told again. That may be over.
     pub fn until(&self) -> Moment {
-        self.told[usize::from(self.next)].map_or(Moment::default(), |told| told + SECOND)
+        free_after(self.told[usize::from(self.next)])
     }
 
     /// Notes that the entry is told.
     pub fn note(&mut self, now: Moment) {
-        self.told[usize::from(self.next)] = Some(now);
+        self.told[usize::from(self.next)] = now;
         self.next = (self.next + 1) % PER_SECOND as u8;
     }
 
-    /// From when on it is as new. `None`: it is.
-    pub fn end(&self) -> Option<Moment> {
-        self.told.into_iter().flatten().max().map(|told| told + SECOND)
+    /// From when on it is as new.
+    pub fn end(&self) -> Moment {
+        free_after(self.told.into_iter().max().unwrap_or_default())
     }
+}
+
+fn free_after(told: Moment) -> Moment {
+    if told == Moment::default() { told } else { told + SECOND }
 }
 
 /// Times that the entry of a member is told within a second.

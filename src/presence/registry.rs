@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
+
 use super::around::{Around, Bounds, Now, Plan};
 use super::gathered::Gathered;
 use super::member::{Present, Presented, Who};
@@ -32,7 +34,7 @@ pub struct Registry {
 pub(super) struct Rooms {
     rooms: HashMap<ChannelName, Room>,
     /// The channels of each client.
-    of_client: HashMap<Arc<str>, Vec<ChannelName>>,
+    of_client: HashMap<Arc<str>, SmallVec<[ChannelName; 1]>>,
     /// When each room has something to do.
     dues: BTreeSet<(Moment, ChannelName)>,
     due_of: HashMap<ChannelName, Moment>,

@@ -124,7 +124,7 @@ impl Room {
             self.timers.remove(&(timer, Arc::clone(client)));
         }
         let now = around.now.moment;
-        if member.pace.end().is_some_and(|end| end > now) {
+        if member.pace.end() > now {
             self.leavers.insert(Arc::clone(client), member.pace);
             self.leaving.push_back((now + SECOND, Arc::clone(client)));
         }
@@ -149,7 +149,7 @@ impl Room {
         while self.leaving.front().is_some_and(|(end, _)| *end <= now) {
             let (_, client) = self.leaving.pop_front().expect("there is one");
             // It may have come and left again since.
-            if self.leavers.get(&client).is_some_and(|pace| pace.end().is_none_or(|end| end <= now)) {
+            if self.leavers.get(&client).is_some_and(|pace| pace.end() <= now) {
                 self.leavers.remove(&client);
             }
         }

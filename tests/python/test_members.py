@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import talking
 from coming_back import begun, cut, resumed, until
 from streams import stream
 from umbel import Client, ConfigurationError, Message, Server, Umbel
@@ -170,6 +171,23 @@ async def test_a_client_that_comes_back_without_the_channel_has_left(app: Umbel)
                 ended = await back.hear("subscription_ended")
                 assert (ended["channel"], ended["reason"]) == (WHO, "not_allowed")
                 await sees.subjects("ben")
+
+
+async def test_a_session_on_a_stream_is_a_member(app: Umbel) -> None:
+    named(app).channel("room:{room}", open=True, presence=True)
+    async with app.serve(port=0, presence_interval=0.01) as server, wire(server, "/ws?user=ben") as ben:
+        sees = await enter(ben)
+        async with talking.begun(server, token="ann") as ann:
+            await ann.post({"type": "subscribe_updates", "channels": [ROOM, WHO]})
+            await sees.subjects("ann", "ben")
+            await ann.post({"type": "presence_update", "channel": ROOM, "typing": True})
+            key = ann.greeting["clientId"]
+            await sees.until(lambda members: members[key]["typing"])
+        await until(lambda: not app.clients("ann")[0].connected)
+        advance(server, 2)
+        await sees.until(lambda members: not members[key]["isActive"])
+        async with talking.resumed(server, ann, 1, token="ann", positions={ROOM: None}):
+            await sees.until(lambda members: members[key]["isActive"])
 
 
 async def test_the_application_says_who_is_seen(app: Umbel) -> None:
