@@ -30,6 +30,8 @@ export const createStateMachine = (channel, random) => {
   const shown = new Map();
   let epoch = "";
   let offset = 0;
+  /** Conflicts up to here are of the past. */
+  let past = 0;
   let top = Infinity;
   // The map was whole once: what is changed before waits for that.
   let loaded = false;
@@ -168,6 +170,8 @@ export const createStateMachine = (channel, random) => {
   /** The server says where the log is now. @type {(now: number, position: Face.Position, end: number, clears: boolean) => void} */
   const place = (now, position, end, clears) => {
     if (position.epoch !== epoch) former.add(epoch);
+    past = position.epoch === epoch ? Math.max(past, offset) : 0;
+    if (clears) past = Math.max(past, end);
     ({ epoch, offset } = position);
     top = end;
     if (clears) {
@@ -196,7 +200,9 @@ export const createStateMachine = (channel, random) => {
       place(now, { epoch, offset: to }, clears ? end : top, clears);
     },
     updates(now, updates) {
-      for (const { key = "", offset: to, data, removed, top: end = 0 } of updates) {
+      const resolved = [];
+      for (const { key = "", offset: to, data, removed, conflict, top: end = 0 } of updates) {
+        if (conflict && to > past) resolved.push([key, conflict]);
         if (removed) entries.delete(key);
         else entries.set(key, { version: to, value: data });
         touch(key);
@@ -204,6 +210,7 @@ export const createStateMachine = (channel, random) => {
         top = Math.max(top, end);
       }
       moved(now);
+      for (const [key, conflict] of resolved) act("conflict", key, conflict);
     },
     call(now, kind, key, given) {
       const seen = touched.has(key) ? valueOf(key) : shown.get(key);
@@ -323,7 +330,7 @@ export const mergePatch = (target, patch) => {
 // ================================================================================================================= the map
 
 /** @type {Inside.CreateState} */
-export const createState = (port, channel, { onChange, onEnded, signal }) => new Promise((resolve, reject) => {
+export const createState = (port, channel, { onChange, onConflict, onEnded, event, signal }) => new Promise((resolve, reject) => {
   const machine = createStateMachine(channel, Math.random);
   const { actions, shown } = machine;
   /** Calls without an outcome, by their numbers. @type {Map<number, Function[]>} */
@@ -341,7 +348,7 @@ export const createState = (port, channel, { onChange, onEnded, signal }) => new
 
   /** @type {Record<string, (...values: any[]) => void>} */
   const acts = {
-    request(number, message) { port.ask(["change", message], (ok, value) => feed("settled", number, ok, value)); },
+    request(number, message) { port.ask(["change", event ? { ...message, event } : message], (ok, value) => feed("settled", number, ok, value)); },
     resolve: (number, value) => take(number)[0](value),
     reject: (number, error) => take(number)[1](error instanceof Error ? error : port.error(error)),
     show(/** @type {[string][]} */ list) {
@@ -350,6 +357,7 @@ export const createState = (port, channel, { onChange, onEnded, signal }) => new
       port.call(onChange, state, list.map(([key]) => key));
       if (whole) resolve(state);
     },
+    conflict: (key, conflict) => port.call(onConflict, state, key, conflict),
     leave: (end) => events.ended(end),
   };
 

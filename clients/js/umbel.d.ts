@@ -20,6 +20,8 @@ export interface Update {
   /** The key and the name of the event with which it was published. */
   key?: string;
   event?: string;
+  /** Of a state: how the application has resolved a conflict with it. */
+  conflict?: Conflict;
   /** In channels with `sender=True`, who has published it. */
   sender?: { clientId: string; subject: string | null };
   gap?: undefined;
@@ -143,10 +145,22 @@ export interface LatestOptions<K = any, V = any> extends Omit<SubscribeOptions, 
 export interface StateOptions<V = any> {
   /** Called when something else is shown, with the keys; and with none when the map has become whole, or is so no more. */
   onChange?: (state: SharedState<V>, keys: string[]) => void;
+  /** Called when the application has decided between two who changed an entry at the same time: anybody's. What counts is shown. */
+  onConflict?: (state: SharedState<V>, key: string, conflict: Conflict) => void;
   /** No more comes. `error` is null if nothing went wrong. */
   onEnded?: (error: UmbelError | null, reason: string) => void;
+  /** The name that the changes of this map have as events of streams. */
+  event?: string;
   /** Closes the map. */
   signal?: AbortSignal;
+}
+
+/** How a conflict about an entry was resolved. */
+export interface Conflict {
+  /** The name of the application's function. */
+  resolution: string;
+  /** The members that differed, with the value that was there and the one that was proposed; `field` is null for values that are no objects. */
+  conflictedChanges: { field: string | null; current?: unknown; proposed?: unknown }[];
 }
 
 /** Where a change of a state is in its log. */

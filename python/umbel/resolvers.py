@@ -17,14 +17,24 @@ def first_writer(it: Proposal) -> Any:
 
 
 def merge(it: Proposal) -> Any:
-    """Put two objects together, member by member: what the client has changed is as it proposes, the rest as
-    it is there. Values that are no objects, and removals, are those of the last writer.
+    """Put two objects together, member by member, also in objects within: what the client has changed is as
+    it proposes, the rest as it is there. Values that are no objects, and removals, are those of the last
+    writer.
 
     If the value that the client has changed is not known any more, all that it proposes counts as changed.
     """
-    if not isinstance(it.current, dict) or not isinstance(it.proposed, dict):
-        return it.proposed
-    base = it.base if isinstance(it.base, dict) else {}
-    changed = {name: value for name, value in it.proposed.items() if base.get(name, REMOVED) != value}
-    gone = {name for name, value in base.items() if name not in it.proposed and it.current.get(name) == value}
-    return {name: value for name, value in it.current.items() if name not in gone} | changed
+    return merged(it.base, it.current, it.proposed)
+
+
+def merged(base: Any, current: Any, proposed: Any) -> Any:
+    """Return what two who have changed the same value have made of it together."""
+    if not isinstance(current, dict) or not isinstance(proposed, dict):
+        return proposed
+    base = base if isinstance(base, dict) else {}
+    gone = {name for name, value in base.items() if name not in proposed and current.get(name) == value}
+    changed = {
+        name: merged(base.get(name), current.get(name), value)
+        for name, value in proposed.items()
+        if base.get(name, REMOVED) != value
+    }
+    return {name: value for name, value in current.items() if name not in gone} | changed

@@ -262,6 +262,35 @@ test("the chat shows what everybody says, with names and times of the server", a
   assert.match(lines[1], /^\d.* bob: hi$/);
 });
 
+test("a board shows what several do, and who they are", async (t) => {
+  const example = await Served.example("board");
+  t.after(() => example.stop());
+  const pages = [];
+  for (const name of ["ann", "bob"]) {
+    const page = await context.newPage();
+    page.on("dialog", (dialog) => dialog.accept(name));
+    await page.goto(`http://127.0.0.1:${example.port}/`);
+    pages.push(page);
+    t.after(() => page.close());
+  }
+  const [ann, bob] = pages;
+  for (const page of pages) await page.waitForFunction(() => /ann.*bob|bob.*ann/.test(document.getElementById("here").textContent));
+  await ann.fill("#title", "tea");
+  await ann.press("#title", "Enter");
+  const shows = (page, title, done) => page.waitForFunction(([title, done]) => {
+    const [box, text] = document.querySelectorAll("#tasks input");
+    return text && text.value === title && box.checked === done;
+  }, [title, done]);
+  await shows(bob, "tea", false);
+  await bob.check("#tasks input[type=checkbox]");
+  await shows(ann, "tea", true);
+  await ann.fill("#tasks input:not([type])", "coffee");
+  await ann.press("#tasks input:not([type])", "Enter");
+  await shows(bob, "coffee", true);
+  await bob.close();
+  await ann.waitForFunction(() => document.getElementById("here").textContent === "ann");
+});
+
 test("an answer goes on after a reload of its page, and can be stopped then", async (t) => {
   const example = await Served.example("answer");
   t.after(() => example.stop());

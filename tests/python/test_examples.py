@@ -6,8 +6,10 @@ import json
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from coming_back import begun
 from programs import started
 from umbel import client
 from websockets.asyncio.client import connect
@@ -73,10 +75,55 @@ def test_chat_has_two_rooms():
         assert program.stop() == 0
 
 
-@pytest.mark.parametrize(("names", "most"), [(["chatroom.py", "chatroom.html"], 60), (["answer.html"], 30)])
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [(["chatroom.py", "chatroom.html"], 60), (["board.py", "board.html"], 60), (["answer.html"], 30)],
+)
 def test_pages_are_short(names, most):
     # What they do is tested in Chromium: tests/browser/client.mjs.
     assert sum(len((EXAMPLES / name).read_text().splitlines()) for name in names) <= most
+
+
+def test_a_board_puts_changes_together_that_were_made_at_the_same_time():
+    async def scenario(url):
+        told = []
+        async with (
+            client.connect(url, token="ann") as ann,
+            client.connect(url, token="bob") as bob,
+            ann.shared_state("board:1", event="task_update") as hers,
+            bob.shared_state("board:1", on_conflict=lambda *what: told.append(what[1:])) as his,
+            begun(SimpleNamespace(url=url), token="cleo") as late,
+        ):
+            await hers.set("t1", {"update": {"title": "tea", "done": False}})
+            seen = await hers.set("t1", {"update": {"title": "tea", "done": True}})
+            await late.say(
+                "state_set",
+                channel="board:1",
+                key="t1",
+                data={"update": {"title": "coffee", "done": False}},
+                ifVersion=seen.offset - 1,
+                epoch=seen.epoch,
+            )
+            assert (await late.hear("published"))["resolved"] is True
+            async with asyncio.timeout(10):
+                while not told:
+                    await asyncio.sleep(0.01)
+            assert his["t1"]["update"] == {"title": "coffee", "done": True}
+            assert his["t1"]["taskId"] == "t1"
+            ((key, conflict),) = told
+            assert (key, conflict["resolution"]) == ("t1", "merge")
+            assert {one["field"] for one in conflict["conflictedChanges"]} == {"update", "timestamp"}
+            here = bob.shared_state("$presence:board:1")
+            await here.ready()
+            async with asyncio.timeout(10):
+                while not {member["subject"] for member in here.values()} >= {"ann", "bob"}:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(client.RequestFailed):
+                await his.patch("t1", {"update": None})
+
+    with started("-m", "umbel", "run", "board:app", "--port", "0", cwd=EXAMPLES) as program:
+        asyncio.run(scenario(program.url))
+        assert program.stop() == 0
 
 
 def test_worker_goes_on_where_it_was(tmp_path):

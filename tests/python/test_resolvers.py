@@ -104,6 +104,7 @@ async def test_what_is_removed_is_an_outcome_like_any_other(app: Umbel) -> None:
         (resolvers.merge, {"a": 1, "b": 1}, {"a": 1, "b": 2, "c": 3}, {"b": 1, "d": 4}, {"b": 2, "c": 3, "d": 4}),  # noqa: E501
         (resolvers.merge, None, {"a": 2, "b": 1}, {"a": 1}, {"a": 1, "b": 1}),
         (resolvers.merge, {"a": 1}, [1], {"b": 1}, {"b": 1}),
+        (resolvers.merge, {"t": {"x": 1, "y": 1}}, {"t": {"x": 2, "y": 1}}, {"t": {"x": 1}}, {"t": {"x": 2}}),
     ],
 )  # fmt: skip
 async def test_there_are_ready_resolvers(

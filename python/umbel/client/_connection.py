@@ -61,7 +61,12 @@ class Connection:
         return Subscription(inbox, self._shell.leave, self._shell.drop)
 
     def shared_state(
-        self, channel: str, on_change: Callable[[SharedState, list[str]], None] | None = None
+        self,
+        channel: str,
+        on_change: Callable[[SharedState, list[str]], None] | None = None,
+        on_conflict: Callable[[SharedState, str, dict[str, Any]], None] | None = None,
+        *,
+        event: str | None = None,
     ) -> SharedState:
         """Follow a channel with ``mode="state"`` as a live map. It begins at once, or as soon as there is a
         connection: ``await state.ready()`` waits until all of it is here, and so does ``async with``.
@@ -70,13 +75,17 @@ class Connection:
             channel: its name.
             on_change: called with the map and the keys of which something else is shown, in the thread of the
                 event loop; with no keys when ``whole`` or ``reason`` has changed. What it raises is logged.
+            on_conflict: called with the map, the key, and ``{"resolution": …, "conflictedChanges": […]}``
+                when the application has decided between two who changed an entry at the same time. What
+                counts is shown by then.
+            event: the name that the changes of this map have as events of streams.
 
         Raises:
             TypeError: if the channel is no str.
         """
         if not isinstance(channel, str):
             raise TypeError(f"a channel is a str, not {type(channel).__name__}")
-        return SharedState(self._shell, channel, on_change)
+        return SharedState(self._shell, channel, on_change, on_conflict, event)
 
     async def request(self, type: str, data: Any = None, *, volatile: bool = False) -> Any:
         """Ask the application on the server, and wait for the answer.

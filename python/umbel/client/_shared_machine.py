@@ -34,6 +34,7 @@ class SharedMachine:
         # Keys of which something else may be shown, and what, if that is known.
         self._touched: dict[str, tuple[Any] | None] = {}
         self._epoch, self._offset, self._top = "", 0, math.inf
+        self._past = 0  # conflicts up to here are of the past
         self._loaded = False  # it was whole once: what is changed before waits for that
         self._was_whole = False
         self._end: JSON | None = None  # why nothing more is done
@@ -65,8 +66,11 @@ class SharedMachine:
         self._place(now, gap["epoch"], gap["to"], gap.get("top", 0) if clears else self._top, clears)
 
     def updates(self, now: float, updates: list[Any]) -> None:
+        resolved = []
         for update in updates:
             key, self._offset = update.get("key", ""), update["offset"]
+            if "conflict" in update and self._offset > self._past:
+                resolved.append((key, update["conflict"]))
             if update.get("removed"):
                 self._entries.pop(key, None)
             else:
@@ -74,6 +78,7 @@ class SharedMachine:
             self._touched[key] = None
             self._top = max(self._top, update.get("top", 0))
         self._moved(now)
+        self.actions += [("conflict", *one) for one in resolved]
 
     def settled(self, now: float, number: int, ok: bool, value: JSON) -> None:
         change = self._sent.pop(number, None)
@@ -152,6 +157,9 @@ class SharedMachine:
         """The server says where the log is now."""
         if epoch != self._epoch:
             self._former.add(self._epoch)
+        self._past = max(self._past, self._offset) if epoch == self._epoch else 0
+        if clears:
+            self._past = max(self._past, int(top))
         self._epoch, self._offset, self._top = epoch, offset, top
         if clears:
             self._touched |= dict.fromkeys(self._entries)

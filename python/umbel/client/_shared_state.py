@@ -52,12 +52,19 @@ class SharedState(Mapping[str, Any]):
     """
 
     def __init__(
-        self, shell: Shell, channel: str, on_change: Callable[["SharedState", list[str]], None] | None
+        self,
+        shell: Shell,
+        channel: str,
+        on_change: Callable[["SharedState", list[str]], None] | None,
+        on_conflict: Callable[["SharedState", str, dict[str, Any]], None] | None = None,
+        event: str | None = None,
     ) -> None:
         self.channel = channel
         self.reason = ""
         self._shell = shell
         self._on_change = on_change
+        self._on_conflict = on_conflict
+        self._event = event
         self._machine = SharedMachine(channel, random)
         self._waiting: dict[int, asyncio.Future[Changed]] = {}  # calls without an outcome
         self._end: dict[str, Any] | None = None
@@ -204,6 +211,8 @@ class SharedState(Mapping[str, Any]):
             self._timer = asyncio.get_running_loop().call_later(seconds, self._do, "tick")
 
     def _act_request(self, number: int, message: dict[str, Any]) -> None:
+        if self._event is not None:
+            message["event"] = self._event
         self._shell.hand("change", message, settled=lambda ok, value: self._do("settled", number, ok, value))
 
     def _act_resolve(self, number: int, value: dict[str, Any]) -> None:
@@ -223,6 +232,9 @@ class SharedState(Mapping[str, Any]):
             self._known.clear()
         self._tell([key for key, *_ in shown])
 
+    def _act_conflict(self, key: str, conflict: dict[str, Any]) -> None:
+        self._call_back(self._on_conflict, key, conflict)
+
     def _act_leave(self, end: dict[str, Any]) -> None:
         self._shell.leave(self._feed)
         self._finish(end)
@@ -237,11 +249,14 @@ class SharedState(Mapping[str, Any]):
         self._tell([])
 
     def _tell(self, keys: list[str]) -> None:
-        if self._on_change:
+        self._call_back(self._on_change, keys)
+
+    def _call_back(self, function: Callable[..., None] | None, *what: Any) -> None:
+        if function:
             try:
-                self._on_change(self, keys)
+                function(self, *what)
             except Exception:
-                logger.exception("on_change of %s has failed", self.channel)
+                logger.exception("a function for %s has failed", self.channel)
 
 
 class Feed:
