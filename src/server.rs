@@ -307,6 +307,7 @@ impl Server {
     }
 
     /// What its threads share.
+    #[cfg(feature = "python")]
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
