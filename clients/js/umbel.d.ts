@@ -163,6 +163,18 @@ export interface Conflict {
   conflictedChanges: { field: string | null; current?: unknown; proposed?: unknown }[];
 }
 
+/** What a client says of itself in a channel. */
+export interface Presence {
+  /** It is at work; at first it is. */
+  isActive?: boolean | null;
+  /** What it works at: at most 255 bytes of JSON. */
+  currentTask?: string | number | null;
+  /** It writes something. That ends after six seconds. */
+  typing?: boolean | null;
+  /** At most 4 KiB of JSON. */
+  data?: unknown;
+}
+
 /** Where a change of a state is in its log. */
 export interface Changed extends Position {
   /** The application has decided a conflict, perhaps for another value. */
@@ -285,6 +297,11 @@ export interface Client {
   request(type: string, data?: unknown, options?: RequestOptions): Promise<any>;
   /** Publishes to a channel, and resolves with the place of the publication in it. */
   publish(channel: string, data: unknown, options?: RequestOptions & { key?: string }): Promise<{ channel: string; offset: number }>;
+  /**
+   * Says what others see of this client in a channel that tells who is in it. What is left out stays, and `null` clears it. A lost session
+   * forgets it. One that types says so every three seconds: `volatile` is for that.
+   */
+  present(channel: string, change: Presence, options?: RequestOptions): Promise<void>;
   /** Starts a run: an answer that arrives in pieces. */
   run(type: string, data?: unknown): Run;
   /** Reads a run again from its start, after a reload of the page for example. */
@@ -314,6 +331,7 @@ export interface Machine {
   unsubscribe(now: number, id: number): void;
   request(now: number, type: string, data: unknown, volatile?: boolean): number;
   publish(now: number, channel: string, data: unknown, key?: string | null, volatile?: boolean): number;
+  present(now: number, channel: string, change: Presence, volatile?: boolean): number;
   change(now: number, message: object): number;
   run(now: number, type: string, data: unknown): number;
   cancel(now: number, key: number): void;

@@ -646,6 +646,8 @@ export const createMachine = (given, random) => {
     request: (now, type, data, volatile) => add(now, "request", { type, data }, volatile),
     publish: (now, channel, data, key, volatile) =>
       add(now, "publish", { type: "publish", channel, data, ...(key == null ? {} : { key }) }, volatile),
+    present: (now, channel, change, volatile) =>
+      add(now, "request", { type: "presence_update", channel, ...change }, volatile),
     change: (now, message) => add(now, "change", message),
     run: (now, type, data) => add(now, "run", { type, data }),
     cancel(_, key) { requests.cancel(key); },
@@ -1128,6 +1130,7 @@ export const createClient = (url, options = {}) => {
     },
     request: (type, data, given = {}) => ask(given, "request", type, data, given.volatile),
     publish: (channel, data, given = {}) => ask(given, "publish", channel, data, given.key, given.volatile),
+    present: (channel, change, given = {}) => ask(given, "present", channel, change, given.volatile),
     run: (type, data) => createRun(port, null, ["run", type, data]),
     attach(start) {
       client.open();

@@ -65,6 +65,7 @@ function history() {
     [4, () => ["unsubscribe", pick(...subscriptions)]],
     [5, () => ["request", "x", below(9), chance(0.2)]],
     [3, () => ["publish", "a", below(9), pick(null, "k"), false]],
+    [1, () => ["present", "a", { typing: chance(0.5) }, chance(0.5)]],
     [2, () => ["change", { type: "state_set", channel: "a", key: "k", data: below(9) }]],
     [3, () => ["run", "ask", below(9)]],
     [3, () => ["cancel", pick(...keys)]],

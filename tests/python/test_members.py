@@ -11,6 +11,7 @@ import talking
 from coming_back import begun, cut, resumed, until
 from streams import stream
 from umbel import Client, ConfigurationError, Message, Server, Umbel
+from umbel.client import RequestFailed, connect
 from umbel.presence import PresenceChange
 from wire import Wire, wire
 
@@ -371,6 +372,25 @@ async def test_many_members_are_a_number(app: Umbel) -> None:
             advance(server, 1)
             (update,) = await page.updates(1)
             assert update["data"]["count"] == 1
+
+
+async def test_our_client_says_what_it_does(app: Umbel) -> None:
+    app.channel("room:{room}", open=True, presence=True)
+    async with app.serve(port=0, presence_interval=0.01) as server, connect(server.url) as client:
+        with pytest.raises(RequestFailed, match="not subscribed"):
+            await client.present(ROOM, typing=True)
+        room = client.subscribe(ROOM)
+        await room.ready()
+        await client.present(ROOM, active=False, typing=True, current_task="t", data={"x": [1]})
+        (me,) = (await app.presence(ROOM))[""]
+        assert (me.client_id, me.active, me.typing) == (client.client_id, False, True)
+        assert (me.current_task, me.data) == ("t", {"x": [1]})
+        await client.present(ROOM, active=None, data=None)
+        (me,) = (await app.presence(ROOM))[""]
+        assert (me.active, me.typing, me.current_task, me.data) == (True, True, "t", None)
+        who = client.subscribe(WHO)
+        update = await anext(who)
+        assert (update["key"], update["event"]) == (client.client_id, "client_presence")
 
 
 async def test_mistakes_are_found_when_they_are_made(app: Umbel) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from umbel import Position
 
@@ -13,6 +13,9 @@ from ._shared_state import SharedState
 from ._shell import Shell
 from ._state import Published, State
 from ._subscription import Subscription
+
+KEEP: Final[Any] = object()
+"""An argument that was not given."""
 
 
 class Connection:
@@ -122,6 +125,36 @@ class Connection:
         """
         value = await self._shell.ask("publish", channel, data, key, volatile)
         return Published(value["channel"], value["offset"])
+
+    async def present(
+        self,
+        channel: str,
+        *,
+        active: bool | None = KEEP,
+        typing: bool | None = KEEP,
+        current_task: str | int | float | None = KEEP,
+        data: Any = KEEP,
+        volatile: bool = False,
+    ) -> None:
+        """Say what others see of this client in a channel that is declared with ``presence=``.
+
+        What is left out stays, and ``None`` clears it. A lost session forgets it. The client has to be
+        subscribed to the channel.
+
+        Args:
+            channel: its name.
+            active: whether this client is at work; at first it is.
+            typing: whether it writes something. That ends after six seconds: say it every three.
+            current_task: what it works at, at most 255 bytes of JSON.
+            data: anything else, at most 4 KiB of JSON.
+            volatile: as for `request`.
+
+        Raises:
+            OutcomeUnknown, RequestFailed, TypeError: as `request`.
+        """
+        said = {"isActive": active, "typing": typing, "currentTask": current_task, "data": data}
+        change = {name: value for name, value in said.items() if value is not KEEP}
+        await self._shell.ask("present", channel, change, volatile)
 
     def run(self, type: str, data: Any = None) -> Run:
         """Ask for an answer that arrives piece by piece. The request is sent at once, as `request` does.

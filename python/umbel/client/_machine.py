@@ -99,6 +99,10 @@ class Machine:
         message = {"type": "publish", "channel": channel, "data": data}
         return self._add(now, "publish", message if key is None else {**message, "key": key}, volatile)
 
+    def present(self, now: float, channel: str, change: JSON, volatile: bool = False) -> int:
+        message = {"type": "presence_update", "channel": channel, **change}
+        return self._add(now, "request", message, volatile)
+
     def change(self, now: float, message: JSON) -> int:
         return self._add(now, "change", message, False)
 
