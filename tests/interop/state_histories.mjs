@@ -33,6 +33,7 @@ function history() {
     key: key(),
     ...(chance(0.3) ? { removed: true } : { data: value() }),
     ...(chance(0.2) ? { top: offset + below(4) } : {}),
+    ...(chance(0.1) ? { conflict: { resolution: "merge", conflictedChanges: [] } } : {}),
   }));
   const details = () => ({ epoch: epoch(), key: "a", version: below(20), ...pick({ removed: true }, { data: value() }, {}) });
   const answer = () => pick(

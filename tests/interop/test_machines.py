@@ -84,4 +84,4 @@ def test_the_machines_of_states_do_the_same() -> None:
             where = f"seed {SEED}, history {number}, step {turn}: {step['do']}"
             assert found == (step["returns"], step["expect"], step["deadline"], step["whole"]), where
             seen |= {action[0] for action in actions}
-    assert seen == {"request", "resolve", "reject", "show"}
+    assert seen == {"request", "resolve", "reject", "show", "conflict"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from connecting import cut, nothing_is_left, through, until
-from umbel import Client, ConnectionClosed, Umbel
+from umbel import Client, ConnectionClosed, Umbel, resolvers
 from umbel.client import (
     Changed,
     Limits,
@@ -368,6 +368,38 @@ async def test_the_end_of_the_connection_ends_the_map(boards: Umbel) -> None:
             waiting = asyncio.ensure_future(state.ready())
         with pytest.raises(SubscriptionFailed, match="closed"):
             await waiting
+
+
+async def test_the_application_resolves_a_conflict(app: Umbel) -> None:
+    app.channel("board:{x}", open=True, mode="state", publish=True)
+    app.resolve("board:{x}")(resolvers.merge)
+    told: dict[str, list[tuple[str, dict[str, Any]]]] = {"mine": [], "yours": [], "late": []}
+    async with (
+        app.serve(port=0) as server,
+        connect(server.url) as one,
+        connect(server.url) as other,
+        one.shared_state(BOARD, on_conflict=lambda _, *told_of: told["mine"].append(told_of)) as mine,
+        other.shared_state(BOARD, on_conflict=lambda _, *told_of: told["yours"].append(told_of)) as yours,
+    ):
+        await mine.set("a", {"x": 1})
+        await until(lambda: "a" in yours)
+        app.state(BOARD).set("a", {"x": 2, "y": 2})
+        setting, built = mine.set("a", {"x": 3}), mine.set("a", {"x": 4})
+        assert (await setting).resolved
+        with pytest.raises(RequestFailed, match="state_conflict"):
+            await built  # it was made on top of what is not there
+        await until(lambda: mine["a"] == yours["a"] == {"x": 3, "y": 2})
+        await until(lambda: bool(told["mine"] and told["yours"]))
+        ((key, conflict),) = told["mine"]
+        assert told["yours"] == [(key, conflict)]
+        assert key == "a"
+        assert conflict["resolution"] == "merge"
+        assert {"field": "x", "current": 2, "proposed": 3} in conflict["conflictedChanges"]
+        assert not (await mine.update("a", lambda value: {**value, "z": 1})).resolved
+        late = other.shared_state(BOARD, on_conflict=lambda _, *told_of: told["late"].append(told_of))
+        await late.ready()
+        assert late["a"] == {"x": 3, "y": 2, "z": 1}
+        assert (told["late"], len(told["mine"]), len(told["yours"])) == ([], 1, 1), "it is no news"
 
 
 async def test_there_is_a_limit_for_what_waits(boards: Umbel) -> None:

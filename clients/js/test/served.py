@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from umbel import Client, Message, Request, Run, Umbel
+from umbel import Client, Message, Request, Run, Umbel, resolvers
 
 port, options = int(sys.argv[1]), json.loads(sys.argv[2])
 app = Umbel(port=port, origins="*", **options.get("settings", {}))
@@ -24,6 +24,8 @@ app.channel("numbers:{name}", open=True, history=options.get("history", 20_000))
 app.channel("run:{run_id}", open=True)
 app.channel("latest:{name}", open=True, publish=True, mode="latest", replay="start")
 app.channel("board:{name}", open=True, publish=True, mode="state", history=options.get("board_history", 1000))
+app.channel("merged:{name}", open=True, publish=True, mode="state")
+app.resolve("merged:{name}")(resolvers.merge)
 app.channel("{name:path}", open=True, publish=True, history=5000, history_bytes=64 << 20)
 for path, file in options.get("pages", {}).items():
     app.page(path, Path(file))

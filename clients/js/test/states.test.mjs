@@ -235,6 +235,26 @@ test("a map is closed by its method, and by a signal", async () => {
   await assert.rejects(opening, { code: "closed" });
 });
 
+test("the application resolves a conflict, and those who have the map are told", async () => {
+  const told = [[], []];
+  const onConflict = (index) => (_, key, conflict) => told[index].push({ key, ...conflict });
+  const mine = await client().state("merged:1", { onConflict: onConflict(0) });
+  const yours = await client().state("merged:1", { onConflict: onConflict(1) });
+  await mine.set("a", { x: 1, y: 1 });
+  await until(() => yours.has("a"), "the entry");
+  // Neither has heard of the other one.
+  const changed = await Promise.all([mine.set("a", { x: 2, y: 1 }), yours.set("a", { x: 3, y: 1 })]);
+  assert.deepEqual(changed.map(({ resolved }) => Boolean(resolved)).sort(), [false, true]);
+  await until(() => told.every((list) => list.length), "both are told");
+  await until(() => mine.get("a").x === yours.get("a").x, "the same map");
+  const [{ key, resolution, conflictedChanges }] = told[0];
+  assert.deepEqual(told, [told[0], told[0]]);
+  assert.deepEqual([key, resolution, told[0].length], ["a", "merge", 1]);
+  assert.deepEqual(conflictedChanges.map(({ field, current, proposed }) => [field, [current, proposed].sort()]), [["x", [2, 3]]]);
+  const late = await client().state("merged:1", { onConflict: () => assert.fail("it is no news") });
+  assert.deepEqual(late.get("a"), mine.get("a"));
+});
+
 test("there is a limit for what waits", async () => {
   const state = await client({ queue: 2000 }).state(fresh());
   const outcomes = Array.from({ length: 500 }, () => outcome(state.patch("a", {})));

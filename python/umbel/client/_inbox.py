@@ -36,6 +36,7 @@ Update = TypedDict(
         "key": NotRequired[str],
         "event": NotRequired[str],
         "sender": NotRequired[Sender],
+        "conflict": NotRequired[dict[str, Any]],
         "gap": NotRequired[Gap],
     },
 )
