@@ -151,6 +151,6 @@ test("Vite builds a page with it", async () => {
 });
 
 /** Bytes that may not be exceeded without a reason. */
-const CLIENT = 8750;
+const CLIENT = 8800;
 const HOOKS = 1850;
 const SERVED = 15_250;
