@@ -23,7 +23,7 @@ mod room;
 pub use around::{Bounds, Now, Plan};
 pub use gathered::{Gathered, Turn};
 pub use member::{Present, Presented, UNTOLD};
-pub use registry::Registry;
+pub use registry::{Advanced, Registry};
 
 #[cfg(test)]
 mod tests;

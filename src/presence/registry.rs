@@ -13,9 +13,19 @@ use super::gathered::Gathered;
 use super::member::{Present, Presented, Who};
 use super::room::Room;
 use crate::broker::Broker;
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::protocol::message::PresenceChange;
+
+/// What [`Registry::advance`] has done.
+#[derive(Debug, Default)]
+pub struct Advanced {
+    /// Who came and who left.
+    pub gathered: Vec<Gathered>,
+    /// Channels whose members are counted from now on, because a list of them found no room.
+    pub counted: Vec<(ChannelName, StateRefusal)>,
+}
 
 /// Who is in which channel. Every method may be called from any thread.
 ///
@@ -160,11 +170,11 @@ impl Registry {
         rooms.planned
     }
 
-    /// Does what is due, but not too much at once: then it is due again. Returns who came and who left.
-    pub fn advance(&self, now: Now) -> Vec<Gathered> {
-        let mut gathered = Vec::new();
+    /// Does what is due, but not too much at once: then it is due again.
+    pub fn advance(&self, now: Now) -> Advanced {
+        let mut advanced = Advanced::default();
         if !self.is_used() {
-            return gathered;
+            return advanced;
         }
         let (mut budget, mut rooms) = (BUDGET, self.lock());
         while budget > 0
@@ -173,13 +183,18 @@ impl Registry {
         {
             // A room without members that can be told costs something, too.
             budget -= 1;
-            let turns = self
-                .within(&mut rooms, &channel, None, now, |room, around| room.advance(&mut budget, around));
-            if let Some(turns) = turns.filter(|turns| !turns.is_empty()) {
-                gathered.push(Gathered { channel, turns });
+            let done = self.within(&mut rooms, &channel, None, now, |room, around| {
+                (room.advance(&mut budget, around), room.take_refused())
+            });
+            let Some((turns, refused)) = done else { continue };
+            if let Some(refusal) = refused {
+                advanced.counted.push((channel.clone(), refusal));
+            }
+            if !turns.is_empty() {
+                advanced.gathered.push(Gathered { channel, turns });
             }
         }
-        gathered
+        advanced
     }
 
     fn of_member<T>(

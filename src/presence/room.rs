@@ -10,6 +10,7 @@ use super::gathered::{Turn, Turns};
 use super::member::{Member, Passed, Present, Presented, Who};
 use super::pace::Pace;
 use crate::broker::PublishError;
+use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::protocol::message::PresenceChange;
@@ -38,6 +39,8 @@ pub(super) struct Room {
     /// Since when it has no members, while a number is told.
     empty_since: Option<Moment>,
     turns: Turns,
+    /// Why its members are not listed any more, until that was taken.
+    refused: Option<StateRefusal>,
 }
 
 impl Room {
@@ -56,6 +59,7 @@ impl Room {
             count: plan.counts.then(Count::fixed),
             empty_since: None,
             turns: Turns::default(),
+            refused: None,
         }
     }
 
@@ -177,6 +181,11 @@ impl Room {
         self.turns.take()
     }
 
+    /// Why there was no room for a list of its members, once.
+    pub fn take_refused(&mut self) -> Option<StateRefusal> {
+        self.refused.take()
+    }
+
     /// Whether nobody needs it any more.
     pub fn is_over(&self) -> bool {
         let is_told = self.count.is_some_and(|count| count.told.is_some());
@@ -260,7 +269,8 @@ impl Room {
         }
         let data = data_of(client, member);
         let outcome = around.broker.append(&self.channel, entry(client, &data), now).outcome();
-        if matches!(outcome, Some(Err(PublishError::Refused(_)))) {
+        if let Some(Err(PublishError::Refused(refusal))) = outcome {
+            self.refused = Some(refusal);
             return self.begin_to_count(around);
         }
         member.pace.note(now);

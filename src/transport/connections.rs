@@ -45,6 +45,8 @@ pub(crate) struct Connections {
     waiting_for_room: Vec<ReaderKey>,
     /// How often one was added to these because messages take too much, for the log.
     full: Repeated,
+    /// Channels whose members found no room for a list, for the log.
+    pub unlisted: Repeated,
     /// Connections that have had their turn, and have more to say.
     pub turns: Turns,
     wheel: Wheel,
@@ -83,6 +85,7 @@ impl Connections {
             farewells: Farewells::default(),
             waiting_for_room: Vec::new(),
             full: Repeated::default(),
+            unlisted: Repeated::default(),
             turns: Turns::default(),
             wheel: Wheel::new(now),
             asleep_until: None,

@@ -1,13 +1,13 @@
 //! Who is in a channel: what connections and sessions tell of it, and what the application is told.
 
 use crate::channel::ChannelName;
-use crate::presence::{Now, Plan, Presented};
+use crate::presence::{Advanced, Now, Plan, Presented};
 use crate::protocol::message::PresenceChange;
 use crate::rules::{Presence, Rule};
 use crate::session::{Question, Unseen};
 use crate::transport::client_id::ClientId;
 use crate::transport::connections::Connections;
-use crate::transport::events::Event;
+use crate::transport::events::{Event, Level};
 use crate::transport::shared::Shared;
 
 /// A client is subscribed to a channel, or is again. Returns a question if the application has to say who it is for others.
@@ -75,16 +75,25 @@ pub(super) fn end(shared: &Shared, client: ClientId) {
 }
 
 /// Tells what is due to be told. The first shard does it for all.
-pub(super) fn advance(connections: &Connections) {
-    let shared = &connections.shared;
+pub(super) fn advance(connections: &mut Connections) {
     if connections.index > 0 {
         return;
     }
-    for gathered in shared.presence.advance(now(shared)) {
+    let Connections { shared, unlisted, sockets, .. } = connections;
+    let Advanced { gathered, counted } = shared.presence.advance(now(shared));
+    for gathered in gathered {
         if let Some((rule, _, params)) = shared.rules.find_presence(gathered.channel.as_str()) {
             let params = params.into_iter().map(str::to_owned).collect();
             shared.inbox.push(Event::Gathered { rule, params, gathered: Box::new(gathered) });
         }
+    }
+    counted.iter().for_each(|_| unlisted.note());
+    if let Some((channel, refusal)) = counted.last()
+        && let Some(count) = unlisted.due(sockets.now)
+    {
+        let name = channel.as_str();
+        let text = "channels whose members are counted, because a list of them found no room";
+        shared.log(Level::Warning, format!("{text}: {count}, the last one {name:?}: {refusal}"));
     }
 }
 

@@ -10,7 +10,7 @@ import pytest
 import talking
 from coming_back import begun, cut, resumed, until
 from streams import stream
-from umbel import Client, ConfigurationError, Message, Server, Umbel
+from umbel import Client, ConfigurationError, Message, Server, Umbel, testing
 from umbel.client import RequestFailed, connect
 from umbel.presence import PresenceChange
 from wire import Wire, wire
@@ -372,6 +372,39 @@ async def test_many_members_are_a_number(app: Umbel) -> None:
             advance(server, 1)
             (update,) = await page.updates(1)
             assert update["data"]["count"] == 1
+
+
+async def test_the_log_says_when_there_is_no_room_for_a_list(
+    app: Umbel, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.channel("room:{room}", open=True, presence=True)
+    async with app.serve(port=0, presence_interval=0.01, max_state_bytes=1) as server, wire(server) as ann:
+        sees = await enter(ann)
+        await sees.until(lambda members: members.get("", {}).get("count") == 1)
+        await until(lambda: "found no room" in caplog.text)
+    assert 'the last one "room:1": all states together would have more bytes' in caplog.text
+    assert "max_state_bytes=1" in caplog.text
+
+
+async def test_a_test_cuts_a_member_and_moves_time(app: Umbel) -> None:
+    app.channel("room:{room}", open=True, presence=True)
+    async with testing.connect(app, identity="ann") as ann, testing.connect(app, identity="ben") as ben:
+        rooms = [client.subscribe(ROOM) for client in (ann, ben)]
+        for room in rooms:
+            await room.ready()
+
+        async def becomes(**expected: bool) -> None:
+            async with asyncio.timeout(10):
+                while {name: them[0].active for name, them in (await app.presence(ROOM)).items()} != expected:
+                    await asyncio.sleep(0.001)
+
+        await becomes(ann=True, ben=True)
+        async with ann.cut():
+            ben.advance(2)
+            await becomes(ann=False, ben=True)
+            ben.advance(8)
+            await becomes(ben=True)
+        await becomes(ann=True, ben=True)
 
 
 async def test_our_client_says_what_it_does(app: Umbel) -> None:
