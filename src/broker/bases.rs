@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::moment::Moment;
 use crate::publication::Publication;
 
-/// The last values that were replaced, the oldest first.
+/// The last values that were replaced, the oldest first. They are of use, but nobody needs them: they are the first to give way.
 #[derive(Debug, Default)]
 pub struct Bases {
     kept: VecDeque<Base>,
@@ -19,19 +20,42 @@ struct Base {
     offset: u64,
     key: Arc<str>,
     data: Bytes,
+    replaced: Moment,
 }
 
 impl Bases {
-    /// Keeps what was replaced, and drops the oldest ones beyond the bounds.
-    pub fn push(&mut self, replaced: &Publication, most: usize, most_bytes: usize) {
-        let (Some(key), Some(data)) = (&replaced.key, replaced.data()) else { return };
-        let base = Base { offset: replaced.offset, key: Arc::clone(key), data: Bytes::copy_from_slice(data) };
+    /// Keeps what was replaced now, and drops the oldest ones beyond the bounds.
+    pub fn push(&mut self, older: &Publication, most: usize, most_bytes: usize, now: Moment) {
+        let (Some(key), Some(data)) = (&older.key, older.data()) else { return };
+        let data = Bytes::copy_from_slice(data);
+        let base = Base { offset: older.offset, key: Arc::clone(key), data, replaced: now };
         self.bytes += base.size();
         self.kept.push_back(base);
         while self.kept.len() > most || self.bytes > most_bytes {
-            let Some(oldest) = self.kept.pop_front() else { break };
-            self.bytes -= oldest.size();
+            self.drop_oldest();
         }
+    }
+
+    /// Drops what was replaced before this moment.
+    pub fn drop_before(&mut self, moment: Moment) {
+        while self.oldest().is_some_and(|oldest| oldest < moment) {
+            self.drop_oldest();
+        }
+    }
+
+    /// Returns whether there was one.
+    pub fn drop_oldest(&mut self) -> bool {
+        let oldest = self.kept.pop_front();
+        self.bytes -= oldest.as_ref().map_or(0, Base::size);
+        if self.kept.is_empty() {
+            *self = Self::default();
+        }
+        oldest.is_some()
+    }
+
+    /// When the oldest of them was replaced.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.kept.front().map(|base| base.replaced)
     }
 
     /// The value that a key had since this offset, if it is still known.

@@ -48,7 +48,10 @@ pub struct Entries {
 pub struct Held {
     /// Bytes of the entries, and of the room that was made for more.
     pub bytes: usize,
-    /// When the oldest entry was appended that time can drop; `None` when there is none. Of a state only removals are dropped.
+    /// Bytes of values that were replaced, which count beside these.
+    pub bases: usize,
+    /// Since when the oldest is there that time can drop; `None` when there is none. Of a state that are removals, and values that were
+    /// replaced.
     pub oldest: Option<Moment>,
     /// It has no entries, or of a state nothing but removals.
     pub is_empty: bool,
@@ -81,8 +84,9 @@ impl Entries {
 
     pub fn held(&self) -> Held {
         Held {
-            bytes: self.bytes + self.kept.room() + self.bases.bytes(),
-            oldest: self.oldest().map(|entry| entry.appended),
+            bytes: self.bytes + self.kept.room(),
+            bases: self.bases.bytes(),
+            oldest: self.oldest().map(|entry| entry.appended).into_iter().chain(self.bases.oldest()).min(),
             is_empty: self.kept.live() == 0,
             is_watched: !self.watchers.is_empty(),
             is_crowded: self.is_crowded,
@@ -170,6 +174,10 @@ impl Entries {
         if content.is_removal() && !is_live {
             return Ok(false); // it is as it should be, whatever was there before
         }
+        // Before the version: a conflict about what would not be taken is none.
+        if !content.is_removal() && content.data.len() > ENTRY_BYTES {
+            return Err(StateRefusal::Large);
+        }
         let version = known.filter(|_| is_live).map(|entry| entry.offset);
         let epoch = self.epochs.current();
         if !content.expected.holds(version.map(|offset| Position { epoch, offset })) {
@@ -177,9 +185,6 @@ impl Entries {
         }
         if content.is_removal() {
             return Ok(true);
-        }
-        if content.data.len() + content.conflict.map_or(0, str::len) > ENTRY_BYTES {
-            return Err(StateRefusal::Large);
         }
         if !is_live && self.kept.live() >= retention.max_keys {
             return Err(StateRefusal::Keys(retention.max_keys));
@@ -257,6 +262,7 @@ impl Entries {
     pub fn clear(&mut self, trimmed: u64) {
         self.kept.clear();
         (self.bytes, self.trimmed, self.cause) = (0, trimmed, GapReason::Overrun);
+        self.bases = Bases::default();
     }
 
     /// Drops what is newer than this offset.
@@ -281,6 +287,7 @@ impl Entries {
     /// The newest publication stays until it is too old, however many bytes it has: otherwise the log would lose every one.
     pub fn trim(&mut self, retention: &Retention, top: Place, now: Moment) {
         self.is_crowded = false;
+        self.bases.drop_before(now - retention.age);
         while let Some(oldest) = self.oldest() {
             let aged = now.since(oldest.appended) > retention.age;
             let (count, bytes) =

@@ -210,7 +210,7 @@ impl Log {
         let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
         let older = entries.push(publication);
         if let Some(older) = older.filter(|_| self.retention.bases) {
-            entries.bases.push(&older, self.retention.count, self.retention.bytes);
+            entries.bases.push(&older, self.retention.count, self.retention.bytes, now);
         }
         self.drop_old(entries, place, now);
         self.top.advance(place, &entries.watchers);
@@ -326,12 +326,14 @@ impl Log {
     /// log is not told how far they are: they are there in a moment.) Returns what it dropped.
     pub fn evict(&self, excess: usize, keep: usize, spare: Option<Moment>) -> (Evicted, Change) {
         self.change(|entries| {
-            let enough = entries.held().bytes.saturating_sub(excess);
+            let bytes = |entries: &Entries| entries.held().bytes + entries.bases.bytes();
+            let enough = bytes(entries).saturating_sub(excess);
+            while bytes(entries) > enough && entries.bases.drop_oldest() {}
             let spare = spare.filter(|_| entries.is_crowded);
             let offered = spare.map_or(Place::MAX, |now| entries.offered(now));
             let mut evicted = Evicted { count: 0, spared: false };
             while (entries.kept.len() > keep || self.retention.is_state())
-                && entries.held().bytes > enough
+                && bytes(entries) > enough
                 && let Some(oldest) = entries.oldest()
             {
                 if self.top().with_offset(oldest.offset) > offered {

@@ -99,8 +99,8 @@ class Decorators(ClientDecorators):
                 With ``"state"`` the channel is a map: a key has the value that was published for it last,
                 until it is removed, however old that is. Each subscriber gets all of it first, then the
                 changes. `Umbel.state` changes and reads it. ``history`` and ``history_seconds`` are then
-                about removals alone: how many are kept, and how long, for subscribers that are behind or come
-                back. One that needs an older one gets all of the state anew.
+                about removals: how many are kept, and how long, for subscribers that are behind or come back.
+                One that needs an older one gets all of the state anew.
             overrun: what happens to a reader when publications were dropped that it did not get: ``"gap"``
                 sends a ``gap`` message, ``"close"`` closes with 4413.
             compress: ``False`` sends these publications uncompressed. Use it for a channel that carries a

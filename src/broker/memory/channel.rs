@@ -239,7 +239,7 @@ impl Channel {
         let stays = held.is_watched || self.name.is_private();
         let own = if stays { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
         Cost {
-            all: held.bytes + own,
+            all: held.bytes + held.bases + own,
             away: if self.is_away(held) { held.bytes } else { 0 },
             // The name counts, too: a state that is not empty can't be dropped.
             state: match self.is_state() {
@@ -279,7 +279,8 @@ impl Channel {
         // What would be refused all the same takes no removals from readers.
         let (excess, most) = self.account.state_excess(more);
         if excess <= self.log.removal_bytes() {
-            self.charge(self.log.evict(excess, 0, None).1);
+            // Values that were replaced do not count here, and are dropped before removals.
+            self.charge(self.log.evict(excess + self.log.held().bases, 0, None).1);
             if self.account.state_excess(more).0 == 0 {
                 return Ok(());
             }

@@ -805,3 +805,54 @@ fn a_history_of_a_state_has_its_newest_changes_and_goes_on_after_a_position() {
     tidy(&broker, at(20));
     assert_eq!((asked(Some(top.at(0))), asked(Some(top.at(2)))), ((false, vec![3, 5]), (true, vec![3, 5])));
 }
+
+/// A broker of states that keep values that were replaced.
+fn resolved_states(max_bytes: usize, states: usize) -> MemoryBroker {
+    let rule = Rule { resolves: true, history: 50, ..state_rule() };
+    MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), max_bytes)
+        .with_states(max_bytes, states)
+}
+
+#[test]
+fn values_that_were_replaced_age() {
+    let broker = resolved_states(1 << 20, 1 << 20);
+    let first = set(&broker, "state:a", "k", at(1)).position().expect("there is room");
+    let second = set(&broker, "state:a", "k", at(2)).position().expect("there is room");
+    set(&broker, "state:a", "k", at(8));
+    let base = |of| broker.entry(&name("state:a"), "k", Some(of)).and_then(|found| found.base);
+    let without = broker.account.cost().all;
+    tidy(&broker, at(9));
+    assert!(base(first).is_some() && base(second).is_some());
+    tidy(&broker, at(13));
+    assert_eq!((base(first), base(second).is_some()), (None, true), "it counts from when it was replaced");
+    tidy(&broker, at(19));
+    assert_eq!(base(second), None);
+    assert!(broker.account.cost().all < without);
+    let channel = Arc::clone(&channels_of(&broker)[0]);
+    assert!(channel.rank().is_none() && keys(&broker, "state:a") == 1, "it has nothing to give any more");
+}
+
+#[test]
+fn values_that_were_replaced_give_way_and_take_no_room_from_states() {
+    let broker = resolved_states(40_000, 12_000);
+    for channel in ["state:a", "state:b", "state:c"] {
+        for _ in 0..100 {
+            set(&broker, channel, "k", at(1)).position().expect("there is room");
+        }
+    }
+    assert!(broker.account.cost().all <= 40_000 && broker.account.cost().state < 12_000);
+    let mut others = 0;
+    while set(&broker, "state:a", &format!("other {others}"), at(2)).position().is_some() {
+        others += 1;
+    }
+    // All states are full. What takes the place of as much is taken, again and again.
+    for key in (0..others).cycle().take(500) {
+        set(&broker, "state:a", &format!("other {key}"), at(3)).position().expect("it has its room");
+        assert!(broker.account.cost().all <= 40_000);
+    }
+    // A removal gives way to another key, and before it what was replaced.
+    delete(&broker, "state:a", "other 0", at(4));
+    set(&broker, "state:a", "new", at(4)).position().expect("there is room");
+    assert_eq!(keys(&broker, "state:a"), others + 1);
+    assert_eq!(cost(&channels_of(&broker)), broker.account.cost());
+}
