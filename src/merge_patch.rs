@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::de::IgnoredAny;
 
@@ -76,7 +77,11 @@ fn merge(value: &mut Cursor<'_>, patch: &Members<'_>, out: &mut Vec<u8>) {
                 write(name, value.skip(), out);
                 continue;
             };
-            seen[index] = true;
+            if std::mem::replace(&mut seen[index], true) {
+                // It has the name twice. The patch counts once: otherwise a short patch of such a value could make a very long one.
+                value.skip();
+                continue;
+            }
             match &patch.list[index].1 {
                 Node::Object(members) => {
                     write(name, "", out);
@@ -190,8 +195,14 @@ impl<'a> Cursor<'a> {
         let mut members = Members { list: Vec::new(), index: HashMap::new() };
         while let Some((name, decoded)) = self.name() {
             let node = self.node(depth)?;
-            members.index.insert(decoded, members.list.len());
-            members.list.push((name, node));
+            // Of two with one name the last counts, as for all who read it otherwise.
+            match members.index.entry(decoded) {
+                Entry::Occupied(known) => members.list[*known.get()] = (name, node),
+                Entry::Vacant(new) => {
+                    new.insert(members.list.len());
+                    members.list.push((name, node));
+                }
+            }
         }
         Ok(Node::Object(members))
     }
@@ -255,6 +266,16 @@ mod tests {
         ] {
             assert_eq!(Patch::read(text).err(), Some(error), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_makes_no_patch_count_twice() {
+        assert_eq!(merged(Some(r#"{"a":0}"#), r#"{"a":1,"b":1,"\u0061":2}"#), r#"{"a":2,"b":1}"#);
+        assert_eq!(merged(Some(r#"{"a":0}"#), r#"{"a":1,"a":null}"#), "{}");
+        assert_eq!(merged(Some(r#"{"a":0,"b":0,"\u0061":1}"#), r#"{"a":2}"#), r#"{"a":2,"b":0}"#);
+        let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(10_000));
+        let many = format!("{{{}}}", vec![r#""a":0"#; 10_000].join(","));
+        assert_eq!(merged(Some(&many), &long), long);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from umbel._clients.proposal import Proposal
-from umbel._clients.removed import REMOVED
+from umbel._clients.proposal import Proposal, differs
 
 
 def last_writer(it: Proposal) -> Any:
@@ -31,10 +30,10 @@ def merged(base: Any, current: Any, proposed: Any) -> Any:
     if not isinstance(current, dict) or not isinstance(proposed, dict):
         return proposed
     base = base if isinstance(base, dict) else {}
-    gone = {name for name, value in base.items() if name not in proposed and current.get(name) == value}
+    gone = {name for name in base if name not in proposed and not differs(name, base, current)}
     changed = {
         name: merged(base.get(name), current.get(name), value)
         for name, value in proposed.items()
-        if base.get(name, REMOVED) != value
+        if differs(name, base, proposed)
     }
     return {name: value for name, value in current.items() if name not in gone} | changed

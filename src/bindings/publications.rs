@@ -36,6 +36,8 @@ pub fn named(event: Option<&str>) -> PyResult<Option<EventName<'_>>> {
 pub fn expected(version: Option<&Bound<'_, PyAny>>) -> PyResult<Expected> {
     let Some(version) = version else { return Ok(Expected::Any) };
     match version.cast::<Position>() {
+        // As clients say it: a state has nothing at its beginning.
+        Ok(position) if position.get().0.offset == 0 => Ok(Expected::Absent),
         Ok(position) => Ok(Expected::At(position.get().0)),
         Err(_) if version.extract::<u64>().is_ok_and(|number| number == 0) => Ok(Expected::Absent),
         Err(_) => Err(PyValueError::new_err(

@@ -100,7 +100,10 @@ impl Session {
                 let (channel, start) = (channel.clone(), *start);
                 join_run(self, &channel, start, id, carrier);
             }
-            Recalled::Done(Remembered::Conflict) => return Some(repeat_conflict(self, text, id, carrier)),
+            Recalled::Done(Remembered::Conflict) => {
+                repeat_conflict(self, text, id, carrier);
+                return Some(text.len());
+            }
             Recalled::Done(Remembered::Lost) => {
                 let code = ErrorCode::AnswerLost;
                 self.reply_error(code, code.meaning(), None, to, carrier);

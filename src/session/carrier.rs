@@ -81,7 +81,7 @@ pub trait Carrier {
     ) -> Option<Result<Position, Unpublished>>;
 
     /// What is found for a key of a state, and the value that it had in this version.
-    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry;
+    fn entry(&mut self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry;
 
     /// Tells the client what a channel still has after a position, or its newest publications: at most so many.
     fn tell_history(&mut self, channel: &ChannelName, after: Option<Position>, most: usize) {
@@ -252,8 +252,6 @@ pub struct Conflict {
     pub expects_nothing: bool,
     /// What is there.
     pub found: FoundEntry,
-    /// Values and keys in the message that it came with.
-    pub elements: u32,
 }
 
 impl Conflict {

@@ -74,7 +74,6 @@ fn resolve(
         proposed: proposal.data.clone(),
         expects_nothing: proposal.expected == Expected::Absent,
         found: carrier.entry(channel, key, base),
-        elements: change.elements,
     };
     session.requests().wait_for_decision(number, channel.clone(), Action::Publish(change), id, message);
     carrier.ask(Question::Resolve(Box::new(conflict)));
@@ -108,34 +107,27 @@ pub(super) fn tell_published(
     }
 }
 
-/// Answers a repeated change with which an entry was not as it had expected: with the entry as it is now. Returns what that cost.
-pub(super) fn repeat_conflict(
-    session: &mut Session,
-    text: &str,
-    id: Id<'_>,
-    carrier: &mut impl Carrier,
-) -> usize {
+/// Answers a repeated change with which an entry was not as it had expected: with the entry as it is now.
+pub(super) fn repeat_conflict(session: &mut Session, text: &str, id: Id<'_>, carrier: &mut impl Carrier) {
     // It is the same text as then.
-    let Ok(ClientMessage { kind: Kind::Publish(change), .. }) = parse(text) else { return text.len() };
-    let Ok(channel) = ChannelName::new(&change.channel) else { return text.len() };
-    let key = change.key.as_deref().unwrap_or_default();
-    text.len() + tell_conflict(session, &channel, key, Some(id), carrier)
+    let Ok(ClientMessage { kind: Kind::Publish(change), .. }) = parse(text) else { return };
+    let Ok(channel) = ChannelName::new(&change.channel) else { return };
+    tell_conflict(session, &channel, change.key.as_deref().unwrap_or_default(), Some(id), carrier);
 }
 
-/// Tells a client that an entry is not as it has expected, and how it is. Returns what that cost.
+/// Tells a client that an entry is not as it has expected, and how it is.
 fn tell_conflict(
     session: &mut Session,
     channel: &ChannelName,
     key: &str,
     id: Option<Id<'_>>,
     carrier: &mut impl Carrier,
-) -> usize {
+) {
     let FoundEntry { epoch, version, data, is_reader, .. } = carrier.entry(channel, key, None);
     let details = entry_details(key, epoch, version, data.as_deref().filter(|_| is_reader));
     let code = ErrorCode::StateConflict;
     let (channel, to) = (Some(channel.as_str()), ReplyTo::message(id));
     session.say_error(code.name(), code.meaning(), Some(&details), channel, to, carrier);
-    details.len()
 }
 
 /// How often a conflict about one change is resolved, while others change the entry meanwhile.

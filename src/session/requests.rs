@@ -120,7 +120,11 @@ impl Action {
     /// Bytes that it keeps.
     fn size(&self) -> usize {
         match self {
-            Self::Publish(change) => change.data.len(),
+            Self::Publish(Change { data, resolver, .. }) => {
+                let proposal =
+                    resolver.as_ref().and_then(|resolver| resolver.proposal.as_ref()?.data.as_ref());
+                data.len() + proposal.map_or(0, Bytes::len)
+            }
             Self::Present(change) => change.size(),
             _ => 0,
         }

@@ -116,6 +116,11 @@ pub fn json_bytes(text: &[u8], elements: usize) -> usize {
     text.len() * width + elements * ELEMENT
 }
 
+/// Values and keys that a JSON text may have: nobody has counted those of an entry.
+fn most_elements(text: &[u8]) -> usize {
+    1 + text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count()
+}
+
 fn text_width(text: &[u8]) -> usize {
     match text.iter().max() {
         Some(0xf0..) => 4,
@@ -140,7 +145,7 @@ pub(super) fn held_by(question: &Question) -> usize {
         Question::Subscribe { channel, .. } | Question::Presence { channel, .. } => channel.as_str().len(),
         Question::Publish { data, elements, .. } => json_bytes(data, *elements as usize),
         Question::Resolve(conflict) => {
-            conflict.texts().map(|text| json_bytes(text, conflict.elements as usize)).sum()
+            conflict.texts().map(|text| json_bytes(text, most_elements(text))).sum()
         }
     }
 }
@@ -150,6 +155,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::session::{Conflict, FoundEntry};
     use crate::transport::budget::Budget;
     use crate::transport::commands::Command;
 
@@ -218,5 +224,24 @@ mod tests {
         assert_eq!([text_bytes("aé"), text_bytes("a文"), text_bytes("a😀")], [3, 8, 20]);
         assert_eq!(json_bytes(br#"["a",{}]"#, 3), 8 + 3 * ELEMENT);
         assert_eq!(json_bytes(br#""\u6587""#, 1), 8 * 4 + ELEMENT);
+    }
+
+    #[test]
+    fn a_conflict_counts_what_all_its_values_are_made_of() {
+        assert_eq!([&b"1"[..], b"[]", br#"{"a":[[],1]}"#].map(most_elements), [1, 2, 6]);
+        let text = |text: &str| Some(bytes::Bytes::copy_from_slice(text.as_bytes()));
+        let found = FoundEntry { data: text("[[],[],[]]"), base: text("2"), ..FoundEntry::default() };
+        let conflict = Conflict {
+            number: 1,
+            rule: 0,
+            channel: crate::channel::ChannelName::new("a").expect("legal"),
+            params: [].into(),
+            key: "k".into(),
+            proposed: text("1"),
+            expects_nothing: false,
+            found,
+        };
+        // What is there is longer than what the client has sent.
+        assert!(held_by(&Question::Resolve(Box::new(conflict))) >= 12 + (4 + 2) * ELEMENT);
     }
 }

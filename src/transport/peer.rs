@@ -275,7 +275,7 @@ impl Carrier for Peer<'_> {
         append(self.connections, client, channel, content, number)
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
+    fn entry(&mut self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
         let is_reader = self.connections.hub.channels(self.key).contains(channel);
         find_entry(self.connections, channel, key, base, is_reader)
     }

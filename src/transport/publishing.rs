@@ -34,9 +34,9 @@ pub(crate) fn append(
     None
 }
 
-/// What is found for a key of a state.
+/// What is found for a key of a state. A short message may ask for a long entry, so that counts as work.
 pub(crate) fn find_entry(
-    connections: &Connections,
+    connections: &mut Connections,
     channel: &ChannelName,
     key: &str,
     base: Option<Position>,
@@ -45,6 +45,7 @@ pub(crate) fn find_entry(
     let Some(found) = connections.shared.broker.entry(channel, key, base) else {
         return FoundEntry::default();
     };
+    connections.work += found.data().map_or(0, <[u8]>::len) + found.base.as_ref().map_or(0, Bytes::len);
     let bytes = |text: Option<&[u8]>| text.map(Bytes::copy_from_slice);
     FoundEntry {
         epoch: Some(found.epoch),

@@ -361,7 +361,7 @@ impl Carrier for Absent<'_> {
         append(self.connections, self.client, channel, content, number)
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
+    fn entry(&mut self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
         // Nobody hears of it: it is read again when the client asks again.
         find_entry(self.connections, channel, key, base, false)
     }

@@ -105,6 +105,9 @@ async def test_what_is_removed_is_an_outcome_like_any_other(app: Umbel) -> None:
         (resolvers.merge, None, {"a": 2, "b": 1}, {"a": 1}, {"a": 1, "b": 1}),
         (resolvers.merge, {"a": 1}, [1], {"b": 1}, {"b": 1}),
         (resolvers.merge, {"t": {"x": 1, "y": 1}}, {"t": {"x": 2, "y": 1}}, {"t": {"x": 1}}, {"t": {"x": 2}}),
+        (resolvers.merge, {"a": 1, "b": 0}, {"a": 1, "b": False}, {"a": True}, {"a": True, "b": False}),
+        (resolvers.merge, {"t": {"a": 0}}, {"t": {"a": 0, "b": 1}}, {"t": {"a": False}}, {"t": {"a": False, "b": 1}}),  # noqa: E501
+        (resolvers.merge, {"a": {"x": 1, "y": 2}, "b": 1}, {"b": 2, "a": 0}, {"a": {"y": 2, "x": 1}, "b": 1}, {"a": 0, "b": 2}),  # noqa: E501
     ],
 )  # fmt: skip
 async def test_there_are_ready_resolvers(
@@ -220,6 +223,33 @@ async def test_what_is_told_of_a_conflict_is_bounded(app: Umbel) -> None:
             pass
         assert update["conflict"]["conflictedChanges"] == [{"field": None}]
         assert len(update["data"]["x"]) == 20_000
+        names = ["n" * 5000 + str(number) for number in range(10)]
+        await loses(client, state, dict.fromkeys(names), was={}, now={"a": 1})
+        while (update := await client.hear("update"))["offset"] < 9:
+            pass
+        told = update["conflict"]["conflictedChanges"]
+        assert told == [{"field": name} for name in ("a", *names[:3])], "names are bounded, too"
+        await loses(client, state, {"x": 1}, was={"x": 0, "y": 0}, now={"x": True, "y": 0})
+        while (update := await client.hear("update"))["offset"] < 12:
+            pass
+        told = update["conflict"]["conflictedChanges"]
+        assert told == [{"field": "x", "current": True, "proposed": 1}, {"field": "y", "current": 0}]
+
+
+async def test_what_is_there_has_room_however_large_it_is(app: Umbel) -> None:
+    state = board(app, resolvers.first_writer)
+    async with app.serve(port=0) as server, wire(server) as client:
+        largest = {"x": "x" * (65_536 - len('{"x":"","y":1}')), "y": 1}
+        assert (await loses(client, state, {"y": 2}, was=1, now=largest))["resolved"] is True
+        assert (await state.get("a")).data == largest
+
+
+async def test_nobody_is_asked_about_what_would_not_be_taken(app: Umbel) -> None:
+    asked: list[Proposal] = []
+    state = board(app, asked.append)
+    async with app.serve(port=0) as server, wire(server) as client:
+        heard = await loses(client, state, "x" * 65_535, was=1, now=2)
+        assert (heard["code"], asked) == ("limit_exceeded", [])
 
 
 async def test_the_base_is_known_while_the_history_keeps_it(app: Umbel) -> None:

@@ -64,10 +64,12 @@ async def test_a_change_of_the_application_is_made_of_the_version_that_it_names(
             state.set("a", 2, version=second)
         assert caught.value.entry is None
         assert (await state.delete("a", version=second)).offset == 3, "it is as it should be"
+        assert (await state.set("b", 1, version=Position(second.epoch, 0))).offset == 4, "nothing was there"
+        assert (await state.delete("b")).offset == 5
         for wrong in (1, -1, "0", 0.5):
             with pytest.raises(ValueError, match="a version is the position"):
                 state.set("a", 1, version=wrong)  # type: ignore[arg-type]
-        assert (await board.position(BOARD)).offset == 3
+        assert (await board.position(BOARD)).offset == 5
 
 
 @on_loops

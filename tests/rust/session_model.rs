@@ -317,7 +317,7 @@ impl Carrier for World {
         self.away || position.is_some()
     }
 
-    fn entry(&self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
+    fn entry(&mut self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
         unreachable!("no channel here has a state")
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from orjson import dumps, loads
+from orjson import OPT_SORT_KEYS, dumps, loads
 
 from .client import Client
 from .removed import REMOVED
@@ -21,7 +21,8 @@ class Proposal:
         channel: the name of the channel.
         key: the key of the entry.
         base: the value that the client has changed; ``None`` if it is not known any more: of the values that
-            were replaced, a channel keeps the last ``history`` (1,000), up to 1 MiB.
+            were replaced, a channel keeps the last ``history`` (1,000) for ``history_seconds`` (300), up to
+            1 MiB, and fewer when all channels together need more than ``max_log_bytes``.
         current: the value that is there.
         proposed: the value that the client wants.
         client: who proposes it.
@@ -65,23 +66,34 @@ def proposal(client: Client, channel: str, key: str, current: Current, wanted: W
     )
 
 
+def differs(name: str, one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two objects have different members of a name.
+
+    They are compared as JSON, where ``1`` and ``true`` are different.
+    """
+    if name not in one or name not in other:
+        return name in one or name in other
+    return dumps(one[name], option=OPT_SORT_KEYS) != dumps(other[name], option=OPT_SORT_KEYS)
+
+
 def differences(it: Proposal) -> list[dict[str, Any]]:
     """Return the members of the two objects that differ, for the readers of the channel.
 
-    Values are left out when they are long together, and members beyond a number.
+    Values are left out when they are long together, and names beyond a number or a length of all.
     """
     pair = {"current": it.current, "proposed": it.proposed}
     if all(isinstance(value, dict) for value in pair.values()):
-        names = {**it.current, **it.proposed}
-        differ = [name for name in names if it.current.get(name, REMOVED) != it.proposed.get(name, REMOVED)]
         members = [
             {"field": name} | {side: value[name] for side, value in pair.items() if name in value}
-            for name in differ
+            for name in {**it.current, **it.proposed}
+            if differs(name, it.current, it.proposed)
         ]
     else:
         members = [{"field": None} | {side: value for side, value in pair.items() if value is not REMOVED}]
     if len(members) > MOST_MEMBERS or len(dumps(members)) > MOST_BYTES:
         members = [{"field": member["field"]} for member in members[:MOST_MEMBERS]]
+    while len(dumps(members)) > MOST_BYTES:
+        members.pop()
     return members
 
 
@@ -89,4 +101,4 @@ MOST_MEMBERS: Final = 64
 """Members that readers are told of a conflict."""
 
 MOST_BYTES: Final = 16 * 1024
-"""Bytes of their values. An entry may have 64 KiB, with these."""
+"""Bytes of all this. A value may have 64 KiB beside it."""

@@ -119,7 +119,7 @@ impl Carrier for Notes {
         Some(Ok(Position { epoch: EPOCH, offset: self.published }))
     }
 
-    fn entry(&self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
+    fn entry(&mut self, _: &ChannelName, _: &str, _: Option<Position>) -> FoundEntry {
         FoundEntry { epoch: Some(EPOCH), ..FoundEntry::default() }
     }
 
