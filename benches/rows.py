@@ -13,6 +13,7 @@ import costs
 import delivery
 import event_streams
 import sessions
+import states
 import verifying
 from harness import Bench
 from measure import Result
@@ -109,6 +110,12 @@ def _rows() -> list[Row]:
             "one publish(), 0 and 10,000 subscribers",
             "< 1.5 µs, the same",
             part(costs.publish_cost, connections=10_000),
+        ),
+        Row(
+            "state-set",
+            "one app.state().set() among 100 and 100,000 keys; a key",
+            "≤ 1.5 × publish(), ≤ 2 × that, ≤ 450 B",
+            states.state_set,
         ),
         Row(
             "memory-bare",

@@ -33,7 +33,8 @@ pub(super) fn publish(
         conflict,
     };
     let number = session.requests.as_mut().map_or(0, |requests| requests.next_number());
-    let resolved = conflict.is_some();
+    // Its client builds nothing on what it has sent.
+    let resolved = conflict.is_some() || (change.replaced && change.op != Op::Publish);
     match carrier.publish(channel, content, number) {
         Some(Err(error)) if error.code() == ErrorCode::StateConflict && may_be_resolved(&change) => {
             resolve(session, channel, change, id, carrier);

@@ -201,7 +201,7 @@ impl Session {
             Decision::Allow => self.perform(&channel, action, id, carrier),
             Decision::Publish(data) => {
                 if let Action::Publish(change) = &mut action {
-                    change.data = data;
+                    (change.data, change.replaced) = (data, true);
                 }
                 self.perform(&channel, action, id, carrier);
             }

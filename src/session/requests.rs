@@ -57,6 +57,8 @@ pub(super) struct Change {
     pub resolver: Option<Box<Resolver>>,
     /// How it was resolved: JSON text.
     pub conflict: Option<Box<str>>,
+    /// The application has put something else in the place of the value.
+    pub replaced: bool,
 }
 
 /// What resolves conflicts about a change.
@@ -104,6 +106,7 @@ impl Action {
             resolve,
             resolver: None,
             conflict: None,
+            replaced: false,
         })
     }
 

@@ -251,7 +251,8 @@ async def test_the_publish_function_is_asked_what_is_done(app: Umbel) -> None:
         assert (await change(client, "set", "list", data=1))["type"] == "published"
         for op, key in [("patch", "list"), ("delete", "list"), ("delete", "dict")]:
             assert (await change(client, op, key, data={}))["code"] == "internal"
-        assert (await change(client, "patch", "dict", data={"x": 1}, ifVersion=0))["type"] == "published"
+        replaced = await change(client, "patch", "dict", data={"x": 1}, ifVersion=0)
+        assert (replaced["type"], replaced["resolved"]) == ("published", True), "it is not what was sent"
         assert {key: it.data for key, it in (await app.state(BOARD).items()).items()} == {
             "list": [1], "dict": {"by": "us"}
         }  # fmt: skip
