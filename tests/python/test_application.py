@@ -218,6 +218,7 @@ def test_the_structure_that_the_core_gets(app):
         "recheck": False,
         "claims": False,
         "versions": False,
+        "resolves": False,
         "max_keys": 10_000,
         "state_bytes": 16 << 20,
         "presence": "no",
