@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use umbel::broker::{Broker, Most, PublishError, Receipt};
-use umbel::change::StateRefusal;
+use umbel::broker::{Broker, Most, PublishError, Receipt, change_state};
+use umbel::change::{Expected, Op, StateRefusal};
 use umbel::hub::ReaderKey;
 use umbel::position::{Epoch, Position, Start, Subscribed, Unrecovered};
 use umbel::publication::Content;
@@ -204,6 +204,76 @@ impl States {
         position
     }
 
+    /// What a key has now: its version and its value.
+    fn entry(&self, channel: &str, key: &str) -> Option<(Position, Value)> {
+        let epoch = self.top(channel).epoch;
+        let changes = self.truth.changes(channel, &epoch.to_string());
+        let (offset, _, value) = changes.iter().rfind(|(_, other, _)| other == key)?;
+        Some((Position { epoch, offset: *offset }, value.clone()?))
+    }
+
+    /// Changes an entry of which something is expected. The answer has to be that of the model.
+    fn change(&mut self, channel: &str, key: &str, op: Op, names: Names) -> Result<(), TestCaseError> {
+        let top = self.top(channel);
+        let entry = self.entry(channel, key);
+        let version = entry.as_ref().map(|(version, _)| *version);
+        let expected = match names {
+            Names::Nothing => Expected::Any,
+            Names::Absent => Expected::Absent,
+            Names::Present => Expected::At(version.unwrap_or(top)),
+            Names::Older(back) => Expected::At(top.at(top.offset.saturating_sub(back.into()))),
+            Names::Foreign => Expected::At(Position { epoch: Epoch::new(7), ..version.unwrap_or(top) }),
+        };
+        let holds = match expected {
+            Expected::Any => op != Op::Patch || version.is_some(),
+            Expected::Absent => version.is_none(),
+            Expected::At(wanted) => version == Some(wanted),
+        };
+        self.written += 1;
+        let (number, field) = (self.written, format!("f{}", self.written % 3));
+        let (data, value) = match op {
+            Op::Patch => {
+                let (patch, mut value) = (json!({ &field: number, "f0": null }), Map::new());
+                if let Some((_, Value::Object(old))) = &entry {
+                    value.extend(old.clone());
+                }
+                value.insert(field, number.into());
+                value.remove("f0");
+                (patch.to_string(), Some(value.into_iter().collect()))
+            }
+            Op::Delete => (String::new(), None),
+            Op::Publish | Op::Set => (number.to_string(), Some(Value::from(number))),
+        };
+        let content = Content { op, expected, ..Content::new(data.as_bytes(), Some(key)) };
+        let (receipt, _) = change_state(&*self.world.broker, &name(channel), content, self.world.now);
+        match receipt.outcome().expect("known") {
+            Ok(position) if op == Op::Delete && version.is_none() => prop_assert_eq!(position, top),
+            Ok(position) => {
+                prop_assert!(holds, "{:?} of {:?} in {:?}", op, expected, version);
+                prop_assert_eq!(position, top.at(top.offset + 1));
+                self.truth.note(channel, position, key, value);
+            }
+            Err(PublishError::Refused(StateRefusal::Conflict)) => prop_assert!(!holds),
+            // A new key, and there are as many as may be.
+            Err(PublishError::Refused(StateRefusal::Keys(_))) => prop_assert!(holds && version.is_none()),
+            Err(error) => panic!("{error}"),
+        }
+        self.check_entry(channel, key, version)
+    }
+
+    /// Whether the broker has for a key what it should, and for an earlier version its value or nothing.
+    fn check_entry(&self, channel: &str, key: &str, base: Option<Position>) -> Result<(), TestCaseError> {
+        let found = self.world.broker.entry(&name(channel), key, base).expect("a log");
+        let value = |data: &[u8]| serde_json::from_slice::<Value>(data).expect("JSON");
+        let entry = found.version().zip(found.data().map(value));
+        prop_assert_eq!(&entry, &self.entry(channel, key));
+        if let (Some(base), Some(data)) = (base, found.base) {
+            let then = self.truth.at(channel, &base.epoch.to_string(), base.offset);
+            prop_assert_eq!(Some(&value(&data)), then.get(key));
+        }
+        Ok(())
+    }
+
     fn clear(&mut self, channel: &'static str) {
         let before = self.top(channel);
         self.world.broker.forget(&name(channel), self.world.now);
@@ -326,8 +396,20 @@ impl States {
     }
 }
 
+/// The version that a change names.
+#[derive(Clone, Copy, Debug)]
+enum Names {
+    Nothing,
+    Absent,
+    Present,
+    /// So far below the top of the log.
+    Older(u8),
+    Foreign,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
+    Change(usize, u8, Op, Names),
     Set(usize, u8, bool),
     Delete(usize, u8),
     Clear(usize),
@@ -344,12 +426,27 @@ enum Step {
     Again(usize),
 }
 
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![2 => Just(Op::Set), 3 => Just(Op::Patch), 1 => Just(Op::Delete)]
+}
+
+fn names() -> impl Strategy<Value = Names> {
+    prop_oneof![
+        2 => Just(Names::Nothing),
+        2 => Just(Names::Absent),
+        4 => Just(Names::Present),
+        2 => (0..6_u8).prop_map(Names::Older),
+        1 => Just(Names::Foreign),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let reader = || 0..READERS.len();
     let channel = || prop_oneof![3 => Just(0_usize), 1 => Just(1)];
     prop_oneof![
         20 => (channel(), 0..12_u8, prop::bool::weighted(0.3)).prop_map(|(c, k, large)| Step::Set(c, k, large)),
         12 => (channel(), 0..12_u8).prop_map(|(c, k)| Step::Delete(c, k)),
+        16 => (channel(), 0..12_u8, op(), names()).prop_map(|(c, k, op, names)| Step::Change(c, k, op, names)),
         1 => channel().prop_map(Step::Clear),
         16 => (1..4_u8).prop_map(Step::Turn),
         2 => (100..2500_u16).prop_map(Step::Wait),
@@ -376,6 +473,9 @@ fn act(states: &mut States, step: Step) -> Result<(), TestCaseError> {
         }
         Step::Delete(channel, key) => {
             states.delete(CHANNELS[channel], &format!("k{key}"));
+        }
+        Step::Change(channel, key, op, names) => {
+            states.change(CHANNELS[channel], &format!("k{key}"), op, names)?;
         }
         Step::Clear(channel) => states.clear(CHANNELS[channel]),
         Step::Turn(count) => (0..count).try_for_each(|_| states.turn())?,
@@ -416,8 +516,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn a_reader_at_the_top_told_has_exactly_the_state(history in 1..5_usize, steps in prop::collection::vec(step(), 1..400)) {
-        let mut states = States::new(Rule { max_keys: 10, ..state(history) });
+    fn a_reader_at_the_top_told_has_exactly_the_state(
+        history in 1..5_usize,
+        resolves in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..400),
+    ) {
+        let mut states = States::new(Rule { max_keys: 10, resolves, ..state(history) });
         for step in steps {
             act(&mut states, step)?;
         }
