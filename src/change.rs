@@ -64,7 +64,7 @@ pub enum StateRefusal {
     #[error("the entry is not in the version that was expected")]
     Conflict,
     /// It is too large.
-    #[error("an entry of a state has at most {ENTRY_BYTES} bytes of JSON")]
+    #[error("an entry of a state has at most {ENTRY_BYTES} bytes of JSON, and so has a patch")]
     Large,
     /// The state has as many keys as it may have.
     #[error("this state has as many keys as it may have (max_keys={0})")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::broker::history::{Found, Most, StatePart};
 use crate::broker::interface::Broker;
 use crate::broker::receipt::{PublishError, Receipt};
-use crate::change::{Expected, Op, StateRefusal};
+use crate::change::{ENTRY_BYTES, Expected, Op, StateRefusal};
 use crate::channel::ChannelName;
 use crate::merge_patch::{Patch, PatchError};
 use crate::moment::Moment;
@@ -80,6 +80,10 @@ pub fn change_state(
         return (broker.append(channel, content, now), 0);
     }
     let Some(key) = content.key else { return (Receipt::refused(StateRefusal::NoKey), 0) };
+    if content.data.len() > ENTRY_BYTES {
+        // To read it would take many times its length.
+        return (Receipt::refused(StateRefusal::Large), 0);
+    }
     let text = str::from_utf8(content.data).map_err(|_| PatchError::NoJson);
     let patch = match text.and_then(Patch::read) {
         Ok(patch) => patch,

@@ -1,7 +1,8 @@
 //! Who may do what in a channel: everybody, nobody, or the application is asked.
 
 use super::carrier::Question;
-use super::requests::{Action, Change, Resolver};
+use super::requests::{Action, Change};
+use super::resolver::Resolver;
 use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
 use crate::error_code::ErrorCode;

@@ -33,6 +33,7 @@ mod presence;
 mod renewals;
 mod replies;
 mod requests;
+mod resolver;
 mod resumable;
 mod runs;
 mod streams;

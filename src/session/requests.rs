@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::memory::Memory;
 use super::replies::ReplyTo;
+use super::resolver::Resolver;
 use super::resumable::{Resumable, Subscription};
 use crate::change::{Expected, Op};
 use crate::channel::ChannelName;
@@ -61,27 +62,6 @@ pub(super) struct Change {
     pub replaced: bool,
 }
 
-/// What resolves conflicts about a change.
-#[derive(Debug)]
-pub(super) struct Resolver {
-    /// Index of the rule of the channel.
-    pub rule: usize,
-    /// The values of the parameters of its pattern.
-    pub params: Box<[String]>,
-    /// How often it was asked.
-    pub rounds: u8,
-    /// What the client wants. Noted when it is asked first.
-    pub proposal: Option<Proposal>,
-}
-
-/// What a client wants to be in a state.
-#[derive(Debug)]
-pub(super) struct Proposal {
-    /// `None`: nothing.
-    pub data: Option<Bytes>,
-    pub expected: Expected,
-}
-
 impl Request {
     /// Whether the application is asked about it. Then nothing before it waits.
     pub fn is_asked(&self) -> bool {
@@ -124,9 +104,7 @@ impl Action {
     fn size(&self) -> usize {
         match self {
             Self::Publish(Change { data, resolver, .. }) => {
-                let proposal =
-                    resolver.as_ref().and_then(|resolver| resolver.proposal.as_ref()?.data.as_ref());
-                data.len() + proposal.map_or(0, Bytes::len)
+                data.len() + resolver.as_ref().map_or(0, |resolver| resolver.size())
             }
             Self::Present(change) => change.size(),
             _ => 0,
@@ -221,9 +199,10 @@ impl Requests {
         self.waiting_about.contains_key(order_of(channel))
     }
 
-    /// Whether the application decides about a request about this channel.
+    /// Whether the application decides about a request about this channel, or about one that is before it.
     pub fn is_asked_about(&self, channel: &ChannelName) -> bool {
-        self.waits_for(channel) && self.waiting.iter().any(|it| it.channel == *channel && it.is_asked())
+        let is_it = |it: &Request| it.is_asked() && order_of(&it.channel) == order_of(channel);
+        self.waits_for(channel) && self.waiting.iter().any(is_it)
     }
 
     /// Keeps a request until the application has decided about the question of this number.

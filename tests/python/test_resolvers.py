@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from calling import CALLS, program
+from coming_back import begun, cut, resumed, until
 from looping import on_loops
 from test_versions import BOARD, answer, change, conflict
-from umbel import REMOVED, ConfigurationError, Proposal, Refused, Rejected, Umbel, resolvers
+from umbel import REMOVED, Client, ConfigurationError, Proposal, Refused, Rejected, Umbel, resolvers
 from wire import Wire, wire
 
 
@@ -193,6 +194,49 @@ async def test_only_the_same_clients_messages_about_the_channel_wait(app: Umbel)
         go.set()
         assert [(await answer(client))["id"] for _ in range(2)] == [1, 2]
         assert (await state.get("a")).data == "resolved"
+
+
+async def test_a_client_that_comes_back_meanwhile_does_not_overtake_its_own_change(app: Umbel) -> None:
+    guarded: list[Any] = []
+    resolved: list[Any] = []
+    go = asyncio.Event()
+    wait = asyncio.Event()
+
+    async def may(client: Client, key: str, op: str, data: Any) -> bool:
+        guarded.append(data)
+        await go.wait()
+        return True
+
+    async def decide(proposal: Proposal) -> Any:
+        resolved.append(proposal.current)
+        await wait.wait()
+        return "resolved"
+
+    app.channel(BOARD, open=True, mode="state", publish=may, presence=True)
+    app.resolve(BOARD)(decide)
+    state = app.state(BOARD)
+    async with app.serve(port=0) as server, begun(server) as client:
+        seen = await state.set("a", 1)
+        await state.set("a", 2)
+        await client.say("subscribe_updates", channel=BOARD)
+        await client.hear("subscription_established")
+        first = {"key": "a", "data": 3, "ifVersion": 1, "epoch": seen.epoch, "id": 1}
+        await client.say("state_set", channel=BOARD, **first)
+        await client.say("state_set", channel=BOARD, key="b", data=4, ifVersion=0, id=2)
+        # It waits for the two, and is dropped when the client comes back without it.
+        await client.say("subscribe_updates", channel=f"$presence:{BOARD}")
+        await client.say("heartbeat")
+        await client.hear("heartbeat_ack")
+        go.set()
+        await until(lambda: resolved)
+        await cut(client)
+        async with resumed(server, client, 1, positions={BOARD: None}) as again:
+            await again.say("heartbeat")
+            await again.hear("heartbeat_ack")
+            wait.set()
+            heard = [await answer(again) for _ in range(2)]
+            assert [(it["id"], it["offset"]) for it in heard] == [(1, 3), (2, 4)]
+    assert (guarded, resolved) == ([3, 4], [2])
 
 
 async def test_a_client_may_want_to_hear_of_the_conflict_itself(app: Umbel) -> None:

@@ -89,6 +89,8 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(board: Umbel) -> N
                 state.patch("a", wrong)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="at most 65536 bytes"):
             state.patch("a", {"x": "x" * 65_536})
+        with pytest.raises(ValueError, match="and so has a patch"):
+            state.patch("a", {"x" * 65_536: None})
         await client.say("subscribe_updates", channel=BOARD)
         assert (await client.hear("update"))["data"] == {"w": {}}
 
