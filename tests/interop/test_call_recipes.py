@@ -50,11 +50,16 @@ async def run(code: str, server: Server, token: str) -> Any:
 async def test_the_recipes_publish_and_read(app: Umbel) -> None:
     (sign,) = re.findall(r"\$\((umbel token .*?)\)", blocks("console")[0])
     token = (await asyncio.to_thread(shell, sign)).strip()
-    one, several, command, once, history = blocks("bash")
+    one, several, patch, command, once, history = blocks("bash")
     async with app.serve(port=0) as server:
         assert (await run(one, server, token))["offset"] == 1
         results = (await run(several, server, token))["results"]
         assert [(result["channel"], result["offset"]) for result in results] == [("task:7", 2), ("task:8", 1)]
+        await app.state("board:7").set("task-1", {"title": "tea"})
+        assert (await run(patch, server, token))["key"] == "task-1"
+        entry = await app.state("board:7").get("task-1")
+        assert entry is not None
+        assert entry.data == {"title": "tea", "done": True}
         assert (await run(command, server, token))["offset"] == 3
         for _ in range(2):
             assert (await run(once, server, token))["offset"] == 4
