@@ -1,8 +1,8 @@
-// What is inside of umbel.js, stream.js and state.js. It is neither served nor shipped.
+// What is inside of umbel.js, stream.js, state.js and presence.js. It is neither served nor shipped.
 
 import type {
-  Begun, Client, Gap, Latest, LatestOptions, Limits, Missed, Position, Run, RunStart, SharedState, StateOptions, Subscription, SubscribeOptions, Update,
-  UmbelError,
+  Begun, Client, Gap, Latest, LatestOptions, Limits, Members, Missed, Position, PresenceOptions, Run, RunStart, SharedState, StateOptions, Subscription,
+  SubscribeOptions, Update, UmbelError,
 } from "./umbel.js";
 
 export interface Settings extends Limits {
@@ -193,6 +193,7 @@ export type CreateSubscription = (port: Port, channel: string, options: Subscrib
 export type CreateLatest = (client: Client, channel: string, options: LatestOptions) => Latest<any, any>;
 export type CreateRun = (port: Port, start: RunStart | null, input?: unknown[]) => Run;
 export type CreateState = (port: Port, channel: string, options: StateOptions) => Promise<SharedState>;
+export type CreatePresence = (port: Port, client: Client, channel: string, options: PresenceOptions) => Promise<Members>;
 
 /** What a state has for a key. */
 export interface Entry {

@@ -11,7 +11,7 @@ import {
 } from "react";
 import { createClient } from "./umbel.js";
 
-/** @import { Client, Connection, Gap, Options, Position, Run, SharedState, UmbelError, Update } from "./umbel.js" */
+/** @import { Client, Connection, Gap, Member, Members, Options, Position, Run, SharedState, UmbelError, Update } from "./umbel.js" */
 /** @import { ReactNode } from "react" */
 
 // ----------------------------------------------------------------------------------------------------------------- client
@@ -266,53 +266,114 @@ export function useLatest(channel, key) {
  *   `client.state` makes: what is called before it is here waits for it
  */
 export function useSharedState(channel) {
+  return useMap("state", channel);
+}
+
+/**
+ * Says who is in a channel, and what this client does there.
+ *
+ * @param {string | null | undefined} channel nothing is followed without one
+ * @returns {{ members: ReadonlyMap<string, Member>, count: number, state: "waiting" | "live" | "ended", error: unknown } & Pick<Members, "update">}
+ *   `members`, by `clientId`, is another map when something has changed, and empty where only the number is told: `count`
+ */
+export function usePresence(channel) {
+  const { data: members, count, state, error, update } = useMap("presence", channel);
+  return { members, count, state, error, update };
+}
+
+/** Milliseconds: so often who types says so, and so long after the last key it is over. */
+const TYPING = 3000;
+
+/**
+ * Says who else writes something in a channel, and that this client does.
+ *
+ * @param {string | null | undefined} channel nothing is followed without one
+ * @returns {[Member[], (on?: unknown) => void]} the function is called with each key, and with `false` when what was written is sent
+ */
+export function useTyping(channel) {
   const client = useClient();
-  const { store, calls } = useMemo(() => {
-    const those = followed.get(client) || new Map();
-    followed.set(client, those);
-    return those.get(channel) || follow(client, channel, those);
-  }, [client, channel]);
-  return { ...useStore(store), ...calls };
+  const { members, update } = usePresence(channel);
+  const type = useMemo(() => {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let pause;
+    let said = -Infinity;
+    // Nobody waits for it, and without a connection nobody sees it.
+    const say = (/** @type {boolean} */ typing) => { update({ typing }, { volatile: true }).catch(() => {}); };
+    return (/** @type {unknown} */ on) => {
+      clearTimeout(pause);
+      const now = performance.now();
+      if (on !== false) {
+        pause = setTimeout(type, TYPING, false);
+        if (now < said + TYPING) return;
+        said = now;
+        say(true);
+      } else if (said > -Infinity) {
+        said = -Infinity;
+        say(false);
+      }
+    };
+  }, [update]);
+  useEffect(() => () => type(false), [type]);
+  return [[...members.values()].filter(({ typing, clientId }) => typing && clientId !== client.connection.clientId), type];
 }
 
 /** @typedef {"set" | "patch" | "delete" | "update"} Changes */
 
-/** What is followed, by client and channel: all of a state comes again for one more map, so components share it. @type {WeakMap<Client, Map<string, any>>} */
+/** What is followed, by client, kind and channel: all of a state comes again for one more map, so components share it. @type {WeakMap<Client, Map<string, any>>} */
 const followed = new WeakMap();
 
 /**
+ * A live map of the client.
+ *
+ * @param {"state" | "presence"} kind
+ * @param {string | null | undefined} channel
+ * @returns {any}
+ */
+const useMap = (kind, channel) => {
+  const client = useClient();
+  const { store, calls } = useMemo(() => {
+    const those = followed.get(client) || new Map();
+    followed.set(client, those);
+    return those.get(`${kind} ${channel}`) || follow(client, kind, channel, those);
+  }, [client, kind, channel]);
+  return { ...useStore(store), ...calls };
+};
+
+/**
  * @param {Client} client
+ * @param {"state" | "presence"} kind
  * @param {string | null | undefined} channel
  * @param {Map<string, any>} those
  */
-const follow = (client, channel, those) => {
-  /** @type {Promise<SharedState<any>>} */
+const follow = (client, kind, channel, those) => {
+  const name = `${kind} ${channel}`;
+  /** @type {Promise<any>} */
   let opened;
-  const first = { data: new Map(), state: /** @type {"waiting" | "live" | "ended"} */ ("waiting"), error: /** @type {unknown} */ (null) };
+  const first = { data: new Map(), count: 0, state: "waiting", error: /** @type {unknown} */ (null) };
   const store = new Store(first, (store) => {
     if (!channel) return () => {};
-    those.set(channel, it);
+    those.set(name, it);
     const stop = new AbortController();
     const end = (/** @type {unknown} */ error) => { if (!stop.signal.aborted) store.set({ state: "ended", error }); };
-    opened = client.state(channel, {
+    opened = client[kind](channel, {
       signal: stop.signal,
-      onChange(map) { store.set({ data: /** @type {any} */ (map), state: map.whole ? "live" : "waiting" }); },
+      onChange(/** @type {any} */ map) { store.set({ data: map, count: map.count, state: map.whole === false ? "waiting" : "live" }); },
       onEnded: end,
     });
     opened.catch(end);
     return () => {
       stop.abort();
-      those.delete(channel);
+      those.delete(name);
     };
   }, (next) => ({ ...next, data: new Map(next.data) }));
   /** @type {(name: Changes) => (...given: any) => Promise<any>} */
   const call = (name) => async (...given) => {
-    if (!opened) throw new Error("no state is followed: the component is not there, or has no channel");
+    if (!opened) throw new Error("nothing is followed: the component is not there, or has no channel");
     const state = await opened;
     return /** @type {any} */ (state[name])(...given);
   };
   const it = { store, calls: { set: call("set"), patch: call("patch"), delete: call("delete"), update: call("update") } };
-  if (channel) those.set(channel, it);
+  if (channel) those.set(name, it);
   return it;
 };
 

@@ -163,6 +163,32 @@ export interface Conflict {
   conflictedChanges: { field: string | null; current?: unknown; proposed?: unknown }[];
 }
 
+export interface PresenceOptions {
+  /**
+   * Called when something else is shown, once for each batch, with who came and who left since the last call. Who was there already did not
+   * come; and where the server tells a number instead of members, nobody comes or leaves.
+   */
+  onChange?: (members: Members, joined: Member[], left: Member[]) => void;
+  /** No more comes. `error` is null if nothing went wrong. */
+  onEnded?: (error: UmbelError | null, reason: string) => void;
+  /** Closes the map. */
+  signal?: AbortSignal;
+}
+
+/** A client that is in a channel. */
+export interface Member {
+  clientId: string;
+  /** Who it is, as the server says. */
+  subject: string | null;
+  /** It is connected, and says so. */
+  isActive: boolean;
+  /** When it has changed something of this, or lost its connection. It does not tick. */
+  lastSeen: string;
+  currentTask: string | number | null;
+  typing: boolean;
+  data: any;
+}
+
 /** What a client says of itself in a channel. */
 export interface Presence {
   /** It is at work; at first it is. */
@@ -255,6 +281,20 @@ export interface SharedState<V = any> extends Omit<ReadonlyMap<string, V>, "forE
   close(): void;
 }
 
+/** Who is in a channel, by `clientId`; this client, too. */
+export interface Members extends Omit<ReadonlyMap<string, Member>, "forEach"> {
+  readonly channel: string;
+  /** How many there are. Where they are too many to be listed, the map is empty. */
+  readonly count: number;
+  /**
+   * Says what others see of this client. What is left out stays, and `null` clears it. It is said again when the session was lost, without
+   * `typing`: who types says so every three seconds.
+   */
+  update(change: Presence, options?: RequestOptions): Promise<void>;
+  /** Follows the channel no longer. The map stays as it is. */
+  close(): void;
+}
+
 /** An answer that arrives in pieces: `for await (const text of run)`. The loop ends with the run, and `status` says how. */
 export interface Run {
   /** `lost`: the server no longer has it, or a part of it. */
@@ -290,6 +330,11 @@ export interface Client {
   latest<K = any, V = any>(channel: string, options?: LatestOptions<K, V>): Latest<K, V>;
   /** Follows a channel of mode `state`, and resolves with the map when all of it is here. It is rejected when the channel can't be had, or is no state. */
   state<V = any>(channel: string, options?: StateOptions<V>): Promise<SharedState<V>>;
+  /**
+   * Subscribes to a channel that tells who is in it, and resolves with the members when all of them are here. It is rejected when the channel
+   * can't be had, or does not tell.
+   */
+  presence(channel: string, options?: PresenceOptions): Promise<Members>;
   /**
    * Sends a message to the application, and resolves with the result. It is rejected with an `UmbelError` when there is none:
    * `outcome_unknown` says that nobody knows whether the message was handled.

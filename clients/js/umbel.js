@@ -1128,6 +1128,11 @@ export const createClient = (url, options = {}) => {
       const { createState } = await import("./state.js");
       return createState(port, channel, given);
     },
+    async presence(channel, given = {}) {
+      client.open();
+      const { createPresence } = await import("./presence.js");
+      return createPresence(port, client, channel, given);
+    },
     request: (type, data, given = {}) => ask(given, "request", type, data, given.volatile),
     publish: (channel, data, given = {}) => ask(given, "publish", channel, data, given.key, given.volatile),
     present: (channel, change, given = {}) => ask(given, "present", channel, change, given.volatile),

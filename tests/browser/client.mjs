@@ -416,6 +416,38 @@ test("two thousand updates a second: at most sixty renders a second, and each is
   assert.ok(shownCounts.size <= 60 * seconds + 2, `${shownCounts.size} in ${seconds} s`);
 });
 
+test("components show who is in a channel and who types", async (t) => {
+  const pages = [];
+  for (const name of ["ann", "ben"]) {
+    const { page, count } = await react(t);
+    await page.evaluate((url) => mount(url), `${served.url()}?user=${name}`);
+    await shown(page, "messages", "live 0");
+    await page.evaluate(() => notes.set.room("here:react"));
+    pages.push({ page, count });
+  }
+  const [{ page: ann, count }, { page: ben }] = pages;
+  for (const { page } of pages) await shown(page, "here", "live 2 ann:null,ben:null typing");
+  assert.deepEqual(["here:react", "$presence:here:react"].map((name) => count("subscribe_updates", name)), [1, 1], "two hooks share one map");
+  await ann.evaluate(() => notes.update({ currentTask: "t1" }));
+  for (const { page } of pages) await shown(page, "here", "ann:t1");
+  await ann.evaluate(() => { for (let key = 0; key < 20; key += 1) notes.type(); });
+  await shown(ben, "here", "typing ann");
+  assert.equal(count("presence_update", "here:react"), 2, "the task, and one for all keys");
+  await ann.evaluate(() => notes.type(false));
+  await ben.waitForFunction(() => document.getElementById("here").textContent.endsWith("typing "));
+  assert.equal(count("presence_update", "here:react"), 3);
+  await ann.evaluate(() => notes.type({ key: "a" }));
+  await shown(ben, "here", "typing ann");
+  assert.doesNotMatch(await ann.locator("#here").textContent(), /typing ann/, "oneself is not shown");
+  await until(() => count("presence_update", "here:react") === 5, "who has stopped says so");
+  await ben.waitForFunction(() => document.getElementById("here").textContent.endsWith("typing "));
+  await ann.evaluate(() => notes.set.room(null));
+  await shown(ben, "here", "live 1 ben:null");
+  assert.match(await ann.evaluate(() => notes.update({ typing: true }).catch(({ code }) => code)), /not_subscribed/);
+  await ben.evaluate(() => notes.set.room("plain:react"));
+  await shown(ben, "here", "ended 0  typing  unknown_channel");
+});
+
 test("what is shown of the connection is only what is so now", async (t) => {
   const { page } = await react(t);
   await page.evaluate((url) => mount(url), network.url());
@@ -469,7 +501,7 @@ test("components show a state with the changes of this page, and change it", asy
   await shown(page, "board", "ended [] not_a_state");
   await page.evaluate(() => notes.set.board(null));
   await shown(page, "board", "waiting []");
-  assert.match(await page.evaluate(() => notes.board.set("a", 1).catch(({ message }) => message)), /no state is followed/);
+  assert.match(await page.evaluate(() => notes.board.set("a", 1).catch(({ message }) => message)), /nothing is followed/);
 });
 
 test("what a server has rendered is what a page renders first, and neither opens anything then", async (t) => {

@@ -3,7 +3,7 @@
 import { StrictMode, createElement, useState } from "react";
 import { flushSync } from "react-dom";
 import { createRoot, hydrateRoot } from "react-dom/client";
-import { UmbelProvider, useChannel, useClient, useConnection, useLatest, useRun, useSharedState } from "umbel/react";
+import { UmbelProvider, useChannel, useClient, useConnection, useLatest, usePresence, useRun, useSharedState, useTyping } from "umbel/react";
 
 const notes = { renders: [], seen: [], set: {}, client: null };
 Object.assign(globalThis, { notes });
@@ -41,6 +41,14 @@ function Board({ board, id = "board" }) {
   return createElement("p", { id }, `${state} ${JSON.stringify([...data])}${error ? ` ${error.code}` : ""}`);
 }
 
+function Here({ room }) {
+  const { members, count, state, error, update } = usePresence(room);
+  const [typing, type] = useTyping(room);
+  Object.assign(notes, { update, type });
+  const names = [...members.values()].map(({ subject, currentTask }) => `${subject}:${currentTask}`).sort();
+  return createElement("p", { id: "here" }, `${state} ${count} ${names} typing ${typing.map(({ subject }) => subject)}${error ? ` ${error.code}` : ""}`);
+}
+
 function State() {
   const connection = useConnection();
   notes.client = useClient();
@@ -52,11 +60,12 @@ function App({ url, hydrating = false }) {
   const [turn, setTurn] = useState(0);
   const [board, setBoard] = useState("board:react");
   const [same, setSame] = useState(false);
-  Object.assign(notes.set, { channel: setChannel, turn: setTurn, board: setBoard, same: setSame });
+  const [room, setRoom] = useState(null);
+  Object.assign(notes.set, { channel: setChannel, turn: setTurn, board: setBoard, same: setSame, room: setRoom });
   return createElement(UmbelProvider, { url, base: 20, window: 20 },
     createElement(State),
     createElement(Messages, { channel, turn }),
-    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Board, { board }), same && createElement(Board, { board, id: "same" }), createElement(Answer)]));
+    ...(hydrating ? [] : [createElement(Newest, { channel }), createElement(Prices), createElement(Board, { board }), same && createElement(Board, { board, id: "same" }), room && createElement(Here, { room }), createElement(Answer)]));
 }
 
 let root;

@@ -39,6 +39,7 @@ async def ask(app: Umbel, path: str, **headers: str) -> tuple[int, Message, byte
         ("/umbel/client.js", "umbel.js"),
         ("/umbel/stream.js", "stream.js"),
         ("/umbel/state.js", "state.js"),
+        ("/umbel/presence.js", "presence.js"),
     ],
 )
 async def test_the_file_that_is_served_is_the_one_in_the_repository(app: Umbel, path: str, name: str) -> None:
@@ -58,10 +59,11 @@ async def test_the_file_with_the_hash_is_kept_for_good(app: Umbel) -> None:
 def test_what_the_client_loads_is_beside_it(app: Umbel) -> None:
     loaded = re.findall(r'import\("\./(.+?)"\)', (ROOT / "clients" / "js" / "umbel.js").read_text())
     beside = app.client_script.rpartition("/")[0]
-    assert [f"{beside}/{name}" for name in loaded] == ["/umbel/stream.js", "/umbel/state.js"]
+    files = ("stream.js", "state.js", "presence.js")
+    assert [f"{beside}/{name}" for name in loaded] == [f"/umbel/{name}" for name in files]
 
 
-@pytest.mark.parametrize("name", ["client", "stream", "state"])
+@pytest.mark.parametrize("name", ["client", "stream", "state", "presence"])
 async def test_pages_of_every_origin_may_have_it(app: Umbel, name: str) -> None:
     path = app.client_script if name == "client" else f"/umbel/{name}.js"
     headers = (await ask(app, path, Origin="https://elsewhere.example"))[1]
@@ -72,8 +74,9 @@ async def test_pages_of_every_origin_may_have_it(app: Umbel, name: str) -> None:
 
 async def test_a_setting_switches_it_off() -> None:
     app = Umbel(serve_client=False)
-    paths = ("/umbel/client.js", app.client_script, "/umbel/stream.js", "/umbel/state.js")
-    assert [(await ask(app, path))[0] for path in paths] == [404, 404, 404, 404]
+    beside = [f"/umbel/{name}.js" for name in ("stream", "state", "presence")]
+    paths = ["/umbel/client.js", app.client_script, *beside]
+    assert [(await ask(app, path))[0] for path in paths] == [404] * len(paths)
 
 
 def test_an_application_has_no_page_in_its_place(app: Umbel) -> None:

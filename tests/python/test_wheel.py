@@ -83,7 +83,7 @@ def test_the_wheel_is_for_every_python_from_3_11_on_and_holds_what_it_should(whe
     assert "-cp311-abi3-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        served = ("umbel.js", "stream.js", "state.js")
+        served = ("umbel.js", "stream.js", "state.js", "presence.js")
         scripts = {name: archive.read(f"umbel/_serving/{name}") for name in served}
         metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
     held = {name.rpartition("/")[2] for name in names}

@@ -80,5 +80,5 @@ def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 """Seconds: a year. With another client the path is another one."""
 
-LOADED: Final = ("stream.js", "state.js")
+LOADED: Final = ("stream.js", "state.js", "presence.js")
 """Files that the client loads when it needs them."""

@@ -21,6 +21,7 @@ from ._connection import Connection
 from ._errors import OutcomeUnknown, RequestFailed, SubscriptionFailed
 from ._inbox import Gap, Sender, Update
 from ._limits import Limits
+from ._members import Members
 from ._run import Run
 from ._shared_state import Changed, SharedState
 from ._state import Published, State
@@ -31,6 +32,7 @@ __all__ = [
     "Connection",
     "Gap",
     "Limits",
+    "Members",
     "OutcomeUnknown",
     "Published",
     "RequestFailed",

@@ -2,20 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from umbel import Position
 
 from ._errors import failure
 from ._inbox import Inbox
+from ._members import KEEP, Members, named
 from ._run import Run
 from ._shared_state import SharedState
 from ._shell import Shell
 from ._state import Published, State
 from ._subscription import Subscription
-
-KEEP: Final[Any] = object()
-"""An argument that was not given."""
 
 
 class Connection:
@@ -90,6 +88,29 @@ class Connection:
             raise TypeError(f"a channel is a str, not {type(channel).__name__}")
         return SharedState(self._shell, channel, on_change, on_conflict, event)
 
+    def presence(
+        self,
+        channel: str,
+        on_change: Callable[[Members, list[dict[str, Any]], list[dict[str, Any]]], None] | None = None,
+    ) -> Members:
+        """Subscribe to a channel that tells who is in it, and follow that as a live map. It begins at once,
+        or as soon as there is a connection: ``await members.ready()`` waits until all of them are here, and
+        so does ``async with``.
+
+        Args:
+            channel: its name.
+            on_change: called with the map when something else is shown, once for each batch, with lists of
+                who came and who left since the last call, in the thread of the event loop. Who was there
+                already did not come; where the server tells a number instead of members, nobody comes or
+                leaves. It is called, too, when ``reason`` has changed. What it raises is logged.
+
+        Raises:
+            TypeError: if the channel is no str.
+        """
+        if not isinstance(channel, str):
+            raise TypeError(f"a channel is a str, not {type(channel).__name__}")
+        return Members(self._shell, channel, on_change)
+
     async def request(self, type: str, data: Any = None, *, volatile: bool = False) -> Any:
         """Ask the application on the server, and wait for the answer.
 
@@ -152,8 +173,7 @@ class Connection:
         Raises:
             OutcomeUnknown, RequestFailed, TypeError: as `request`.
         """
-        said = {"isActive": active, "typing": typing, "currentTask": current_task, "data": data}
-        change = {name: value for name, value in said.items() if value is not KEEP}
+        change = named(active=active, typing=typing, current_task=current_task, data=data)
         await self._shell.ask("present", channel, change, volatile)
 
     def run(self, type: str, data: Any = None) -> Run:

@@ -61,3 +61,11 @@ def failure(error: dict[str, Any]) -> RequestFailed:
     """The error of a request that the machine has settled."""
     kind = OutcomeUnknown if error["code"] == "outcome_unknown" else RequestFailed
     return kind(error["code"], error["message"], error.get("details"))
+
+
+def ended(channel: str, end: dict[str, Any]) -> UmbelError:
+    """The error of a subscription that ended before it was of use."""
+    code, reason = end.get("code", "ended"), end["reason"]
+    if code == "closed" and end.get("close_code") is not None:
+        return ConnectionClosed(end["close_code"], reason)
+    return SubscriptionFailed(channel, code, reason)

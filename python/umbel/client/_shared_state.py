@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from random import random
 from typing import Any, Final, NamedTuple
 
-from umbel.exceptions import ConnectionClosed
-
-from ._errors import RequestFailed, SubscriptionFailed, failure
+from ._errors import RequestFailed, ended, failure
+from ._feed import Feed
 from ._shared_changes import Kind
 from ._shared_machine import SharedMachine
 from ._shell import Shell
@@ -87,12 +86,8 @@ class SharedState(Mapping[str, Any]):
             ConnectionClosed: if the connection is over.
         """
         await self._known.wait()
-        if self._end is None or self._machine.whole:
-            return
-        code = self._end.get("code", "ended")
-        if code == "closed" and self._end.get("close_code") is not None:
-            raise ConnectionClosed(self._end["close_code"], self._end["reason"])
-        raise SubscriptionFailed(self.channel, code, self._end["reason"])
+        if self._end is not None and not self._machine.whole:
+            raise ended(self.channel, self._end)
 
     def set(self, key: str, data: Any) -> asyncio.Future[Changed]:
         """Set a key, if the entry is what is shown.
@@ -257,32 +252,6 @@ class SharedState(Mapping[str, Any]):
                 function(self, *what)
             except Exception:
                 logger.exception("a function for %s has failed", self.channel)
-
-
-class Feed:
-    """What the shell tells of the subscription of a state.
-
-    Attributes:
-        key: the number of the subscription in the machine.
-    """
-
-    def __init__(
-        self, channel: str, do: Callable[..., None], finish: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self.channel = channel
-        self.key: int | None = None
-        self._do = do
-        self.finish = finish
-
-    def begin(self, detail: dict[str, Any]) -> None:
-        self._do("begun", detail)
-
-    def put(self, updates: list[Any], size: int) -> bool:
-        self._do("updates", updates)
-        return True
-
-    def put_gap(self, gap: dict[str, Any]) -> None:
-        self._do("gap", gap)
 
 
 logger = logging.getLogger("umbel.client")

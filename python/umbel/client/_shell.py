@@ -81,6 +81,7 @@ class Shell:
         self._timer = Timer(self._machine, self._act, clock)
         self._frame = 0
         self._busy = False
+        self.watchers: dict[object, Callable[[], None]] = {}  # called when the server has let the client in
         self._said: set[str] = set()  # warnings of this time without a connection
         self._let_in: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
@@ -253,6 +254,8 @@ class Shell:
             self._said.clear()
             if not self._let_in.done():
                 self._let_in.set_result(None)
+            for watcher in list(self.watchers.values()):
+                watcher()
         retry_in = max(0.0, (detail["at"] - self.now()) / 1000) if "at" in detail else None
         failing = detail.get("failing", False) or (self.state.failing and name == "connecting")
         if failing and not self.state.failing:
