@@ -1,5 +1,6 @@
 //! How an entry of a state is changed, and why it may not be.
 
+use crate::channel::{ChannelName, NameError};
 use crate::merge_patch::PatchError;
 use crate::position::Position;
 
@@ -18,6 +19,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// Says whether it can be done in a channel without a state.
+    ///
+    /// # Errors
+    /// [`StateRefusal::NoState`] when it can't.
+    pub fn check_without_state(self) -> Result<(), StateRefusal> {
+        if self == Self::Publish { Ok(()) } else { Err(StateRefusal::NoState) }
+    }
+
     /// The name that the application sees.
     pub const fn name(self) -> &'static str {
         match self {
@@ -54,6 +63,9 @@ impl Expected {
 /// Why a state does not take a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateRefusal {
+    /// The channel has no state.
+    #[error("the channel has no state")]
+    NoState,
     /// It has no key.
     #[error("what is published to a state channel has a key: that of the entry")]
     NoKey,
@@ -75,6 +87,17 @@ pub enum StateRefusal {
     /// The states of all channels together have.
     #[error("all states together would have more bytes than they may have (max_state_bytes={0})")]
     AllBytes(usize),
+}
+
+/// Why nothing can be done with a state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There can be no such channel.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The channel has none.
+    #[error("channel {:?} is not declared with mode=\"state\"", .0.as_str())]
+    NoState(ChannelName),
 }
 
 /// Most bytes of data of an entry of a state.

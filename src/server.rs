@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::{History, Most, Receipt, RoomFor, change_state, read_state};
+use crate::broker::{History, Most, PublishError, Receipt, RoomFor, change_state, read_state};
+use crate::change::{Op, StateError, StateRefusal};
 use crate::channel::{ChannelName, NameError};
 use crate::config::Config;
 use crate::jwt::Verifier;
@@ -174,8 +175,14 @@ impl Server {
     /// # Errors
     /// [`StateError`] when there can be no such channel, or it has no state.
     pub fn change_state(&self, channel: &str, content: Content<'_>) -> Result<Receipt, StateError> {
-        let channel = self.state(channel)?;
-        Ok(change_state(&*self.shared.broker, &channel, content, self.shared.clock.now()).0)
+        // The log of the channel refuses what is no patch, so the rules are not asked for each change.
+        let is_patch = content.op == Op::Patch;
+        let channel = if is_patch { self.state(channel)? } else { ChannelName::new(channel)? };
+        let receipt = change_state(&*self.shared.broker, &channel, content, self.shared.clock.now()).0;
+        match receipt.outcome() {
+            Some(Err(PublishError::Refused(StateRefusal::NoState))) => Err(StateError::NoState(channel)),
+            _ => Ok(receipt),
+        }
     }
 
     /// The entry of this key of a state, or all of them, in the order of their last changes.
@@ -382,17 +389,6 @@ impl Server {
 
 /// An entry of a state, the position of its last change, and when that was, in milliseconds since 1970.
 pub type Entry = (Position, Publication, u64);
-
-/// Why nothing can be done with a state.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// There can be no such channel.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The channel has none.
-    #[error("channel {:?} is not declared with mode=\"state\"", .0.as_str())]
-    NoState(ChannelName),
-}
 
 /// What the shards that did start may take to end when another one did not.
 const GIVE_UP: Duration = Duration::from_secs(5);

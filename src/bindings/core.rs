@@ -101,10 +101,13 @@ impl Core {
         is_patch: bool,
     ) -> PyResult<Receipt> {
         check_size(data.unwrap_or_default(), Some(key))?;
-        let content = data.map_or(Content::removal(key), |data| Content::new(data, Some(key)));
-        let content = Content { expected: expected(version)?, ..content.named(named(event)?) };
-        let op = if is_patch { Op::Patch } else { content.op };
-        receipt(self.server.change_state(channel, Content { op, ..content })?)
+        let op = match data {
+            None => Op::Delete,
+            Some(_) if is_patch => Op::Patch,
+            Some(_) => Op::Set,
+        };
+        let content = Content::new(data.unwrap_or_default(), Some(key)).named(named(event)?);
+        receipt(self.server.change_state(channel, Content { op, expected: expected(version)?, ..content })?)
     }
 
     #[pyo3(signature = (channel, key = None, /))]

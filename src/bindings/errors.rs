@@ -4,10 +4,10 @@ use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 
 use crate::broker::PublishError;
-use crate::change::StateRefusal;
+use crate::change::{StateError, StateRefusal};
 use crate::channel::NameError;
 use crate::config::ConfigError;
-use crate::server::{StartError, StateError};
+use crate::server::StartError;
 use crate::ticket::IssueError;
 use exceptions::{ConfigurationError, Conflict, MaybePublished, NotPublished, StateFull};
 
@@ -35,7 +35,10 @@ impl From<PublishError> for PyErr {
             PublishError::NotPublished(reason) => NotPublished::new_err(reason),
             PublishError::MaybePublished(reason) => MaybePublished::new_err(reason),
             PublishError::Refused(
-                refusal @ (StateRefusal::NoKey | StateRefusal::Large | StateRefusal::Patch(_)),
+                refusal @ (StateRefusal::NoState
+                | StateRefusal::NoKey
+                | StateRefusal::Large
+                | StateRefusal::Patch(_)),
             ) => PyValueError::new_err(refusal.to_string()),
             PublishError::Refused(StateRefusal::Conflict) => {
                 Conflict::new_err(StateRefusal::Conflict.to_string())

@@ -136,7 +136,9 @@ impl Log {
         self.change(|entries| {
             let top = self.top();
             let position = Position { epoch: entries.epochs.current(), offset: top.offset() };
-            if self.retention.is_state() && !entries.admit(&content, &self.retention)? {
+            if !self.retention.is_state() {
+                content.op.check_without_state()?;
+            } else if !entries.admit(&content, &self.retention)? {
                 return Ok(position);
             }
             let place = top.with_offset(top.offset() + 1);

@@ -118,7 +118,9 @@ impl Unpublished {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::Failed(code) => code,
-            Self::Refused(StateRefusal::NoKey | StateRefusal::Patch(_)) => ErrorCode::BadMessage,
+            Self::Refused(StateRefusal::NoState | StateRefusal::NoKey | StateRefusal::Patch(_)) => {
+                ErrorCode::BadMessage
+            }
             Self::Refused(StateRefusal::Conflict) => ErrorCode::StateConflict,
             Self::Refused(_) => ErrorCode::LimitExceeded,
         }
