@@ -95,6 +95,9 @@ def test_a_board_puts_changes_together_that_were_made_at_the_same_time():
             begun(SimpleNamespace(url=url), token="cleo") as late,
         ):
             await hers.set("t1", {"update": {"title": "tea", "done": False}})
+            async with asyncio.timeout(10):
+                while "taskId" not in hers["t1"]:  # what the server has made of it
+                    await asyncio.sleep(0.01)
             seen = await hers.set("t1", {"update": {"title": "tea", "done": True}})
             await late.say(
                 "state_set",
