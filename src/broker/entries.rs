@@ -82,11 +82,13 @@ impl Entries {
         }
     }
 
+    #[inline]
     pub fn held(&self) -> Held {
+        let oldest = self.oldest().map(|entry| entry.appended);
         Held {
             bytes: self.bytes + self.kept.room(),
             bases: self.bases.bytes(),
-            oldest: self.oldest().map(|entry| entry.appended).into_iter().chain(self.bases.oldest()).min(),
+            oldest: self.bases.oldest().map_or(oldest, |base| Some(oldest.map_or(base, |it| it.min(base)))),
             is_empty: self.kept.live() == 0,
             is_watched: !self.watchers.is_empty(),
             is_crowded: self.is_crowded,

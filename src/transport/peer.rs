@@ -276,7 +276,7 @@ impl Carrier for Peer<'_> {
     }
 
     fn entry(&mut self, channel: &ChannelName, key: &str, base: Option<Position>) -> FoundEntry {
-        let is_reader = self.connections.hub.channels(self.key).contains(channel);
+        let is_reader = self.connections.hub.reads(self.key, channel.as_str());
         find_entry(self.connections, channel, key, base, is_reader)
     }
 

@@ -235,6 +235,7 @@ impl Channel {
     /// Bytes that count for the limits of all channels. What a channel without publications costs counts only while nobody
     /// watches it: watched ones can't be dropped, and the limit on subscriptions bounds them. Neither can private ones, which end with
     /// their clients.
+    #[inline]
     pub fn cost(&self, held: Held) -> Cost {
         let stays = held.is_watched || self.name.is_private();
         let own = if stays { 0 } else { CHANNEL_BYTES + 2 * self.name.as_str().len() };
