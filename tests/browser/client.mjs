@@ -287,6 +287,19 @@ test("a board shows what several do, and who they are", async (t) => {
   await ann.fill("#tasks input:not([type])", "coffee");
   await ann.press("#tasks input:not([type])", "Enter");
   await shows(bob, "coffee", true);
+  // Who types in a task goes on when another field of it is changed, and sees it when the same one is.
+  await ann.focus("#tasks input:not([type])");
+  await ann.keyboard.press("End");
+  await ann.keyboard.type(" or");
+  await bob.uncheck("#tasks input[type=checkbox]");
+  await shows(ann, "coffee or", false);
+  await ann.keyboard.type(" tea");
+  await ann.keyboard.press("Enter");
+  await shows(bob, "coffee or tea", false);
+  await ann.keyboard.type("?");
+  await bob.fill("#tasks input:not([type])", "milk");
+  await bob.press("#tasks input:not([type])", "Enter");
+  await shows(ann, "milk", false);
   await bob.close();
   await ann.waitForFunction(() => document.getElementById("here").textContent === "ann");
 });
