@@ -116,6 +116,9 @@ pub struct Config {
     pub max_log_bytes: usize,
     /// Most bytes that the states of all channels keep together. `None`: a quarter of `max_log_bytes`.
     pub max_state_bytes: Option<usize>,
+    /// Time after which a state is dropped that is neither read nor written. 0: never.
+    #[serde(deserialize_with = "seconds")]
+    pub state_idle_seconds: Duration,
     /// Most bytes of one channel when it keeps more than its history, for readers that keep up.
     pub burst_bytes: usize,
     /// Time for which a session waits for a client that has lost its connection. 0: sessions end with their connections.
@@ -312,6 +315,11 @@ impl Config {
                 "max_state_bytes",
                 self.max_state_bytes.is_none_or(|states| (1..=self.max_log_bytes / 2).contains(&states)),
                 "at most half of max_log_bytes, in which it counts: states would leave no room for other channels",
+            ),
+            (
+                "state_idle_seconds",
+                self.state_idle_seconds.is_zero() || self.state_idle_seconds >= self.session_ttl,
+                "0, or at least session_ttl: otherwise clients that come back would find their states gone",
             ),
             ("max_away", self.max_away != Some(0), "at least 1: session_ttl=0 switches sessions off"),
             (

@@ -154,12 +154,19 @@ pub struct Retention {
     pub max_keys: usize,
     /// Most bytes of a state.
     pub state_bytes: usize,
+    /// Time after which a state is dropped that is neither read nor written.
+    pub idle: Option<Duration>,
 }
 
 impl Retention {
     /// Whether the channel has a state.
     pub fn is_state(&self) -> bool {
         self.mode == Mode::State
+    }
+
+    /// For how long nothing has to go.
+    pub fn shortest(&self) -> Duration {
+        self.idle.map_or(self.age, |idle| self.age.min(idle))
     }
 }
 
@@ -179,6 +186,7 @@ impl Default for Retention {
             bases: false,
             max_keys: most_keys(),
             state_bytes: most_state_bytes(),
+            idle: None,
         }
     }
 }
@@ -195,23 +203,21 @@ impl Rule {
     }
 
     /// The part of the rule that its channels' logs need.
-    fn retention(&self, burst: usize) -> Retention {
-        let Self { history, history_bytes, history_seconds, mode, overrun, compress, sender, replay, .. } =
-            *self;
-        let Self { max_keys, state_bytes, .. } = *self;
+    fn retention(&self, burst: usize, idle: Option<Duration>) -> Retention {
         Retention {
-            count: history,
-            bytes: history_bytes,
-            age: history_seconds,
-            mode,
-            overrun,
-            compress,
-            sender,
-            replay,
+            count: self.history,
+            bytes: self.history_bytes,
+            age: self.history_seconds,
+            mode: self.mode,
+            overrun: self.overrun,
+            compress: self.compress,
+            sender: self.sender,
+            replay: self.replay,
             burst,
             bases: self.resolves,
-            max_keys,
-            state_bytes,
+            max_keys: self.max_keys,
+            state_bytes: self.state_bytes,
+            idle: idle.filter(|_| self.mode == Mode::State),
         }
     }
 }
@@ -224,6 +230,8 @@ pub struct Rules {
     other: Retention,
     /// Members of a channel that are listed.
     presence_limit: usize,
+    /// [`Retention::idle`] of the states that rules declare. Who is in a channel is known to others, so that is not dropped.
+    state_idle: Option<Duration>,
 }
 
 impl Rules {
@@ -248,7 +256,7 @@ impl Rules {
             Ok((Pattern::new(&rule.pattern, ':')?, rule.clone()))
         };
         let rules = rules.iter().map(ready).collect::<Result<_, _>>()?;
-        Ok(Self { rules, other: Retention::default(), presence_limit: PRESENCE_LIMIT })
+        Ok(Self { rules, other: Retention::default(), presence_limit: PRESENCE_LIMIT, state_idle: None })
     }
 
     /// The same rules with another [`Retention::burst`].
@@ -262,6 +270,13 @@ impl Rules {
     #[must_use]
     pub fn with_presence_limit(mut self, members: usize) -> Self {
         self.presence_limit = members;
+        self
+    }
+
+    /// The same rules with states that are dropped when they are neither read nor written for so long. 0: never.
+    #[must_use]
+    pub fn with_state_idle(mut self, idle: Duration) -> Self {
+        self.state_idle = Some(idle).filter(|idle| !idle.is_zero());
         self
     }
 
@@ -324,7 +339,7 @@ impl Rules {
         let found = self.find(channel.as_str());
         let is_presence = channel.watched().is_some();
         found.map_or(if is_presence { self.presence() } else { self.other }, |(_, rule, _)| {
-            rule.retention(self.other.burst)
+            rule.retention(self.other.burst, self.state_idle)
         })
     }
 

@@ -48,7 +48,8 @@ pub(crate) fn prepare(
     };
     let rules = Rules::new(&config.channels).map_err(ConfigError::from)?;
     let rules = rules.with_burst(config.burst_bytes.min(config.max_log_bytes));
-    let rules = Arc::new(rules.with_presence_limit(config.presence_limit));
+    let rules = rules.with_presence_limit(config.presence_limit);
+    let rules = Arc::new(rules.with_state_idle(config.state_idle_seconds));
     let routes = config.websocket_routes.iter().map(|route| Pattern::new(route, '/'));
     let routes = routes.collect::<Result<Vec<_>, _>>().map_err(ConfigError::from)?;
     let tls = match (&config.tls_cert, &config.tls_key) {

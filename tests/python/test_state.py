@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from calling import CALLS, HISTORY, program
 from looping import on_loops
 from streams import stream
-from umbel import Client, ConfigurationError, StateFull, Umbel, UmbelError
+from umbel import Client, ConfigurationError, Conflict, Position, Server, StateFull, Umbel, UmbelError
 from umbel.client import connect
 from wire import Wire, wire
 
@@ -253,6 +254,73 @@ async def test_over_http_a_state_is_set_and_its_changes_are_read() -> None:
         ]
         after = (await it.get(f"{HISTORY}/board?epoch={answer['epoch']}&offset=2")).body
         assert [one["key"] for one in after["updates"]] == ["a"]
+
+
+def wait(server: Server, seconds: float) -> None:
+    """Let time go on, and what is due then be done."""
+    assert server._core is not None
+    server._core.advance_clock(seconds)
+
+
+async def test_a_state_that_is_neither_read_nor_written_for_long_is_dropped() -> None:
+    app = Umbel()
+    app.channel("board:{x}", open=True, mode="state", publish=True)
+    board = app.state("board:1")
+    async with app.serve(port=0, **CALLS, state_idle_seconds=3600) as server:
+
+        async def over_http() -> None:
+            async with program(server) as it:
+                assert (await it.get(f"{HISTORY}/board:1")).status == 200
+
+        before = await board.set("a", 1)
+        uses: list[Callable[[], Awaitable[Any]]] = [
+            lambda: board.get("b"),
+            board.items,
+            lambda: app.history("board:1"),
+            over_http,
+            lambda: board.set("a", 2),
+        ]
+        for use in uses * 2:
+            # More than an hour in all, but never between two uses.
+            wait(server, 2000)
+            await use()
+        async with wire(server) as client:
+            await client.say("subscribe_updates", channel="board:1")
+            established = await client.hear("subscription_established")
+            assert (established["epoch"], established["top"]) == (before.epoch, 3)
+            assert folded(await read(client, 1)) == {"a": 2}
+        while app.stats().channels:
+            await asyncio.sleep(0)
+            wait(server, 3601)
+        assert await board.get("a") is None
+        with pytest.raises(Conflict) as conflict:
+            board.set("a", 3, version=Position(before.epoch, 3))
+        assert conflict.value.entry is None
+        await board.set("b", 1)
+        async with wire(server) as client:
+            await client.say("subscribe_updates", channel="board:1", epoch=before.epoch, offset=3)
+            anew = await client.hear("subscription_established")
+            assert (anew["recovered"], anew["reason"], anew["offset"], anew["state"]) == (
+                False,
+                "epoch",
+                0,
+                True,
+            )
+            assert folded(await read(client, 1)) == {"b": 1}
+
+
+async def test_a_state_with_subscribers_is_not_idle(app: Umbel) -> None:
+    app.channel("board", open=True, mode="state")
+    async with app.serve(port=0, state_idle_seconds=10, session_ttl=10) as server, wire(server) as client:
+        await client.say("subscribe_updates", channel="board")
+        await client.hear("subscription_established")
+        position = await app.state("board").set("a", 1)
+        await read(client, 1)
+        for _ in range(10):
+            wait(server, 11)
+            # So that the connection is not silent.
+            await (await client.connection.ping())
+        assert await app.state("board").set("b", 2) == Position(position.epoch, 2)
 
 
 @pytest.mark.parametrize("events", ["", "?events=single"])

@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     max_held_bytes: int
     max_log_bytes: int
     max_state_bytes: int | None
+    state_idle_seconds: float
     burst_bytes: int
     session_ttl: float
     presence_grace: float

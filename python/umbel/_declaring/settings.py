@@ -152,6 +152,9 @@ class Settings:
             those that are away for longest lose it first.
         max_state_bytes: bytes of all states together, which count in ``max_log_bytes``, too; by default a
             quarter of that. States never lose a key for want of room, so a change beyond it is refused.
+        state_idle_seconds: seconds after which a state is dropped that nobody has read or written, at the
+            latest after twice as long; 0 for never. Subscribers read it as long as they are subscribed. At
+            least ``session_ttl``: clients that come back in time find the states that they had.
         burst_bytes: bytes that a channel may have in all, when clients that keep up need more of it than its
             history. A client keeps up while nothing that waits for it is older than a second. So a burst of
             publications that is larger than the history costs such a client nothing. With 0 there is only the
@@ -238,6 +241,7 @@ class Settings:
     max_held_bytes: int = 256 << 20
     max_log_bytes: int = 1 << 30
     max_state_bytes: int | None = None
+    state_idle_seconds: float = 0.0
     burst_bytes: int = 16 << 20
     session_ttl: float = 120.0
     presence_grace: float = 10.0

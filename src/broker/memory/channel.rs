@@ -18,7 +18,7 @@ use crate::publication::Content;
 use crate::rules::Retention;
 
 /// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, or a state without removals, which time does
-/// not change.
+/// not change. A state that may be dropped rests only while it is watched.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
@@ -109,7 +109,7 @@ impl Channel {
         let due = if change.after.is_crowded && !change.before.is_crowded {
             Some(now + PATIENCE)
         } else {
-            enqueue.then(|| now + self.log.retention().age)
+            enqueue.then(|| now + self.log.retention().shortest())
         };
         Ok((position, due))
     }
@@ -136,12 +136,21 @@ impl Channel {
         self.charge(change);
         let number = self.account.count_published();
         let gives = state_gives(change.after) && !state_gives(change.before);
-        (self.note_use(number) | gives).then(|| now + self.log.retention().age)
+        (self.note_use(number) | gives).then(|| now + self.log.retention().shortest())
     }
 
     /// Notes that somebody is about to read it. Returns whether the caller has to put it into the queue.
     pub fn touch(&self) -> bool {
         self.note_use(self.account.count_other_use())
+    }
+
+    /// The log, for somebody who asks what it has. A state is not idle then. Such a state is in the queue, or its readers put it in when
+    /// they go.
+    pub fn read(&self) -> &Arc<Log> {
+        if self.log.retention().idle.is_some() {
+            self.last_use.store(self.account.count_other_use(), Relaxed);
+        }
+        &self.log
     }
 
     pub fn watch(&self, notify: Arc<dyn Notify>) -> Arc<Watcher> {
@@ -162,7 +171,7 @@ impl Channel {
         self.charge(self.log.trim(now))
     }
 
-    /// Drops what is too old, and the channel when it has been idle for `linger`. It was taken out of the queue for this visit.
+    /// Drops what is too old, and the channel when it has been idle for `linger`, or for [`Retention::idle`] if it has something. It was taken out of the queue for this visit.
     pub fn visit(&self, now: Moment, linger: Duration) -> AfterVisit {
         let last_use = self.last_use();
         let held = self.trim(now);
@@ -171,8 +180,11 @@ impl Channel {
         }
         self.after_visit(held, now, || {
             let since = self.idle_since(last_use, now);
+            let retention = self.log.retention();
+            let has_something = !held.is_empty || held.oldest.is_some();
+            let linger = retention.idle.filter(|_| has_something).unwrap_or(linger);
             // What is appended meanwhile may be due before the channel has been idle for long enough.
-            let due = (since + linger).min(now + self.log.retention().age);
+            let due = (since + linger).min(held.oldest.unwrap_or(now) + retention.age);
             if now.since(since) >= linger { AfterVisit::Drop } else { AfterVisit::Again(due) }
         })
     }
@@ -191,7 +203,7 @@ impl Channel {
             return None;
         }
         let next = self.after_visit(held, Moment::default(), || {
-            if in_use || self.name.is_private() || self.cost(held).all <= enough {
+            if in_use || !held.is_empty || self.name.is_private() || self.cost(held).all <= enough {
                 return AfterVisit::Again(Moment::default());
             }
             self.idle_since(last_use, Moment::default());
@@ -223,8 +235,8 @@ impl Channel {
     /// Whether it is still idle. Asked while nobody can find it.
     pub fn is_idle(&self) -> bool {
         let held = self.log.held();
-        let is_empty = held.is_empty && !held.is_watched;
-        is_empty && self.idle().is_some_and(|(_, last_use)| last_use == self.last_use())
+        let may_go = (held.is_empty || self.log.retention().idle.is_some()) && !held.is_watched;
+        may_go && self.idle().is_some_and(|(_, last_use)| last_use == self.last_use())
     }
 
     /// Number of its last use, among those of all channels.
@@ -313,6 +325,7 @@ impl Channel {
         match held {
             // It ends with its readers, which do not ask for a visit.
             Held { is_crowded: true, .. } => AfterVisit::Again(now + PATIENCE),
+            Held { is_watched: false, .. } if self.log.retention().idle.is_some() => when_idle(),
             Held { oldest: Some(oldest), .. } => AfterVisit::Again(oldest + self.log.retention().age),
             Held { is_watched: true, .. } => self.rest(),
             Held { is_empty: false, .. } => self.rest(),
@@ -324,7 +337,8 @@ impl Channel {
     fn rest(&self) -> AfterVisit {
         self.queued.store(false, Relaxed);
         let held = self.log.held();
-        let rests = held.oldest.is_none() && (held.is_watched || !held.is_empty);
+        let stays = !held.is_empty && self.log.retention().idle.is_none();
+        let rests = held.oldest.is_none() && (held.is_watched || stays);
         if rests || self.queued.swap(true, Relaxed) {
             AfterVisit::Rest
         } else {

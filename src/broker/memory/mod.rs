@@ -303,17 +303,17 @@ impl Broker for MemoryBroker {
     }
 
     fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History {
-        let log = self.with_existing(channel, |channel| Arc::clone(channel.log()));
+        let log = self.with_existing(channel, |channel| Arc::clone(channel.read()));
         let gone = History { gap: after.is_some(), ..History::default() };
         log.map_or(gone, |log| log.history(after, most))
     }
 
     fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> Option<Found> {
-        self.with_existing(channel, |channel| channel.log().find(key, base))
+        self.with_existing(channel, |channel| channel.read().find(key, base))
     }
 
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart> {
-        let log = self.with_existing(channel, |channel| Arc::clone(channel.log()))?;
+        let log = self.with_existing(channel, |channel| Arc::clone(channel.read()))?;
         Some(log.state_after(offset, most))
     }
 

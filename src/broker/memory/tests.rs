@@ -691,6 +691,139 @@ fn removals_age_and_an_empty_state_goes_as_logs_do() {
     assert_eq!((broker.account.cost().state, broker.account.cost().all), (0, 0));
 }
 
+/// A broker whose states go when they are idle for so many seconds.
+fn idle_states(seconds: u64) -> MemoryBroker {
+    let rules =
+        Rules::new(&[state_rule()]).expect("a legal rule").with_state_idle(Duration::from_secs(seconds));
+    MemoryBroker::new(Arc::new(rules), 1 << 20)
+}
+
+#[test]
+fn a_state_is_dropped_when_nobody_reads_or_writes_it() {
+    let every = Most { count: 1, bytes: usize::MAX };
+    let state = name("state:a");
+    type Use<'a> = &'a dyn Fn(&MemoryBroker, u64);
+    let uses: [(&str, Use<'_>); 6] = [
+        ("nothing", &|_, _| {}),
+        ("get", &|broker, _| _ = broker.entry(&state, "a", None)),
+        ("items", &|broker, _| _ = broker.state_after(&state, 0, every)),
+        ("history", &|broker, _| _ = broker.history(&state, None, every)),
+        ("set", &|broker, now| _ = set(broker, "state:a", "a", at(now))),
+        ("subscribe", &|broker, now| _ = broker.promise(&state, at(now))),
+    ];
+    for (kind, act) in uses {
+        let broker = idle_states(50);
+        let epoch = set(&broker, "state:a", "a", at(1)).position().expect("there is room").epoch;
+        for now in 2..=1000 {
+            if now % 49 == 0 {
+                act(&broker, now);
+            }
+            tidy(&broker, at(now));
+            match kind {
+                "nothing" if now < 51 => assert_eq!(channels(&broker), 1),
+                "nothing" if now > 103 => {
+                    assert_eq!((channels(&broker), broker.account.cost()), (0, Cost::NOTHING))
+                }
+                "nothing" => {}
+                _ => assert_eq!(channels(&broker), 1, "{kind} at {now}"),
+            }
+        }
+        for now in 1001..1110 {
+            tidy(&broker, at(now));
+        }
+        assert_eq!((channels(&broker), keys(&broker, "state:a")), (0, 0), "{kind}");
+        let anew = set(&broker, "state:a", "a", at(2000)).position().expect("there is room");
+        assert!(anew.epoch != epoch && anew.offset == 1);
+    }
+}
+
+#[test]
+fn readers_keep_a_state_and_it_is_idle_when_the_last_has_gone() {
+    let broker = idle_states(50);
+    set(&broker, "state:a", "a", at(1)).position().expect("there is room");
+    let (_, watcher) = broker.watch(&name("state:a"), Arc::new(Deaf));
+    for now in 2..1000 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!(broker.account.cost().state, broker.account.cost().all);
+    broker.unwatch(&name("state:a"), &watcher);
+    for now in 1000..1049 {
+        tidy(&broker, at(now));
+        assert_eq!(channels(&broker), 1);
+    }
+    for now in 1049..1104 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!((channels(&broker), broker.account.cost()), (0, Cost::NOTHING));
+}
+
+#[test]
+fn removals_age_while_an_idle_state_waits_and_do_not_keep_it() {
+    let broker = idle_states(50);
+    for key in ["a", "b"] {
+        set(&broker, "state:a", key, at(1)).position().expect("there is room");
+    }
+    delete(&broker, "state:a", "a", at(2));
+    set(&broker, "state:a", "b", at(3)).position().expect("there is room");
+    let kept = || broker.part(&name("state:a")).read().get(&name("state:a")).map(|it| it.log().held().oldest);
+    assert_eq!(kept(), Some(Some(at(2))));
+    for now in 3..=14 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!(kept(), Some(None));
+    delete(&broker, "state:a", "b", at(20));
+    for now in 20..150 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!(kept(), None);
+}
+
+#[test]
+fn an_empty_state_goes_as_logs_do_however_long_others_may_be_idle() {
+    let broker = idle_states(1_000_000);
+    set(&broker, "state:a", "a", at(1)).position().expect("there is room");
+    set(&broker, "state:b", "a", at(1)).position().expect("there is room");
+    delete(&broker, "state:a", "a", at(2));
+    for now in 2..200 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!((channels(&broker), keys(&broker, "state:b")), (1, 1));
+}
+
+#[test]
+fn who_is_in_a_channel_is_not_forgotten_while_nobody_reads_it() {
+    let broker = idle_states(50);
+    let room = ChannelName::presence_of(&name("room"));
+    broker.append_all(&room, &[Content::new(b"1", Some("a"))], at(1)).expect("there is room");
+    for now in 2..1000 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!(read_state(&broker, &room).map(|(_, entries)| entries.len()), Some(1));
+}
+
+#[test]
+fn an_idle_state_gives_removals_and_nothing_else_when_memory_is_needed() {
+    let broker = idle_states(50);
+    for key in 0..20 {
+        set(&broker, "state:a", &key.to_string(), at(1)).position().expect("there is room");
+    }
+    delete(&broker, "state:a", "0", at(2));
+    delete(&broker, "state:a", "1", at(2));
+    for number in 0..2000 {
+        append(&broker, &name(&format!("other:{number}")), &b"1".repeat(1000), None, at(3));
+    }
+    let part = broker.state_after(&name("state:a"), 0, Most { count: 100, bytes: usize::MAX });
+    assert_eq!(
+        part.map(|part| (part.entries.len(), part.forgotten)),
+        Some((19, 21)),
+        "the newest entry stays"
+    );
+    for now in 3..110 {
+        tidy(&broker, at(now));
+    }
+    assert_eq!(broker.account.cost().state, 0);
+}
+
 #[test]
 fn all_states_together_are_bounded_and_a_delete_has_room() {
     let broker = states(1 << 20, 10_000);
