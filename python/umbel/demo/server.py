@@ -49,7 +49,8 @@ class Demo:
         app.channel(STATS, open=True, mode="latest", history=64)
         channels = [source.channel for source in self.sources] + [LOAD]
         self.load = Load(affordable(descriptors, connections - 50), channels)
-        app.page("/", Path(__file__).with_name("page.html"))
+        for file in WEB.iterdir():
+            app.page("/" if file.name == "index.html" else f"/{file.name}", file)
         app.background(self.measure)
         app.background(self.publish_load)
         app.background(self.publish_stats)
@@ -284,6 +285,8 @@ def descriptors() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else soft
 
+
+WEB: Final = Path(__file__).with_name("web")
 
 KEPT: Final = 1.5
 """Seconds of history: enough for a page that changes its connection, soon too little for a slow reader."""
