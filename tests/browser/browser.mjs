@@ -113,11 +113,88 @@ const scenarios = {
     return steps;
   },
 
+  // Two windows with the task board: what becomes of changes that were made without a connection, and what is seen of the others.
+  async board(context, complaints) {
+    const windows = [await watched(context, complaints), await watched(context, complaints)];
+    for (const page of windows) await page.goto(url);
+    const sides = windows.flatMap((page) => [0, 1].map((number) => page.getByTestId("pane").nth(number)));
+    const [ann, beside, ben] = sides;
+    const task = (side, number) => side.getByTestId("task").nth(number - 1);
+    const title = (side, number) => task(side, number).getByLabel("Title");
+    const save = async (side, number, text, status) => {
+      await title(side, number).fill(text);
+      if (status) await task(side, number).getByLabel("Status").selectOption(status);
+      await task(side, number).getByRole("button").click();
+    };
+    const shows = (side, number, text, status) => task(side, number).evaluate((form, [text, status]) => new Promise((resolve) => {
+      const look = () => (form.elements.title.value === text && form.elements.status.value === status ? resolve() : setTimeout(look, 20));
+      look();
+    }), [text, status]);
+    const news = async (number, says) => {
+      const found = [];
+      for (const side of sides) {
+        const place = task(side, number).locator(".news").filter({ hasText: says });
+        await place.waitFor();
+        found.push(await place.textContent());
+      }
+      return found;
+    };
+    for (const side of sides) await side.locator(".members li").nth(3).waitFor();
+    const names = await Promise.all([ann, ben].map((side) => side.getByRole("heading").textContent()));
+
+    // It ends by itself, so it is seen while somebody goes on.
+    const typing = task(ben, 3).getByText(`${names[0]} is typing…`);
+    while (!await typing.isVisible()) {
+      await title(ann, 3).press("x");
+      await windows[0].waitForTimeout(100);
+    }
+
+    // Who is cut off is seen so for some seconds. Then nobody is there.
+    await windows[0].evaluate(() => {
+      window.members = new Set();
+      const look = () => { for (const item of document.querySelectorAll(".members li")) window.members.add(item.textContent); };
+      for (const list of document.querySelectorAll(".members")) new MutationObserver(look).observe(list, { childList: true });
+    });
+    await ben.getByRole("button", { name: "Cut off" }).click();
+    await ben.getByRole("status").filter({ hasText: "Cut off" }).waitFor();
+    await windows[0].waitForFunction((text) => window.members.has(text), `${names[1]} is cut off`);
+
+    // Both change a task: the same of it, and then different things.
+    await save(ann, 1, "A", "doing");
+    await save(ben, 1, "B");
+    await save(ann, 2, "changed");
+    await save(ben, 2, await title(ben, 2).inputValue(), "done");
+    const kept = await task(ben, 1).locator(".news").textContent();
+    await shows(beside, 1, "A", "doing");
+    await shows(beside, 2, "changed", "to do");
+    await shows(ben, 1, "B", "to do");
+    await ben.getByRole("button", { name: "Bring back" }).click();
+    const same = await news(1, "at the same time");
+    const different = await news(2, "at the same time");
+    for (const side of sides) {
+      await shows(side, 1, "B", "doing");
+      await shows(side, 2, "changed", "done");
+    }
+
+    // A person who is at work is told of a change meanwhile, and keeps what is written.
+    await title(ann, 3).fill("half-written");
+    await save(ben, 3, "other");
+    await task(ann, 3).locator(".news").filter({ hasText: `${names[1]} has made it “other” meanwhile` }).waitFor();
+    const draft = await title(ann, 3).inputValue();
+    await task(ann, 3).getByRole("button").click();
+    for (const side of sides) await shows(side, 3, "half-written", "to do");
+
+    await windows[1].close();
+    await ann.locator(".members li").nth(2).waitFor({ state: "detached" });
+    return { names, kept, same, different, draft, there: await ann.locator(".members li").count() };
+  },
+
   // The page in one colour scheme and width: nothing wider than the window, readable contrast, no complaint.
   async look(context, complaints) {
     const page = await watched(context, complaints);
     await page.goto(url);
     await grows(page, "published");
+    await page.getByTestId("task").last().waitFor();
     if (options.slow) await page.getByTestId("slow").click();
     const findings = await page.evaluate((slow) => {
       // What a reader sees that is seconds behind, at once.

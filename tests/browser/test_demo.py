@@ -34,6 +34,22 @@ def test_everything_on_the_page_works(browser: Browser, demo: Server, tmp_path: 
     assert screenshot.stat().st_size > 10_000
 
 
+def test_two_windows_change_a_task_while_one_is_cut_off(browser: Browser, demo: Server) -> None:
+    found = browser("board", demo.url("/", "http"))
+    assert found["complaints"] == []
+    ann, ben = found["names"]
+    assert found["kept"] == "Kept here. It is sent when the connection is back."
+    begin = f"{ann} and {ben} have changed it at the same time. Resolved by merge:"
+    anns, bens = f"{ann}\u2019s", f"{ben}\u2019s"
+    same = f"{begin}Title: {bens} “B” takes the place of “A”Status: {anns} “doing” stays"
+    different = f"{begin}Title: {anns} “changed” staysStatus: {bens} “done” takes the place of “to do”"
+    # Both sides of both windows say how it was decided.
+    assert found["same"] == [same] * 4
+    assert found["different"] == [different] * 4
+    assert found["draft"] == "half-written"
+    assert found["there"] == 2
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits(

@@ -5,6 +5,8 @@
 - ``load_process``: the process that holds a thousand simulated subscribers
 - ``load``: starts and ends those processes
 - ``slow``: the relay that makes the page a slow reader
+- ``board``: the task board, which several change at the same time
+- ``web``: the page
 - ``server``: the application, and the command line
 """
 

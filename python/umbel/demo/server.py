@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from umbel import Client, Message, Request, Run, Server, Stats, Umbel, WebSocket, __version__
 
 from .ai import Endpoint, EndpointError, Stream, built_in
+from .board import add_board
 from .load import SPARE, Load, affordable
 from .slow import BYTES_PER_SECOND, Relay
 from .sources import sources
@@ -47,6 +48,7 @@ class Demo:
             app.channel(source.channel, open=True, mode=source.mode, history=512, history_seconds=KEPT)
         app.channel(LOAD, open=True, history=512, history_seconds=KEPT)
         app.channel(STATS, open=True, mode="latest", history=64)
+        add_board(app)
         channels = [source.channel for source in self.sources] + [LOAD]
         self.load = Load(affordable(descriptors, connections - 50), channels)
         for file in WEB.iterdir():
@@ -270,7 +272,8 @@ def welcome(server: Server) -> None:
             "  Open it in a browser. The plots are this machine, live.\n"
             '  Press "Add 1,000 subscribers", then move the slider and watch batches grow.\n'
             '  Press "Make this page a slow reader" and watch what is folded and what is announced as lost.\n'
-            f"  Ask a question and watch the answer stream.{model}\n\n"
+            f"  Ask a question and watch the answer stream.{model}\n"
+            "  Cut off one side of the task board, change a task on both sides, and bring it back.\n\n"
             "  Ctrl-C ends it.\n\n"
         )
         sys.stdout.flush()
