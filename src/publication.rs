@@ -4,8 +4,6 @@
 //! read, for each group of readers at the same position; this way a read is a copy, and the bytes that a log is charged
 //! for are the bytes that it sends.
 
-use std::sync::Arc;
-
 use serde_json::value::RawValue;
 
 use crate::change::{Expected, Op};
@@ -87,15 +85,17 @@ impl<'a> EventName<'a> {
 pub struct Publication {
     /// Its place in the log: 1 for the first of an epoch.
     pub offset: u64,
-    /// In modes `Latest` and `State`, a newer publication of the same key replaces this one.
-    pub key: Option<Arc<str>>,
     /// When it was appended. Its age and its lateness count from here.
     pub appended: Moment,
+    /// The JSON, and after that the key as it is without escapes.
     text: Box<[u8]>,
-    /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
-    prefix: u32,
     /// Where the data begin. 0 for a removal, which has none.
     data: u32,
+    /// Where the JSON ends.
+    end: u32,
+    /// Length of `{"channel":"…",`: where `"from":N,` goes when this entry takes the place of several.
+    prefix: u16,
+    has_key: bool,
 }
 
 /// Longest name of an event.
@@ -163,14 +163,37 @@ impl Publication {
             push_line(data, &mut text);
             text.extend_from_slice(END);
         }
+        let end = text.len() as u32;
+        text.extend_from_slice(key.unwrap_or_default().as_bytes());
         let text = text.into_boxed_slice();
-        let prefix = prefix.len() as u32;
-        Self { offset, key: key.map(Arc::from), appended, text, prefix, data: before }
+        Self {
+            offset,
+            appended,
+            text,
+            data: before,
+            end,
+            prefix: prefix.len() as u16,
+            has_key: key.is_some(),
+        }
+    }
+
+    /// In modes `Latest` and `State`, a newer publication of the same key replaces this one.
+    pub fn key(&self) -> Option<&str> {
+        str::from_utf8(self.key_bytes()?).ok()
+    }
+
+    /// The same, as bytes.
+    pub fn key_bytes(&self) -> Option<&[u8]> {
+        self.has_key.then(|| &self.text[self.end as usize..])
+    }
+
+    fn json(&self) -> &[u8] {
+        &self.text[..self.end as usize]
     }
 
     /// The data: one JSON text. `None` for a removal.
     pub fn data(&self) -> Option<&[u8]> {
-        (!self.is_removal()).then(|| &self.text[self.data as usize..self.text.len() - END.len()])
+        (!self.is_removal()).then(|| &self.text[self.data as usize..self.end as usize - END.len()])
     }
 
     /// Whether it removes its key.
@@ -180,15 +203,14 @@ impl Publication {
 
     /// What [`Publication::size`] will be at most.
     pub fn size_of(prefix: &[u8], content: &Content<'_>) -> usize {
-        let key = content.key.map_or(0, |key| key.len() + ARC_COUNTS);
-        size_of::<Self>() + length(prefix, LONGEST_OFFSET, content) + key
+        size_of::<Self>() + length(prefix, LONGEST_OFFSET, content)
     }
 
     /// The JSON text that says which client published it, if it does.
     pub fn sender(&self) -> Option<&[u8]> {
         let digits = itoa::Buffer::new().format(self.offset).len();
         let end = match self.data as usize {
-            0 => self.text.len() - REMOVED.len(),
+            0 => self.end as usize - REMOVED.len(),
             data => data - DATA.len(),
         };
         let fields = self.prefix as usize + OFFSET.len() + digits..end;
@@ -197,7 +219,7 @@ impl Publication {
             // It has no quotation mark inside.
             rest = &event[memchr::memchr(b'"', event)? + 1..];
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key() {
             let mut text = KEY.to_vec();
             push_string(key, &mut text);
             rest = rest.strip_prefix(&*text)?;
@@ -212,7 +234,7 @@ impl Publication {
     /// update covers `(from, offset]` and says so. `top` is for the last update of a part of a state.
     pub fn write(&self, from: u64, top: Option<u64>, out: &mut Vec<u8>) {
         let from = (from + 1 != self.offset).then_some((FROM, from));
-        let (prefix, rest) = self.text.split_at(self.prefix as usize);
+        let (prefix, rest) = self.json().split_at(self.prefix as usize);
         out.extend_from_slice(prefix);
         for (name, number) in from.into_iter().chain(top.map(|top| (TOP, top))) {
             out.extend_from_slice(name);
@@ -224,7 +246,7 @@ impl Publication {
 
     /// Bytes of memory that this entry takes, itself included.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.text.len() + self.key.as_ref().map_or(0, |key| key.len() + ARC_COUNTS)
+        size_of::<Self>() + self.text.len()
     }
 }
 
@@ -236,11 +258,11 @@ pub fn prefix(channel: &str) -> Box<[u8]> {
     text.into_boxed_slice()
 }
 
-/// Length of the text of an update, when nothing in it has to be escaped.
+/// Length of the text of an update and its key, when nothing in it has to be escaped.
 fn length(prefix: &[u8], digits: usize, content: &Content<'_>) -> usize {
     let sender = content.sender.map_or(0, |sender| SENDER.len() + sender.len());
     let event = content.event.map_or(0, |event| EVENT.len() + event.0.len() + 1);
-    let key = content.key.map_or(0, |key| KEY.len() + key.len() + 2);
+    let key = content.key.map_or(0, |key| KEY.len() + 2 * key.len() + 2);
     let data = if content.is_removal() { REMOVED.len() } else { DATA.len() + content.data.len() + END.len() };
     let conflict = content.conflict.map_or(0, |conflict| CONFLICT.len() + conflict.len());
     prefix.len() + OFFSET.len() + digits + sender + event + key + conflict + data
@@ -248,9 +270,6 @@ fn length(prefix: &[u8], digits: usize, content: &Content<'_>) -> usize {
 
 /// Digits of the largest offset.
 const LONGEST_OFFSET: usize = 16;
-
-/// Bytes of the two counts beside what an `Arc` holds.
-const ARC_COUNTS: usize = 2 * size_of::<usize>();
 
 const FROM: &[u8] = b"\"from\":";
 const TOP: &[u8] = b"\"top\":";

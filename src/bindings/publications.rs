@@ -23,7 +23,7 @@ pub fn to_entry<'py>(
     entry: &Publication,
     millis: u64,
 ) -> Entry<'py> {
-    let key = entry.key.as_ref().map(|key| key.to_string());
+    let key = entry.key().map(str::to_owned);
     let [data, sender] = [entry.data(), entry.sender()].map(|text| text.map(|text| PyBytes::new(py, text)));
     (Position(position), key, data, millis, sender)
 }

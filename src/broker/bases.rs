@@ -1,7 +1,6 @@
 //! Values of a state that were replaced. Who decides a conflict may want to know what the losing change was made of.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,7 +17,7 @@ pub struct Bases {
 #[derive(Debug)]
 struct Base {
     offset: u64,
-    key: Arc<str>,
+    key: Box<str>,
     data: Bytes,
     replaced: Moment,
 }
@@ -26,9 +25,9 @@ struct Base {
 impl Bases {
     /// Keeps what was replaced now, and drops the oldest ones beyond the bounds.
     pub fn push(&mut self, older: &Publication, most: usize, most_bytes: usize, now: Moment) {
-        let (Some(key), Some(data)) = (&older.key, older.data()) else { return };
+        let (Some(key), Some(data)) = (older.key(), older.data()) else { return };
         let data = Bytes::copy_from_slice(data);
-        let base = Base { offset: older.offset, key: Arc::clone(key), data, replaced: now };
+        let base = Base { offset: older.offset, key: key.into(), data, replaced: now };
         self.bytes += base.size();
         self.kept.push_back(base);
         while self.kept.len() > most || self.bytes > most_bytes {

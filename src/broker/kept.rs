@@ -1,7 +1,10 @@
 //! The publications that a log keeps, by offset.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 
 use crate::moment::Moment;
 use crate::publication::Publication;
@@ -25,7 +28,10 @@ pub struct Keyed {
     free: Vec<u32>,
     /// Offsets, ascending, and their slots. The first is never stale.
     order: VecDeque<(u64, u32)>,
-    index: HashMap<Arc<str>, u32>,
+    /// The slots of those that have a key, by its hash.
+    index: HashTable<u32>,
+    /// Clients choose keys.
+    random: RandomState,
     /// Those of the removals. The first is never stale.
     removed: VecDeque<(u64, u32)>,
     removals: usize,
@@ -173,7 +179,7 @@ impl Kept {
                     + places
                     + removed
                     + free
-                    + keyed.index.capacity() * INDEX_ENTRY
+                    + keyed.index.capacity() * (size_of::<u32>() + 1) * 8 / 7
             }
         }
     }
@@ -197,7 +203,13 @@ impl Keyed {
     }
 
     fn get(&self, key: &str) -> Option<&Publication> {
-        self.slots[*self.index.get(key)? as usize].as_ref()
+        let key = key.as_bytes();
+        self.slots[self.find(key, self.random.hash_one(key))? as usize].as_ref()
+    }
+
+    fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let is_it = |&slot: &u32| key_of(&self.slots, slot) == Some(key);
+        self.index.find(hash, is_it).copied()
     }
 
     /// What stands at a place. `None` when that is stale.
@@ -210,29 +222,18 @@ impl Keyed {
         self.order.range(first..).filter_map(|&place| self.at(place))
     }
 
-    fn push(&mut self, mut publication: Publication) -> Option<Publication> {
+    fn push(&mut self, publication: Publication) -> Option<Publication> {
         let (offset, removal) = (publication.offset, publication.is_removal().then(|| publication.size()));
-        let known = publication.key.as_deref().and_then(|key| self.index.get(key)).copied();
-        let mut older = None;
-        let slot = if let Some(slot) = known {
-            let entry = &mut self.slots[slot as usize];
-            if let Some(entry) = entry {
-                // The key stays the one of the index. Otherwise there would be two of it.
-                std::mem::swap(&mut publication.key, &mut entry.key);
-            }
-            older = entry.replace(publication);
-            slot
-        } else {
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                self.slots.len() as u32 - 1
-            });
-            if let Some(key) = &publication.key {
-                self.index.insert(Arc::clone(key), slot);
-            }
-            self.slots[slot as usize] = Some(publication);
-            slot
-        };
+        let hash = publication.key_bytes().map(|key| self.random.hash_one(key));
+        let known = publication.key_bytes().zip(hash).and_then(|(key, hash)| self.find(key, hash));
+        let slot = known.or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        let older = self.slots[slot as usize].replace(publication);
+        if let Some(hash) = hash.filter(|_| known.is_none()) {
+            self.add_to_index(hash, slot);
+        }
         self.order.push_back((offset, slot));
         if let Some(bytes) = removal {
             self.removed.push_back((offset, slot));
@@ -263,8 +264,9 @@ impl Keyed {
     fn take(&mut self, slot: u32) -> Option<Publication> {
         let taken = self.slots[slot as usize].take()?;
         self.free.push(slot);
-        if let Some(key) = &taken.key {
-            self.index.remove(key);
+        if let Some(key) = taken.key_bytes() {
+            let found = self.index.find_entry(self.random.hash_one(key), |&other| other == slot);
+            let _ = found.map(OccupiedEntry::remove);
         }
         self.note_gone(&taken);
         Some(taken)
@@ -343,9 +345,6 @@ impl Keyed {
             for (offset, slot) in &mut self.order {
                 let Some(entry) = self.slots[*slot as usize].take() else { continue };
                 *slot = slots.len() as u32;
-                if let Some(known) = entry.key.as_deref().and_then(|key| self.index.get_mut(key)) {
-                    *known = *slot;
-                }
                 if entry.is_removal() {
                     self.removed.push_back((*offset, *slot));
                 }
@@ -353,21 +352,36 @@ impl Keyed {
             }
             self.slots = slots;
             self.free = Vec::new();
+            self.index_anew();
             self.order.shrink_to(len * 2);
             self.removed.shrink_to(self.removals * 2);
         }
         if len <= self.index.capacity() / 4 {
-            self.index.shrink_to(len * 2);
+            self.index_anew();
         }
     }
+
+    fn index_anew(&mut self) {
+        self.index = HashTable::with_capacity(self.len() * 2);
+        for slot in 0..self.slots.len() as u32 {
+            if let Some(key) = key_of(&self.slots, slot) {
+                self.add_to_index(self.random.hash_one(key), slot);
+            }
+        }
+    }
+
+    fn add_to_index(&mut self, hash: u64, slot: u32) {
+        let Self { index, slots, random, .. } = self;
+        index.insert_unique(hash, slot, |&slot| random.hash_one(key_of(slots, slot).unwrap_or_default()));
+    }
+}
+
+fn key_of(slots: &[Option<Publication>], slot: u32) -> Option<&[u8]> {
+    slots[slot as usize].as_ref()?.key_bytes()
 }
 
 /// Stale places that are not worth the work of dropping them.
 const FEW_PLACES: usize = 16;
-
-/// Bytes of the index for each key that it has room for: its entry and a byte of the table, in a table that is at most seven
-/// eighths full.
-const INDEX_ENTRY: usize = (size_of::<(Arc<str>, u32)>() + 1) * 8 / 7;
 
 #[cfg(test)]
 mod tests;

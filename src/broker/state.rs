@@ -1,7 +1,6 @@
 //! What somebody gets who asks for a state, and what becomes of a change.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::broker::history::{Found, Most, StatePart};
 use crate::broker::interface::Broker;
@@ -36,7 +35,7 @@ fn read_parts(
     channel: &ChannelName,
     most: Most,
 ) -> Option<Option<(Position, Vec<Publication>)>> {
-    let mut found: HashMap<Arc<str>, Publication> = HashMap::new();
+    let mut found: HashMap<Box<str>, Publication> = HashMap::new();
     let mut reached = 0;
     let mut first: Option<Position> = None;
     loop {
@@ -49,11 +48,11 @@ fn read_parts(
         let Some(last) = entries.last().map(|entry| entry.offset) else { break };
         reached = last;
         for entry in entries {
-            let Some(key) = entry.key.clone() else { continue };
+            let Some(key) = entry.key() else { continue };
             if entry.is_removal() {
-                found.remove(&key);
+                found.remove(key);
             } else {
-                found.insert(key, entry);
+                found.insert(key.into(), entry);
             }
         }
         if reached >= top.offset {

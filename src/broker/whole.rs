@@ -12,7 +12,7 @@ impl Log {
     pub fn clear(&self, now: Moment) -> Change {
         let clear = |entries: &mut Entries| {
             let live = entries.kept.newest().find(|entry| !entry.is_removal());
-            let Some(key) = live.and_then(|entry| entry.key.clone()) else { return };
+            let Some(key) = live.and_then(|entry| entry.key().map(str::to_owned)) else { return };
             self.begin_state(entries, Content::removal(&key), now);
         };
         self.change(clear).1

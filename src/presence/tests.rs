@@ -135,7 +135,7 @@ impl World {
     fn entries(&self) -> Entries {
         let state = read_state(&*self.broker, &self.presence).map(|(_, entries)| entries);
         let entry = |entry: &crate::publication::Publication| {
-            let key = entry.key.as_ref().expect("entries have keys").to_string();
+            let key = entry.key().expect("entries have keys").to_owned();
             (key, serde_json::from_slice(entry.data().expect("no removal")).expect("JSON"))
         };
         state.iter().flatten().map(entry).collect()

@@ -58,7 +58,7 @@ fn room_that_was_needed_once_is_given_back() {
         log.trim(now);
         log.lock().kept.room()
     };
-    for (now, least) in [(0, 20_000), (301, 60_000)] {
+    for (now, least) in [(0, 20_000), (301, 50_000)] {
         let kept = room(second(now));
         assert!(kept >= least, "half of them are more than a quarter: {kept}");
     }

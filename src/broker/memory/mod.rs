@@ -3,11 +3,10 @@
 //! A new process, and a channel that was dropped and made again, get new epochs, so a reader of the old log is told
 //! that it could not be recovered.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::history::{Found, History, Most, StatePart};
@@ -25,10 +24,12 @@ use crate::rules::Rules;
 use crate::stats::Totals;
 use account::{MemoryAccount, Of};
 use channel::{AfterVisit, Channel};
+use names::Names;
 use queue::{Visit, VisitQueue};
 
 mod account;
 mod channel;
+mod names;
 mod queue;
 
 #[cfg(test)]
@@ -38,12 +39,11 @@ mod tests;
 #[derive(Debug)]
 pub struct MemoryBroker {
     rules: Arc<Rules>,
-    parts: [Part; PARTS],
+    names: Names,
     /// Channels that time can change. Locked to put one in or take one out; no other lock is taken meanwhile.
     queue: Mutex<VisitQueue>,
     account: Arc<MemoryAccount>,
-    /// Random keys of this process. With a count they make epochs that do not repeat (SipHash of a counter), and nobody can
-    /// choose names that are all in one part.
+    /// Random keys of this process. With a count they make epochs that do not repeat (SipHash of a counter).
     random: RandomState,
     opened: AtomicU64,
     /// How long at least a channel outlives its last publication, its last reader and its last use; at most twice as long, since it
@@ -63,19 +63,12 @@ impl fmt::Debug for Stray {
     }
 }
 
-/// Some of the channels. Locked for reading while one is used, so that it can't be dropped between being found and being
-/// written; locked for writing to make or drop one.
-#[derive(Debug, Default)]
-struct Part(RwLock<Names>);
-
-type Names = HashMap<ChannelName, Arc<Channel>>;
-
 impl MemoryBroker {
     /// A broker whose logs keep at most `max_bytes` together, its states a quarter of that.
     pub fn new(rules: Arc<Rules>, max_bytes: usize) -> Self {
         Self {
             rules,
-            parts: std::array::from_fn(|_| Part::default()),
+            names: Names::new(),
             queue: Mutex::default(),
             account: Arc::new(MemoryAccount::new(max_bytes, max_bytes / 4)),
             random: RandomState::new(),
@@ -113,16 +106,12 @@ impl MemoryBroker {
 
     /// The same. When there was none, something else is done first.
     fn with_or<T>(&self, name: &ChannelName, made: impl FnOnce(), act: impl FnOnce(&Arc<Channel>) -> T) -> T {
-        let part = self.part(name);
-        if let Some(channel) = part.read().get(name) {
-            return act(channel);
-        }
-        made();
         let make = || {
+            made();
             let epoch = Epoch::new(self.random.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)));
-            Arc::new(Channel::new(name, epoch, self.rules.retention(name), &self.account))
+            Channel::new(name, epoch, self.rules.retention(name), &self.account)
         };
-        act(part.write().entry(name.clone()).or_insert_with(make))
+        self.names.with(name, make, act)
     }
 
     /// Changes a whole state, and makes room for that.
@@ -144,7 +133,7 @@ impl MemoryBroker {
 
     /// Does something with a channel, if there is one.
     fn with_existing<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> Option<T> {
-        self.part(name).read().get(name).map(act)
+        self.names.with_existing(name, act)
     }
 
     /// Evicts until all logs together fit, and those of clients that are away together.
@@ -206,39 +195,19 @@ impl MemoryBroker {
 
     /// Drops a channel that is idle, unless it was used a moment ago.
     fn drop_idle(&self, channel: Arc<Channel>) {
-        let mut names = self.part(channel.name()).write();
-        if !channel.is_idle() {
-            drop(names);
-            return self.enqueue(channel, Moment::default());
+        let mut is_idle = true;
+        let dropped = self.names.take(channel.name(), |named| {
+            is_idle = channel.is_idle();
+            // Another one may have its name: it was forgotten during the visit.
+            is_idle && Arc::ptr_eq(named, &channel)
+        });
+        if dropped.is_none() && !is_idle {
+            self.enqueue(channel, Moment::default());
         }
-        // Another one may have its name: it was forgotten during the visit.
-        if names.get(channel.name()).is_some_and(|named| Arc::ptr_eq(named, &channel)) {
-            names.remove(channel.name());
-        }
-        if names.len() < names.capacity() / 8 {
-            let twice = names.len() * 2;
-            names.shrink_to(twice);
-        }
-        // Before the channel, whose memory is given back without the lock.
-        drop(names);
-    }
-
-    fn part(&self, name: &ChannelName) -> &Part {
-        &self.parts[self.random.hash_one(name) as usize % PARTS]
     }
 
     fn queue(&self) -> MutexGuard<'_, VisitQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Part {
-    fn read(&self) -> RwLockReadGuard<'_, Names> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Names> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -332,13 +301,13 @@ impl Broker for MemoryBroker {
     }
 
     fn forget(&self, channel: &ChannelName, now: Moment) {
-        let mut names = self.part(channel).write();
-        let Some(found) = names.get(channel) else { return };
-        if found.log().held().is_watched {
-            return found.empty(now);
-        }
-        let forgotten = names.remove(channel);
-        drop(names);
+        let forgotten = self.names.take(channel, |found| {
+            let is_watched = found.log().held().is_watched;
+            if is_watched {
+                found.empty(now);
+            }
+            !is_watched
+        });
         if let Some(channel) = forgotten {
             self.queue().remove(&channel);
         }
@@ -367,9 +336,8 @@ impl Broker for MemoryBroker {
     }
 
     fn totals(&self) -> Totals {
-        let channels = self.parts.iter().map(|part| part.read().len() as u64).sum();
         Totals {
-            channels,
+            channels: self.names.len() as u64,
             published: self.account.published(),
             trimmed: self.account.evicted(),
             log_bytes: self.account.cost().all as u64,
@@ -379,9 +347,6 @@ impl Broker for MemoryBroker {
 
 /// Clients that reconnect come back within seconds, rarely later than this, and find their positions still good.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// Parts of the channels. When the map of one grows or shrinks, its appends wait: 1 ms with a million channels, and not 64.
-const PARTS: usize = 64;
 
 /// Channels visited in one step. A visit that drops one costs about a microsecond.
 const VISITS: usize = 256;
