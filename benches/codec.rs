@@ -31,7 +31,7 @@ fn batch(bytes: usize) -> Vec<u8> {
         Publication::new(
             &prefix("task:board-17"),
             offset,
-            Content::new(data.as_bytes(), None),
+            &Content::new(data.as_bytes(), None),
             Moment::default(),
         )
         .write(offset - 1, None, &mut out);
@@ -227,7 +227,7 @@ fn replace(criterion: &mut Criterion) {
         let log = Log::new(&ChannelName::new("board:17").expect("a legal name"), start, retention);
         let keys: Vec<_> = (0..count).map(|number| format!("key-{number:012}")).collect();
         let data = format!("{{\"title\":\"{}\"}}", "x".repeat(88));
-        let set = |key: &str| log.append(Content::new(data.as_bytes(), Some(key)), Moment::default()).0;
+        let set = |key: &str| log.append(&Content::new(data.as_bytes(), Some(key)), Moment::default()).0;
         for key in &keys {
             set(key).expect("there is room");
         }

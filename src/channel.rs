@@ -7,6 +7,10 @@ use std::sync::Arc;
 /// Longest channel name, in bytes of UTF-8. Every update repeats the name, so a long one costs bandwidth.
 pub const NAME_BYTES: usize = 255;
 
+/// A legal channel name that is somewhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'a>(&'a str);
+
 /// A legal channel name: 1 to 255 bytes without control characters. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
@@ -32,20 +36,45 @@ pub enum NameError {
     Reserved,
 }
 
-impl ChannelName {
+impl<'a> Name<'a> {
     /// Checks a name from a client or an application.
     ///
     /// # Errors
     /// [`NameError`] when the name is empty, too long, has control characters, or begins with `@` or `$`.
-    pub fn new(name: &str) -> Result<Self, NameError> {
+    pub fn new(name: &'a str) -> Result<Self, NameError> {
         match name.as_bytes() {
             [] => Err(NameError::Empty),
             [b'@', ..] => Err(NameError::Private), // see `PRIVATE`
             [b'$', ..] => Err(NameError::Reserved),
             bytes if bytes.len() > NAME_BYTES => Err(NameError::TooLong),
             _ if name.chars().any(char::is_control) => Err(NameError::Control),
-            _ => Ok(Self(name.into())),
+            _ => Ok(Self(name)),
         }
+    }
+
+    /// The name as text.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// A copy.
+    pub fn to_channel(self) -> ChannelName {
+        ChannelName(self.0.into())
+    }
+}
+
+impl ChannelName {
+    /// Checks a name and copies it.
+    ///
+    /// # Errors
+    /// As [`Name::new`].
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        Name::new(name).map(Name::to_channel)
+    }
+
+    /// The same name, not copied.
+    pub fn as_name(&self) -> Name<'_> {
+        Name(&self.0)
     }
 
     /// Checks a name that a client wants to read: also the channel that says who is in another one.

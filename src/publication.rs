@@ -128,11 +128,11 @@ pub const KEY_BYTES: usize = NAME_BYTES;
 
 impl Publication {
     /// Encodes an update. `prefix` is what [`prefix`] made of the channel name. The data are put on one line.
-    pub fn new(prefix: &[u8], offset: u64, content: Content<'_>, appended: Moment) -> Self {
-        let Content { data, key, sender, event, conflict, .. } = content;
+    pub fn new(prefix: &[u8], offset: u64, content: &Content<'_>, appended: Moment) -> Self {
+        let Content { data, key, sender, event, conflict, .. } = *content;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(offset).as_bytes();
-        let mut text = Vec::with_capacity(length(prefix, digits.len(), &content));
+        let mut text = Vec::with_capacity(length(prefix, digits.len(), content));
         text.extend_from_slice(prefix);
         text.extend_from_slice(OFFSET);
         text.extend_from_slice(digits);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn written_of(content: Content<'_>, from: u64) -> String {
-        let publication = Publication::new(&prefix("a\"b"), 7, content, Moment::default());
+        let publication = Publication::new(&prefix("a\"b"), 7, &content, Moment::default());
         let mut out = Vec::new();
         publication.write(from, None, &mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
@@ -315,7 +315,7 @@ mod tests {
         ] {
             let content =
                 Content { sender, event, ..Content::new(br#"{"data":1,"sender":2}"#, Some("k\"}")) };
-            let publication = Publication::new(&prefix("a\"b"), offset, content, Moment::default());
+            let publication = Publication::new(&prefix("a\"b"), offset, &content, Moment::default());
             assert_eq!(publication.data(), Some(content.data));
             assert_eq!(publication.sender(), sender.map(str::as_bytes));
         }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_removal_has_no_data_and_a_part_of_a_state_says_where_the_log_ends() {
         let content = Content { sender: Some(r#"{"x":1}"#), ..Content::removal("k") };
-        let publication = Publication::new(&prefix("a"), 7, content, Moment::default());
+        let publication = Publication::new(&prefix("a"), 7, &content, Moment::default());
         assert_eq!((publication.data(), publication.sender()), (None, Some(&br#"{"x":1}"#[..])));
         assert!(
             publication.is_removal() && publication.size() <= Publication::size_of(&prefix("a"), &content)
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn data_on_several_lines_are_put_on_one() {
         let data = b"[\r\n  1,\r  \"\\n\"\n]";
-        let publication = Publication::new(&prefix("a"), 1, Content::new(data, None), Moment::default());
+        let publication = Publication::new(&prefix("a"), 1, &Content::new(data, None), Moment::default());
         let mut out = Vec::new();
         publication.write(0, None, &mut out);
         assert_eq!(out, br#"{"channel":"a","offset":1,"data":[    1,   "\n" ]}"#);

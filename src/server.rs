@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::broker::{History, Most, PublishError, Receipt, RoomFor, change_state, read_state};
 use crate::change::{Op, StateError, StateRefusal};
-use crate::channel::{ChannelName, NameError};
+use crate::channel::{ChannelName, Name, NameError};
 use crate::config::Config;
 use crate::jwt::Verifier;
 use crate::position::Position;
@@ -166,8 +166,8 @@ impl Server {
     /// # Errors
     /// [`NameError`] when the name is not one an application may publish to.
     pub fn publish(&self, channel: &str, content: Content<'_>) -> Result<Receipt, NameError> {
-        let channel = ChannelName::new(channel)?;
-        Ok(self.shared.broker.append(&channel, content, self.shared.clock.now()))
+        let channel = Name::new(channel)?;
+        Ok(self.shared.broker.append(channel, content, self.shared.clock.now()))
     }
 
     /// Changes an entry of a state.
@@ -177,10 +177,12 @@ impl Server {
     pub fn change_state(&self, channel: &str, content: Content<'_>) -> Result<Receipt, StateError> {
         // The log of the channel refuses what is no patch, so the rules are not asked for each change.
         let is_patch = content.op == Op::Patch;
-        let channel = if is_patch { self.state(channel)? } else { ChannelName::new(channel)? };
-        let receipt = change_state(&*self.shared.broker, &channel, content, self.shared.clock.now()).0;
+        let channel = if is_patch { self.state(channel)? } else { Name::new(channel)? };
+        let receipt = change_state(&*self.shared.broker, channel, content, self.shared.clock.now()).0;
         match receipt.outcome() {
-            Some(Err(PublishError::Refused(StateRefusal::NoState))) => Err(StateError::NoState(channel)),
+            Some(Err(PublishError::Refused(StateRefusal::NoState))) => {
+                Err(StateError::NoState(channel.to_channel()))
+            }
             _ => Ok(receipt),
         }
     }
@@ -193,9 +195,9 @@ impl Server {
         let (channel, broker) = (self.state(channel)?, &*self.shared.broker);
         let found = match key {
             Some(key) => broker
-                .entry(&channel, key, None)
+                .entry(channel, key, None)
                 .and_then(|found| Some((found.version()?, vec![found.entry?]))),
-            None => read_state(broker, &channel),
+            None => read_state(broker, &channel.to_channel()),
         };
         let Some((position, entries)) = found else { return Ok(Vec::new()) };
         let dates = self.dates(&entries);
@@ -203,10 +205,11 @@ impl Server {
         Ok(entries.map(|(entry, millis)| (position.at(entry.offset), entry, millis)).collect())
     }
 
-    fn state(&self, channel: &str) -> Result<ChannelName, StateError> {
-        let channel = ChannelName::new(channel)?;
+    fn state<'a>(&self, channel: &'a str) -> Result<Name<'a>, StateError> {
+        let name = Name::new(channel)?;
+        let channel = name.to_channel();
         let has_state = self.shared.rules.retention(&channel).is_state();
-        if has_state { Ok(channel) } else { Err(StateError::NoState(channel)) }
+        if has_state { Ok(name) } else { Err(StateError::NoState(channel)) }
     }
 
     /// When these were published, in milliseconds since 1970.
@@ -231,7 +234,7 @@ impl Server {
             let channel = channel.clone();
             self.tell(client, ClientCommand::Subscribe { channel, from, request: None, number: None });
         }
-        let receipt = self.shared.broker.append(&channel, Content::new(data, key), now);
+        let receipt = self.shared.broker.append(channel.as_name(), Content::new(data, key), now);
         if !self.shared.clients().contains_key(&client) {
             // It went meanwhile, and its end did not find this.
             self.shared.forget_private(client);

@@ -8,7 +8,7 @@ use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::change::StateRefusal;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Name};
 use crate::moment::Moment;
 use crate::position::Position;
 use crate::publication::Content;
@@ -17,7 +17,7 @@ use crate::stats::Totals;
 /// Orders and keeps publications. Every method may be called from any thread, and none waits.
 pub trait Broker: Send + Sync {
     /// Appends a publication to a channel. The receipt tells its position, at once or later.
-    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt;
+    fn append(&self, channel: Name<'_>, content: Content<'_>, now: Moment) -> Receipt;
 
     /// Appends several changes of a state, so that no reader ends between two of them.
     ///
@@ -52,7 +52,7 @@ pub trait Broker: Send + Sync {
     fn history(&self, channel: &ChannelName, after: Option<Position>, most: Most) -> History;
 
     /// The entry of a key of a state, and the value that it had in this version. `None` when there is no log: it makes none.
-    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> Option<Found>;
+    fn entry(&self, channel: Name<'_>, key: &str, base: Option<Position>) -> Option<Found>;
 
     /// A part of a state: what has changed after an offset. `None` when there is no log: it makes none.
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart>;

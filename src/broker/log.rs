@@ -132,13 +132,13 @@ impl Log {
     /// then the position is where the log stands.
     ///
     /// The outcome is an error when a state does not take the change.
-    pub fn append(&self, content: Content<'_>, now: Moment) -> (Result<Position, StateRefusal>, Change) {
+    pub fn append(&self, content: &Content<'_>, now: Moment) -> (Result<Position, StateRefusal>, Change) {
         self.change(|entries| {
             let top = self.top();
             let position = Position { epoch: entries.epochs.current(), offset: top.offset() };
             if !self.retention.is_state() {
                 content.op.check_without_state()?;
-            } else if !entries.admit(&content, &self.retention)? {
+            } else if !entries.admit(content, &self.retention)? {
                 return Ok(position);
             }
             let place = top.with_offset(top.offset() + 1);
@@ -173,7 +173,7 @@ impl Log {
     /// Adds an entry that was numbered elsewhere, and notifies the watchers. When it does not follow the newest one, the
     /// entries between will never come: everything before it becomes a gap. What is not of the present epoch, or not
     /// newer than the newest entry, is ignored.
-    pub fn extend(&self, position: Position, content: Content<'_>, now: Moment) -> Change {
+    pub fn extend(&self, position: Position, content: &Content<'_>, now: Moment) -> Change {
         let extend = |entries: &mut Entries| {
             let top = self.top();
             if position.epoch == entries.epochs.current() && position.offset > top.offset() {
@@ -207,8 +207,14 @@ impl Log {
         self.change(begin).1
     }
 
-    pub(super) fn push(&self, entries: &mut Entries, place: Place, content: Content<'_>, now: Moment) {
-        let content = Content { sender: content.sender.filter(|_| self.retention.sender), ..content };
+    pub(super) fn push(&self, entries: &mut Entries, place: Place, content: &Content<'_>, now: Moment) {
+        let anonymous;
+        let content = if content.sender.is_some() && !self.retention.sender {
+            anonymous = Content { sender: None, ..*content };
+            &anonymous
+        } else {
+            content
+        };
         let publication = Publication::new(&entries.update_prefix, place.offset(), content, now);
         let older = entries.push(publication);
         if let Some(older) = older.filter(|_| self.retention.bases) {

@@ -6,7 +6,7 @@ use crate::broker::history::{Found, Most, StatePart};
 use crate::broker::interface::Broker;
 use crate::broker::receipt::{PublishError, Receipt};
 use crate::change::{ENTRY_BYTES, Expected, Op, StateRefusal};
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Name};
 use crate::merge_patch::{Patch, PatchError};
 use crate::moment::Moment;
 use crate::position::Position;
@@ -71,7 +71,7 @@ fn read_parts(
 /// nothing would be a part of an entry, so it is refused where its client did not expect that.
 pub fn change_state(
     broker: &dyn Broker,
-    channel: &ChannelName,
+    channel: Name<'_>,
     content: Content<'_>,
     now: Moment,
 ) -> (Receipt, usize) {

@@ -13,13 +13,13 @@ impl Log {
         let clear = |entries: &mut Entries| {
             let live = entries.kept.newest().find(|entry| !entry.is_removal());
             let Some(key) = live.and_then(|entry| entry.key().map(str::to_owned)) else { return };
-            self.begin_state(entries, Content::removal(&key), now);
+            self.begin_state(entries, &Content::removal(&key), now);
         };
         self.change(clear).1
     }
 
     /// Puts one entry in the place of all, and notifies the watchers. Every reader begins anew, and is told that it is a count now.
-    pub fn reset(&self, only: Content<'_>, now: Moment) -> Change {
+    pub fn reset(&self, only: &Content<'_>, now: Moment) -> Change {
         let reset = |entries: &mut Entries| {
             self.begin_state(entries, only, now);
             entries.counted = entries.forgotten;
@@ -36,14 +36,14 @@ impl Log {
             for content in contents {
                 if entries.admit(content, self.retention())? {
                     let place = self.top().with_offset(self.top().offset() + 1);
-                    self.push(entries, place, *content, now);
+                    self.push(entries, place, content, now);
                 }
             }
             Ok(())
         })
     }
 
-    fn begin_state(&self, entries: &mut Entries, only: Content<'_>, now: Moment) {
+    fn begin_state(&self, entries: &mut Entries, only: &Content<'_>, now: Moment) {
         let place = self.top().with_offset(self.top().offset() + 1);
         let first = Publication::new(&entries.update_prefix, place.offset(), only, now);
         entries.clear_state(first);

@@ -88,7 +88,7 @@ mod tests {
         for (offset, (data, event)) in (5_u64..).zip(data.into_iter().zip(events)) {
             let sender = Some(r#"{"subject":null}"#);
             let content = Content { sender, ..Content::new(data.as_bytes(), Some("k")) }.named(event);
-            let publication = Publication::new(&prefix, offset, content, Moment::default());
+            let publication = Publication::new(&prefix, offset, &content, Moment::default());
             let start = text.len();
             let top = (offset > 6).then_some(12);
             publication.write(if offset == 7 { 2 } else { offset - 1 }, top, &mut text);

@@ -219,7 +219,7 @@ impl Room {
         if had_entry {
             // It never waits, and there is always room for it.
             let removal = Content::removal(client).named(Some(EventName::CLIENT_PRESENCE));
-            let _ = around.broker.append(&self.channel, removal, around.now.moment);
+            let _ = around.broker.append(self.channel.as_name(), removal, around.now.moment);
         }
         self.note_size(around);
     }
@@ -268,7 +268,7 @@ impl Room {
             return self.arm(client, around);
         }
         let data = data_of(client, member);
-        let outcome = around.broker.append(&self.channel, entry(client, &data), now).outcome();
+        let outcome = around.broker.append(self.channel.as_name(), entry(client, &data), now).outcome();
         if let Some(Err(PublishError::Refused(refusal))) = outcome {
             self.refused = Some(refusal);
             return self.begin_to_count(around);
@@ -322,7 +322,7 @@ impl Room {
 
     fn tell_count(&mut self, around: &Around<'_>) {
         let (now, data) = (around.now.moment, count_data(self.listed));
-        let outcome = around.broker.append(&self.channel, entry(COUNT_KEY, &data), now).outcome();
+        let outcome = around.broker.append(self.channel.as_name(), entry(COUNT_KEY, &data), now).outcome();
         let Some(count) = &mut self.count else { return };
         match outcome {
             Some(Err(_)) => count.put_off(now),
@@ -355,7 +355,7 @@ impl Room {
             return;
         }
         self.empty_since = None;
-        let _ = around.broker.append(&self.channel, Content::removal(COUNT_KEY), around.now.moment);
+        let _ = around.broker.append(self.channel.as_name(), Content::removal(COUNT_KEY), around.now.moment);
         self.count = Some(Count::fixed());
     }
 

@@ -22,7 +22,8 @@ pub(crate) fn append(
     content: Content<'_>,
     number: u64,
 ) -> Option<Result<Position, Unpublished>> {
-    let (receipt, cost) = change_state(&*connections.shared.broker, channel, content, connections.now());
+    let (receipt, cost) =
+        change_state(&*connections.shared.broker, channel.as_name(), content, connections.now());
     connections.work += cost;
     if let Some(outcome) = receipt.outcome() {
         return Some(position_or_code(outcome));
@@ -42,7 +43,7 @@ pub(crate) fn find_entry(
     base: Option<Position>,
     is_reader: bool,
 ) -> FoundEntry {
-    let Some(found) = connections.shared.broker.entry(channel, key, base) else {
+    let Some(found) = connections.shared.broker.entry(channel.as_name(), key, base) else {
         return FoundEntry::default();
     };
     connections.work += found.data().map_or(0, <[u8]>::len) + found.base.as_ref().map_or(0, Bytes::len);

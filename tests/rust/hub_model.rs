@@ -212,7 +212,7 @@ impl<B: ModelBroker> World<B> {
     }
 
     pub fn append(&self, channel: &str, data: &str, key: Option<&str>) -> Receipt {
-        self.broker.append(&name(channel), Content::new(data.as_bytes(), key), self.now)
+        self.broker.append(name(channel).as_name(), Content::new(data.as_bytes(), key), self.now)
     }
 
     pub fn join(&mut self, reader: ReaderKey) {

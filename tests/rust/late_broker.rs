@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use umbel::broker::{Act, Broker, Confirmation, Log, Most, Notify, PublishError, Receipt, RoomFor, Watcher};
 use umbel::change::StateRefusal;
-use umbel::channel::ChannelName;
+use umbel::channel::{ChannelName, Name};
 use umbel::moment::Moment;
 use umbel::position::{Epoch, Position};
 use umbel::publication::Content;
@@ -190,16 +190,18 @@ impl Channel {
         let first = first.max(self.copy.position().offset as usize);
         for (index, entry) in entries.iter().enumerate().skip(first) {
             let position = Position { epoch: *epoch, offset: index as u64 + 1 };
-            self.copy.extend(position, Content::new(&entry.data, entry.key.as_deref()), entry.at);
+            self.copy.extend(position, &Content::new(&entry.data, entry.key.as_deref()), entry.at);
         }
     }
 }
 
 impl Broker for LateBroker {
-    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt {
+    fn append(&self, channel: Name<'_>, content: Content<'_>, now: Moment) -> Receipt {
         let (receipt, confirmation) = Receipt::pending();
         let entry = Entry { data: content.data.into(), key: content.key.map(str::to_owned), at: now };
-        self.with(channel, |channel| channel.under_way.push_back(UnderWay { entry, confirmation }));
+        self.with(&channel.to_channel(), |channel| {
+            channel.under_way.push_back(UnderWay { entry, confirmation })
+        });
         receipt
     }
 
@@ -210,13 +212,13 @@ impl Broker for LateBroker {
         now: Moment,
     ) -> Result<(), StateRefusal> {
         for content in contents {
-            let _ = self.append(channel, *content, now);
+            let _ = self.append(channel.as_name(), *content, now);
         }
         Ok(())
     }
 
     fn reset_state(&self, channel: &ChannelName, only: Content<'_>, now: Moment) {
-        let _ = self.append(channel, only, now);
+        let _ = self.append(channel.as_name(), only, now);
     }
 
     fn promise(&self, channel: &ChannelName, now: Moment) -> Position {
@@ -248,13 +250,8 @@ impl Broker for LateBroker {
         self.with(channel, |channel| channel.copy.history(after, most))
     }
 
-    fn entry(
-        &self,
-        channel: &ChannelName,
-        key: &str,
-        base: Option<Position>,
-    ) -> Option<umbel::broker::Found> {
-        self.with(channel, |channel| Some(channel.copy.find(key, base)))
+    fn entry(&self, channel: Name<'_>, key: &str, base: Option<Position>) -> Option<umbel::broker::Found> {
+        self.with(&channel.to_channel(), |channel| Some(channel.copy.find(key, base)))
     }
 
     fn state_after(

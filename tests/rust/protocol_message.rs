@@ -273,10 +273,10 @@ fn a_batch_is_made_of_updates() {
     let now = Timestamp::from_unix_millis(0);
     let batch = written(|out| {
         out.extend_from_slice(BATCH_PREFIX);
-        Publication::new(&prefix("x"), 5, Content::new(b"{\"a\":1}", None), Moment::default())
+        Publication::new(&prefix("x"), 5, &Content::new(b"{\"a\":1}", None), Moment::default())
             .write(4, None, out);
         out.push(b',');
-        Publication::new(&prefix("y"), 9, Content::new(b"[]", None), Moment::default()).write(6, None, out);
+        Publication::new(&prefix("y"), 9, &Content::new(b"[]", None), Moment::default()).write(6, None, out);
         batch_suffix(2, now, out);
     });
     assert_eq!(

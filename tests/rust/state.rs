@@ -163,7 +163,7 @@ impl States {
     }
 
     fn append(&mut self, channel: &str, content: Content<'_>) -> Receipt {
-        self.world.broker.append(&name(channel), content, self.world.now)
+        self.world.broker.append(name(channel).as_name(), content, self.world.now)
     }
 
     /// Where a log stands. A promise would keep removals for a second, so it is made only where there is no log.
@@ -245,7 +245,8 @@ impl States {
             Op::Publish | Op::Set => (number.to_string(), Some(Value::from(number))),
         };
         let content = Content { op, expected, ..Content::new(data.as_bytes(), Some(key)) };
-        let (receipt, _) = change_state(&*self.world.broker, &name(channel), content, self.world.now);
+        let (receipt, _) =
+            change_state(&*self.world.broker, name(channel).as_name(), content, self.world.now);
         match receipt.outcome().expect("known") {
             Ok(position) if op == Op::Delete && version.is_none() => prop_assert_eq!(position, top),
             Ok(position) => {
@@ -263,7 +264,7 @@ impl States {
 
     /// Whether the broker has for a key what it should, and for an earlier version its value or nothing.
     fn check_entry(&self, channel: &str, key: &str, base: Option<Position>) -> Result<(), TestCaseError> {
-        let found = self.world.broker.entry(&name(channel), key, base).expect("a log");
+        let found = self.world.broker.entry(name(channel).as_name(), key, base).expect("a log");
         let value = |data: &[u8]| serde_json::from_slice::<Value>(data).expect("JSON");
         let entry = found.version().zip(found.data().map(value));
         prop_assert_eq!(&entry, &self.entry(channel, key));

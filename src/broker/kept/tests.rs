@@ -10,7 +10,7 @@ use crate::publication::{Content, prefix};
 fn made(offset: u64, key: Option<&str>, second: u64, removes: bool) -> Publication {
     let op = if removes { Op::Delete } else { Op::Set };
     let content = Content { op, ..Content::new(b"1", key) };
-    Publication::new(&prefix("a"), offset, content, Moment::default() + Duration::from_secs(second))
+    Publication::new(&prefix("a"), offset, &content, Moment::default() + Duration::from_secs(second))
 }
 
 #[derive(Clone, Debug)]

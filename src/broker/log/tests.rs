@@ -18,14 +18,14 @@ fn find(log: &Log, position: Position) -> Option<Place> {
 }
 
 fn extend(log: &Log, position: Position) -> Held {
-    log.extend(position, Content::new(b"1", None), Moment::default()).after
+    log.extend(position, &Content::new(b"1", None), Moment::default()).after
 }
 
 /// A log of so many publications, each with a key of its own.
 fn filled(mode: Mode, count: u64) -> Log {
     let log = log(Retention { mode, ..Retention::default() });
     for number in 1..=count {
-        log.append(Content::new(b"1", Some(&number.to_string())), Moment::default())
+        log.append(&Content::new(b"1", Some(&number.to_string())), Moment::default())
             .0
             .expect("there is room");
     }
@@ -49,11 +49,11 @@ fn room_that_was_needed_once_is_given_back() {
     let log = log(retention);
     let second = |number| Moment::default() + Duration::from_secs(number);
     for number in 0..1000 {
-        log.append(Content::new(b"1", Some(&number.to_string())), second(number / 500))
+        log.append(&Content::new(b"1", Some(&number.to_string())), second(number / 500))
             .0
             .expect("there is room");
     }
-    log.append(Content::new(b"1", Some("last")), second(200)).0.expect("there is room");
+    log.append(&Content::new(b"1", Some("last")), second(200)).0.expect("there is room");
     let room = |now| {
         log.trim(now);
         log.lock().kept.room()
@@ -168,7 +168,7 @@ fn every_change_notifies_once() {
         } else {
             extend(&log, Position { offset: log.top().offset() + 1, ..log.position() });
         }
-        log.append(Content::new(b"1", None), Moment::default()).0.expect("there is room");
+        log.append(&Content::new(b"1", None), Moment::default()).0.expect("there is room");
         assert_eq!(counter.0.load(std::sync::atomic::Ordering::Relaxed), number);
         assert_eq!(log.arm(&watcher), log.top());
     }

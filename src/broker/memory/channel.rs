@@ -89,10 +89,10 @@ impl Channel {
     /// When a state does not take the change.
     pub fn append(
         &self,
-        content: Content<'_>,
+        content: &Content<'_>,
         now: Moment,
     ) -> Result<(Position, Option<Moment>), StateRefusal> {
-        self.check_states(&content)?;
+        self.check_states(content)?;
         let (position, change) = self.log.append(content, now);
         self.charge(change);
         let position = position?;
@@ -129,7 +129,7 @@ impl Channel {
 
     /// As [`Log::reset`](crate::broker::Log::reset). Returns for when the caller has to put the channel into the queue, if it has to.
     pub fn reset(&self, only: Content<'_>, now: Moment) -> Option<Moment> {
-        self.note_change(self.log.reset(only, now), now)
+        self.note_change(self.log.reset(&only, now), now)
     }
 
     fn note_change(&self, change: Change, now: Moment) -> Option<Moment> {

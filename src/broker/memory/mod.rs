@@ -16,7 +16,7 @@ use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::change::StateRefusal;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Name};
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
 use crate::publication::Content;
@@ -101,13 +101,19 @@ impl MemoryBroker {
 
     /// Does something with a channel, and makes the channel first if there is none.
     fn with<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> T {
-        self.with_or(name, || {}, act)
+        self.with_or(name.as_name(), |_| {}, act)
     }
 
     /// The same. When there was none, something else is done first.
-    fn with_or<T>(&self, name: &ChannelName, made: impl FnOnce(), act: impl FnOnce(&Arc<Channel>) -> T) -> T {
+    fn with_or<T>(
+        &self,
+        name: Name<'_>,
+        made: impl FnOnce(&ChannelName),
+        act: impl FnOnce(&Arc<Channel>) -> T,
+    ) -> T {
         let make = || {
-            made();
+            let name = &name.to_channel();
+            made(name);
             let epoch = Epoch::new(self.random.hash_one(self.opened.fetch_add(1, Ordering::Relaxed)));
             Channel::new(name, epoch, self.rules.retention(name), &self.account)
         };
@@ -133,10 +139,11 @@ impl MemoryBroker {
 
     /// Does something with a channel, if there is one.
     fn with_existing<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> Option<T> {
-        self.names.with_existing(name, act)
+        self.names.with_existing(name.as_name(), act)
     }
 
     /// Evicts until all logs together fit, and those of clients that are away together.
+    #[inline]
     fn make_room(&self, in_use: Epoch, now: Moment) {
         for of in [Of::Away, Of::All] {
             // Nearly always there is room.
@@ -148,6 +155,7 @@ impl MemoryBroker {
 
     /// Evicts from those logs first that were used least recently. What readers that keep up were not offered goes last. The log that is
     /// in use now keeps its newest publication.
+    #[cold]
     fn make_room_of(&self, of: Of, in_use: Epoch, now: Moment) {
         let mut chances = CHANCES;
         let (mut spared, mut visited) = (Vec::new(), None);
@@ -212,14 +220,14 @@ impl MemoryBroker {
 }
 
 impl Broker for MemoryBroker {
-    fn append(&self, channel: &ChannelName, content: Content<'_>, now: Moment) -> Receipt {
-        let made = || {
+    fn append(&self, channel: Name<'_>, content: Content<'_>, now: Moment) -> Receipt {
+        let made = |channel: &ChannelName| {
             if !self.rules.fits(channel) {
                 (self.stray.0)(channel, now);
             }
         };
         let appended = self.with_or(channel, made, |channel| {
-            let (position, due) = channel.append(content, now)?;
+            let (position, due) = channel.append(&content, now)?;
             if let Some(due) = due {
                 self.enqueue(Arc::clone(channel), due);
             }
@@ -277,8 +285,8 @@ impl Broker for MemoryBroker {
         log.map_or(gone, |log| log.history(after, most))
     }
 
-    fn entry(&self, channel: &ChannelName, key: &str, base: Option<Position>) -> Option<Found> {
-        self.with_existing(channel, |channel| channel.read().find(key, base))
+    fn entry(&self, channel: Name<'_>, key: &str, base: Option<Position>) -> Option<Found> {
+        self.names.with_existing(channel, |channel| channel.read().find(key, base))
     }
 
     fn state_after(&self, channel: &ChannelName, offset: u64, most: Most) -> Option<StatePart> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use hashbrown::HashTable;
 
 use crate::broker::memory::channel::Channel;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Name};
 
 /// Each channel once. A name is hashed once for each look-up: the hash says in which part it is, and where in the table of that part.
 #[derive(Debug)]
@@ -27,32 +27,32 @@ impl Names {
     }
 
     /// Does something with a channel, if there is one.
-    pub fn with_existing<T>(&self, name: &ChannelName, act: impl FnOnce(&Arc<Channel>) -> T) -> Option<T> {
+    pub fn with_existing<T>(&self, name: Name<'_>, act: impl FnOnce(&Arc<Channel>) -> T) -> Option<T> {
         let hash = self.hash(name);
-        self.part(hash).read().find(hash, |channel| channel.name() == name).map(act)
+        self.part(hash).read().find(hash, |channel| channel.name().as_name() == name).map(act)
     }
 
     /// Does something with a channel. When there is none, one is made; it counts if nobody else was faster.
     pub fn with<T>(
         &self,
-        name: &ChannelName,
+        name: Name<'_>,
         make: impl FnOnce() -> Channel,
         act: impl FnOnce(&Arc<Channel>) -> T,
     ) -> T {
         let hash = self.hash(name);
-        let is_it = |channel: &Arc<Channel>| channel.name() == name;
+        let is_it = |channel: &Arc<Channel>| channel.name().as_name() == name;
         if let Some(channel) = self.part(hash).read().find(hash, is_it) {
             return act(channel);
         }
         let mut part = self.part(hash).write();
-        let entry = part.entry(hash, is_it, |channel| self.hash(channel.name()));
+        let entry = part.entry(hash, is_it, |channel| self.hash(channel.name().as_name()));
         act(entry.or_insert_with(|| Arc::new(make())).get())
     }
 
     /// Takes out the channel of this name, unless it is to stay. It is asked while nobody uses the channel. What is taken out is
     /// dropped by the caller, without a lock.
     pub fn take(&self, name: &ChannelName, goes: impl FnOnce(&Arc<Channel>) -> bool) -> Option<Arc<Channel>> {
-        let hash = self.hash(name);
+        let hash = self.hash(name.as_name());
         let mut part = self.part(hash).write();
         let found = part.find_entry(hash, |channel| channel.name() == name).ok()?;
         if !goes(found.get()) {
@@ -61,7 +61,7 @@ impl Names {
         let (taken, _) = found.remove();
         if part.len() < part.capacity() / 8 {
             let twice = part.len() * 2;
-            part.shrink_to(twice, |channel| self.hash(channel.name()));
+            part.shrink_to(twice, |channel| self.hash(channel.name().as_name()));
         }
         Some(taken)
     }
@@ -70,8 +70,8 @@ impl Names {
         self.parts.iter().map(|part| part.read().len()).sum()
     }
 
-    fn hash(&self, name: &ChannelName) -> u64 {
-        self.random.hash_one(name)
+    fn hash(&self, name: Name<'_>) -> u64 {
+        self.random.hash_one(name.as_str())
     }
 
     /// A table looks at the lowest bits of a hash and at the seven highest.
@@ -120,13 +120,14 @@ mod tests {
         let (names, account) = (Names::new(), Arc::new(MemoryAccount::new(1 << 20, 1 << 20)));
         let retention = |name: &ChannelName| Rules::default().retention(name);
         let held = names.parts[0].write();
-        let is_elsewhere =
-            |name: &ChannelName| !std::ptr::eq(names.part(names.hash(name)), &raw const names.parts[0]);
+        let is_elsewhere = |name: &ChannelName| {
+            !std::ptr::eq(names.part(names.hash(name.as_name())), &raw const names.parts[0])
+        };
         let elsewhere: Vec<_> = (0..1000).map(name).filter(is_elsewhere).collect();
         assert!(elsewhere.len() > 500);
         for name in &elsewhere {
             let make = || Channel::new(name, Epoch::new(1), retention(name), &account);
-            names.with(name, make, |channel| assert_eq!(channel.name(), name));
+            names.with(name.as_name(), make, |channel| assert_eq!(channel.name(), name));
         }
         drop(held);
         assert_eq!(names.len(), elsewhere.len());

@@ -57,7 +57,10 @@ fn append(
     key: Option<&str>,
     now: Moment,
 ) -> Position {
-    broker.append(channel, Content::new(data, key), now).position().expect("a log in memory confirms at once")
+    broker
+        .append(channel.as_name(), Content::new(data, key), now)
+        .position()
+        .expect("a log in memory confirms at once")
 }
 
 fn name(text: &str) -> ChannelName {
@@ -207,7 +210,8 @@ fn the_channels_used_least_recently_are_evicted_and_their_readers_are_told() {
     publish(10);
     let read = first.read(Place::default(), End::Top, usize::MAX, &mut Vec::new());
     assert_eq!((read.gap.map(|gap| (gap.from, gap.to)), read.count), (Some((0, 2)), 0));
-    let gone = |number: usize| broker.names.with_existing(&name(&number.to_string()), |_| ()).is_none();
+    let gone =
+        |number: usize| broker.names.with_existing(name(&number.to_string()).as_name(), |_| ()).is_none();
     assert!(gone(2) || broker.totals().trimmed > 2);
     assert!(!gone(0) && !gone(1), "it has a reader, or was used again");
     assert!(broker.account.cost().all <= 100_000);
@@ -391,7 +395,7 @@ fn a_publication_that_makes_a_log_for_a_name_without_a_rule_is_a_stray() {
     let [first, promised] = ["a", "b"].map(|name| ChannelName::new(name).expect("legal"));
     broker.promise(&promised, now);
     for channel in [&first, &promised, &first, &ChannelName::private("c")] {
-        broker.append(channel, Content::new(b"1", None), now);
+        broker.append(channel.as_name(), Content::new(b"1", None), now);
     }
     assert_eq!(*strays.lock().expect("nobody panics with it"), ["a"]);
 }
@@ -607,11 +611,14 @@ fn states(max_bytes: usize, states: usize) -> MemoryBroker {
 }
 
 fn set(broker: &MemoryBroker, channel: &str, key: &str, now: Moment) -> Receipt {
-    broker.append(&name(channel), Content::new(&b"1".repeat(1000), Some(key)), now)
+    broker.append(name(channel).as_name(), Content::new(&b"1".repeat(1000), Some(key)), now)
 }
 
 fn delete(broker: &MemoryBroker, channel: &str, key: &str, now: Moment) {
-    broker.append(&name(channel), Content::removal(key), now).position().expect("it is never refused");
+    broker
+        .append(name(channel).as_name(), Content::removal(key), now)
+        .position()
+        .expect("it is never refused");
 }
 
 fn keys(broker: &MemoryBroker, channel: &str) -> usize {
@@ -647,7 +654,7 @@ fn more_than_all_logs_may_have_ends_although_states_give_nothing() {
     }
     append(&broker, &name("other"), b"1", None, at(3));
     assert_eq!((keys(&broker, "state:a"), keys(&broker, "state:b")), (30, 0));
-    assert!(broker.names.with_existing(&name("state:b"), |_| ()).is_none());
+    assert!(broker.names.with_existing(name("state:b").as_name(), |_| ()).is_none());
     broker.unwatch(&name("state:a"), &watcher);
     assert_eq!(keys(&broker, "state:a"), 30);
 }
@@ -830,8 +837,9 @@ fn all_states_together_are_bounded_and_a_delete_has_room() {
 #[test]
 fn where_all_states_are_full_a_value_can_be_replaced_by_one_that_is_not_longer() {
     let broker = states(1 << 20, 10_000);
-    let change =
-        |data: &[u8], key: &str| broker.append(&name("state:a"), Content::new(data, Some(key)), at(1));
+    let change = |data: &[u8], key: &str| {
+        broker.append(name("state:a").as_name(), Content::new(data, Some(key)), at(1))
+    };
     let long = b"1".repeat(1000);
     assert!((0..20).any(|key| change(&long, &key.to_string()).position().is_none()));
     for data in [&*long, &long[..500]] {
@@ -851,7 +859,7 @@ fn what_all_states_refuse_takes_no_removals_from_readers() {
     }
     while set(&broker, "state:b", &broker.totals().log_bytes.to_string(), at(1)).position().is_some() {}
     let long = b"1".repeat(50_000);
-    let refused = broker.append(&name("state:a"), Content::new(&long, Some("new")), at(2));
+    let refused = broker.append(name("state:a").as_name(), Content::new(&long, Some("new")), at(2));
     let most = Most { count: 1, bytes: 1 };
     let part = broker.state_after(&name("state:a"), 0, most).expect("it is there");
     assert_eq!((refused.position(), part.forgotten), (None, 0));
@@ -862,7 +870,7 @@ fn an_entry_with_more_bytes_than_its_state_may_have_is_refused_by_an_empty_one_t
     let rule = Rule { state_bytes: 500, ..state_rule() };
     let broker = MemoryBroker::new(Arc::new(Rules::new(&[rule]).expect("a legal rule")), 1 << 20);
     assert_eq!(set(&broker, "state:a", "a", at(1)).position(), None);
-    let short = broker.append(&name("state:a"), Content::new(b"1", Some("a")), at(1));
+    let short = broker.append(name("state:a").as_name(), Content::new(b"1", Some("a")), at(1));
     assert!(short.position().is_some());
     delete(&broker, "state:a", "a", at(1));
     assert_eq!(set(&broker, "state:a", "a", at(1)).position(), None);
@@ -876,7 +884,7 @@ fn the_room_of_removed_keys_is_there_for_other_states_at_once() {
         for key in 0..1000 {
             let key = key.to_string();
             let content = Content::new(b"1", Some(&key));
-            broker.append(&name(&channel), content, at(1)).position().expect("there is room");
+            broker.append(name(&channel).as_name(), content, at(1)).position().expect("there is room");
         }
         for key in 0..1000 {
             delete(&broker, &channel, &key.to_string(), at(1));
@@ -937,7 +945,7 @@ fn values_that_were_replaced_age() {
     let first = set(&broker, "state:a", "k", at(1)).position().expect("there is room");
     let second = set(&broker, "state:a", "k", at(2)).position().expect("there is room");
     set(&broker, "state:a", "k", at(8));
-    let base = |of| broker.entry(&name("state:a"), "k", Some(of)).and_then(|found| found.base);
+    let base = |of| broker.entry(name("state:a").as_name(), "k", Some(of)).and_then(|found| found.base);
     let without = broker.account.cost().all;
     tidy(&broker, at(9));
     assert!(base(first).is_some() && base(second).is_some());

@@ -63,7 +63,7 @@ mod tests {
     fn the_next_excerpt_goes_on_where_this_one_ends() {
         let position = |offset| Position { epoch: Epoch::new(7), offset };
         let publication =
-            |offset| Publication::new(&prefix("a"), offset, Content::new(b"1", None), Moment::default());
+            |offset| Publication::new(&prefix("a"), offset, &Content::new(b"1", None), Moment::default());
         let all = [publication(4), publication(6)];
         let written = |after, gap, top, publications: &[Publication]| {
             let mut out = Vec::new();

@@ -112,7 +112,7 @@ fn a_reader_whose_serving_panics_is_closed_and_the_others_are_served() {
                 Subscribed::From { .. }
             ));
         }
-        shard.shared.broker.append(&channel, Content::new(b"1", None), shard.now());
+        shard.shared.broker.append(channel.as_name(), Content::new(b"1", None), shard.now());
         shard.hub.moved(0);
         let broken = clients[1].0;
         let (now, time) = (shard.now(), shard.timestamp());
@@ -171,7 +171,11 @@ fn catching_up_counts_as_work_of_the_client_that_asks_for_it() {
         for publications in [1, 50] {
             let data = format!("\"{}\"", "x".repeat(20_000));
             for _ in 0..publications {
-                shard.shared.broker.append(&channel, Content::new(data.as_bytes(), None), shard.now());
+                shard.shared.broker.append(
+                    channel.as_name(),
+                    Content::new(data.as_bytes(), None),
+                    shard.now(),
+                );
             }
             let subscribed = shard.hub.subscribe(key, &channel, Start::After(start), 1, Moment::default());
             assert!(matches!(subscribed, Subscribed::From { recovered: Some(Ok(())), .. }));
@@ -218,7 +222,7 @@ fn however_many_are_too_far_behind_they_are_closed_one_after_the_other() {
                 ));
             }
             for _ in 0..5 {
-                shard.shared.broker.append(&channel, Content::new(b"1", None), shard.now());
+                shard.shared.broker.append(channel.as_name(), Content::new(b"1", None), shard.now());
             }
             shard.hub.moved(0);
             flush(&mut shard);

@@ -80,7 +80,7 @@ fn the_shard_wakes_up_for_what_a_client_has_missed_that_comes_back() {
         assert!(cut.is_some());
         let shared = std::sync::Arc::clone(&cell.borrow().shared);
         let name = ChannelName::new("a").expect("legal");
-        drop(shared.broker.append(&name, Content::new(b"1", None), shared.clock.now()));
+        drop(shared.broker.append(name.as_name(), Content::new(b"1", None), shared.clock.now()));
 
         let back = First::connect(cell);
         woken(cell);
