@@ -697,7 +697,7 @@ fn a_state_is_dropped_when_nobody_reads_or_writes_it() {
     type Use<'a> = &'a dyn Fn(&MemoryBroker, u64);
     let uses: [(&str, Use<'_>); 6] = [
         ("nothing", &|_, _| {}),
-        ("get", &|broker, _| _ = broker.entry(&state, "a", None)),
+        ("get", &|broker, _| _ = broker.entry(state.as_name(), "a", None)),
         ("items", &|broker, _| _ = broker.state_after(&state, 0, every)),
         ("history", &|broker, _| _ = broker.history(&state, None, every)),
         ("set", &|broker, now| _ = set(broker, "state:a", "a", at(now))),
@@ -757,7 +757,7 @@ fn removals_age_while_an_idle_state_waits_and_do_not_keep_it() {
     }
     delete(&broker, "state:a", "a", at(2));
     set(&broker, "state:a", "b", at(3)).position().expect("there is room");
-    let kept = || broker.part(&name("state:a")).read().get(&name("state:a")).map(|it| it.log().held().oldest);
+    let kept = || broker.names.with_existing(name("state:a").as_name(), |it| it.log().held().oldest);
     assert_eq!(kept(), Some(Some(at(2))));
     for now in 3..=14 {
         tidy(&broker, at(now));
