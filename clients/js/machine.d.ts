@@ -91,6 +91,7 @@ export interface Reader {
   id: number;
   /** Empty: it has no position. */
   epoch: string;
+  /** Below 0: it wants to be where the channel is. */
   offset: number;
   /** The application was told where it begins. */
   begun: boolean;

@@ -143,8 +143,8 @@ export const createPresence = (port, client, channel, { onChange, onEnded, signa
 
   const watch = () => { ids[1] = port.subscribe(`$presence:${channel}`, null, presence); };
 
-  // The server demands the channel itself, and first.
-  ids[0] = port.subscribe(channel, null, { begun() {}, updates() {}, gap() {}, ended });
+  // The server demands the channel itself, and first. What is in it is for others: nothing of that comes again.
+  ids[0] = port.subscribe(channel, { epoch: "", offset: -1 }, { begun() {}, updates() {}, gap() {}, ended });
   if (!over) watch();
   if (signal) {
     signal.addEventListener("abort", close);

@@ -217,7 +217,8 @@ const createChannels = (line) => {
   const ask = (channel, later) => {
     if (!line.connected || channel.asked !== null) return;
     const { live, epoch, offset } = channel;
-    const needy = channel.subscriptions.filter((it) => !(it.begun && live && it.epoch === epoch && it.offset >= offset));
+    // An offset below 0 is that of the channel.
+    const needy = channel.subscriptions.filter((it) => !(live && (it.offset < 0 ? Object.assign(it, { epoch, offset, begun: true }) : it.begun && it.epoch === epoch && it.offset >= offset)));
     if (channel.name === "@") {
       // Nobody can subscribe to it: it is there from the first direct message on.
       if (live) for (const it of needy) place(channel, it, offset, false, it.epoch === epoch ? "overrun" : "epoch", false);

@@ -25,6 +25,7 @@ def rooms(app: Umbel) -> Umbel:
     app.channel("crowd:{x}", open=True, presence="count")
     app.channel("hidden:{x}", open=True, presence=lambda client: None)
     app.channel("plain:{x}", open=True)
+    app.channel("board:{x}", open=True, publish=True, mode="state", presence=True)
     return app
 
 
@@ -75,6 +76,22 @@ async def test_members_see_each_other_come_do_something_and_leave(rooms: Umbel) 
         async with ann.presence(ROOM) as again:
             assert dict(again) == dict(hers)
     assert nothing_is_left()
+
+
+async def test_a_state_that_is_shown_beside_it_does_not_come_again(rooms: Umbel) -> None:
+    shown: list[tuple[bool, int]] = []
+    async with (
+        rooms.serve(port=0, **QUICK) as server,
+        connect(server.url, token="ann") as ann,
+        ann.shared_state("board:1", lambda board, keys: shown.append((board.whole, len(board)))) as board,
+    ):
+        await board.set("a", 1)
+        async with ann.presence("board:1") as members:
+            await board.set("b", 2)
+            assert shown == [(True, 0), (True, 1), (True, 2)]
+            board.close()
+            await members.update(current_task="7")
+            await until(lambda: members[ann.client_id]["currentTask"] == "7")
 
 
 async def test_after_a_lost_session_it_says_again_what_it_had_said(rooms: Umbel) -> None:

@@ -83,6 +83,20 @@ test("a channel that is read beside it stays, and is left with the last of them"
   await until(async () => (await umbel.request("subscribers", room)) === 0, "it has left");
 });
 
+test("a state that is shown beside it does not come again", async () => {
+  const room = fresh("team");
+  const umbel = client("ann");
+  const shown = [];
+  const state = await umbel.state(room, { onChange: ({ whole, size }) => shown.push({ whole, size }) });
+  await state.set("a", 1);
+  const members = await umbel.presence(room);
+  await state.set("b", 2);
+  assert.deepEqual(shown, [{ whole: true, size: 0 }, { whole: true, size: 1 }, { whole: true, size: 2 }]);
+  state.close();
+  await members.update({ currentTask: 7 });
+  await until(() => members.get(umbel.connection.clientId).currentTask === 7, "it is still there");
+});
+
 test("after a lost session it says again what it had said, and is another member", async () => {
   const room = fresh();
   const umbel = client("ann");

@@ -28,6 +28,7 @@ app.channel("here:{name}", open=True, publish=True, presence=lambda client: clie
 app.channel("hidden:{name}", open=True, presence=lambda client: None)
 app.channel("crowd:{name}", open=True, presence="count")
 app.channel("merged:{name}", open=True, publish=True, mode="state")
+app.channel("team:{name}", open=True, publish=True, mode="state", presence=True)
 app.resolve("merged:{name}")(resolvers.merge)
 app.channel("{name:path}", open=True, publish=True, history=5000, history_bytes=64 << 20)
 for path, file in options.get("pages", {}).items():

@@ -11,6 +11,7 @@ class Subscription:
 
     Attributes:
         epoch: empty as long as there is no position.
+        offset: below 0 if it wants to be where the channel is. Then it has nothing to be told.
         begun: whether the application was told where it begins.
         reason: why it has lost its position.
     """

@@ -239,6 +239,9 @@ class Subscriptions:
         """Ask for a channel anew, if a subscription needs it; later on for those that are put into `new`."""
         if not self._line.connected or channel.asked is not None:
             return
+        for it in channel.subscriptions:
+            if it.offset < 0 and channel.live:
+                it.epoch, it.offset, it.begun = channel.epoch, channel.offset, True
         needy = [
             it
             for it in channel.subscriptions

@@ -47,15 +47,16 @@ class Members(Mapping[str, dict[str, Any]]):
         self._saying: list[dict[str, Any]] = []  # and what has no answer yet
         self._me = (shell.client_id, shell.subject)
         self._again = False  # it was subscribed anew on this connection
-        # The server demands the channel itself, and first.
+        # The server demands the channel itself, and first. What is in it is for others: nothing of that comes
+        # again.
         self._feeds = [
             Feed(channel, lambda *_: None, self._finish),
             Feed(f"$presence:{channel}", self._do, self._finish_presence),
         ]
         shell.watchers[self._feeds[0]] = self._let_in
-        for feed in self._feeds:
+        for feed, start in zip(self._feeds, ({"epoch": "", "offset": -1}, None), strict=True):
             if self._end is None:
-                shell.subscribe(feed, None)
+                shell.subscribe(feed, start)
 
     async def ready(self) -> None:
         """Wait until all members are here.
