@@ -116,7 +116,12 @@ const scenarios = {
   // Two windows with the task board: what becomes of changes that were made without a connection, and what is seen of the others.
   async board(context, complaints) {
     const windows = [await watched(context, complaints), await watched(context, complaints)];
-    for (const page of windows) await page.goto(url);
+    // The plots of two windows take a processor of their own.
+    for (const page of windows) await page.emulateMedia({ reducedMotion: "reduce" });
+    context.setDefaultTimeout(60_000);
+    await windows[0].goto(url);
+    await windows[0].getByTestId("pane").last().waitFor();
+    await windows[1].goto(new URL(await windows[0].getByRole("link", { name: "another window" }).getAttribute("href"), url).href);
     const sides = windows.flatMap((page) => [0, 1].map((number) => page.getByTestId("pane").nth(number)));
     const [ann, beside, ben] = sides;
     const task = (side, number) => side.getByTestId("task").nth(number - 1);
@@ -140,6 +145,10 @@ const scenarios = {
       return found;
     };
     for (const side of sides) await side.locator(".members li").nth(3).waitFor();
+    await windows[1].waitForFunction(() => {
+      const { top, bottom } = document.getElementById("board").getBoundingClientRect();
+      return top < 20 || bottom <= innerHeight + 1;
+    });
     const names = await Promise.all([ann, ben].map((side) => side.getByRole("heading").textContent()));
 
     // It ends by itself, so it is seen while somebody goes on.

@@ -559,4 +559,5 @@ def expected() -> set[str]:
 NAMES = (
     *("published", "delivered", "batches", "lateness", "rate", "crowd", "slow", "ask", "send", "answer"),
     *("sources", "connections", "gaps", "violations", "state", "cut", "cuts", "recovered"),
+    *("pane", "task"),
 )

@@ -1,7 +1,7 @@
 // The task board: two clients in this page, side by side. Each has a connection of its own, which can be cut off.
 
 import { connect } from "/umbel/client.js";
-import { $, toast, write } from "./text.js";
+import { $, keepPlace, toast, write } from "./text.js";
 
 const CHANNEL = "demo:board";
 const LABELS = { title: "Title", status: "Status" };
@@ -99,7 +99,8 @@ async function openPane(name) {
       item.textContent = member.subject + { self: " (this side)", away: " is cut off", typing: " is typing…", here: "" }[is];
       return item;
     }));
-    for (const [key, row] of rows) row.showOthers(all.filter((member) => !isSelf(member) && member.currentTask === key));
+    const others = all.filter((member) => member.isActive && !isSelf(member));
+    for (const [key, row] of rows) row.showOthers(others.filter(({ currentTask }) => currentTask === key));
   };
 
   const state = umbel.state(CHANNEL, {
@@ -225,4 +226,4 @@ function createRow(board, key, name, tell, line) {
 
 const first = Math.floor(Math.random() * NAMES.length);
 const second = (first + 1 + Math.floor(Math.random() * (NAMES.length - 1))) % NAMES.length;
-for (const index of [first, second]) openPane(NAMES[index]).catch((error) => toast(`${CHANNEL}: ${error.message}`));
+Promise.all([first, second].map((index) => openPane(NAMES[index]))).then(keepPlace, (error) => toast(`${CHANNEL}: ${error.message}`));

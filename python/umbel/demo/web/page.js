@@ -1,7 +1,7 @@
 // The page: cards of what is measured, the figures of the server, controls and answers.
 
 import { Bars, Lines, palette, plots } from "./plots.js";
-import { $, bytes, count, millis, percent, quantiles, short, toast, write } from "./text.js";
+import { $, bytes, count, keepPlace, millis, percent, quantiles, short, toast, write } from "./text.js";
 import { bars, clock, cut, follow, followed, late, move, page, seen, slow, umbel } from "./wire.js";
 
 plots.push(new Bars($("hero"), bars));
@@ -192,6 +192,7 @@ async function greet() {
     follow("demo:load", () => {});
     follow("demo:stats", (update) => showStats(update.data));
     slowNote();
+    keepPlace();
   }
   for (let turn = 0; turn < 3 && !slow; turn += 1) await clock.ask();
 }

@@ -22,6 +22,9 @@ export function write(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** The page has grown above the place that its address names. */
+export const keepPlace = () => { if (location.hash) $(location.hash.slice(1))?.scrollIntoView(); };
+
 let toastTimer = 0;
 export function toast(text) {
   write("toast", text);
