@@ -12,6 +12,7 @@ import clients
 import costs
 import delivery
 import event_streams
+import presence
 import sessions
 import states
 import verifying
@@ -116,6 +117,24 @@ def _rows() -> list[Row]:
             "one app.state().set() among 100 and 100,000 keys; a key",
             "≤ 1.5 × publish(), ≤ 2 × that, ≤ 450 B",
             states.state_set,
+        ),
+        Row(
+            "state-sets-1000",
+            "updates/s to 1,000 that change keys by state_set, against publish to latest",
+            "≥ 0.9 × latest",
+            part(states.state_sets, connections=1000),
+        ),
+        Row(
+            "presence-enter",
+            "10,000 enter one room within 10 s: p95 of 1,000 others, bytes for each",
+            "≤ 1.5 × undisturbed, ≤ 300 KiB",
+            part(presence.enter, connections=10_000, others=1000),
+        ),
+        Row(
+            "presence-rest",
+            "10,000 are in rooms: CPU at rest and memory, above the same connections",
+            "< 0.5 %, ≤ 1 KiB each",
+            part(presence.rest, connections=10_000),
         ),
         Row(
             "memory-bare",

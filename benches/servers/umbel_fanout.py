@@ -23,6 +23,8 @@ def application(options: argparse.Namespace) -> Umbel:
     if options.jwt:  # other checkouts may not know it
         tokens["auth"] = umbel.JWT(key=Path(options.jwt_key).read_bytes(), algorithms=[options.jwt])
     settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
+    if options.presence:
+        settings["presence_limit"] = options.presence
     if options.publish_path:
         settings["publish_path"] = options.publish_path
         settings["max_messages_per_second"] = 0
@@ -32,7 +34,9 @@ def application(options: argparse.Namespace) -> Umbel:
         max_connections=100_000,
         **{name: value for name, value in settings.items() if value is not None},
     )
-    app.channel("{channel:path}", open=True, publish=True, history=options.history)
+    if options.rooms:  # other checkouts may not know it
+        app.channel("room:{room}", open=True, **({"presence": True} if options.presence else {}))
+    app.channel("{channel:path}", open=True, publish=True, history=options.history, mode=options.mode)
     if options.identify:
 
         @app.authenticate
@@ -150,6 +154,9 @@ if __name__ == "__main__":
     parser.add_argument("--write-timeout", type=float, help="seconds")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--history", type=int, default=1000, help="publications kept per channel")
+    parser.add_argument("--mode", default="all", help="mode of the channels")
+    parser.add_argument("--rooms", action="store_true", help="declare rooms")
+    parser.add_argument("--presence", type=int, help="tell who is in a room, up to so many one by one")
     parser.add_argument("--requests", action="store_true", help="answer requests: ask, ask_now, /echo")
     parser.add_argument("--publish-path", help="take publications over HTTP there")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")

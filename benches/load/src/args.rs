@@ -66,6 +66,12 @@ pub struct Options {
     pub cpu: Option<usize>,
     pub server_pid: Option<i32>,
     pub publish_rate: f64,
+    /// What publications are: `publish` or `state_set`.
+    pub publish_type: String,
+    /// They have so many keys, in turn. 0: none.
+    pub keys: usize,
+    /// So many readers publish, in turn. 0: a connection of its own does.
+    pub publishers: usize,
     pub ping_rate: f64,
     /// Requests that each connection keeps unanswered; 0 outside the command `request`.
     pub in_flight: usize,
@@ -93,6 +99,7 @@ impl Options {
             return Err("--port is required".into());
         }
         options.per_connection = options.per_connection.min(options.channels);
+        options.publishers = options.publishers.min(options.connections);
         Ok(options)
     }
 
@@ -165,6 +172,9 @@ impl Options {
             "--cpu" => self.cpu = Some(number(name, value)?),
             "--server-pid" => self.server_pid = Some(number(name, value)?),
             "--publish-rate" => self.publish_rate = number(name, value)?,
+            "--publish-type" => self.publish_type = value.into(),
+            "--keys" => self.keys = number(name, value)?,
+            "--publishers" => self.publishers = number(name, value)?,
             "--ping-rate" => self.ping_rate = number(name, value)?,
             "--in-flight" => self.in_flight = number(name, value)?,
             "--message-type" => self.message_type = value.into(),
@@ -213,6 +223,9 @@ impl Default for Options {
             cpu: None,
             server_pid: None,
             publish_rate: 0.0,
+            publish_type: "publish".into(),
+            keys: 0,
+            publishers: 0,
             ping_rate: 0.0,
             in_flight: 0,
             message_type: "ask".into(),
@@ -247,7 +260,8 @@ how many    --connections N  --concurrency C  --slow K (subscribe, then never re
 what        --until upgrade|established  --deflate  --no-subscribe  --streams (Server-Sent Events)
             --channels C  --per-connection K  --random  --seed S  --lossy (holes are counted, not errors)
 when        --warmup S  --seconds S  --drain S  --wait (for `go` on stdin)  --timeout S
-meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --ping-rate R (WebSocket pings)
+meanwhile   --publish-rate R  --data-bytes B (a publishing client)  --publishers N (readers publish, in turn)
+            --publish-type state_set  --keys K (in turn)  --ping-rate R (WebSocket pings)
 tokens      --tokens FILE (one a line, for each connection's header Authorization)
 sessions    --sessions (speak first)  --token T (each is T and its number)  --within S (come back at a random moment)
             --others K (are not cut, read the channel `others`)  --quiet S (before the cut, to compare with)

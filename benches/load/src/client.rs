@@ -54,7 +54,7 @@ impl<'o> Client<'o> {
         for index in 0..readers {
             connections.push(Connection::new(Role::Reader, index % options.sample_every == 0, options));
         }
-        let publishers = usize::from(options.publish_rate > 0.0);
+        let publishers = usize::from(options.publish_rate > 0.0 && options.publishers == 0);
         let others =
             [(Role::Other, options.others), (Role::Slow, options.slow), (Role::Publisher, publishers)];
         for (role, count) in others {

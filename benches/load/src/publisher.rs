@@ -1,4 +1,4 @@
-//! The connection that publishes, if there is one, and moments that come at a fixed rate.
+//! The connection that publishes, or readers that do, and moments that come at a fixed rate.
 
 use crate::client::Client;
 use crate::{clock, connection, frame, socket};
@@ -46,17 +46,27 @@ impl Publisher {
 impl Client<'_> {
     pub(crate) fn publish_due(&mut self, now: u64) {
         let index = self.connections.len() - 1;
-        let publisher = &mut self.publisher;
-        while publisher.schedule.due(now) {
+        while self.publisher.schedule.due(now) {
+            let publisher = &mut self.publisher;
             let data = connection::padded_data(clock::now(), self.options.data_bytes);
             let (number, channels) = (publisher.published as usize, self.options.channels);
             let channel = if channels == 1 { String::new() } else { format!("-{}", number % channels) };
+            let key = match self.options.keys {
+                0 => String::new(),
+                keys => format!(r#","key":"key-{:012}""#, number % keys),
+            };
             publisher.published += 1;
             let message = format!(
-                r#"{{"type":"publish","channel":"bench{channel}","data":{data},"id":{}}}"#,
-                publisher.published
+                r#"{{"type":"{}","channel":"bench{channel}"{key},"data":{data},"id":{}}}"#,
+                self.options.publish_type, publisher.published
             );
-            frame::write_masked(&mut publisher.unsent, frame::TEXT, message.as_bytes());
+            if self.options.publishers == 0 {
+                frame::write_masked(&mut publisher.unsent, frame::TEXT, message.as_bytes());
+            } else {
+                let mut frame = Vec::with_capacity(message.len() + 8);
+                frame::write_masked(&mut frame, frame::TEXT, message.as_bytes());
+                self.send(number % self.options.publishers, &frame);
+            }
         }
         self.flush_publisher(index);
     }

@@ -68,6 +68,8 @@ impl Subscribed {
     pub fn missed(&self, asked: Option<u64>) -> Result<Missed, String> {
         match (asked, self.recovered) {
             (None, None) => Ok(Missed::Nothing),
+            // All of a state follows.
+            (None, Some(false)) if self.reason == "new" => Ok(Missed::Nothing),
             (Some(asked), Some(true)) if self.offset == asked => Ok(Missed::Nothing),
             (Some(asked), Some(false)) => match self.reason.as_str() {
                 "trimmed" if self.offset > asked => Ok(Missed::Known(self.offset - asked)),
