@@ -300,6 +300,14 @@ test("a board shows what several do, and who they are", async (t) => {
   await bob.fill("#tasks input:not([type])", "milk");
   await bob.press("#tasks input:not([type])", "Enter");
   await shows(ann, "milk", false);
+  // Two changes one after another, without an answer in between.
+  await ann.evaluate(() => {
+    const [box, text] = document.querySelectorAll("#tasks input");
+    text.value = "water";
+    text.dispatchEvent(new Event("change", { bubbles: true }));
+    box.click();
+  });
+  await shows(bob, "water", true);
   await bob.close();
   await ann.waitForFunction(() => document.getElementById("here").textContent === "ann");
 });
