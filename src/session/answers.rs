@@ -1,11 +1,10 @@
 //! What a session answers, and what of it is remembered.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::carrier::{Answer, Carrier, Unpublished};
 use super::changes::{publish, repeat_conflict, tell_published};
-use super::conversation::{Session, begin_message};
+use super::conversation::Session;
 use super::credentials::{Refusal, renewed, somebody, withdrawn};
 use super::greeting::tell_established;
 use super::memory::{Memory, Recalled, Remembered, UNANSWERED, unanswered};
@@ -47,41 +46,6 @@ impl Session {
         if let Some((_, wanted)) = lost {
             restore(self, client_id, wanted, true, rules, carrier);
         }
-    }
-
-    /// Goes on with a client that has come back, and wants to be subscribed to these channels. While it has as much under way as it
-    /// may have, it may not ask for others than it had.
-    pub fn come_back(
-        &mut self,
-        client_id: &str,
-        terms: &Terms,
-        wanted: Box<Wanted>,
-        may_ask: bool,
-        rules: &Rules,
-        carrier: &mut impl Carrier,
-    ) {
-        // What it wants now counts. A question that is open is answered once, for what it wants now.
-        let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
-        let identity = self.identity.clone();
-        if let Some(resumable) = self.resumable_part() {
-            if let Some(former) = resumable.former.take() {
-                let is_kept = |had: &Subscription| {
-                    let name = had.channel.watched().unwrap_or_else(|| had.channel.as_str());
-                    had.by_server || !rules.withdraw(name, &former, identity.as_deref())
-                };
-                resumable.subscriptions.retain(is_kept);
-            }
-            for had in &resumable.subscriptions {
-                starts.remove(had.channel.as_str());
-            }
-        }
-        let released = self.requests.as_mut().map(|requests| requests.drop_subscribing(&starts));
-        tell_established(self, client_id, Some(Ok(())), terms, carrier);
-        for channel in released.into_iter().flatten() {
-            self.go_on(&channel, rules, carrier);
-        }
-        begin_message(self);
-        restore(self, client_id, wanted, may_ask, rules, carrier);
     }
 
     /// Acts on a request with an `id` if that is not new, and returns what this cost. `None`: the request is to be done.
@@ -182,7 +146,10 @@ impl Session {
         join(self.identity.as_deref(), &had.channel, subscribed, carrier);
         match tell_subscribed(&had.channel, subscribed, None, carrier) {
             Ok(()) => self.resumable_part().into_iter().for_each(|it| it.subscriptions.push(had.clone())),
-            Err(most) => self.tell_too_many(most, &had.channel, ReplyTo::message(None), carrier),
+            Err(most) => {
+                carrier.left(had.channel.as_str());
+                self.tell_too_many(most, &had.channel, ReplyTo::message(None), carrier);
+            }
         }
     }
 

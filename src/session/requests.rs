@@ -278,9 +278,13 @@ impl Requests {
     }
 
     /// Drops the requests that are about being subscribed, except for questions about these channels, and about those that the
-    /// server had subscribed: when they are decided, the client begins here. Returns the channels in which others wait for nothing
-    /// any more.
-    pub fn drop_subscribing(&mut self, kept: &HashMap<&str, Option<Start>>) -> Vec<ChannelName> {
+    /// server had subscribed: when they are decided, the client begins here. `left` is called for those that the session had. Returns
+    /// the channels in which others wait for nothing any more.
+    pub fn drop_subscribing(
+        &mut self,
+        kept: &HashMap<&str, Option<Start>>,
+        mut left: impl FnMut(&ChannelName),
+    ) -> Vec<ChannelName> {
         let is_over = |Request { action, id, channel, waits_for, .. }: &mut Request| {
             let wanted = kept.get(channel.as_str()).copied();
             match (action, *waits_for) {
@@ -299,6 +303,8 @@ impl Requests {
         // None of them keeps bytes.
         let dropped: Vec<_> = self.waiting.extract_if(.., is_over).collect();
         dropped.iter().for_each(|request| self.note_taken(request));
+        let had = dropped.iter().filter(|request| matches!(request.action, Action::Restore { .. }));
+        had.for_each(|request| left(&request.channel));
         let mut channels: Vec<_> = dropped.into_iter().map(|request| request.channel).collect();
         let mut seen = HashSet::new();
         channels.retain(|channel| {

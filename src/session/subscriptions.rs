@@ -3,14 +3,57 @@
 use std::collections::HashMap;
 
 use super::carrier::Carrier;
-use super::conversation::Session;
-use super::replies::{LOST, ReplyTo, tell_ended};
+use super::conversation::{Session, begin_message};
+use super::greeting::tell_established;
+use super::replies::{LOST, ReplyTo, Terms, tell_ended};
 use super::requests::Action;
-use super::resumable::Wanted;
+use super::resumable::{Subscription, Wanted};
 use crate::channel::PRIVATE;
 use crate::error_code::ErrorCode;
 use crate::position::Start;
 use crate::rules::Rules;
+
+impl Session {
+    /// Goes on with a client that has come back, and wants to be subscribed to these channels. While it has as much under way as it
+    /// may have, it may not ask for others than it had.
+    pub fn come_back(
+        &mut self,
+        client_id: &str,
+        terms: &Terms,
+        wanted: Box<Wanted>,
+        may_ask: bool,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        // What it wants now counts. A question that is open is answered once, for what it wants now.
+        let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
+        let identity = self.identity.clone();
+        if let Some(resumable) = self.resumable_part() {
+            if let Some(former) = resumable.former.take() {
+                let is_lost = |had: &mut Subscription| {
+                    let name = had.channel.watched().unwrap_or_else(|| had.channel.as_str());
+                    !had.by_server && rules.withdraw(name, &former, identity.as_deref())
+                };
+                for lost in resumable.subscriptions.extract_if(.., is_lost) {
+                    carrier.left(lost.channel.as_str());
+                }
+            }
+            for had in &resumable.subscriptions {
+                starts.remove(had.channel.as_str());
+            }
+        }
+        let mut released = Vec::new();
+        if let Some(requests) = &mut self.requests {
+            released = requests.drop_subscribing(&starts, |channel| carrier.left(channel.as_str()));
+        }
+        tell_established(self, client_id, Some(Ok(())), terms, carrier);
+        for channel in released {
+            self.go_on(&channel, rules, carrier);
+        }
+        begin_message(self);
+        restore(self, client_id, wanted, may_ask, rules, carrier);
+    }
+}
 
 /// Subscribes a client that comes back. What its session has, it gets without a question (unless the channel wants one): from the
 /// position that it names, or from where the subscription began. What of that it does not name, it has no more, unless the server

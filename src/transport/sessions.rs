@@ -340,8 +340,12 @@ impl Carrier for Absent<'_> {
     }
 
     fn unsubscribe(&mut self, channel: &str) -> bool {
-        members::leave(&self.connections.shared, self.client, channel);
+        self.left(channel);
         true
+    }
+
+    fn left(&mut self, channel: &str) {
+        members::leave(&self.connections.shared, self.client, channel);
     }
 
     fn reads(&self, channel: &str) -> bool {

@@ -1,8 +1,16 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::error_code::ErrorCode;
+use crate::identity::Identity;
+use crate::moment::Moment;
 use crate::protocol::message::Id;
-use crate::session::Decision;
-use crate::session::conversation::tests::Talk;
+use crate::rights::Rights;
+use crate::rules::{Rule, Rules};
+use crate::session::conversation::tests::{Talk, denied};
+use crate::session::{Claim, Decision, Newcomer, Proof, Secret, Session, Terms, Verdict};
 
 /// What the client is told: type, channel, code or reason.
 fn told(talk: &mut Talk) -> Vec<(String, String, String)> {
@@ -55,7 +63,7 @@ fn what_is_about_the_members_waits_for_the_decision_about_the_channel() {
         let decision = if is_allowed {
             Decision::Allow
         } else {
-            Decision::Deny { code: crate::error_code::ErrorCode::NotAllowed, message: String::new() }
+            Decision::Deny { code: ErrorCode::NotAllowed, message: String::new() }
         };
         talk.session.decide(1, decision, &talk.rules, &mut talk.notes);
         let expected = if is_allowed {
@@ -108,31 +116,91 @@ fn a_change_is_answered_only_with_an_id_and_an_error_always() {
     }
 }
 
-#[test]
-fn what_is_refused_when_a_client_comes_back_is_no_member_any_more() {
+const TERMS: Terms = Terms {
+    session_ttl: Duration::ZERO,
+    tell_senders: false,
+    reconnect_window: Duration::ZERO,
+    heartbeat: Duration::ZERO,
+    tick: Duration::ZERO,
+    under_way: 0,
+};
+
+/// A client whose subscription to `hall:1` was allowed, with other channels. Its connection is lost.
+fn lost(others: &[&str]) -> Talk {
     let mut talk = Talk::new();
-    let is_kept = Decision::Allow;
-    talk.session = crate::session::Session::resumable(None, None);
-    talk.says(&json!({"type": "subscribe_updates", "channels": ["hall:1", "$presence:hall:1", "yard:1"]}));
-    talk.session.decide(1, is_kept, &talk.rules, &mut talk.notes);
+    talk.session = Session::resumable(None, None);
+    let channels = [&["hall:1"], others].concat();
+    talk.says(&json!({"type": "subscribe_updates", "channels": channels}));
+    talk.session.decide(1, Decision::Allow, &talk.rules, &mut talk.notes);
     talk.notes.subscriptions.clear();
     told(&mut talk);
-    let wanted: Vec<(Box<str>, _)> = vec![("$presence:hall:1".into(), None), ("hall:1".into(), None)];
-    let terms = crate::session::Terms {
-        session_ttl: std::time::Duration::ZERO,
-        tell_senders: false,
-        reconnect_window: std::time::Duration::ZERO,
-        heartbeat: std::time::Duration::ZERO,
-        tick: std::time::Duration::ZERO,
-        under_way: 0,
-    };
-    talk.session.come_back("c7", &terms, wanted.into(), true, &talk.rules, &mut talk.notes);
+    talk
+}
+
+fn come_back(talk: &mut Talk, channels: &[&str]) {
+    let wanted: Vec<(Box<str>, _)> = channels.iter().map(|name| ((*name).into(), None)).collect();
+    talk.session.come_back("c7", &TERMS, wanted.into(), true, &talk.rules, &mut talk.notes);
+}
+
+#[test]
+fn what_is_refused_when_a_client_comes_back_is_no_member_any_more() {
+    let mut talk = lost(&["$presence:hall:1", "yard:1"]);
+    come_back(&mut talk, &["$presence:hall:1", "hall:1"]);
     assert_eq!(told(&mut talk), rows(&[("connection_established", "", "")]));
     assert_eq!(talk.notes.members.keys().collect::<Vec<_>>(), ["hall:1"], "yard:1 was not named");
-    let denied = Decision::Deny { code: crate::error_code::ErrorCode::NotAllowed, message: String::new() };
-    talk.session.decide(2, denied, &talk.rules, &mut talk.notes);
+    talk.session.decide(2, denied(ErrorCode::NotAllowed), &talk.rules, &mut talk.notes);
     let ended = "subscription_ended";
     let both = [(ended, "hall:1", "not_allowed"), (ended, "$presence:hall:1", "not_allowed")];
     assert_eq!(told(&mut talk), rows(&both));
     assert!(talk.notes.members.is_empty());
+}
+
+#[test]
+fn a_client_that_comes_back_twice_and_then_without_the_channel_is_no_member_any_more() {
+    let mut talk = lost(&[]);
+    come_back(&mut talk, &["hall:1"]);
+    assert!(talk.notes.members.contains_key("hall:1"), "the application is asked again");
+    come_back(&mut talk, &[]);
+    assert!(talk.notes.members.is_empty());
+    talk.session.decide(2, Decision::Allow, &talk.rules, &mut talk.notes);
+    assert!(talk.notes.members.is_empty() && talk.notes.subscriptions.is_empty());
+}
+
+#[test]
+fn a_client_that_comes_back_to_too_many_channels_is_no_member_of_those_that_it_does_not_get() {
+    let mut talk = lost(&[]);
+    come_back(&mut talk, &["hall:1", "open:1", "open:2", "open:3"]);
+    assert!(talk.notes.members.contains_key("hall:1"));
+    talk.session.decide(2, Decision::Allow, &talk.rules, &mut talk.notes);
+    assert!(told(&mut talk).contains(&rows(&[("error", "hall:1", "limit_exceeded")])[0]));
+    assert!(!talk.notes.members.contains_key("hall:1"));
+}
+
+#[test]
+fn a_client_that_comes_back_with_fewer_rights_is_no_member_of_what_these_gave_it() {
+    let rule: Rule = serde_json::from_value(json!({
+        "pattern": "desk:{x}", "subscribe": "no", "publish": "no", "mode": "all", "overrun": "gap", "replay": "head",
+        "history": 10, "history_bytes": 1000, "history_seconds": 60.0, "compress": true, "sender": false,
+        "recheck": false, "claims": true, "presence": "list",
+    }))
+    .expect("a rule");
+    let with = |channels: Value| {
+        let rights = Rights::new(Some(&channels), None).expect("legal");
+        Arc::new(Identity::of_application("ann", None, Some(rights)))
+    };
+    let (both, one) = (with(json!(["desk:*"])), with(json!(["desk:2"])));
+    let secret = Secret::new([7; 16]);
+    let mut talk = Talk::new();
+    talk.rules = Rules::new(&[rule]).expect("legal");
+    talk.session = Session::resumable(Some(secret), None);
+    let newcomer = Newcomer { client_id: "c7", identity: &both, address: "192.0.2.1" };
+    talk.session.greet(&newcomer, None, &TERMS, &talk.rules, &mut talk.notes);
+    talk.says(&json!({"type": "subscribe_updates", "channels": ["desk:1", "desk:2"]}));
+    assert_eq!(talk.notes.members.len(), 2);
+    talk.notes.subscriptions.clear();
+    let claim = Claim { secret, attempt: 1, proof: Proof::Identity { identity: &one, credential: None } };
+    let day = Duration::from_hours(24);
+    assert_eq!(talk.session.judge(&claim, day, Moment::default(), 0), Verdict::Accepted);
+    come_back(&mut talk, &["desk:1", "desk:2"]);
+    assert_eq!(talk.notes.members.keys().collect::<Vec<_>>(), ["desk:2"]);
 }

@@ -1,0 +1,42 @@
+"""Who is in a channel, when clients and functions do not do what one expects of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coming_back import begun, cut, resumed, until
+from test_members import ROOM, enter, named
+from umbel import Client, Umbel
+from wire import wire
+
+
+async def test_a_client_that_is_refused_while_it_is_away_again_has_left(app: Umbel) -> None:
+    asked: list[str] = []
+    refused = asyncio.Event()
+
+    named(app)
+
+    @app.channel("room:{room}", recheck=True, presence=True)
+    async def may_enter(client: Client, room: str) -> bool:
+        asked.append(client.identity.subject)
+        if asked.count("ann") > 1:
+            await refused.wait()
+            return False
+        return True
+
+    async with (
+        app.serve(port=0, presence_interval=0.01, presence_grace=60, session_ttl=120) as server,
+        wire(server, "/ws?user=ben") as ben,
+    ):
+        sees = await enter(ben)
+        async with begun(server, token="ann") as ann:
+            await enter(ann)
+            await sees.subjects("ann", "ben")
+            await cut(ann)
+        async with resumed(server, ann, 1, token="ann", positions={ROOM: None}) as back:
+            await until(lambda: asked.count("ann") == 2)
+            await cut(back)
+        await until(lambda: not app.clients("ann")[0].connected)
+        refused.set()
+        await sees.subjects("ben")
+        assert list(await app.presence(ROOM)) == ["ben"]
