@@ -23,8 +23,8 @@ impl Members {
     #[pyo3(signature = (client, channel, number, subject, /))]
     fn know(&self, client: u64, channel: &str, number: u64, subject: Option<&str>) -> PyResult<()> {
         let channel = legal(channel)?;
-        let id = self.0.public_id(ClientId(client));
-        self.0.presence.know(&channel, &id, number, subject, now(&self.0));
+        let id = self.0.member_id(ClientId(client));
+        self.0.presence.know(&channel, id, number, subject, now(&self.0));
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use crate::moment::Moment;
 /// A channel whose readers are told how many members there are, and not which.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
-    /// It is listed again when it has fewer than half of this. `None`: it never is.
-    pub entered: Option<usize>,
+    /// The most members that are listed again. `None`: they never are.
+    few: Option<usize>,
     /// Since when it has so few.
     below_since: Option<Moment>,
     /// The number that readers have. `None`: there is no entry.
@@ -21,12 +21,14 @@ pub(super) struct Count {
 impl Count {
     /// A channel that is counted from its beginning.
     pub fn fixed() -> Self {
-        Self { entered: None, below_since: None, told: None, tried: None }
+        Self { few: None, below_since: None, told: None, tried: None }
     }
 
-    /// A channel that had so many members when they were too many.
-    pub fn entered(members: usize, limit: usize) -> Self {
-        Self { entered: Some(members.min(limit)), ..Self::fixed() }
+    /// A channel whose members are too many for a list, or whose list has found no room. A short list may find it again while all its
+    /// members stay. That is asked before it is told, so the list does not come and go.
+    pub fn instead_of_list(members: usize, limit: usize) -> Self {
+        let few = half(members.min(limit));
+        Self { few: Some(if members > limit { few } else { few.max(SHORT) }), ..Self::fixed() }
     }
 
     /// Notes that its entry is this number.
@@ -40,8 +42,11 @@ impl Count {
     }
 
     /// Notes how many members there are.
-    pub fn look(&mut self, members: usize, now: Moment) {
-        let is_few = self.entered.is_some_and(|entered| members * 2 < entered);
+    pub fn look(&mut self, members: usize, limit: usize, now: Moment) {
+        if members > limit {
+            self.few = self.few.map(|few| few.min(half(limit)));
+        }
+        let is_few = self.few.is_some_and(|few| members <= few);
         self.below_since = is_few.then(|| self.below_since.unwrap_or(now));
     }
 
@@ -61,6 +66,11 @@ impl Count {
     }
 }
 
+/// The most that is less than half of this.
+fn half(members: usize) -> usize {
+    members.saturating_sub(1) / 2
+}
+
 /// The data of the entry.
 pub(super) fn count_data(members: usize) -> Vec<u8> {
     let mut data = b"{\"type\":\"client_presence_count\",\"count\":".to_vec();
@@ -71,6 +81,9 @@ pub(super) fn count_data(members: usize) -> Vec<u8> {
 
 /// The key of the entry. No client has this id.
 pub(super) const COUNT_KEY: &str = "";
+
+/// Members of a list that is short: it is made in half a millisecond.
+const SHORT: usize = 256;
 
 /// Between two numbers.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::member::MemberId;
 use crate::channel::ChannelName;
 
 /// What happened in a channel within one interval.
@@ -18,7 +19,7 @@ pub struct Gathered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// Its public id.
-    pub client: Arc<str>,
+    pub client: MemberId,
     /// Who it is for others. Empty for an anonymous one.
     pub subject: Arc<str>,
     /// It came. It may have left before that, or after it.
@@ -33,18 +34,18 @@ pub struct Turn {
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     turns: Vec<Turn>,
-    places: HashMap<Arc<str>, usize>,
+    places: HashMap<MemberId, usize>,
 }
 
 impl Turns {
     /// A member has come, or left. However often it does, it is one turn.
-    pub fn note_if(&mut self, is_told: bool, client: &Arc<str>, subject: &Arc<str>, is_here: bool) {
+    pub fn note_if(&mut self, is_told: bool, client: MemberId, subject: &Arc<str>, is_here: bool) {
         if !is_told {
             return;
         }
-        let place = *self.places.entry(Arc::clone(client)).or_insert(self.turns.len());
+        let place = *self.places.entry(client).or_insert(self.turns.len());
         if place == self.turns.len() {
-            let (client, subject) = (Arc::clone(client), Arc::clone(subject));
+            let subject = Arc::clone(subject);
             self.turns.push(Turn { client, subject, came: false, left: false, is_here });
         }
         let turn = &mut self.turns[place];

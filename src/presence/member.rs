@@ -1,20 +1,29 @@
 //! One member of a channel, and how others see it.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::around::Now;
-use super::pace::Pace;
 use crate::json::{push_line, push_string};
 use crate::moment::Moment;
 use crate::protocol::message::{PresenceChange, Timestamp};
 
-/// A session in a channel.
+/// The public id of a client, as a number. Its text is the key of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(pub u64);
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+/// A session in a channel. There may be very many: what is added here is there for each.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Tells this membership from an earlier one of the same session.
-    pub number: u64,
     pub who: Who,
     /// Others know that it is here.
     pub is_listed: bool,
@@ -23,8 +32,10 @@ pub(super) struct Member {
     /// It has changed, and was told too often for now.
     pub is_held: bool,
     /// What the entry says that the readers have. `None`: there is no entry.
-    pub told: Option<u64>,
-    pub pace: Pace,
+    pub told: Option<NonZeroU64>,
+    /// How often it was told: each time moves this by [`SPACING`]. It belongs to the session: leaving and coming again does not make it
+    /// new.
+    pub pace: Moment,
     pub cut: Option<Cut>,
     /// When the room looks at it again.
     pub timer: Option<Moment>,
@@ -39,12 +50,19 @@ pub(super) struct Member {
 /// Who a member is for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Who {
-    /// The application has not said it yet.
-    Asked,
+    /// The application has not said it yet. The number tells this membership from an earlier one of the same session.
+    Asked(u64),
     /// Nobody sees it.
     Hidden,
     /// A subject. Empty for an anonymous client.
     Shown(Arc<str>),
+}
+
+impl Who {
+    /// Who has this subject. An entry has to be short, whoever has chosen the subject: otherwise the list of all found no room.
+    pub fn of(subject: &str) -> Self {
+        if subject.len() > SUBJECT_BYTES { Self::Hidden } else { Self::Shown(subject.into()) }
+    }
 }
 
 /// Its connection is lost.
@@ -71,7 +89,7 @@ pub enum Presented {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     /// Its public id.
-    pub client: Arc<str>,
+    pub client: MemberId,
     /// Who it is for others. Empty for an anonymous client.
     pub subject: Arc<str>,
     /// It says so, and is connected.
@@ -97,15 +115,14 @@ pub(super) enum Passed {
 }
 
 impl Member {
-    pub fn new(number: u64, who: Who, pace: Pace, now: Now) -> Self {
+    pub fn new(who: Who, now: Now) -> Self {
         Self {
-            number,
             who,
             is_listed: false,
             is_dirty: false,
             is_held: false,
             told: None,
-            pace,
+            pace: Moment::default(),
             cut: None,
             timer: None,
             is_active: true,
@@ -119,6 +136,24 @@ impl Member {
     /// Who it is for others, unless it is hidden.
     pub fn subject(&self) -> Option<&Arc<str>> {
         if let Who::Shown(subject) = &self.who { Some(subject) } else { None }
+    }
+
+    /// The application has said who it is for others. What it has said of itself before is not kept if nobody is to see it.
+    pub fn know(&mut self, subject: Option<&str>) {
+        self.who = subject.map_or(Who::Hidden, Who::of);
+        if self.who == Who::Hidden {
+            (self.typing_until, self.task, self.data) = (None, None, None);
+        }
+    }
+
+    /// Until when its entry may not be told again. That may be over. It may be told twice at once: who comes often says something then.
+    pub fn silent_until(&self) -> Moment {
+        self.pace - SPACING
+    }
+
+    /// Notes that its entry is told.
+    pub fn note_told(&mut self, now: Moment) {
+        (self.told, self.pace) = (Some(self.print()), self.pace.max(now) + SPACING);
     }
 
     /// It has begun to be here.
@@ -169,14 +204,14 @@ impl Member {
             let gone = cut.at.moment + grace;
             if cut.is_told { gone } else { gone.min(cut.at.moment + UNTOLD) }
         });
-        let held = self.is_held.then(|| self.pace.until());
+        let held = self.is_held.then(|| self.silent_until());
         cut.into_iter().chain(self.typing_until).chain(held).min()
     }
 
     /// Looks at what time has ended. What it is now counts: a timer of an earlier cut finds nothing.
     pub fn pass(&mut self, now: Now, grace: Duration) -> Passed {
         let mut is_changed = self.typing_until.take_if(|until| *until <= now.moment).is_some();
-        if self.is_held && self.pace.until() <= now.moment {
+        if self.is_held && self.silent_until() <= now.moment {
             (self.is_held, is_changed) = (false, true);
         }
         if let Some(cut) = self.cut.as_mut().filter(|_| self.is_listed) {
@@ -193,10 +228,11 @@ impl Member {
     }
 
     /// What its entry says, when it changed last left out.
-    pub fn print(&self) -> u64 {
+    pub fn print(&self) -> NonZeroU64 {
         let mut hasher = DefaultHasher::new();
-        (self.is_here(), self.typing_until.is_some(), &self.task, &self.data).hash(&mut hasher);
-        hasher.finish()
+        let is_cut = self.cut.is_some_and(|cut| cut.is_told);
+        (self.is_active, is_cut, self.typing_until.is_some(), &self.task, &self.data).hash(&mut hasher);
+        NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
     }
 
     /// Appends the data of its entry.
@@ -223,10 +259,10 @@ impl Member {
     }
 
     /// As the application sees it, if others do.
-    pub fn present(&self, client: &Arc<str>) -> Option<Present> {
+    pub fn present(&self, client: MemberId) -> Option<Present> {
         let subject = self.subject().filter(|_| self.is_listed)?;
         Some(Present {
-            client: Arc::clone(client),
+            client,
             subject: Arc::clone(subject),
             is_active: self.is_here(),
             typing: self.typing_until.is_some(),
@@ -247,6 +283,12 @@ fn truth(is_so: bool) -> &'static [u8] {
 
 /// How long a lost connection is told to nobody: a client that changes its network is back before that.
 pub const UNTOLD: Duration = Duration::from_secs(2);
+
+/// Between two times that the entry of a member is told. With one that comes sooner, these are at most five in a second.
+pub(super) const SPACING: Duration = Duration::from_millis(250);
+
+/// Of a subject that others see.
+const SUBJECT_BYTES: usize = 1024;
 
 /// How long a client types that has said so. One that goes on says it again.
 const TYPING: Duration = Duration::from_secs(6);

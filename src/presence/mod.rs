@@ -6,7 +6,7 @@
 //!
 //! # What is promised
 //! - **Gathered.** Changes are told once per interval, which grows with the readers. A member that changes more often than
-//!   [`Pace`](pace::Pace) allows is told as it is then. Who leaves is removed at once.
+//!   five times a second is told as it is then. Who leaves is removed at once.
 //! - **At rest it is exact.** Each member that is here has its entry as it is, and nobody else has one. Then nothing is appended.
 //! - **Cuts.** A lost connection is not told for [`UNTOLD`]. Then the member is told as not active, and after the grace it is gone. What
 //!   ends a session takes its member out at once.
@@ -16,13 +16,12 @@ mod around;
 mod count;
 mod gathered;
 mod member;
-mod pace;
 mod registry;
 mod room;
 
 pub use around::{Bounds, Now, Plan};
 pub use gathered::{Gathered, Turn};
-pub use member::{Present, Presented, UNTOLD};
+pub use member::{MemberId, Present, Presented, UNTOLD};
 pub use registry::{Advanced, Registry};
 
 #[cfg(test)]

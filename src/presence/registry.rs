@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::around::{Around, Bounds, Now, Plan};
 use super::gathered::Gathered;
-use super::member::{Present, Presented, Who};
+use super::member::{MemberId, Present, Presented, Who};
 use super::room::Room;
 use crate::broker::Broker;
 use crate::change::StateRefusal;
@@ -44,7 +44,7 @@ pub struct Registry {
 pub(super) struct Rooms {
     rooms: HashMap<ChannelName, Room>,
     /// The channels of each client.
-    of_client: HashMap<Arc<str>, SmallVec<[ChannelName; 1]>>,
+    of_client: HashMap<MemberId, SmallVec<[ChannelName; 1]>>,
     /// When each room has something to do.
     dues: BTreeSet<(Moment, ChannelName)>,
     due_of: HashMap<ChannelName, Moment>,
@@ -70,7 +70,7 @@ impl Registry {
     pub fn join(
         &self,
         channel: &ChannelName,
-        client: &str,
+        client: MemberId,
         subject: Option<&str>,
         plan: Plan,
         now: Now,
@@ -79,12 +79,9 @@ impl Registry {
         let mut rooms = self.lock();
         rooms.last_number += 1;
         let number = rooms.last_number;
-        let client =
-            rooms.of_client.get_key_value(client).map_or_else(|| client.into(), |(it, _)| Arc::clone(it));
-        let who = subject.map_or(Who::Asked, |subject| Who::Shown(subject.into()));
-        let is_new = self.within(&mut rooms, channel, Some(plan), now, |room, around| {
-            room.join(&client, who, number, around)
-        });
+        let who = subject.map_or(Who::Asked(number), Who::of);
+        let is_new =
+            self.within(&mut rooms, channel, Some(plan), now, |room, around| room.join(client, who, around));
         let is_new = is_new.unwrap_or(false);
         if is_new {
             rooms.of_client.entry(client).or_default().push(channel.clone());
@@ -94,54 +91,54 @@ impl Registry {
     }
 
     /// The application says who a member is for others; `None` hides it.
-    pub fn know(&self, channel: &ChannelName, client: &str, number: u64, subject: Option<&str>, now: Now) {
-        let subject = subject.map(Arc::from);
-        self.of_member(channel, client, now, |room, client, around| {
-            room.know(client, number, subject, around)
-        });
+    pub fn know(
+        &self,
+        channel: &ChannelName,
+        client: MemberId,
+        number: u64,
+        subject: Option<&str>,
+        now: Now,
+    ) {
+        self.in_room(channel, now, |room, around| room.know(client, number, subject, around));
     }
 
     /// A client says something of itself.
     pub fn change(
         &self,
         channel: &ChannelName,
-        client: &str,
+        client: MemberId,
         change: &PresenceChange,
         now: Now,
     ) -> Presented {
-        let done =
-            self.of_member(channel, client, now, |room, client, around| room.change(client, change, around));
+        let done = self.in_room(channel, now, |room, around| room.change(client, change, around));
         done.unwrap_or(Presented::NotHere)
     }
 
     /// A session is not subscribed to a channel any more.
-    pub fn leave(&self, channel: &ChannelName, client: &str, now: Now) {
-        self.of_member(channel, client, now, |room, client, around| room.leave(client, around));
+    pub fn leave(&self, channel: &ChannelName, client: MemberId, now: Now) {
+        self.in_room(channel, now, |room, around| room.leave(client, around));
         let mut rooms = self.lock();
-        if let Some(channels) = rooms.of_client.get_mut(client) {
+        if let Some(channels) = rooms.of_client.get_mut(&client) {
             channels.retain(|other| other != channel);
             if channels.is_empty() {
-                rooms.of_client.remove(client);
+                rooms.of_client.remove(&client);
             }
         }
     }
 
     /// A session is over.
-    pub fn end(&self, client: &str, now: Now) {
-        let channels = self.lock().of_client.remove(client);
-        let client: Arc<str> = client.into();
+    pub fn end(&self, client: MemberId, now: Now) {
+        let channels = self.lock().of_client.remove(&client);
         for channel in channels.into_iter().flatten() {
-            let mut rooms = self.lock();
-            self.within(&mut rooms, &channel, None, now, |room, around| room.leave(&client, around));
-            self.wake_if_earlier(rooms);
+            self.in_room(&channel, now, |room, around| room.leave(client, around));
         }
     }
 
     /// A session has lost its connection, and waits for its client.
-    pub fn cut(&self, client: &str, now: Now) {
-        let channels = self.lock().of_client.get(client).cloned();
+    pub fn cut(&self, client: MemberId, now: Now) {
+        let channels = self.lock().of_client.get(&client).cloned();
         for channel in channels.into_iter().flatten() {
-            self.of_member(&channel, client, now, |room, client, around| room.cut(client, around));
+            self.in_room(&channel, now, |room, around| room.cut(client, around));
         }
     }
 
@@ -197,19 +194,18 @@ impl Registry {
         advanced
     }
 
-    fn of_member<T>(
+    /// Does something with a room, if there is one.
+    fn in_room<T>(
         &self,
         channel: &ChannelName,
-        client: &str,
         now: Now,
-        act: impl FnOnce(&mut Room, &Arc<str>, &Around<'_>) -> T,
+        act: impl FnOnce(&mut Room, &Around<'_>) -> T,
     ) -> Option<T> {
         if !self.is_used() {
             return None;
         }
         let mut rooms = self.lock();
-        let client = Arc::clone(rooms.of_client.get_key_value(client)?.0);
-        let done = self.within(&mut rooms, channel, None, now, |room, around| act(room, &client, around));
+        let done = self.within(&mut rooms, channel, None, now, act);
         self.wake_if_earlier(rooms);
         done
     }

@@ -1,14 +1,12 @@
 //! The members of one channel.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::around::{Around, Plan};
 use super::count::{COUNT_KEY, Count, count_data};
 use super::gathered::{Turn, Turns};
-use super::member::{Member, Passed, Present, Presented, Who};
-use super::pace::Pace;
+use super::member::{Member, MemberId, Passed, Present, Presented, Who};
 use crate::broker::PublishError;
 use crate::change::StateRefusal;
 use crate::channel::ChannelName;
@@ -22,18 +20,18 @@ pub(super) struct Room {
     /// Where its entries are.
     channel: ChannelName,
     plan: Plan,
-    members: HashMap<Arc<str>, Member>,
+    /// In boxes, because a map of so many has room for twice as many.
+    members: HashMap<MemberId, Box<Member>>,
     /// Members that others know to be here.
     listed: usize,
     /// Members that have changed, in the order in which they did.
-    dirty: VecDeque<Arc<str>>,
+    dirty: VecDeque<MemberId>,
     /// No gathering before this.
     next: Moment,
-    /// One entry for each member that time will change.
-    timers: BTreeSet<(Moment, Arc<str>)>,
+    /// One entry for each member that time will change, and for each of the leavers.
+    timers: BTreeSet<(Moment, MemberId)>,
     /// How often those were told that have left a moment ago.
-    leavers: HashMap<Arc<str>, Pace>,
-    leaving: VecDeque<(Moment, Arc<str>)>,
+    leavers: HashMap<MemberId, Moment>,
     /// `None` while the members are listed.
     count: Option<Count>,
     /// Since when it has no members, while a number is told.
@@ -55,7 +53,6 @@ impl Room {
             next: Moment::default(),
             timers: BTreeSet::new(),
             leavers: HashMap::new(),
-            leaving: VecDeque::new(),
             count: plan.counts.then(Count::fixed),
             empty_since: None,
             turns: Turns::default(),
@@ -68,40 +65,43 @@ impl Room {
         if self.count.is_some_and(|count| count.told.is_none()) {
             self.tell_count(around);
         }
-        if self.members.is_empty() && self.count.is_some_and(|count| count.entered.is_none()) {
+        if self.members.is_empty() && self.plan.counts {
             self.empty_since = Some(around.now.moment);
         }
     }
 
     /// A session is subscribed. One that was cut off is back. Returns whether it is a new member.
-    pub fn join(&mut self, client: &Arc<str>, who: Who, number: u64, around: &Around<'_>) -> bool {
+    pub fn join(&mut self, client: MemberId, who: Who, around: &Around<'_>) -> bool {
         self.empty_since = None;
-        if let Some(member) = self.members.get_mut(client) {
+        if let Some(member) = self.members.get_mut(&client) {
             if member.return_from_cut(around.now) && member.is_listed {
                 self.touch(client);
             }
             self.enter(client, around);
             return false;
         }
-        let pace = self.leavers.remove(client).unwrap_or_default();
-        self.members.insert(Arc::clone(client), Member::new(number, who, pace, around.now));
+        let mut member = Box::new(Member::new(who, around.now));
+        if let Some(pace) = self.leavers.remove(&client) {
+            (member.pace, member.timer) = (pace, Some(pace));
+        }
+        self.members.insert(client, member);
         self.enter(client, around);
         true
     }
 
     /// The application has said who a member is for others; `None` hides it.
-    pub fn know(&mut self, client: &Arc<str>, number: u64, subject: Option<Arc<str>>, around: &Around<'_>) {
-        let is_it = |member: &&mut Member| member.number == number && member.who == Who::Asked;
-        let Some(member) = self.members.get_mut(client).filter(is_it) else { return };
-        member.who = subject.map_or(Who::Hidden, Who::Shown);
+    pub fn know(&mut self, client: MemberId, number: u64, subject: Option<&str>, around: &Around<'_>) {
+        let is_it = |member: &&mut Box<Member>| member.who == Who::Asked(number);
+        let Some(member) = self.members.get_mut(&client).filter(is_it) else { return };
+        member.know(subject);
         if member.cut.is_none() {
             self.enter(client, around);
         }
     }
 
     /// A client says something of itself.
-    pub fn change(&mut self, client: &Arc<str>, change: &PresenceChange, around: &Around<'_>) -> Presented {
-        let Some(member) = self.members.get_mut(client) else { return Presented::NotHere };
+    pub fn change(&mut self, client: MemberId, change: &PresenceChange, around: &Around<'_>) -> Presented {
+        let Some(member) = self.members.get_mut(&client) else { return Presented::NotHere };
         if member.who == Who::Hidden {
             return Presented::Hidden;
         }
@@ -113,24 +113,23 @@ impl Room {
     }
 
     /// A member has lost its connection, and may come back.
-    pub fn cut(&mut self, client: &Arc<str>, around: &Around<'_>) {
-        if let Some(member) = self.members.get_mut(client) {
+    pub fn cut(&mut self, client: MemberId, around: &Around<'_>) {
+        if let Some(member) = self.members.get_mut(&client) {
             member.lose(around.now);
             self.arm(client, around);
         }
     }
 
     /// A session is not subscribed any more.
-    pub fn leave(&mut self, client: &Arc<str>, around: &Around<'_>) {
+    pub fn leave(&mut self, client: MemberId, around: &Around<'_>) {
         self.exit(client, around);
-        let Some(member) = self.members.remove(client) else { return };
+        let Some(member) = self.members.remove(&client) else { return };
         if let Some(timer) = member.timer {
-            self.timers.remove(&(timer, Arc::clone(client)));
+            self.timers.remove(&(timer, client));
         }
-        let now = around.now.moment;
-        if member.pace.end() > now {
-            self.leavers.insert(Arc::clone(client), member.pace);
-            self.leaving.push_back((now + SECOND, Arc::clone(client)));
+        if member.pace > around.now.moment {
+            self.leavers.insert(client, member.pace);
+            self.timers.insert((member.pace, client));
         }
         self.note_empty(around);
     }
@@ -139,28 +138,20 @@ impl Room {
     pub fn due(&self) -> Option<Moment> {
         let gather = (!self.dirty.is_empty() || !self.turns.is_empty()).then_some(self.next);
         let timer = self.timers.first().map(|(moment, _)| *moment);
-        let leaver = self.leaving.front().map(|(moment, _)| *moment);
         let count = self.count.as_ref();
         let tell = count.and_then(|count| count.tell_at(self.listed)).filter(|_| !self.is_unused());
         let list = count.and_then(Count::list_at);
         let empty = self.empty_since.map(|since| since + LINGER);
-        [gather, timer, leaver, tell, list, empty].into_iter().flatten().min()
+        [gather, timer, tell, list, empty].into_iter().flatten().min()
     }
 
     /// Does what is due, at most `budget` members of it. Returns who came and who left.
     pub fn advance(&mut self, budget: &mut usize, around: &Around<'_>) -> Vec<Turn> {
         let now = around.now.moment;
-        while self.leaving.front().is_some_and(|(end, _)| *end <= now) {
-            let (_, client) = self.leaving.pop_front().expect("there is one");
-            // It may have come and left again since.
-            if self.leavers.get(&client).is_some_and(|pace| pace.end() <= now) {
-                self.leavers.remove(&client);
-            }
-        }
         while *budget > 0 && self.timers.first().is_some_and(|(moment, _)| *moment <= now) {
             *budget -= 1;
             let (_, client) = self.timers.pop_first().expect("there is one");
-            self.pass(&client, around);
+            self.pass(client, around);
         }
         if self.next > now || (self.dirty.is_empty() && self.turns.is_empty()) {
             self.look_at_count(around);
@@ -170,7 +161,7 @@ impl Room {
             && let Some(client) = self.dirty.pop_front()
         {
             *budget -= 1;
-            self.tell(&client, around);
+            self.tell(client, around);
         }
         self.look_at_count(around);
         if !self.dirty.is_empty() {
@@ -194,12 +185,12 @@ impl Room {
 
     /// The members that others know to be here.
     pub fn present(&self) -> Vec<Present> {
-        self.members.iter().filter_map(|(client, member)| member.present(client)).collect()
+        self.members.iter().filter_map(|(client, member)| member.present(*client)).collect()
     }
 
     /// Others know from now on that a member is here.
-    fn enter(&mut self, client: &Arc<str>, around: &Around<'_>) {
-        let Some(member) = self.members.get_mut(client).filter(|member| !member.is_listed) else { return };
+    fn enter(&mut self, client: MemberId, around: &Around<'_>) {
+        let Some(member) = self.members.get_mut(&client).filter(|member| !member.is_listed) else { return };
         let Some(subject) = member.subject().cloned() else { return };
         member.come(around.now);
         self.listed += 1;
@@ -209,8 +200,8 @@ impl Room {
     }
 
     /// Others know from now on that a member is not here.
-    fn exit(&mut self, client: &Arc<str>, around: &Around<'_>) {
-        let Some(member) = self.members.get_mut(client).filter(|member| member.is_listed) else { return };
+    fn exit(&mut self, client: MemberId, around: &Around<'_>) {
+        let Some(member) = self.members.get_mut(&client).filter(|member| member.is_listed) else { return };
         let Some(subject) = member.subject().cloned() else { return };
         let had_entry = member.told.take().is_some();
         (member.is_listed, member.is_held) = (false, false);
@@ -218,35 +209,39 @@ impl Room {
         self.turns.note_if(self.plan.is_told, client, &subject, false);
         if had_entry {
             // It never waits, and there is always room for it.
-            let removal = Content::removal(client).named(Some(EventName::CLIENT_PRESENCE));
+            let key = client.to_string();
+            let removal = Content::removal(&key).named(Some(EventName::CLIENT_PRESENCE));
             let _ = around.broker.append(self.channel.as_name(), removal, around.now.moment);
         }
         self.note_size(around);
     }
 
     /// A member has changed.
-    fn touch(&mut self, client: &Arc<str>) {
-        let Some(member) = self.members.get_mut(client) else { return };
+    fn touch(&mut self, client: MemberId) {
+        let Some(member) = self.members.get_mut(&client) else { return };
         if self.count.is_none() && member.is_listed && !member.is_dirty && !member.is_held {
             member.is_dirty = true;
-            self.dirty.push_back(Arc::clone(client));
+            self.dirty.push_back(client);
         }
     }
 
     /// Makes sure that the room looks at a member in time.
-    fn arm(&mut self, client: &Arc<str>, around: &Around<'_>) {
-        let Some(member) = self.members.get_mut(client) else { return };
+    fn arm(&mut self, client: MemberId, around: &Around<'_>) {
+        let Some(member) = self.members.get_mut(&client) else { return };
         let Some(due) = member.due(around.bounds.grace) else { return };
         if member.timer.is_none_or(|timer| due < timer) {
             if let Some(timer) = member.timer.replace(due) {
-                self.timers.remove(&(timer, Arc::clone(client)));
+                self.timers.remove(&(timer, client));
             }
-            self.timers.insert((due, Arc::clone(client)));
+            self.timers.insert((due, client));
         }
     }
 
-    fn pass(&mut self, client: &Arc<str>, around: &Around<'_>) {
-        let Some(member) = self.members.get_mut(client) else { return };
+    fn pass(&mut self, client: MemberId, around: &Around<'_>) {
+        let Some(member) = self.members.get_mut(&client) else {
+            self.leavers.remove(&client);
+            return;
+        };
         member.timer = None;
         match member.pass(around.now, around.bounds.grace) {
             Passed::Nothing => {}
@@ -257,29 +252,29 @@ impl Room {
     }
 
     /// Brings the entry of a member up to date.
-    fn tell(&mut self, client: &Arc<str>, around: &Around<'_>) {
+    fn tell(&mut self, client: MemberId, around: &Around<'_>) {
         let now = around.now.moment;
-        let Some(member) = self.members.get_mut(client) else { return };
+        let Some(member) = self.members.get_mut(&client) else { return };
         if !std::mem::take(&mut member.is_dirty) || !member.is_listed || member.told == Some(member.print()) {
             return;
         }
-        if member.pace.until() > now {
+        if member.silent_until() > now {
             member.is_held = true;
             return self.arm(client, around);
         }
-        let data = data_of(client, member);
-        let outcome = around.broker.append(self.channel.as_name(), entry(client, &data), now).outcome();
+        let key = client.to_string();
+        let data = data_of(&key, member);
+        let outcome = around.broker.append(self.channel.as_name(), entry(&key, &data), now).outcome();
         if let Some(Err(PublishError::Refused(refusal))) = outcome {
             self.refused = Some(refusal);
             return self.begin_to_count(around);
         }
-        member.pace.note(now);
-        member.told = Some(member.print());
+        member.note_told(now);
     }
 
     fn note_size(&mut self, around: &Around<'_>) {
         if let Some(count) = &mut self.count {
-            count.look(self.listed, around.now.moment);
+            count.look(self.listed, around.bounds.limit, around.now.moment);
         } else if self.listed > around.bounds.limit {
             self.begin_to_count(around);
         }
@@ -293,16 +288,16 @@ impl Room {
 
     /// Readers get a number in place of a list, in one step: they begin anew.
     fn begin_to_count(&mut self, around: &Around<'_>) {
-        let now = around.now.moment;
+        let (now, limit) = (around.now.moment, around.bounds.limit);
         self.dirty.clear();
         for member in self.members.values_mut() {
             (member.told, member.is_dirty, member.is_held) = (None, false, false);
         }
-        let mut count = Count::entered(self.listed, around.bounds.limit);
+        let mut count = Count::instead_of_list(self.listed, limit);
         let data = count_data(self.listed);
         around.broker.reset_state(&self.channel, entry(COUNT_KEY, &data), now);
         count.note(self.listed, now);
-        count.look(self.listed, now);
+        count.look(self.listed, limit, now);
         self.count = Some(count);
     }
 
@@ -333,9 +328,10 @@ impl Room {
     /// Readers get a list in place of the number, in one step, if there is room for it.
     fn list_again(&mut self, around: &Around<'_>) {
         let now = around.now.moment;
-        let listed = || self.members.iter().filter(|(_, member)| member.is_listed);
-        let data: Vec<_> = listed().map(|(client, member)| (client, data_of(client, member))).collect();
-        let entries = data.iter().map(|(client, data)| entry(client, data));
+        let listed = self.members.iter().filter(|(_, member)| member.is_listed);
+        let keys = listed.map(|(client, member)| (client.to_string(), member));
+        let data: Vec<_> = keys.map(|(key, member)| (data_of(&key, member), key)).collect();
+        let entries = data.iter().map(|(data, key)| entry(key, data));
         let contents: Vec<_> = [Content::removal(COUNT_KEY)].into_iter().chain(entries).collect();
         if around.broker.append_all(&self.channel, &contents, now).is_err() {
             self.count.iter_mut().for_each(|count| count.stay(now));
@@ -343,8 +339,7 @@ impl Room {
         }
         self.count = None;
         for member in self.members.values_mut().filter(|member| member.is_listed) {
-            member.pace.note(now);
-            member.told = Some(member.print());
+            member.note_told(now);
         }
     }
 
@@ -375,7 +370,7 @@ fn entry<'a>(key: &'a str, data: &'a [u8]) -> Content<'a> {
     Content::new(data, Some(key)).named(Some(EventName::CLIENT_PRESENCE))
 }
 
-/// The longest interval by the number of readers, which is a millisecond for each. So long a member's pace is remembered.
+/// The longest interval by the number of readers, which is a millisecond for each.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long a number without members is kept at least, for readers.

@@ -17,8 +17,24 @@ use crate::position::GapReason;
 use crate::protocol::message::PresenceChange;
 use crate::rules::{Access, Mode, Overrun, Presence, Replay, Rule, Rules};
 
-/// What readers of a channel have: by key, the data.
+/// What readers of a channel have: by the name of the client, the data.
 type Entries = BTreeMap<String, Value>;
+
+/// The id of a client whose name has at most eight bytes: these.
+fn id(name: &str) -> MemberId {
+    let mut bytes = [0; 8];
+    bytes[8 - name.len()..].copy_from_slice(name.as_bytes());
+    MemberId(u64::from_be_bytes(bytes))
+}
+
+fn name(id: MemberId) -> String {
+    id.0.to_be_bytes().into_iter().filter(|byte| *byte > 0).map(char::from).collect()
+}
+
+/// The name of the client with this key.
+fn named(key: &str) -> String {
+    u64::from_str_radix(key, 16).map_or_else(|_| key.to_owned(), |number| name(MemberId(number)))
+}
 
 struct World {
     broker: Arc<MemoryBroker>,
@@ -92,16 +108,16 @@ impl World {
     }
 
     fn join(&self, client: &str) {
-        let asked = self.registry.join(&self.channel, client, Some(client), self.plan, self.now());
+        let asked = self.registry.join(&self.channel, id(client), Some(client), self.plan, self.now());
         assert_eq!(asked, None);
     }
 
     fn leave(&self, client: &str) {
-        self.registry.leave(&self.channel, client, self.now());
+        self.registry.leave(&self.channel, id(client), self.now());
     }
 
     fn says(&self, client: &str, change: &PresenceChange) -> Presented {
-        self.registry.change(&self.channel, client, change, self.now())
+        self.registry.change(&self.channel, id(client), change, self.now())
     }
 
     fn types(&self, client: &str, typing: bool) {
@@ -135,7 +151,7 @@ impl World {
     fn entries(&self) -> Entries {
         let state = read_state(&*self.broker, &self.presence).map(|(_, entries)| entries);
         let entry = |entry: &crate::publication::Publication| {
-            let key = entry.key().expect("entries have keys").to_owned();
+            let key = named(entry.key().expect("entries have keys"));
             (key, serde_json::from_slice(entry.data().expect("no removal")).expect("JSON"))
         };
         state.iter().flatten().map(entry).collect()
@@ -157,7 +173,7 @@ fn a_member_has_an_entry_and_its_readers_are_told_when_it_leaves() {
     assert_eq!(world.woken.load(Ordering::Relaxed), 1);
     world.pass(0);
     let expected = serde_json::json!({
-        "type": "client_presence", "clientId": "ann", "subject": "ann", "isActive": true,
+        "type": "client_presence", "clientId": "0000000000616e6e", "subject": "ann", "isActive": true,
         "lastSeen": "1970-01-01T00:00:01.000Z", "currentTask": null, "typing": false, "data": null,
     });
     assert_eq!(world.entries(), Entries::from([("ann".into(), expected)]));
@@ -209,7 +225,7 @@ fn one_that_types_a_thousand_times_a_second_is_told_five_times() {
         world.works_at("ann", round);
         world.pass(1);
     }
-    assert!((15..=20).contains(&world.top()), "{}", world.top());
+    assert!((12..=15).contains(&world.top()), "{}", world.top());
     world.pass(1000);
     assert_eq!(world.entries()["ann"]["currentTask"], 2999);
     let top = world.top();
@@ -241,7 +257,7 @@ fn a_cut_is_told_after_a_while_and_ends_after_the_grace() {
     let cut_at = world.now;
     world.types("ann", true);
     world.pass(200);
-    world.registry.cut("ann", world.now());
+    world.registry.cut(id("ann"), world.now());
     world.pass(1999);
     assert_eq!(world.top(), 2);
     world.join("ann");
@@ -253,10 +269,10 @@ fn a_cut_is_told_after_a_while_and_ends_after_the_grace() {
     );
     assert_eq!(world.entries()["ann"]["lastSeen"], format!("1970-01-01T00:00:01.{:03}Z", cut_at - 1000));
 
-    world.registry.cut("ann", world.now());
+    world.registry.cut(id("ann"), world.now());
     world.pass(1900);
     world.join("ann");
-    world.registry.cut("ann", world.now());
+    world.registry.cut(id("ann"), world.now());
     world.pass(1900);
     assert_eq!(world.top(), 3, "the timer of the first cut finds nothing");
     world.pass(200);
@@ -266,7 +282,7 @@ fn a_cut_is_told_after_a_while_and_ends_after_the_grace() {
     assert_eq!((world.top(), world.entries()["ann"]["isActive"].clone()), (5, true.into()));
 
     world.works_at("ann", 7);
-    world.registry.cut("ann", world.now());
+    world.registry.cut(id("ann"), world.now());
     world.pass(9999);
     assert_eq!(world.keys(), ["ann"]);
     world.turns.clear();
@@ -281,14 +297,31 @@ fn a_cut_is_told_after_a_while_and_ends_after_the_grace() {
 }
 
 #[test]
+fn a_cut_is_told_of_one_that_was_not_active_before_too() {
+    let mut world = World::new(10);
+    world.join("ann");
+    let idle = PresenceChange { is_active: Some(false), ..PresenceChange::default() };
+    assert_eq!(world.says("ann", &idle), Presented::Done);
+    world.pass(500);
+    let seen = |world: &World| world.entries()["ann"]["lastSeen"].as_str().expect("a time").to_owned();
+    world.registry.cut(id("ann"), world.now());
+    world.pass(2000);
+    assert_eq!(seen(&world), "1970-01-01T00:00:01.500Z");
+    world.join("ann");
+    world.pass(200);
+    assert_eq!(seen(&world), "1970-01-01T00:00:03.500Z");
+    assert_eq!(world.entries()["ann"]["isActive"], false);
+}
+
+#[test]
 fn the_end_of_a_session_leaves_at_once_everywhere() {
     let mut world = World::new(10);
     let other = ChannelName::new("room:2").expect("legal");
     world.join("ann");
-    world.registry.join(&other, "ann", Some("ann"), world.plan, world.now());
+    world.registry.join(&other, id("ann"), Some("ann"), world.plan, world.now());
     world.pass(100);
-    world.registry.cut("ann", world.now());
-    world.registry.end("ann", world.now());
+    world.registry.cut(id("ann"), world.now());
+    world.registry.end(id("ann"), world.now());
     assert_eq!((world.keys(), world.registry.present(&other)), (vec![], vec![]));
     world.pass(2000);
     assert_eq!(world.registry.due(), None);
@@ -300,16 +333,17 @@ fn the_end_of_a_session_leaves_at_once_everywhere() {
 #[test]
 fn the_application_says_who_is_seen_once() {
     let mut world = World::new(10);
-    let ask =
-        |world: &World, client| world.registry.join(&world.channel, client, None, world.plan, world.now());
+    let ask = |world: &World, client| {
+        world.registry.join(&world.channel, id(client), None, world.plan, world.now())
+    };
     let [ann, bob] = ["ann", "bob"].map(|client| ask(&world, client).expect("somebody is asked"));
     assert_eq!(ask(&world, "ann"), None, "it is there");
     world.works_at("ann", 1);
     world.pass(100);
     assert_eq!((world.top(), world.registry.present(&world.channel)), (0, vec![]));
-    world.registry.know(&world.channel, "ann", ann, Some("Ann of the office"), world.now());
-    world.registry.know(&world.channel, "bob", bob, None, world.now());
-    world.registry.know(&world.channel, "bob", bob, Some("too late"), world.now());
+    world.registry.know(&world.channel, id("ann"), ann, Some("Ann of the office"), world.now());
+    world.registry.know(&world.channel, id("bob"), bob, None, world.now());
+    world.registry.know(&world.channel, id("bob"), bob, Some("too late"), world.now());
     world.pass(100);
     let present = world.registry.present(&world.channel);
     assert_eq!((present.len(), &*present[0].subject), (1, "Ann of the office"));
@@ -318,12 +352,49 @@ fn the_application_says_who_is_seen_once() {
     assert_eq!(world.says("eve", &PresenceChange::default()), Presented::NotHere);
     world.leave("ann");
     let again = ask(&world, "ann").expect("another membership");
-    world.registry.know(&world.channel, "ann", ann, Some("an answer of before"), world.now());
+    world.registry.know(&world.channel, id("ann"), ann, Some("an answer of before"), world.now());
     world.pass(1000);
     assert_eq!(world.keys(), [""; 0]);
-    world.registry.know(&world.channel, "ann", again, Some(""), world.now());
+    world.registry.know(&world.channel, id("ann"), again, Some(""), world.now());
     world.pass(1000);
     assert_eq!(world.entries()["ann"]["subject"], Value::Null);
+}
+
+#[test]
+fn what_a_hidden_client_has_said_before_is_not_kept() {
+    let mut world = World::new(10);
+    let asked = world.registry.join(&world.channel, id("spy"), None, world.plan, world.now());
+    world.works_at("spy", 4711);
+    world.types("spy", true);
+    world.registry.know(&world.channel, id("spy"), asked.expect("somebody is asked"), None, world.now());
+    assert!(!format!("{:?}", world.registry.rooms).contains("4711"));
+    world.pass(10_000);
+    assert_eq!((world.registry.due(), world.keys()), (None, vec![]));
+}
+
+#[test]
+fn one_with_a_subject_of_any_length_takes_no_room_from_others() {
+    let mut world = World::new(10);
+    world.join("ann");
+    for (client, bytes) in [("bob", 1024), ("eve", 1025), ("max", 1 << 20)] {
+        let subject = "\u{1}".repeat(bytes);
+        let asked = world.registry.join(&world.channel, id(client), Some(&subject), world.plan, world.now());
+        assert_eq!(asked, None);
+    }
+    let asked = world.registry.join(&world.channel, id("amy"), None, world.plan, world.now());
+    let (asked, subject) = (asked.expect("somebody is asked"), "x".repeat(1 << 20));
+    world.registry.know(&world.channel, id("amy"), asked, Some(&subject), world.now());
+    let all = PresenceChange {
+        data: Some(format!("\"{}\"", "x".repeat(4094)).into()),
+        current_task: Some("7".repeat(255).into()),
+        ..PresenceChange::default()
+    };
+    let expected = [Presented::Done, Presented::Hidden, Presented::Hidden, Presented::Hidden];
+    for (client, expected) in ["bob", "eve", "max", "amy"].into_iter().zip(expected) {
+        assert_eq!(world.says(client, &all), expected);
+    }
+    world.pass(1000);
+    assert_eq!((world.keys(), world.counted), (vec!["ann".to_owned(), "bob".to_owned()], 0));
 }
 
 #[test]
@@ -404,7 +475,7 @@ fn a_list_that_finds_no_room_does_not_come_and_go() {
     // Entries of twenty members have room, and there are thirty.
     let mut world = World::with(100, Presence::List, 9000);
     for member in 0..30 {
-        world.join(&format!("member {member}"));
+        world.join(&format!("m{member}"));
     }
     world.pass(500);
     assert_eq!((world.entries()[""]["count"].clone(), world.counted), (30.into(), 1));
@@ -412,10 +483,56 @@ fn a_list_that_finds_no_room_does_not_come_and_go() {
     world.pass(600_000);
     assert_eq!(world.top(), top, "below half the limit, and not below half of what did not fit");
     for member in 14..30 {
-        world.leave(&format!("member {member}"));
+        world.leave(&format!("m{member}"));
     }
     world.pass(70_000);
     assert_eq!(world.keys().len(), 14);
+}
+
+#[test]
+fn a_long_list_that_found_no_room_is_not_tried_until_it_is_much_shorter() {
+    let mut world = World::with(1000, Presence::List, 9000);
+    for member in 0..600 {
+        world.join(&format!("m{member}"));
+    }
+    world.pass(10_000);
+    assert_eq!((world.entries()[""]["count"].clone(), world.registry.due()), (600.into(), None));
+    for member in 15..344 {
+        world.leave(&format!("m{member}"));
+    }
+    world.pass(60_000);
+    assert!(world.registry.due().is_some(), "256 are tried, in vain");
+    for member in 344..600 {
+        world.leave(&format!("m{member}"));
+    }
+    world.pass(60_000);
+    assert_eq!(world.keys().len(), 15);
+}
+
+#[test]
+fn a_list_that_found_no_room_comes_back_when_there_is_some() {
+    let mut world = World::with(100, Presence::List, 5000);
+    let crowd = ChannelName::new("room:2").expect("legal");
+    for member in 0..9 {
+        let (client, plan) = (id(&format!("m{member}")), world.plan);
+        world.registry.join(&crowd, client, Some("somebody"), plan, world.now());
+    }
+    world.pass(100);
+    for client in ["ann", "bob"] {
+        world.join(client);
+        world.pass(1000);
+    }
+    assert_eq!((world.entries()[""]["count"].clone(), world.counted), (2.into(), 1));
+    let top = world.top();
+    world.pass(300_000);
+    assert_eq!(world.top(), top, "nobody is told that there is still no room");
+    for member in 0..9 {
+        world.registry.end(id(&format!("m{member}")), world.now());
+    }
+    world.pass(60_000);
+    assert_eq!(world.keys(), ["ann", "bob"], "all who are here have stayed");
+    world.pass(600_000);
+    assert_eq!((world.registry.due(), world.counted), (None, 1));
 }
 
 #[test]
@@ -492,7 +609,7 @@ proptest! {
         let mut world = World::new(limit);
         let names: Vec<_> = (0..CLIENTS).map(|number| format!("c{number}")).collect();
         let mut known = [Known::default(); CLIENTS as usize];
-        let mut here: BTreeMap<Arc<str>, bool> = BTreeMap::new();
+        let mut here: BTreeMap<MemberId, bool> = BTreeMap::new();
         let mut task = 0;
         for step in steps {
             let now = world.now;
@@ -508,14 +625,14 @@ proptest! {
                 Step::Leave(client) | Step::End(client) => {
                     known[usize::from(client)] = Known::default();
                     let name = &names[usize::from(client)];
-                    if matches!(step, Step::End(_)) { world.registry.end(name, world.now()) } else { world.leave(name) }
+                    if matches!(step, Step::End(_)) { world.registry.end(id(name), world.now()) } else { world.leave(name) }
                 }
                 Step::Cut(client) => {
                     let it = &mut known[usize::from(client)];
                     if it.is_member {
                         it.cut.get_or_insert(now);
                     }
-                    world.registry.cut(&names[usize::from(client)], world.now());
+                    world.registry.cut(id(&names[usize::from(client)]), world.now());
                 }
                 Step::Type(client, typing) => {
                     let change = PresenceChange { typing: Some(typing), ..PresenceChange::default() };
@@ -530,7 +647,7 @@ proptest! {
             }
             for turn in world.turns.drain(..) {
                 prop_assert!(turn.came || turn.left);
-                let was_here = here.insert(turn.client.clone(), turn.is_here).unwrap_or(false);
+                let was_here = here.insert(turn.client, turn.is_here).unwrap_or(false);
                 prop_assert!(turn.came && turn.left || (was_here, turn.is_here) == (turn.left, turn.came), "{:?}", turn);
             }
             let keys: BTreeSet<_> = world.keys().into_iter().collect();
@@ -552,10 +669,10 @@ proptest! {
             prop_assert_eq!(entries.keys().cloned().collect::<BTreeSet<_>>(), expected.clone());
             prop_assert!(entries.values().all(|entry| entry["isActive"] == true && entry["typing"] == false));
         }
-        let present: BTreeSet<_> = world.registry.present(&world.channel).iter().map(|it| it.client.to_string()).collect();
+        let present: BTreeSet<_> = world.registry.present(&world.channel).iter().map(|it| name(it.client)).collect();
         prop_assert_eq!(&present, &expected);
         here.extend(world.turns.drain(..).map(|turn| (turn.client, turn.is_here)));
-        let told: BTreeSet<_> = here.iter().filter(|(_, is_here)| **is_here).map(|(name, _)| name.to_string()).collect();
+        let told: BTreeSet<_> = here.iter().filter(|(_, is_here)| **is_here).map(|(client, _)| name(*client)).collect();
         prop_assert_eq!(told, expected);
         let top = world.top();
         world.pass(600_000);

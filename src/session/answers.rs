@@ -13,7 +13,7 @@ use super::replies::{LOST, Newcomer, ReplyTo, Terms, sender, tell_ended, tell_su
 use super::requests::{Change, Unconfirmed};
 use super::resumable::{Resumable, Subscription, Wanted};
 use super::runs::join_run;
-use super::subscriptions::restore;
+use super::subscriptions::{come_back, restore};
 use crate::channel::ChannelName;
 use crate::error_code::{ErrorCode, Fault};
 use crate::position::{Position, Start, Subscribed};
@@ -46,6 +46,20 @@ impl Session {
         if let Some((_, wanted)) = lost {
             restore(self, client_id, wanted, true, rules, carrier);
         }
+    }
+
+    /// Goes on with a client that has come back, and wants to be subscribed to these channels. While it has as much under way as it
+    /// may have, it may not ask for others than it had.
+    pub fn come_back(
+        &mut self,
+        client_id: &str,
+        terms: &Terms,
+        wanted: Box<Wanted>,
+        may_ask: bool,
+        rules: &Rules,
+        carrier: &mut impl Carrier,
+    ) {
+        come_back(self, client_id, terms, wanted, may_ask, rules, carrier);
     }
 
     /// Acts on a request with an `id` if that is not new, and returns what this cost. `None`: the request is to be done.

@@ -13,46 +13,43 @@ use crate::error_code::ErrorCode;
 use crate::position::Start;
 use crate::rules::Rules;
 
-impl Session {
-    /// Goes on with a client that has come back, and wants to be subscribed to these channels. While it has as much under way as it
-    /// may have, it may not ask for others than it had.
-    pub fn come_back(
-        &mut self,
-        client_id: &str,
-        terms: &Terms,
-        wanted: Box<Wanted>,
-        may_ask: bool,
-        rules: &Rules,
-        carrier: &mut impl Carrier,
-    ) {
-        // What it wants now counts. A question that is open is answered once, for what it wants now.
-        let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
-        let identity = self.identity.clone();
-        if let Some(resumable) = self.resumable_part() {
-            if let Some(former) = resumable.former.take() {
-                let is_lost = |had: &mut Subscription| {
-                    let name = had.channel.watched().unwrap_or_else(|| had.channel.as_str());
-                    !had.by_server && rules.withdraw(name, &former, identity.as_deref())
-                };
-                for lost in resumable.subscriptions.extract_if(.., is_lost) {
-                    carrier.left(lost.channel.as_str());
-                }
-            }
-            for had in &resumable.subscriptions {
-                starts.remove(had.channel.as_str());
+/// As [`Session::come_back`].
+pub(super) fn come_back(
+    session: &mut Session,
+    client_id: &str,
+    terms: &Terms,
+    wanted: Box<Wanted>,
+    may_ask: bool,
+    rules: &Rules,
+    carrier: &mut impl Carrier,
+) {
+    // What it wants now counts. A question that is open is answered once, for what it wants now.
+    let mut starts: HashMap<_, _> = wanted.iter().map(|(name, start)| (&**name, *start)).collect();
+    let identity = session.identity.clone();
+    if let Some(resumable) = session.resumable_part() {
+        if let Some(former) = resumable.former.take() {
+            let is_lost = |had: &mut Subscription| {
+                let name = had.channel.watched().unwrap_or_else(|| had.channel.as_str());
+                !had.by_server && rules.withdraw(name, &former, identity.as_deref())
+            };
+            for lost in resumable.subscriptions.extract_if(.., is_lost) {
+                carrier.left(lost.channel.as_str());
             }
         }
-        let mut released = Vec::new();
-        if let Some(requests) = &mut self.requests {
-            released = requests.drop_subscribing(&starts, |channel| carrier.left(channel.as_str()));
+        for had in &resumable.subscriptions {
+            starts.remove(had.channel.as_str());
         }
-        tell_established(self, client_id, Some(Ok(())), terms, carrier);
-        for channel in released {
-            self.go_on(&channel, rules, carrier);
-        }
-        begin_message(self);
-        restore(self, client_id, wanted, may_ask, rules, carrier);
     }
+    let mut released = Vec::new();
+    if let Some(requests) = &mut session.requests {
+        released = requests.drop_subscribing(&starts, |channel| carrier.left(channel.as_str()));
+    }
+    tell_established(session, client_id, Some(Ok(())), terms, carrier);
+    for channel in released {
+        session.go_on(&channel, rules, carrier);
+    }
+    begin_message(session);
+    restore(session, client_id, wanted, may_ask, rules, carrier);
 }
 
 /// Subscribes a client that comes back. What its session has, it gets without a question (unless the channel wants one): from the

@@ -19,8 +19,8 @@ pub(super) fn join(
 ) -> Option<Question> {
     let (rule, found, _) = shared.rules.find_presence(channel.as_str())?;
     let subject = Some(subject).filter(|_| !found.presence_asks);
-    let id = shared.public_id(client);
-    let number = shared.presence.join(channel, &id, subject, plan_of(found), now(shared))?;
+    let id = shared.member_id(client);
+    let number = shared.presence.join(channel, id, subject, plan_of(found), now(shared))?;
     Some(Question::Presence { number, rule, channel: channel.clone() })
 }
 
@@ -39,7 +39,7 @@ pub(super) fn leave(shared: &Shared, client: ClientId, channel: &str) {
     if shared.presence.is_used()
         && let Ok(channel) = ChannelName::new(channel)
     {
-        shared.presence.leave(&channel, &shared.public_id(client), now(shared));
+        shared.presence.leave(&channel, shared.member_id(client), now(shared));
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) fn change(
     if shared.rules.find_presence(channel.as_str()).is_none() {
         return Err(Unseen::NotTold);
     }
-    match shared.presence.change(channel, &shared.public_id(client), change, now(shared)) {
+    match shared.presence.change(channel, shared.member_id(client), change, now(shared)) {
         Presented::Done => Ok(()),
         Presented::NotHere => Err(Unseen::NotSubscribed),
         Presented::Hidden => Err(Unseen::Hidden),
@@ -63,14 +63,14 @@ pub(super) fn change(
 /// A session has lost its connection, and may get another one.
 pub(super) fn cut(shared: &Shared, client: ClientId) {
     if shared.presence.is_used() {
-        shared.presence.cut(&shared.public_id(client), now(shared));
+        shared.presence.cut(shared.member_id(client), now(shared));
     }
 }
 
 /// A session is over.
 pub(super) fn end(shared: &Shared, client: ClientId) {
     if shared.presence.is_used() {
-        shared.presence.end(&shared.public_id(client), now(shared));
+        shared.presence.end(shared.member_id(client), now(shared));
     }
 }
 

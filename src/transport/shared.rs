@@ -14,7 +14,7 @@ use crate::close::CloseReason;
 use crate::config::Config;
 use crate::jwt::Verifier;
 use crate::pattern::Pattern;
-use crate::presence::Registry;
+use crate::presence::{MemberId, Registry};
 use crate::protocol::handshake::Policy;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
@@ -106,11 +106,16 @@ pub struct Page {
 impl Shared {
     /// The id that clients and applications see. There is one for each inner id, and its order tells nothing.
     pub fn public_id(&self, client: ClientId) -> String {
+        self.member_id(client).to_string()
+    }
+
+    /// The same, as members have it.
+    pub fn member_id(&self, client: ClientId) -> MemberId {
         // The finalizer of splitmix64, a bijection of 64-bit numbers.
         let mut mixed = client.0 ^ self.salt;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        format!("{:016x}", mixed ^ (mixed >> 31))
+        MemberId(mixed ^ (mixed >> 31))
     }
 
     /// The client that a token of a session names, and what that client has to know. `None`: there can be no such session here.
@@ -118,7 +123,7 @@ impl Shared {
         let (public_id, secret) = token.split_once('.')?;
         let is_plain = public_id.len() == 16 && public_id.bytes().all(|byte| byte.is_ascii_hexdigit());
         let mut id = u64::from_str_radix(public_id, 16).ok().filter(|_| is_plain)?;
-        // The way of `public_id` back.
+        // The way of `member_id` back.
         id = (id ^ (id >> 31) ^ (id >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
         id = (id ^ (id >> 27) ^ (id >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
         let client = ClientId(id ^ (id >> 30) ^ (id >> 60) ^ self.salt);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from coming_back import begun, cut, resumed, until
 from test_members import ROOM, enter, named
 from umbel import Client, Umbel
@@ -40,3 +41,25 @@ async def test_a_client_that_is_refused_while_it_is_away_again_has_left(app: Umb
         refused.set()
         await sees.subjects("ben")
         assert list(await app.presence(ROOM)) == ["ben"]
+
+
+async def test_a_long_subject_hides_its_client_and_takes_no_room(
+    app: Umbel, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.authenticate(lambda request: {"eve": "e" * 1025}.get(request.query["user"], request.query["user"]))
+    app.channel("room:{room}", open=True, presence=True)
+    app.channel("named:{room}", open=True, presence=lambda client: "x" * 100_000)
+    async with (
+        app.serve(port=0, presence_interval=0.01) as server,
+        wire(server, "/ws?user=ben") as ben,
+        wire(server, "/ws?user=eve") as eve,
+    ):
+        await enter(eve)
+        sees = await enter(ben)
+        await sees.subjects("ben")
+        await eve.say("presence_update", channel=ROOM, typing=True)
+        assert (await eve.hear("error"))["code"] == "not_allowed"
+        assert list(await app.presence(ROOM)) == ["ben"]
+        await ben.say("subscribe_updates", channel="named:1")
+        await until(lambda: "must return at most 1024 bytes; it returned 100000" in caplog.text)
+        assert await app.presence("named:1") == {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from umbel._declaring.rules import ChannelRule
 from umbel.presence import PresenceChange, Turn
@@ -31,6 +32,10 @@ class PresenceJob(MessageJob):
             raise TypeError(
                 f"the {self.name} must return a str, or None to hide the client; it returned "
                 f"{type(value).__name__}"
+            )
+        if value is not None and (length := len(value.encode())) > LONGEST_SUBJECT:
+            raise ValueError(
+                f"the {self.name} must return at most {LONGEST_SUBJECT} bytes; it returned {length}"
             )
         self._tell(value)
 
@@ -106,6 +111,10 @@ class Gatherings:
         if job is not None and not self._stopped:
             self._next[channel] = None
             self._caller.loop.call_soon(self._caller.start, job)
+
+
+LONGEST_SUBJECT: Final = 1024
+"""Bytes that the core shows of a subject: it hides who has a longer one."""
 
 
 def merged(before: Turn | None, turn: Turn) -> Turn:

@@ -14,7 +14,7 @@ use crate::change::StateRefusal;
 use crate::channel::ChannelName;
 use crate::moment::Moment;
 use crate::position::{Epoch, Position};
-use crate::publication::Content;
+use crate::publication::{Content, Publication, prefix};
 use crate::rules::Retention;
 
 /// A channel. It is in the broker's queue, or out of it for a visit, or at rest: empty and watched, or a state without removals, which time does
@@ -117,7 +117,9 @@ impl Channel {
     /// As [`Log::append_all`](crate::broker::Log::append_all). Returns also for when the caller has to put the channel into the queue, if
     /// it has to.
     pub fn append_all(&self, contents: &[Content<'_>], now: Moment) -> Result<Option<Moment>, StateRefusal> {
-        let more = contents.iter().map(|content| content.data.len()).sum();
+        let prefix = prefix(self.name.as_str());
+        let more = contents.iter().filter(|content| !content.is_removal());
+        let more = more.map(|content| Publication::size_of(&prefix, content)).sum();
         let (excess, most) = self.account.state_excess(more);
         if excess > 0 {
             return Err(StateRefusal::AllBytes(most));

@@ -794,6 +794,20 @@ fn who_is_in_a_channel_is_not_forgotten_while_nobody_reads_it() {
 }
 
 #[test]
+fn several_entries_at_once_have_room_when_each_by_itself_would_have_it() {
+    let broker = states(1 << 20, 4000);
+    let room = ChannelName::presence_of(&name("room"));
+    let keys: Vec<_> = (0..100).map(|key| key.to_string()).collect();
+    let entries = |count: usize| -> Vec<_> {
+        keys[..count].iter().map(|key| Content::new(b"1234567890", Some(key.as_str()))).collect()
+    };
+    broker.append_all(&room, &entries(100), at(1)).expect_err("a thousand bytes, and their bookkeeping");
+    assert_eq!(read_state(&broker, &room).map_or(0, |(_, entries)| entries.len()), 0);
+    broker.append_all(&room, &entries(20), at(1)).expect("there is room");
+    assert!(broker.account.cost().state < 5000);
+}
+
+#[test]
 fn an_idle_state_gives_removals_and_nothing_else_when_memory_is_needed() {
     let broker = idle_states(50);
     for key in 0..20 {
