@@ -120,7 +120,7 @@ def _rows() -> list[Row]:
         ),
         Row(
             "state-sets-1000",
-            "updates/s to 1,000 that change keys by state_set, against publish to latest",
+            "updates/s to 1,000 that change keys by state_set, against publish to latest; CPU",
             "≥ 0.9 × latest",
             part(states.state_sets, connections=1000),
         ),

@@ -52,34 +52,45 @@ def state_set(bench: Bench) -> Result:
 def state_sets(bench: Bench, connections: int) -> Result:
     """``state_set`` from all readers, against ``publish`` with the same keys in a channel of latest values.
 
-    The rate is the first at which the latter does not deliver all that is published. What is delivered then
-    differs from run to run by a third, so there are many short ones in turn. Each is compared with the one
-    before and the one after it.
+    The rate is half of the highest at which the latter delivers all that is published. Beyond that, what is
+    delivered differs from run to run by a third; below it, what counts is the server's CPU. There are many
+    short runs in turn, and each is compared with the one before and the one after it.
     """
     short = bench.effort.name == "short"
     count = bench.effort.connections(connections)
     once = functools.partial(changes, bench, count)
-    rate, brief = 1000.0, {} if short else {"warmup": 1, "seconds": 3}
-    for _ in range(0 if short else 6):
-        probe = once(rate, "latest", **brief)
-        if probe["messages_per_second"] < 0.95 * rate * count:
+    rate, brief = 500.0, {} if short else {"warmup": 1, "seconds": 3}
+    while not short and rate < 64_000:
+        probe = once(2 * rate, "latest", **brief)
+        if probe["messages_per_second"] < 0.95 * 2 * rate * count:
+            rate /= 2
             break
         rate *= 2
     runs = [once(rate, "latest", **brief)]
     for _ in range(1 if short else PAIRS):
         runs += [once(rate, mode, **brief) for mode in ("state", "latest")]
-    figures = [run["messages_per_second"] for run in runs]
-    latest, state = figures[::2], figures[1::2]
-    ratios = [each / mean(pair) for each, pair in zip(state, itertools.pairwise(latest), strict=True)]
-    ratio = median(ratios)
-    return Result(
-        f"{thousands(median(state))} updates/s",
-        f"{thousands(median(latest))} (latest)",
-        ratio,
-        judge(bench, ratio >= 0.9),
-        f"at {rate:.0f} changes/s of {count} keys; {', '.join(f'{it:.2f}' for it in sorted(ratios))}; "
-        f"{loads(*runs[1::2])}",
+    delivered = [run["messages_per_second"] for run in runs]
+    ratio = median(against_neighbours(delivered))
+    costs = against_neighbours(
+        [run["server_cpu_percent"] / each for run, each in zip(runs, delivered, strict=True)]
     )
+    state, latest = (median(those) for those in (delivered[1::2], delivered[::2]))
+    return Result(
+        f"{thousands(state)} updates/s",
+        f"{thousands(latest)} (latest)",
+        ratio,
+        judge(bench, ratio >= 0.9 and median(costs) <= 1 / 0.9),
+        f"at {rate:.0f} changes/s of {count} keys; CPU for an update × {median(costs):.2f} "
+        f"({', '.join(f'{it:.2f}' for it in sorted(costs))}); "
+        f"{runs[1]['messages_per_frame']:.0f} updates per frame; {loads(*runs[1::2])}",
+    )
+
+
+def against_neighbours(figures: list[float]) -> list[float]:
+    """Every second figure, divided by the mean of those before and after it."""
+    return [
+        each / mean(pair) for each, pair in zip(figures[1::2], itertools.pairwise(figures[::2]), strict=True)
+    ]
 
 
 def changes(bench: Bench, count: int, rate: float, mode: str, **options: Any) -> Answer:
