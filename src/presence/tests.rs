@@ -567,10 +567,15 @@ impl crate::broker::Notify for Deaf {
 #[derive(Clone, Debug)]
 enum Step {
     Join(u8),
+    /// The application has to say who it is.
+    Ask(u8),
+    /// It does: somebody, or nobody whom others see.
+    Know(u8, bool),
     Leave(u8),
     Cut(u8),
     End(u8),
     Type(u8, bool),
+    Idle(u8, bool),
     Work(u8),
     Pass(u64),
 }
@@ -579,10 +584,13 @@ fn step() -> impl Strategy<Value = Step> {
     let client = || 0..CLIENTS;
     prop_oneof![
         3 => client().prop_map(Step::Join),
+        2 => client().prop_map(Step::Ask),
+        3 => (client(), prop::bool::weighted(0.8)).prop_map(|(client, is_seen)| Step::Know(client, is_seen)),
         1 => client().prop_map(Step::Leave),
         2 => client().prop_map(Step::Cut),
         1 => client().prop_map(Step::End),
         2 => (client(), any::<bool>()).prop_map(|(client, on)| Step::Type(client, on)),
+        1 => (client(), any::<bool>()).prop_map(|(client, on)| Step::Idle(client, on)),
         2 => client().prop_map(Step::Work),
         6 => prop_oneof![4 => 1..300_u64, 2 => 300..3000_u64, 1 => 3000..20_000_u64].prop_map(Step::Pass),
     ]
@@ -594,10 +602,30 @@ const CLIENTS: u8 = 6;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Known {
     is_member: bool,
+    /// The question who it is, until that is said.
+    asked: Option<u64>,
+    is_hidden: bool,
     /// Since when.
     cut: Option<u64>,
     /// Since when others may know that it is here.
     since: u64,
+}
+
+impl Known {
+    fn is_seen(&self) -> bool {
+        self.is_member && self.asked.is_none() && !self.is_hidden
+    }
+
+    /// It is there, for the first time or again.
+    fn comes(&mut self, asked: Option<u64>, now: u64) {
+        if !self.is_member || self.cut.is_some_and(|cut| now - cut >= 10_000 || self.since >= cut) {
+            self.since = now;
+        }
+        if !self.is_member {
+            self.asked = asked;
+        }
+        (self.is_member, self.cut) = (true, None);
+    }
 }
 
 proptest! {
@@ -605,8 +633,12 @@ proptest! {
 
     /// Nobody stays over the grace, everybody is listed soon, and at rest all is exact and nothing is appended.
     #[test]
-    fn at_rest_it_is_exact(limit in 2_usize..8, steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new(limit);
+    fn at_rest_it_is_exact(
+        limit in 2_usize..8,
+        room in prop_oneof![3 => Just(1_usize << 30), 1 => 1000..6000_usize],
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut world = World::with(limit, Presence::List, room);
         let names: Vec<_> = (0..CLIENTS).map(|number| format!("c{number}")).collect();
         let mut known = [Known::default(); CLIENTS as usize];
         let mut here: BTreeMap<MemberId, bool> = BTreeMap::new();
@@ -615,12 +647,22 @@ proptest! {
             let now = world.now;
             match step {
                 Step::Join(client) => {
-                    let it = &mut known[usize::from(client)];
-                    if !it.is_member || it.cut.is_some_and(|cut| now - cut >= 10_000) {
-                        it.since = now;
-                    }
-                    (it.is_member, it.cut) = (true, None);
+                    known[usize::from(client)].comes(None, now);
                     world.join(&names[usize::from(client)]);
+                }
+                Step::Ask(client) => {
+                    let (id, it) = (id(&names[usize::from(client)]), &mut known[usize::from(client)]);
+                    let asked = world.registry.join(&world.channel, id, None, world.plan, world.now());
+                    prop_assert_eq!(asked.is_some(), !it.is_member);
+                    it.comes(asked, now);
+                }
+                Step::Know(client, is_seen) => {
+                    let (it, name) = (&mut known[usize::from(client)], &names[usize::from(client)]);
+                    if let Some(number) = it.asked.take() {
+                        let subject = is_seen.then_some("somebody");
+                        world.registry.know(&world.channel, id(name), number, subject, world.now());
+                        (it.is_hidden, it.since) = (!is_seen, now);
+                    }
                 }
                 Step::Leave(client) | Step::End(client) => {
                     known[usize::from(client)] = Known::default();
@@ -637,7 +679,16 @@ proptest! {
                 Step::Type(client, typing) => {
                     let change = PresenceChange { typing: Some(typing), ..PresenceChange::default() };
                     let done = world.says(&names[usize::from(client)], &change);
-                    prop_assert_eq!(done == Presented::Done, known[usize::from(client)].is_member);
+                    let expected = match known[usize::from(client)] {
+                        Known { is_member: false, .. } => Presented::NotHere,
+                        Known { is_hidden: true, .. } => Presented::Hidden,
+                        _ => Presented::Done,
+                    };
+                    prop_assert_eq!(done, expected);
+                }
+                Step::Idle(client, is_idle) => {
+                    let change = PresenceChange { is_active: Some(!is_idle), ..PresenceChange::default() };
+                    let _ = world.says(&names[usize::from(client)], &change);
                 }
                 Step::Work(client) => {
                     task += 1;
@@ -653,21 +704,28 @@ proptest! {
             let keys: BTreeSet<_> = world.keys().into_iter().collect();
             for (name, it) in names.iter().zip(&known) {
                 let now = world.now;
-                let is_over = !it.is_member || it.cut.is_some_and(|cut| now - cut >= 10_000);
+                let is_over = !it.is_seen() || it.cut.is_some_and(|cut| now - cut >= 10_000);
                 prop_assert!(!is_over || !keys.contains(name), "{} stays", name);
-                let is_late = it.is_member && it.cut.is_none() && now - it.since > 1200;
+                let is_late = it.is_seen() && it.cut.is_none() && now - it.since > 1200;
                 prop_assert!(!is_late || keys.contains(name) || keys.contains(""), "{} is not listed", name);
             }
         }
-        world.pass(75_000);
-        let is_here = |(_, it): &(&String, &Known)| it.is_member && it.cut.is_none();
+        // Removals take room for five minutes.
+        let is_short = room < 1 << 30;
+        world.pass(if is_short { 1_000_000 } else { 75_000 });
+        let is_here = |(_, it): &(&String, &Known)| it.is_seen() && it.cut.is_none();
         let expected: BTreeSet<_> = names.iter().zip(&known).filter(is_here).map(|(name, _)| name.clone()).collect();
         let entries = world.entries();
         if let Some(count) = entries.get("") {
             prop_assert_eq!((entries.len(), count["count"].as_u64()), (1, Some(expected.len() as u64)));
         } else {
             prop_assert_eq!(entries.keys().cloned().collect::<BTreeSet<_>>(), expected.clone());
-            prop_assert!(entries.values().all(|entry| entry["isActive"] == true && entry["typing"] == false));
+            for it in world.registry.present(&world.channel) {
+                let entry = &entries[&name(it.client)];
+                prop_assert_eq!((&entry["isActive"], &entry["typing"]), (&it.is_active.into(), &false.into()));
+                let task: Value = serde_json::from_str(it.task.as_deref().unwrap_or("null")).expect("JSON");
+                prop_assert_eq!(&entry["currentTask"], &task);
+            }
         }
         let present: BTreeSet<_> = world.registry.present(&world.channel).iter().map(|it| name(it.client)).collect();
         prop_assert_eq!(&present, &expected);
@@ -677,6 +735,6 @@ proptest! {
         let top = world.top();
         world.pass(600_000);
         prop_assert_eq!(world.top(), top, "traffic at rest");
-        prop_assert_eq!(world.registry.due(), None);
+        prop_assert!(world.registry.due().is_none() || (is_short && entries.contains_key("")));
     }
 }
