@@ -7,7 +7,8 @@
 //!
 //! # Layers
 //! ```text
-//! vocabulary ─┬─► protocol ─┬► session ────────┐
+//! vocabulary ─┬─► protocol ─┬► load ───────────────────────────────────────► bindings
+//!             │             ├► session ────────┐
 //!             │             └► jwt ─► ticket ──┤
 //!             └─► broker ─┬─► hub ─────────────┼─► transport ──► server ──► bindings ──► python/umbel
 //!                         └─► presence ────────┘
@@ -19,6 +20,7 @@
 //! |---|---|---|
 //! | vocabulary | [`channel`] [`close`] [`config`] [`error_code`] [`hidden`] [`identity`] [`json`] [`moment`] [`network`] [`own_path`] [`pattern`] [`position`] [`publication`] [`rights`] [`rules`] [`stats`] [`token_error`] | words with one meaning each |
 //! | protocol | [`protocol`] | sans-IO codecs: bytes in; messages and bytes out |
+//! | load | `load` | the other side: connections that publish, listen, ask and check |
 //! | session | [`session`] | one client's conversation, whatever carries it; sans-IO |
 //! | jwt | `jwt` | tokens: whether one counts, and whom it names; sans-IO |
 //! | ticket | `ticket` | credentials for one event stream each, in its URL; sans-IO |
@@ -30,7 +32,7 @@
 //! | bindings | `bindings` | the only place that knows Python |
 //!
 //! Without features the crate ends with the hub and presence, and needs no sockets, no clock and no Python. The feature `net` adds transport and
-//! server, `python` adds the bindings.
+//! server, `load` the load generator, `python` adds the bindings.
 //!
 //! # Threads
 //! A shard is a thread with its own event loop, its connections and its part of the subscriptions. Nothing of it is shared, so
@@ -73,6 +75,9 @@ pub mod broker;
 pub mod hub;
 
 pub mod presence;
+
+#[cfg(feature = "load")]
+pub mod load;
 
 #[cfg(feature = "net")]
 pub mod jwt;

@@ -350,6 +350,29 @@ class Credit:
         """Count no longer as a message: it goes on for long, and another limit bounds such messages. Its bytes still count."""
 
 @final
+class Load:
+    """A load: connections to a server, and what they find. It is run once."""
+
+    def __new__(cls, config: str, /) -> Load:
+        """Take the configuration, a JSON text.
+
+        Raises:
+            ValueError: if it can't be used.
+        """
+    def run(self) -> str:
+        """Do all of it on this thread, without the interpreter. Returns what was measured, as JSON text.
+
+        Raises:
+            RuntimeError: if this machine can't do it; the message says what it lacks.
+        """
+    def go(self) -> None:
+        """Let a load go on that waits with all its connections open. From any thread."""
+    def stop(self) -> None:
+        """End it soon. From any thread."""
+    def progress(self) -> str:
+        """How far it is, as JSON text: ``stage``, and ``rows`` with one object for each second. From any thread."""
+
+@final
 class Members:
     """Who is in which channel. Every method may be called from any thread and returns without waiting."""
 

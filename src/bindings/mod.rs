@@ -5,6 +5,7 @@ mod bridge;
 mod core;
 mod errors;
 mod handshake;
+mod loads;
 mod members;
 mod position;
 mod publications;
@@ -36,6 +37,8 @@ mod module {
     use super::core::Core;
     #[pymodule_export]
     use super::handshake::Handshake;
+    #[pymodule_export]
+    use super::loads::Load;
     #[pymodule_export]
     use super::members::Members;
     #[pymodule_export]

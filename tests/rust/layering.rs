@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer, its modules, and the layers it may import.
-const LAYERS: [(&str, &[&str], &[&str]); 11] = [
+const LAYERS: [(&str, &[&str], &[&str]); 12] = [
     (
         "vocabulary",
         &[
@@ -35,6 +35,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 11] = [
     ),
     ("protocol", &["protocol"], &["vocabulary"]),
     ("session", &["session"], &["vocabulary", "protocol"]),
+    ("load", &["load"], &["vocabulary", "protocol"]),
     ("jwt", &["jwt"], &["vocabulary", "protocol"]),
     ("ticket", &["ticket"], &["vocabulary", "protocol", "jwt"]),
     ("broker", &["broker"], &["vocabulary"]),
@@ -64,6 +65,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 11] = [
             "presence",
             "transport",
             "server",
+            "load",
         ],
     ),
 ];

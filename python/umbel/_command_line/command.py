@@ -1,4 +1,4 @@
-"""The command line: ``umbel run``, ``demo``, ``tail``, ``publish``, ``token``, and ``umbel --version``.
+"""The command line: ``umbel run``, ``demo``, ``tail``, ``publish``, ``token``, ``load``, and ``--version``.
 
 Exit codes: 0 after a graceful stop, 1 when the server could not start or failed, 2 when the command is wrong.
 """
@@ -17,6 +17,7 @@ from umbel._serving.process import Process
 from umbel._serving.server import Server
 from umbel.exceptions import ConfigurationError
 
+from . import load as loads
 from .loading import CommandError, load
 from .options import meant, parser
 from .publish import publish
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        return {"tail": tail, "publish": publish, "token": token, "run": run}[parsed.command](parsed)
+        acts = {"tail": tail, "publish": publish, "token": token, "load": loads.load, "run": run}
+        return acts[parsed.command](parsed)
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code

@@ -1,0 +1,185 @@
+"""What a load does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, get_args
+
+from ._target import Target
+
+Scenario = Literal["fanout", "ramp", "request", "sse", "storm", "slow-readers"]
+"""What the connections do:
+
+- ``fanout``: publishers publish, and all others read it;
+- ``ramp``: they are opened, read nothing, and stay for the time of the measurement;
+- ``request``: each sends messages to a handler, and the next one when the answer is there;
+- ``sse``: as ``fanout``, over event streams;
+- ``storm``: as ``fanout``; at the beginning of the measurement all readers lose their connections, and come
+  back to their sessions;
+- ``slow-readers``: as ``fanout``, beside ``slow`` further connections that subscribe and then read nothing.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadConfig:
+    """A load. Times are in seconds.
+
+    Raises:
+        ValueError: if a value can't be used, or the target is not allowed; the message says what to do.
+    """
+
+    target: str
+    """The address of the server: ``ws://host:port/path``."""
+    scenario: Scenario = "fanout"
+    target_connections: int = 100
+    """How many connections read or ask."""
+    ramp_up_rate: int = 50
+    """How many connections are begun together, whether or not the earlier ones are open."""
+    ramp_up_delay: float = 0.1
+    """How long after that the next ones are begun. With 0 all are begun at once."""
+    stages: Sequence[tuple[int, float]] = ()
+    """Before all connections are there: numbers of connections, and how long each of them is held."""
+    publishers: int = 1
+    """Further connections that publish. With 0 somebody else does."""
+    rate: float = 10.0
+    """Publications per second of all publishers together, whatever comes back."""
+    warm_up: float = 1.0
+    """From the first publication to the measurement."""
+    seconds: float = 10.0
+    """How long is measured. Of ``storm``: how long the last one may take to catch up."""
+    drain: float = 5.0
+    """How long what is still on its way may take afterwards."""
+    ramp_down: bool = True
+    """End the connections as they were begun, and not all at once."""
+    channel: str = "load"
+    """The channel that is published to and read. Of several, ``load-0``, ``load-1`` and so on."""
+    channels: int = 1
+    channels_per_connection: int = 1
+    data_bytes: int = 128
+    """Bytes of the JSON data of a publication or a request."""
+    message_type: str = "ask"
+    """The type of a request. Its handler gets ``{"n": number, "text": text}`` and has to answer with ``n`` +
+    1 and the same text; with ``echo`` the answer is the request itself.
+    """
+    echo: bool = False
+    in_flight: int = 1
+    """Requests of each connection that may be without an answer."""
+    slow: int = 10
+    """Connections that read nothing, of ``slow-readers``."""
+    back_within: float = 1.0
+    """Of ``storm``: each connection tries for the first time at a random moment within this time."""
+    deflate: bool = False
+    """Ask for compressed messages."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further fields of the header of each connection."""
+    tokens: Sequence[str] = ()
+    """Credentials, one for each connection, sent as ``Authorization: Bearer``."""
+    sources: int = 1
+    """Addresses of this machine that the connections come from, from 127.0.0.1 on. One has about 28,000
+    ports for one server.
+    """
+    check_every: int = 100
+    """Of so many connections, one has each update parsed and checked. Of the others only both ends of each
+    frame are looked at.
+    """
+    poll: bool = False
+    """Never sleep. The load takes a whole processor, and the server on the same machine does not pay for
+    waking it.
+    """
+    timeout: float = 30.0
+    """How long the connections may take to open, after the last was begun."""
+    pid: int | None = None
+    """The process of the server, if it runs on this machine: its CPU time and memory are measured. Linux
+    only.
+    """
+    remote: str | None = None
+    """The host of the target again, if it is another machine. A load is not sent to a stranger by mistake."""
+    hostile: bool = False
+    """Allow ``storm`` and ``slow-readers`` against another machine."""
+
+    def __post_init__(self) -> None:
+        if self.scenario not in get_args(Scenario):
+            msg = f"scenario is one of {', '.join(get_args(Scenario))}; not {self.scenario!r}"
+            raise ValueError(msg)
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
+                msg = f"{name} is a number of at least {least}; not {value!r}"
+                raise ValueError(msg)
+        if self.scenario == "storm" and self.deflate:
+            msg = "storm follows every position, so it can't be combined with deflate"
+            raise ValueError(msg)
+        if self.tokens and len(self.tokens) < self.target_connections:
+            msg = f"{self.target_connections} connections need as many tokens; there are {len(self.tokens)}"
+            raise ValueError(msg)
+        aimed = Target.of(self.target)
+        aimed.check_allowed(self.remote, hostile=self.hostile, scenario=self.scenario)
+
+    def core(self) -> dict[str, Any]:
+        """What the core is given."""
+        aimed = Target.of(self.target)
+        reads = self.scenario not in {"ramp", "request"}
+        publishes = reads and self.publishers > 0 and self.rate > 0
+        return {
+            "kind": {"request": "request", "storm": "resume"}.get(self.scenario, "read"),
+            "address": aimed.address,
+            "host": aimed.host,
+            "path": aimed.path,
+            "headers": [f"{name}: {value}" for name, value in self.headers.items()],
+            "tokens": list(self.tokens),
+            "sources": self.sources,
+            "connections": self.target_connections,
+            "concurrency": UNBOUNDED,
+            "ramp_up_rate": self.ramp_up_rate,
+            "ramp_up_delay": self.ramp_up_delay,
+            "stages": [list(stage) for stage in self.stages],
+            "deflate": self.deflate,
+            "subscribe": reads,
+            "streams": self.scenario == "sse",
+            "channel": self.channel,
+            "channels": self.channels,
+            "per_connection": self.channels_per_connection,
+            "within": self.back_within,
+            "slow": self.slow if self.scenario == "slow-readers" else 0,
+            "sample_every": self.check_every,
+            "warmup": self.warm_up,
+            "seconds": self.seconds,
+            "drain": self.drain,
+            "ramp_down": self.ramp_down,
+            "poll": self.poll,
+            "server_pid": self.pid,
+            "publishers": self.publishers if publishes else 0,
+            "publish_rate": self.rate if publishes else 0.0,
+            "in_flight": self.in_flight if self.scenario == "request" else 0,
+            "message_type": self.message_type,
+            "echo": self.echo,
+            "data_bytes": self.data_bytes,
+            "timeout": self.timeout,
+        }
+
+
+NAMES: Final = tuple(each.name for each in fields(LoadConfig))
+"""The names of its values."""
+
+LEAST: Final = {
+    "target_connections": 1,
+    "ramp_up_rate": 1,
+    "ramp_up_delay": 0,
+    "publishers": 0,
+    "rate": 0,
+    "warm_up": 0,
+    "seconds": 0,
+    "drain": 0,
+    "channels": 1,
+    "channels_per_connection": 1,
+    "data_bytes": 1,
+    "in_flight": 1,
+    "slow": 0,
+    "back_within": 0,
+    "sources": 1,
+    "check_every": 1,
+    "timeout": 0,
+}
+"""The least of each number."""
+
+UNBOUNDED: Final = 2**31
+"""Connections on their way: an open loop begins the next ones all the same."""

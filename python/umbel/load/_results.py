@@ -1,0 +1,223 @@
+"""What a load has found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
+
+from ._config import LoadConfig
+
+VERSION: Final = 1
+"""Of the JSON form. A field may be added without a new one."""
+
+BUSY_PERCENT: Final = 85.0
+"""A load that uses more of its processor may be what was measured."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds."""
+
+    count: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    p999: float
+    max: float
+
+    @classmethod
+    def of(cls, found: Mapping[str, float] | None) -> Self | None:
+        """None when nothing was measured."""
+        return (
+            None
+            if found is None
+            else cls(count=int(found["count"]), **{k: v for k, v in found.items() if k != "count"})
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One second of a load."""
+
+    at: float
+    """Seconds since it began."""
+    stage: str
+    """``rampUp``, ``ready``, ``warmUp``, ``measured``, ``drain``, ``rampDown`` or ``done``."""
+    open: int
+    connecting: int
+    failed: int
+    """Connections that could not be opened, so far."""
+    published: int
+    frames: int
+    messages: int
+    bytes: int
+    answers: int
+    lost: int
+    latency_p50: float | None
+    """Age of the oldest update of each frame, in milliseconds."""
+    latency_p95: float | None
+    latency_max: float | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read what the core says."""
+        return cls(**{snake(name): value for name, value in row.items()})
+
+
+@dataclass(frozen=True)
+class LoadResults:
+    """What a load has found. Latencies are in milliseconds, and count from the moment at which a publication
+    was due: what a busy load sends late counts as late.
+    """
+
+    version: int
+    scenario: str
+    target: str
+    complete: bool
+    """It ran to its end. If not, this is what was seen until then."""
+    duration: float
+    """Seconds of all of it."""
+    window: float
+    """Seconds that were measured."""
+    max_concurrent_connections: int
+    connection_attempts: int
+    connection_failures: int
+    failures_by_reason: Mapping[str, int]
+    connect: Latency | None
+    """From the beginning of a connection, as it was due, to ``connection_established``."""
+    published: int
+    """Publications of this load."""
+    lateness: Latency | None
+    """How late this load was when it published."""
+    frames_per_second: float
+    messages_per_second: float
+    bytes_per_second: float
+    messages: int
+    """Updates that came, in all."""
+    average_latency: float | None
+    """Mean of `latency`."""
+    latency: Latency | None
+    """From the moment at which a publication was due to its arrival; of each update of one connection in
+    ``check_every``.
+    """
+    success_rate: float | None
+    """Updates that came, of those that were due: each publication at each connection. What a ``gap``
+    announces has not come. None where it is not known what was due.
+    """
+    lost: int
+    """Publications that gaps have announced."""
+    gaps: int
+    answers: int
+    answers_per_second: float
+    answer: Latency | None
+    """From a request to its answer."""
+    recovery: Latency | None
+    """Of ``storm``: from the cut until a reader had all that it had missed."""
+    error_rate: float
+    """What failed of all that was tried: connections, subscriptions, publications and requests."""
+    faults: Mapping[str, int]
+    """What must not happen, and how often it did: an update that is missing without a gap, comes twice or in
+    a wrong order, a connection that ends, an error.
+    """
+    server_cpu_percent: float | None
+    """Of one processor, with ``pid``."""
+    server_cpu_us_per_message: float | None
+    server_bytes_per_connection: float | None
+    load_cpu_percent: float
+    seconds: Sequence[Snapshot] = field(default=())
+    """What happened in each second."""
+    histograms: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    """The buckets of each latency, 1.6 % wide: number and count."""
+
+    @property
+    def is_busy(self) -> bool:
+        """The load itself has used so much of its processor that a rate may be what it can do, not what the
+        server can.
+        """
+        return self.load_cpu_percent > BUSY_PERCENT
+
+    def to_json(self) -> dict[str, Any]:
+        """The same with names in camel case, for ``json.dumps``."""
+        return {camel(name): plain(value) for name, value in asdict(self).items()}
+
+
+def results(
+    config: LoadConfig, said: Mapping[str, Any], rows: Sequence[Snapshot], grown: int | None
+) -> LoadResults:
+    """Put the words of the core into those of a user.
+
+    Args:
+        config: what was asked for.
+        said: what the core has measured.
+        rows: one for each second.
+        grown: bytes by which the server has grown while the connections were opened.
+    """
+    total, window = said["total"], float(said["window_seconds"])
+    failures = dict(said["connection_failures"])
+    failed = sum(failures.values())
+    tried = said["attempts"] + total["subscribes"] + total["published"] + total["asked"]
+    latency = Latency.of(said["latency_ms"]) or Latency.of(said["latency_oldest_ms"])
+    due = total["published"] * config.target_connections * config.channels_per_connection // config.channels
+    is_known = due > 0 and not config.deflate and config.scenario != "storm" and said["complete"]
+    cpu = said["server_cpu_percent"]
+    return LoadResults(
+        version=VERSION,
+        scenario=config.scenario,
+        target=config.target,
+        complete=said["complete"],
+        duration=round(said["duration"], 3),
+        window=round(window, 3),
+        max_concurrent_connections=said["most_live"],
+        connection_attempts=said["attempts"],
+        connection_failures=failed,
+        failures_by_reason=failures,
+        connect=Latency.of(said["established_ms"] or said["connect_ms"]),
+        published=total["published"],
+        lateness=Latency.of(said["lateness_ms"]),
+        frames_per_second=said["frames_per_second"],
+        messages_per_second=said["messages_per_second"],
+        bytes_per_second=round(said["bytes"] / window, 1) if window else 0.0,
+        messages=total["messages"],
+        average_latency=latency.mean if latency else None,
+        latency=latency,
+        success_rate=total["messages"] / due if is_known else None,
+        lost=total["lost"],
+        gaps=total["gaps"],
+        answers=total["answers"],
+        answers_per_second=said["answers_per_second"],
+        answer=Latency.of(said["answer_ms"]),
+        recovery=Latency.of((said["returns"] or {}).get("caught_up_ms")),
+        error_rate=min(1.0, (failed + total["errors"]) / tried) if tried else 0.0,
+        faults=dict(said["faults"]),
+        server_cpu_percent=cpu,
+        server_cpu_us_per_message=round(cpu * 1e4 * window / said["messages"], 3)
+        if cpu and said["messages"]
+        else None,
+        server_bytes_per_connection=round(grown / said["most_live"], 1)
+        if grown and said["most_live"]
+        else None,
+        load_cpu_percent=said["load_cpu_percent"],
+        seconds=tuple(rows),
+        histograms=said["histograms"],
+    )
+
+
+def snake(name: str) -> str:
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(each.title() for each in rest)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # Reasons and names of histograms are no names of fields; those of rows and latencies are.
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [
+            plain({camel(k): v for k, v in each.items()} if isinstance(each, Mapping) else each)
+            for each in value
+        ]
+    return value

@@ -1,0 +1,37 @@
+//! Connections that publish at a fixed rate, whatever comes back.
+
+use crate::load::clock;
+use crate::load::connection::{Phase, padded_data};
+use crate::load::frame;
+use crate::load::opening;
+use crate::load::run::Run;
+
+/// Publishes what is due, in one piece for each publisher. The data have the moment at which each was due: what a busy load sends
+/// late is counted as late.
+pub fn publish_due(run: &mut Run<'_>, now: u64) {
+    let publishers = run.config.publishers;
+    let first = run.connections.len() - publishers;
+    let mut count = 0;
+    while let Some(due) = run.publishing.due(now) {
+        run.report.lateness.record(clock::now().saturating_sub(due));
+        let data = padded_data(due, run.config.data_bytes);
+        let number = run.report.published as usize;
+        let index = first + number % publishers;
+        if run.connections[index].phase != Phase::Live {
+            run.report.fault("a publication whose publisher has no connection");
+            continue;
+        }
+        run.report.published += 1;
+        let message = format!(
+            r#"{{"type":"publish","channel":"{}","data":{data},"id":{}}}"#,
+            run.config.channel_name(number % run.config.channels),
+            run.report.published
+        );
+        frame::write_masked(&mut run.connections[index].requests.unsent, frame::TEXT, message.as_bytes());
+        count += 1;
+    }
+    for step in 0..publishers.min(count) {
+        let index = first + (run.report.published as usize - 1 - step) % publishers;
+        opening::flush(run, index);
+    }
+}

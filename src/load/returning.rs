@@ -1,0 +1,62 @@
+//! Readers that lose their connections, and come back.
+
+use std::cmp::Reverse;
+
+use crate::load::clock;
+use crate::load::connection::{Phase, Role};
+use crate::load::random::split_mix;
+use crate::load::run::Run;
+use crate::load::session::longest_wait;
+
+/// Resets the sockets of all readers.
+pub fn cut_readers(run: &mut Run<'_>) {
+    run.comeback.random = run.config.seed;
+    run.report.returns.began = clock::now();
+    for index in 0..run.connections.len() {
+        let connection = &mut run.connections[index];
+        let Some(session) = connection.session.as_mut().filter(|_| connection.role == Role::Reader) else {
+            continue;
+        };
+        session.cut = clock::now();
+        connection.reset();
+        run.report.returns.cut += 1;
+        run.comeback.behind += 1;
+        try_later(run, index);
+    }
+}
+
+/// Notes when a client tries again.
+pub fn try_later(run: &mut Run<'_>, index: usize) {
+    let Some(session) = &mut run.connections[index].session else { return };
+    session.attempt += 1;
+    let longest = longest_wait(session.failures, clock::nanoseconds(run.config.within));
+    let share = (split_mix(&mut run.comeback.random) >> 11) as f64 / (1u64 << 53) as f64;
+    let moment = clock::now() + (longest as f64 * share) as u64;
+    run.comeback.appointments.push(Reverse((moment, index, session.attempt)));
+    run.connections[index].phase = Phase::Waiting;
+}
+
+/// An attempt to come back has failed.
+pub fn failed(run: &mut Run<'_>, index: usize, reason: &str) {
+    *run.report.returns.failed.entry(reason.into()).or_default() += 1;
+    if let Some(session) = &mut run.connections[index].session {
+        session.failures += 1;
+    }
+    try_later(run, index);
+}
+
+/// Notes when a client that was cut has all that the server had when it came back.
+pub fn look_caught_up(run: &mut Run<'_>, index: usize, now: u64) {
+    let connection = &mut run.connections[index];
+    let Some(session) = connection.session.as_mut().filter(|session| !session.is_back()) else { return };
+    if connection.phase != Phase::Live {
+        return;
+    }
+    let several = connection.verifier.as_ref().filter(|_| connection.follows_several);
+    if several.map_or(connection.position >= session.top, |verifier| verifier.is_at_top()) {
+        run.report.returns.caught_up.record(now.saturating_sub(session.cut));
+        run.report.returns.ended = now;
+        session.cut = 0;
+        run.comeback.behind -= 1;
+    }
+}

@@ -1,0 +1,136 @@
+//! Everything that one load knows while it runs. What it does is in the other files.
+
+use std::io::Write;
+
+use crate::load::clock;
+use crate::load::comeback::Comeback;
+use crate::load::config::{Config, Kind};
+use crate::load::connection::{Connection, Role, upgrade_request};
+use crate::load::control::Control;
+use crate::load::report::Report;
+use crate::load::requests::Question;
+use crate::load::schedule::Schedule;
+use crate::load::socket::Readiness;
+use crate::load::verify::Inflater;
+
+/// One thread, its connections, and one receive buffer for all of them.
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub control: &'a Control,
+    pub readiness: Readiness,
+    pub connections: Vec<Connection>,
+    pub next_to_open: usize,
+    /// Connections that are to be open now, and when the first of them may be begun, nanoseconds.
+    pub goal: usize,
+    pub goal_began: u64,
+    goal_first: usize,
+    /// Connections that are on their way.
+    pub opening: usize,
+    /// Connections that were open, and were lost.
+    pub lost: u64,
+    pub report: Report,
+    pub inflater: Option<Inflater>,
+    pub buffer: Vec<u8>,
+    /// Emptied `partial` buffers, to be used again.
+    pub spare: Vec<Vec<u8>>,
+    pub upgrade_request: Vec<u8>,
+    /// When all began, nanoseconds.
+    pub began: u64,
+    pub publishing: Schedule,
+    pub pinging: Schedule,
+    pub rows: Schedule,
+    pub comeback: Comeback,
+    pub question: Question,
+    /// Whether an answer is followed by the next request.
+    pub asking: bool,
+    /// When something was last ready, nanoseconds.
+    pub last_event: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Opens nothing yet.
+    pub fn new(config: &'a Config, control: &'a Control) -> Result<Self, String> {
+        let mut connections = Vec::new();
+        let readers = if config.kind == Kind::Churn { config.concurrency } else { config.connections };
+        for index in 0..readers {
+            connections.push(Connection::new(Role::Reader, index % config.sample_every == 0, config));
+        }
+        let others =
+            [(Role::Other, config.others), (Role::Slow, config.slow), (Role::Publisher, config.publishers)];
+        for (role, count) in others {
+            connections.extend((0..count).map(|_| Connection::new(role, false, config)));
+        }
+        let failed = |error: std::io::Error| format!("this machine gives no events: {error}");
+        let readiness = Readiness::new().map_err(failed)?;
+        control.set_waker(readiness.waker().map_err(failed)?);
+        Ok(Self {
+            config,
+            control,
+            readiness,
+            connections,
+            next_to_open: 0,
+            goal: 0,
+            goal_began: 0,
+            goal_first: 0,
+            opening: 0,
+            lost: 0,
+            report: Report::default(),
+            inflater: None,
+            buffer: vec![0; BUFFER_BYTES],
+            spare: Vec::new(),
+            upgrade_request: upgrade_request(config),
+            began: clock::now(),
+            publishing: Schedule::new(config.publish_rate),
+            pinging: Schedule::new(config.ping_rate),
+            rows: Schedule::new(1.0),
+            comeback: Comeback::default(),
+            question: Question::new(config),
+            asking: false,
+            last_event: 0,
+        })
+    }
+
+    /// So many connections are to be open.
+    pub fn aim(&mut self, count: usize) {
+        (self.goal, self.goal_first, self.goal_began) = (count, self.next_to_open, clock::now());
+    }
+
+    /// Whether every connection is open that is to be, or has failed.
+    pub fn all_open(&self) -> bool {
+        self.opening == 0 && self.next_to_open == self.goal
+    }
+
+    /// Whether nothing can come any more, because every connection was lost.
+    pub fn all_lost(&self) -> bool {
+        matches!(self.config.kind, Kind::Read | Kind::Request)
+            && self.all_open()
+            && self.lost >= self.report.connects
+    }
+
+    /// When the next connection may be begun, nanoseconds.
+    pub fn next_arrival(&self) -> u64 {
+        if self.next_to_open >= self.goal {
+            return u64::MAX;
+        }
+        self.goal_began + self.pace(self.next_to_open - self.goal_first)
+    }
+
+    /// How long after the first connection another one begins or ends, nanoseconds.
+    pub fn pace(&self, number: usize) -> u64 {
+        let step = number / self.config.ramp_up_rate.max(1);
+        clock::nanoseconds(self.config.ramp_up_delay * step as f64)
+    }
+
+    /// Sends something small. A socket that does not take it at once is a fault.
+    pub fn send(&mut self, index: usize, bytes: &[u8]) {
+        let Some(mut socket) = self.connections[index].socket.as_ref() else { return };
+        match socket.write(bytes) {
+            Ok(sent) if sent == bytes.len() => {}
+            Ok(_) => self.report.fault("send: partly taken"),
+            Err(error) => self.report.fault(&format!("send: {error}")),
+        }
+    }
+}
+
+/// One read can take this much. Larger than any usual frame, small enough to stay in the second-level cache.
+const BUFFER_BYTES: usize = 256 * 1024;

@@ -1,0 +1,106 @@
+//! Sockets of the load, and when they are ready.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Begins a connect that does not wait, from a source address if that is given.
+pub fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Makes the following close send a reset, so that no port stays in `TIME_WAIT`.
+pub fn reset_on_close(socket: &TcpStream) {
+    // Failing leaves an ordinary close.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+pub fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Whether the peer has closed or reset the connection; reads nothing.
+pub fn hung_up(socket: &TcpStream) -> bool {
+    use rustix::event::{PollFd, poll};
+    let mut asked = [PollFd::new(socket, HANG_UP)];
+    let nothing = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&nothing)).is_ok_and(|ready| ready > 0)
+}
+
+/// What the load waits for. Edge-triggered.
+pub struct Readiness {
+    poll: Poll,
+    events: Events,
+}
+
+/// One event of a connection.
+#[derive(Clone, Copy)]
+pub struct Ready {
+    pub index: usize,
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer has ended it, or it has failed: it is read to its end.
+    pub hang_up: bool,
+}
+
+impl Readiness {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(256) })
+    }
+
+    /// A waker, so that another thread can end the waiting.
+    pub fn waker(&self) -> io::Result<mio::Waker> {
+        mio::Waker::new(self.poll.registry(), WAKER)
+    }
+
+    pub fn add(&self, socket: &mut TcpStream, index: usize) -> io::Result<()> {
+        self.poll.registry().register(socket, Token(index), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub fn remove(&self, socket: &mut TcpStream) {
+        // Removing what is not there does no harm.
+        let _ = self.poll.registry().deregister(socket);
+    }
+
+    /// Waits for events, at most so many nanoseconds; a wait that is not over is as long as the next millisecond.
+    pub fn wait(&mut self, nanoseconds: u64) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(Duration::from_nanos(nanoseconds))) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what the wait has found.
+    pub fn take(&self, out: &mut Vec<Ready>) {
+        out.clear();
+        out.extend(self.events.iter().filter(|event| event.token() != WAKER).map(ready));
+    }
+}
+
+fn ready(event: &Event) -> Ready {
+    let hang_up = event.is_read_closed() || event.is_write_closed() || event.is_error();
+    Ready { index: event.token().0, readable: event.is_readable(), writable: event.is_writable(), hang_up }
+}
+
+/// Reported whether asked for or not, except for the first.
+#[cfg(target_os = "linux")]
+const HANG_UP: rustix::event::PollFlags = rustix::event::PollFlags::RDHUP;
+#[cfg(not(target_os = "linux"))]
+const HANG_UP: rustix::event::PollFlags = rustix::event::PollFlags::HUP;
+
+const WAKER: Token = Token(usize::MAX);

@@ -1,0 +1,266 @@
+"""``umbel.load``: what a load counts, and what it makes of servers that are none."""
+
+import asyncio
+import contextlib
+import json
+import pathlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import jsonschema
+import pytest
+from connecting import port_of
+from umbel import Client, Message, Umbel
+from umbel.load import Load, LoadConfig, LoadError, LoadResults
+
+SCHEMA = json.loads((pathlib.Path(__file__).parents[2] / "docs" / "load.schema.json").read_text())
+
+QUICK: dict[str, Any] = {
+    "target_connections": 20,
+    "ramp_up_delay": 0.001,
+    "rate": 50.0,
+    "warm_up": 0.1,
+    "seconds": 0.5,
+    "check_every": 1,
+    "timeout": 20.0,
+}
+
+
+def application() -> Umbel:
+    app = Umbel()
+    app.channel("load", open=True, publish=True)
+    app.channel("load-{number}", open=True, publish=True)
+    app.channel("mute", open=True)
+
+    @app.on("ask")
+    def ask(client: Client, message: Message) -> dict[str, Any]:
+        return {"n": message.data["n"] + 1, "text": message.data["text"]}
+
+    @app.on("lie")
+    def lie(client: Client, message: Message) -> dict[str, Any]:
+        return {"n": message.data["n"], "text": message.data["text"]}
+
+    return app
+
+
+@asynccontextmanager
+async def serving(app: Umbel | None = None) -> AsyncIterator[str]:
+    async with (app or application()).serve(port=0) as server:
+        yield f"ws://127.0.0.1:{port_of(server)}/ws"
+
+
+async def loaded(target: str, **values: Any) -> LoadResults:
+    return await Load(LoadConfig(target=target, **(QUICK | values)))
+
+
+@contextmanager
+def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that is none: it does this with each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+                    answer(held[-1])
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"ws://127.0.0.1:{listener.getsockname()[1]}/ws"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for each in held:
+                each.close()
+
+
+async def test_every_publication_reaches_every_connection_and_is_counted_once() -> None:
+    async with serving() as target:
+        found = await loaded(target)
+    assert (found.complete, found.error_rate, found.faults, found.lost) == (True, 0.0, {}, 0)
+    assert found.messages == found.published * 20 > 0
+    assert found.success_rate == 1.0
+    assert (found.max_concurrent_connections, found.connection_failures) == (21, 0)  # with the publisher
+    assert found.connect is not None and found.connect.count == 21
+    assert found.latency is not None and 0 < found.latency.p50 <= found.latency.p99 <= found.latency.max
+    assert found.average_latency == found.latency.mean
+    assert found.lateness is not None and found.lateness.count == found.published
+
+
+async def test_several_channels_publishers_and_channels_of_each_connection_are_counted_too() -> None:
+    async with serving() as target:
+        found = await loaded(target, channels=4, channels_per_connection=2, publishers=3)
+    assert (found.faults, found.success_rate) == ({}, 1.0)
+    assert found.messages * 4 == found.published * 20 * 2
+
+
+@pytest.mark.parametrize("scenario", ["sse", "slow-readers"])
+async def test_streams_and_readers_beside_those_that_read_nothing_get_everything(scenario: Any) -> None:
+    async with serving() as target:
+        found = await loaded(target, scenario=scenario)
+    assert (found.faults, found.success_rate) == ({}, 1.0)
+
+
+async def test_in_a_storm_all_come_back_and_miss_nothing() -> None:
+    async with serving() as target:
+        found = await loaded(target, scenario="storm", back_within=0.2, seconds=20.0)
+    assert (found.faults, found.lost) == ({}, 0)
+    assert found.recovery is not None and found.recovery.count == 20
+    assert found.messages == found.published * 20
+
+
+async def test_answers_of_handlers_are_checked() -> None:
+    async with serving() as target:
+        right = await loaded(target, scenario="request", in_flight=3)
+        wrong = await loaded(target, scenario="request", message_type="lie")
+        none = await loaded(target, scenario="request", message_type="nothing")
+    assert (right.faults, right.error_rate) == ({}, 0.0)
+    assert right.answer is not None and right.answers >= right.answer.count > 20
+    assert wrong.answers == 0 and any("other" in fault for fault in wrong.faults)
+    assert none.answers == 0 and none.error_rate > 0.4
+    assert [fault.partition(":")[0] for fault in none.faults] == ["error unknown_type"]
+
+
+async def test_what_is_refused_is_named_with_its_code() -> None:
+    async with serving() as target:
+        mute = await loaded(target, channel="mute")
+        with pytest.raises(LoadError, match=r"none of 20 connections .* unknown_channel"):
+            await loaded(target, channel="unknown", publishers=0)
+    assert mute.messages == 0 and mute.success_rate == 0.0
+    assert [fault for fault in mute.faults if fault.startswith("error not_allowed: clients may not publish")]
+    assert 0 < mute.error_rate < 1
+
+
+async def test_each_second_is_told_while_it_runs_and_a_stop_gives_the_results_so_far() -> None:
+    async with serving() as target:
+        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+        async for second in load:
+            assert second.open == 21
+            if second.stage == "measured":
+                load.stop()
+        found = await load
+    assert not found.complete
+    assert found.messages > 0
+    assert [each.at for each in found.seconds] == sorted({each.at for each in found.seconds})
+    assert found.success_rate is None, "nobody knows what was due"
+
+
+async def test_connections_begin_in_stages_and_at_their_pace() -> None:
+    async with serving() as target:
+        found = await loaded(target, ramp_up_rate=5, ramp_up_delay=0.05, stages=[(5, 1.2)], publishers=0)
+    assert found.seconds[0].open == 5
+    assert found.max_concurrent_connections == 20
+    assert found.duration > 1.2 + 3 * 0.05
+
+
+async def test_the_results_are_those_of_the_schema() -> None:
+    async with serving() as target:
+        found = await loaded(target)
+        stopped = await loaded(target, scenario="ramp", seconds=0.1)
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    for each in (found, stopped):
+        validator.validate(json.loads(json.dumps(each.to_json())))
+    known = SCHEMA["properties"]
+    assert found.to_json().keys() == known.keys()
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(found.to_json() | {"connectionFailures": "none"})
+
+
+async def test_a_server_that_goes_away_ends_the_load_with_what_was_seen() -> None:
+    async with serving() as target:
+        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+        async for second in load:
+            if second.stage == "measured":
+                break
+    found = await load
+    assert not found.complete
+    assert found.messages > 0
+    assert "all connections were lost" in found.faults
+
+
+def closes(connection: socket.socket) -> None:
+    connection.close()
+
+
+def says_busy(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+
+def says_garbage(connection: socket.socket) -> None:
+    connection.sendall(b"\x00\xff" * 4096 + b"\r\n\r\n")
+
+
+def takes_and_says_nothing(connection: socket.socket) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (closes, "closed by the server|connect|receive|send"),
+        (says_busy, "refused: HTTP/1.1 503"),
+        (says_garbage, "refused"),
+        (takes_and_says_nothing, "did not open in time"),
+    ],
+)
+async def test_what_is_no_server_is_said(answer: Callable[[socket.socket], None], reason: str) -> None:
+    with answering(answer) as target, pytest.raises(LoadError, match=reason):
+        await loaded(target, timeout=0.5)
+
+
+async def test_nobody_there_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(LoadError, match="refused"):
+        await loaded(f"ws://127.0.0.1:{port}/ws")
+
+
+def test_a_load_goes_to_another_machine_only_if_it_is_named_twice() -> None:
+    target = "ws://192.0.2.1/ws"
+    with pytest.raises(ValueError, match=r"not this machine.*--remote 192\.0\.2\.1"):
+        LoadConfig(target=target)
+    with pytest.raises(ValueError, match="not this machine"):
+        LoadConfig(target=target, remote="192.0.2.2")
+    LoadConfig(target=target, remote="192.0.2.1")
+    for scenario in ("storm", "slow-readers"):
+        with pytest.raises(ValueError, match="--hostile"):
+            LoadConfig(target=target, remote="192.0.2.1", scenario=scenario)  # type: ignore[arg-type]
+        LoadConfig(target=target, remote="192.0.2.1", scenario=scenario, hostile=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"target": "localhost:8000"}, "ws://host:port/path"),
+        ({"target": "ws://127.0.0.1:99999/ws"}, "no address"),
+        ({"target": "ws://no-such-host.invalid/ws"}, "can't be found"),
+        ({"scenario": "panic"}, "scenario is one of"),
+        ({"target_connections": 0}, "at least 1"),
+        ({"rate": -1}, "at least 0"),
+        ({"rate": float("nan")}, "at least 0"),
+        ({"tokens": ["a"]}, "as many tokens"),
+        ({"scenario": "storm", "deflate": True}, "deflate"),
+    ],
+)
+def test_values_that_can_not_be_used_are_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        LoadConfig(**({"target": "ws://127.0.0.1:8000/ws"} | values))
+
+
+async def test_a_load_that_is_cancelled_stops() -> None:
+    async with serving() as target:
+        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+
+        async def wait() -> LoadResults:
+            return await load
+
+        waiting = asyncio.create_task(wait())
+        while not load.snapshots():
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not (await load).complete

@@ -1,0 +1,123 @@
+"""``umbel load``: its words, what it prints, and its exit codes."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from programs import PYTHON_PATH, interruptible
+from test_load import serving
+from umbel._command_line import command
+from umbel._command_line.requirements import Requirement
+
+QUICK = (
+    "--connections",
+    "20",
+    "--ramp",
+    "10/1ms",
+    "--rate",
+    "50",
+    "--warm-up",
+    "0.1",
+    "--seconds",
+    "0.5",
+    "--check-every",
+    "1",
+)
+
+
+async def ended(*words: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "umbel", "load", *words],
+        env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+async def test_it_prints_a_line_for_each_second_and_the_figures() -> None:
+    async with serving() as target:
+        done = await ended(target, *QUICK, "--require", "lost==0", "--require", "success>=99.95%")
+    assert done.returncode == 0, done.stderr
+    assert "measured" in done.stderr or "drain" in done.stderr
+    for figure in ("21 at once, 0 failed", "to connect", "delivery", "100.0000%", "0 in 0 gaps"):
+        assert figure in done.stdout
+
+
+async def test_a_requirement_that_is_missed_is_named_and_is_exit_code_1() -> None:
+    async with serving() as target:
+        done = await ended(
+            target, *QUICK, "--json", "--require", "connections>=1000", "--require", "answer.p95<1s"
+        )
+    assert done.returncode == 1
+    assert "missed: connections>=1000, but it is 21" in done.stderr
+    assert "missed: answer.p95<1s, but it was not measured" in done.stderr
+    assert json.loads(done.stdout)["maxConcurrentConnections"] == 21
+
+
+async def test_ctrl_c_prints_the_results_so_far() -> None:
+    async with serving() as target:
+        program = subprocess.Popen(
+            interruptible(sys.executable, "-m", "umbel", "load", target, *QUICK, "--seconds", "600"),
+            env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert program.stderr is not None
+            while "measured" not in await asyncio.to_thread(program.stderr.readline):
+                pass
+            program.send_signal(signal.SIGINT)
+            said, _ = await asyncio.to_thread(program.communicate, timeout=30)
+        finally:
+            program.kill()
+    assert program.returncode == 130
+    assert "(cut short)" in said and "messages" in said
+
+
+async def test_nobody_there_is_exit_code_3_and_a_server_that_goes_away_too() -> None:
+    async with serving() as target:
+        pass
+    done = await ended(target, *QUICK)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "none of 21 connections" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ws://192.0.2.1/ws"], "--remote 192.0.2.1"),
+        (["ws://127.0.0.1:8000/ws", "--require", "p96<3"], "did you mean p9"),
+        (["ws://127.0.0.1:8000/ws", "--require", "fast"], "is no requirement"),
+        (["ws://127.0.0.1:8000/ws", "--ramp", "fast"], "50/100ms"),
+        (["ws://127.0.0.1:8000/ws", "--stage", "10"], "1000/30s"),
+        (["ws://127.0.0.1:8000/ws", "--header", "no colon"], "Name: value"),
+        (["ws://127.0.0.1:8000/ws", "--tokens", "/no/such/file"], "/no/such/file"),
+        (["ws://127.0.0.1:8000/ws", "--connections", "0"], "at least 1"),
+        (["ws://127.0.0.1:8000/ws", "--scenario", "panic"], "panic"),
+    ],
+)
+def test_wrong_words_are_exit_code_2(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["load", *words]) == 2
+    assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "figure", "number"),
+    [
+        ("p95<100ms", "p95", 100.0),
+        ("recovery.p95 < 2s", "recovery.p95", 2000.0),
+        ("errors<=0.1%", "errors", 0.001),
+    ],
+)
+def test_requirements_have_units(text: str, figure: str, number: float) -> None:
+    found: Any = Requirement.of(text)
+    assert (found.figure, found.number) == (figure, pytest.approx(number))
