@@ -96,6 +96,10 @@ bench-compare: .venv/.ready  ## this checkout against the one at BASE=, in turn:
 	@[ -n '$(BASE)' ] || { echo 'name the other checkout: make bench-compare BASE=../other'; exit 2; }
 	$(PY) benches/compare.py --base $(BASE) --turns $(TURNS) $(ROWS)
 
+.PHONY: promise
+promise: build  ## what Umbel promises, measured on this machine: three minutes on two idle cores
+	$(PY) benches/promise.py
+
 .PHONY: conformance
 conformance: build  ## all 517 cases of the Autobahn|Testsuite, a few minutes
 	@$(PY) tests/conformance/run.py --server "python examples/echo.py --port {port}"

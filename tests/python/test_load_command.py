@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +108,36 @@ async def test_nobody_there_is_exit_code_3_and_a_server_that_goes_away_too() -> 
 )
 def test_wrong_words_are_exit_code_2(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert command.main(["load", *words]) == 2
+    assert says in capfd.readouterr().err
+
+
+async def test_a_file_has_the_values_and_options_come_before_it(tmp_path: Path) -> None:
+    file = tmp_path / "load.toml"
+    file.write_text(
+        "target_connections = 7\nramp_up_delay = 0.001\nwarm_up = 0.1\nseconds = 60.0\nstages = [[3, 0.1]]\n"
+    )
+    async with serving() as target:
+        done = await ended(target, "--config", str(file), "--seconds", "0.3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["maxConcurrentConnections"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("target_conections = 7", "did you mean target_connections?"),
+        ("rate = = 7", "line 1"),
+        ('target = "ws://127.0.0.1:8000/ws"\nrate = "fast"', "rate is a number"),
+        ("rate = 7.0", "needs a target"),
+        ("[load]\nrate = 7.0", "means nothing: load"),
+    ],
+)
+def test_a_file_that_means_nothing_is_exit_code_2(
+    text: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "load.toml"
+    file.write_text(text)
+    assert command.main(["load", "--config", str(file)]) == 2
     assert says in capfd.readouterr().err
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -70,7 +72,12 @@ def add_command(commands: Any) -> None:
         "3 not measured or cut short, 130 Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("target", help="address of the server, as in ws://127.0.0.1:8000/ws")
+    command.add_argument(
+        "target", nargs="?", help="address of the server, as in ws://127.0.0.1:8000/ws", **UNSET
+    )
+    command.add_argument(
+        "--config", metavar="FILE", help="a TOML file whose keys are the fields of umbel.load.LoadConfig"
+    )
     command.add_argument("--scenario", choices=tuple(SCENARIOS), help="what connections do", **UNSET)
     command.add_argument(
         "--ramp", type=ramp, metavar="N/TIME", help="begin N connections each TIME (50/100ms)", **UNSET
@@ -115,7 +122,10 @@ def load(parsed: argparse.Namespace) -> int:
         CommandError: if a value can't be used, or nothing could be measured.
     """
     try:
-        config = LoadConfig(**values(parsed))
+        given = values(parsed)
+        if "target" not in given:
+            raise CommandError("a load needs a target, as in: umbel load ws://127.0.0.1:8000/ws", USAGE)
+        config = LoadConfig(**given)
     except (ValueError, OSError) as error:
         raise CommandError(str(error), USAGE) from error
     run = Load(config)
@@ -159,8 +169,8 @@ def write(text: str) -> None:
 def values(parsed: argparse.Namespace) -> dict[str, Any]:
     """The values of the configuration that were given."""
     given = vars(parsed)
-    names = [each.name for each in dataclasses.fields(LoadConfig)]
-    found = {name: given[name] for name in names if name in given}
+    found = read(given["config"]) if given["config"] else {}
+    found |= {name: given[name] for name in FIELDS if given.get(name) is not None}
     if "ramp" in given:
         found["ramp_up_rate"], found["ramp_up_delay"] = given["ramp"]
     if "stage" in given:
@@ -170,6 +180,28 @@ def values(parsed: argparse.Namespace) -> dict[str, Any]:
     if "tokens" in given:
         with open(given["tokens"], encoding="utf-8") as file:
             found["tokens"] = file.read().split()
+    return found
+
+
+def read(path: str) -> dict[str, Any]:
+    """Read a file of values.
+
+    Raises:
+        ValueError: if it is not TOML, or has a key that means nothing.
+        OSError: if it can't be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            found = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            msg = f"{path} is not TOML: {error}"
+            raise ValueError(msg) from None
+    for name in found:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            msg = f"{path} has a key that means nothing: {name}{hint}"
+            raise ValueError(msg)
     return found
 
 
@@ -301,6 +333,8 @@ def default_of(name: str) -> str:
 def say(text: str) -> None:
     stderr.handler().write(text)
 
+
+FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig)]
 
 UNSET: Final[dict[str, Any]] = {"default": argparse.SUPPRESS}
 
