@@ -218,6 +218,24 @@ async def test_nobody_there_is_said() -> None:
         await loaded(f"ws://127.0.0.1:{port}/ws")
 
 
+async def test_localhost_is_where_a_server_listens_on_one_of_its_addresses() -> None:
+    async with serving() as target:
+        found = await loaded(target.replace("127.0.0.1", "localhost"), seconds=0.1)
+    assert found.success_rate == 1.0
+
+
+def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["127.0.0.1", "192.0.2.1"])
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    config = LoadConfig(target="ws://rebound.example:8000/ws")
+    assert config.core()["address"] == "127.0.0.1:8000"
+    assert config.core()["host"] == "rebound.example:8000"
+
+
 def test_a_load_goes_to_another_machine_only_if_it_is_named_twice() -> None:
     target = "ws://192.0.2.1/ws"
     with pytest.raises(ValueError, match=r"not this machine.*--remote 192\.0\.2\.1"):

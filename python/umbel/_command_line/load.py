@@ -334,7 +334,7 @@ def say(text: str) -> None:
     stderr.handler().write(text)
 
 
-FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig)]
+FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig) if each.init]
 
 UNSET: Final[dict[str, Any]] = {"default": argparse.SUPPRESS}
 

@@ -1,7 +1,7 @@
 """What a load does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from ._target import Target
@@ -96,6 +96,8 @@ class LoadConfig:
     hostile: bool = False
     """Allow ``storm`` and ``slow-readers`` against another machine."""
 
+    _aimed: Target = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         if self.scenario not in get_args(Scenario):
             msg = f"scenario is one of {', '.join(get_args(Scenario))}; not {self.scenario!r}"
@@ -113,10 +115,11 @@ class LoadConfig:
             raise ValueError(msg)
         aimed = Target.of(self.target)
         aimed.check_allowed(self.remote, hostile=self.hostile, scenario=self.scenario)
+        object.__setattr__(self, "_aimed", aimed)  # it is not looked up again: the answer could be another
 
     def core(self) -> dict[str, Any]:
         """What the core is given."""
-        aimed = Target.of(self.target)
+        aimed = self._aimed
         reads = self.scenario not in {"ramp", "request"}
         publishes = reads and self.publishers > 0 and self.rate > 0
         return {
@@ -156,9 +159,6 @@ class LoadConfig:
             "timeout": self.timeout,
         }
 
-
-NAMES: Final = tuple(each.name for each in fields(LoadConfig))
-"""The names of its values."""
 
 LEAST: Final = {
     "target_connections": 1,

@@ -47,6 +47,9 @@ class Target:
             msg = f"the host {parts.hostname!r} can't be found: {error}"
             raise ValueError(msg) from None
         addresses = [str(entry[4][0]) for entry in found]
+        # A server that listens on 127.0.0.1 alone is there, too, for who says localhost.
+        if all(ip_address(each.partition("%")[0]).is_loopback for each in addresses):
+            addresses.sort(key=lambda each: ":" in each)
         first = addresses[0]
         path = (parts.path or "/ws") + (f"?{parts.query}" if parts.query else "")
         shown = f"[{first}]:{port}" if ":" in first else f"{first}:{port}"
