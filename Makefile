@@ -26,7 +26,7 @@ demo: build  ## a live demonstration in the browser, until Ctrl-C
 	@$(PY) -m umbel demo
 
 STAGES := lint test-rust build test-python test-browser bench-short
-BESIDE := test-interop test-js test-conformance test-fuzz
+BESIDE := test-interop test-js test-ops test-conformance test-fuzz
 
 # Some things are done beside the stages, because those leave a processor idle. What tests of other people's programs
 # need is installed from the start, which waits for the network. The core is linked on one processor, which takes most of its build;
@@ -171,7 +171,7 @@ clean:  ## remove all that was built or installed here
 
 # ---- the stages of `make test` that have no line in the list above
 
-.PHONY: test-rust test-python test-interop test-js test-conformance test-browser test-fuzz
+.PHONY: test-rust test-python test-interop test-js test-ops test-conformance test-browser test-fuzz
 
 # With all features, which have every test; lint compiles the library with fewer. Benchmarks are run as tests, once each: the same profile, so
 # nothing is built twice.
@@ -197,6 +197,12 @@ clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
 	@cd clients/js
 	npm ci --silent --no-audit --no-fund
 	touch node_modules/.package-lock.json
+
+# The alert rules and the dashboard. They are read by a real Prometheus where there is one: nothing is installed for it.
+test-ops: build
+	@$(PY) -m pytest --quiet tests/ops
+	{ command -v prometheus && command -v promtool; } > /dev/null || \
+	  echo 'SKIPPED: ops, the part with a real Prometheus: the package prometheus is not installed' | tee -a build/skipped
 
 # Status 2: the suite, which is Python 2 code, can't be had here.
 test-conformance: build

@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::protocol::hosts::{Hosts, Reach};
 use crate::protocol::http::{HeadLimits, HeadReader, HttpError, Method, Request, response};
 use crate::transport::events::Level;
-use crate::transport::metrics;
 use crate::transport::repeated::RepeatedKinds;
 use crate::transport::shared::Shared;
+use crate::transport::{metrics, process};
 
 /// A listener for operators that is bound.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct Gate {
     /// `None`: the listener can be reached from a network, where the token decides.
     hosts: Option<Hosts>,
     token: Option<String>,
+    /// When the process was started, if the system says it.
+    started: Option<f64>,
     /// Requests that were refused, for the log.
     refused: RepeatedKinds<1>,
 }
@@ -55,7 +57,8 @@ impl Admin {
         drop(watching);
         let is_near = Reach::of(host) == Reach::Loopback;
         let hosts = is_near.then(|| Hosts::new(Reach::Loopback, &config.allowed_hosts));
-        let gate = Gate { hosts, token: config.admin_token.clone(), refused: RepeatedKinds::default() };
+        let (token, refused) = (config.admin_token.clone(), RepeatedKinds::default());
+        let gate = Gate { hosts, token, started: process::started(), refused };
         Ok(Some(Self { runtime, listener, gate }))
     }
 
@@ -146,7 +149,7 @@ async fn read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
 impl Gate {
     fn respond(&self, request: &Request, from: SocketAddr, shared: &Shared) -> Vec<u8> {
         let answered = self.check(request).inspect_err(|error| self.log(error, from, shared));
-        let answered = answered.and_then(|()| find(request, shared));
+        let answered = answered.and_then(|()| find(request, shared, self.started));
         answered.unwrap_or_else(HttpError::to_response)
     }
 
@@ -176,7 +179,7 @@ impl Gate {
     }
 }
 
-fn find(request: &Request, shared: &Shared) -> Result<Vec<u8>, HttpError> {
+fn find(request: &Request, shared: &Shared, started: Option<f64>) -> Result<Vec<u8>, HttpError> {
     if request.path() != "/metrics" {
         return Err(HttpError::NOT_FOUND);
     }
@@ -186,7 +189,7 @@ fn find(request: &Request, shared: &Shared) -> Result<Vec<u8>, HttpError> {
     if request.has_body() {
         return Err(HttpError::BODY_TOO_LONG);
     }
-    let body = metrics::text(shared);
+    let body = metrics::text(shared, started);
     let headers = [("Content-Type", metrics::CONTENT_TYPE), ("Cache-Control", "no-store")];
     let mut bytes = response(200, &headers, body.as_bytes()).ok_or(HttpError::INTERNAL)?;
     if request.method() == Method::Head {

@@ -14,21 +14,25 @@ use crate::close::CloseReason;
 use crate::refusal::Refusal;
 use crate::stats::{Distribution, Snapshot, Totals};
 use crate::transport::events::Load;
+use crate::transport::process::Process;
 use crate::transport::shared::Shared;
 
 pub(crate) use prometheus_text::CONTENT_TYPE;
 
-/// All metrics of this moment.
-pub(crate) fn text(shared: &Shared) -> String {
-    let mut registry = Registry::with_prefix("umbel");
+/// All metrics of this moment, of a process that was `started` at this Unix time.
+pub(crate) fn text(shared: &Shared, started: Option<f64>) -> String {
+    let (mut registry, mut plain) = (Registry::with_prefix("umbel"), Registry::default());
     registry.register_collector(Box::new(Reading {
         snapshot: Snapshot::of(shared.counters.iter().map(|counters| &**counters)),
         totals: shared.broker.totals(),
         load: shared.inbox.load(),
     }));
+    plain.register_collector(Box::new(Whole { process: Process::now(), started }));
     let mut text = String::new();
-    // A string takes everything.
-    let _ = prometheus_text::encode(&mut text, &registry);
+    for registry in [&registry, &plain] {
+        // A string takes everything.
+        let _ = prometheus_text::encode(&mut text, registry);
+    }
     text
 }
 
@@ -148,6 +152,39 @@ impl Reading {
             "Time in which the event loop took events and called functions",
             it.busy.as_secs_f64(),
         )
+    }
+}
+
+/// What the system says of the process, Python included.
+#[derive(Debug)]
+struct Whole {
+    process: Process,
+    started: Option<f64>,
+}
+
+/// The names, types and meanings are those that every client library of Prometheus has, so they have no prefix.
+impl Collector for Whole {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (mut to, it) = (Families(encoder), &self.process);
+        if let Some(seconds) = it.cpu {
+            let help = "Processor time of the process, Python included, in user and in system mode";
+            to.counter("process_cpu_seconds", help, seconds)?;
+        }
+        let gauges = [
+            ("process_resident_memory_bytes", "Memory that the process occupies", it.resident_bytes),
+            ("process_virtual_memory_bytes", "Addresses that the process has mapped", it.virtual_bytes),
+            ("process_open_fds", "File descriptors that are open", it.files),
+            ("process_max_fds", "File descriptors that may be open", it.most_files),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                to.gauge(name, help, value)?;
+            }
+        }
+        if let Some(time) = self.started {
+            to.gauge("process_start_time_seconds", "When the process was started, as Unix time", time)?;
+        }
+        Ok(())
     }
 }
 

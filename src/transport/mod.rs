@@ -11,7 +11,7 @@
 //! | `http`, `admission`, `calls`, `call_work`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
 //! | `prepare`, `running` | what the threads share, made from the configuration; the threads, as long as they run |
-//! | `metrics`, `admin` | what operators read, and their listener |
+//! | `process`, `metrics`, `admin` | what operators read, and their listener |
 //! | `shard`, `listener`, `thread` | the loop of a shard, the way in, and the thread that both run on |
 
 pub mod client_id;
@@ -77,6 +77,7 @@ mod peer;
 mod pending;
 mod phase;
 mod posts;
+mod process;
 mod publishing;
 mod refusals;
 mod renewal;

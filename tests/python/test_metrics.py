@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import resource
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -146,7 +148,46 @@ async def test_the_page_lists_the_metrics(app: Umbel) -> None:
         names = ", ".join(f"`{label}`" for label in labels)
         rows.append(f"| `{name}` | {family.type} | {names} | {family.documentation} |")
     page = (ROOT / "docs" / "operating.md").read_text().splitlines()
-    assert [line for line in page if line.startswith("| `umbel_")] == rows
+    prefixes = ("| `umbel_", "| `process_") if sys.platform == "linux" else ("| `umbel_",)
+    assert [line for line in page if line.startswith(prefixes)] == rows
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says it in files")
+@on_loops
+async def test_what_the_system_says_of_the_process(app: Umbel) -> None:
+    before = time.process_time()
+    async with app.serve(port=0, shards=1, admin="127.0.0.1:0") as server:
+        values = await scraped(server)
+        with contextlib.ExitStack() as files:
+            for _ in range(20):
+                files.enter_context(open(__file__))
+            more = await scraped(server)
+    tick = 0.05  # the kernel counts processor time in hundredths of a second
+    assert before - tick <= values["process_cpu_seconds_total"] <= time.process_time() + tick
+    assert 1 << 20 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
+    assert more["process_open_fds"] >= values["process_open_fds"] + 15
+    assert values["process_open_fds"] < values["process_max_fds"]
+    assert values["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert values["process_start_time_seconds"] == more["process_start_time_seconds"] > 1.6e9
+
+
+@on_loops
+async def test_every_value_of_a_label_is_there_from_the_start(app: Umbel) -> None:
+    async with app.serve(port=0, shards=1, admin="127.0.0.1:0") as server:
+        values = await scraped(server)
+        stats = server.stats()
+    families = {
+        "umbel_connections_closed_total": set(stats.closed_by),
+        "umbel_connections_refused_total": set(stats.refused_by),
+        "umbel_gaps_total": {"overrun", "burst", "memory", "epoch"},
+        "umbel_payload_bytes_total": {"received", "sent"},
+        "umbel_network_bytes_total": {"received", "sent"},
+    }
+    assert len(stats.closed_by) > 20
+    for name, labels in families.items():
+        assert {
+            key.partition(" ")[2]: values[key] for key in values if key.startswith(f"{name} ")
+        } == dict.fromkeys(labels, 0)
 
 
 @on_loops
