@@ -1,7 +1,8 @@
 """The application: it declares, publishes, and is served."""
 
+import logging
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, Unpack, cast, final
+from typing import Any, Final, Literal, NoReturn, Unpack, cast, final
 
 from orjson import Fragment, dumps
 
@@ -287,7 +288,13 @@ class Umbel(Decorators, Subjects):
         """
         return await self.serve(**settings).__aenter__()
 
-    def run(self, *, uvloop: bool | None = None, **settings: Unpack[Options]) -> None:
+    def run(
+        self,
+        *,
+        uvloop: bool | None = None,
+        log_format: Literal["text", "json"] | None = None,
+        **settings: Unpack[Options],
+    ) -> None:
         """Serve until SIGINT or SIGTERM, then stop gracefully. Blocks.
 
         The first signal begins the stop, which takes at most the setting ``drain``. A second signal ends it
@@ -305,19 +312,21 @@ class Umbel(Decorators, Subjects):
 
         Args:
             uvloop: whether to use the event loop of uvloop; by default if it is installed.
+            log_format: ``"json"`` for a line of JSON for each event, as `umbel.logs.JsonFormatter` makes it.
             **settings: fields of `Settings` that replace those of the application.
 
         Raises:
-            ConfigurationError: if a declaration of the application is incomplete.
+            ConfigurationError: if a declaration of the application is incomplete, or ``log_format`` is given
+                and the application has configured logging itself.
             OSError: if the address can't be bound.
             ValueError: if a setting is out of range, or the certificate or key can't be used.
             TypeError: if a setting does not exist or has the wrong type.
             RuntimeError: if this thread runs an event loop, or the application is being served.
         """
         if Process.importing:
-            stderr.handler().write(RUN_TWICE)
+            stderr.handler().say(logging.INFO, RUN_TWICE)
             return
-        Process(self.serve(**settings), uvloop=uvloop).run()
+        Process(self.serve(**settings), uvloop=uvloop, log_format=log_format).run()
 
     # Called by the server
 

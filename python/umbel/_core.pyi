@@ -61,7 +61,8 @@ STAYS: Final[int]  # (STAYS, client): it does not give way, because it has come 
 CLOSED: Final[int]  # (CLOSED, client, code: int, reason: str): the last event of this client
 # Who came and who left: id, subject, whether it came, whether it left, whether it is there now.
 GATHERED: Final[int]  # (GATHERED, rule: int, channel: str, params: tuple[str, ...], list[tuple[str, str, bool, bool, bool]])
-LOG: Final[int]  # (LOG, level: int, text: str): a line for the logger, level as in logging
+# A line for the logger, level as in logging. Where it is about a client: its public id, and the number of its connection, or 0.
+LOG: Final[int]  # (LOG, level: int, text: str, about: tuple[str, int] | None)
 STOPPED: Final[int]  # (STOPPED,): every shard has ended
 SUBSCRIBED: Final[int]  # (SUBSCRIBED, number: int, subscribed: bool): what became of subscribe() with a number
 ROOM: Final[int]  # (ROOM, number: int): there is room where when_room() or when_client_room() said that there is none
@@ -179,6 +180,9 @@ class Handshake:
     @property
     def client_id(self) -> str:
         """The public id of this client, as ``connection_established`` tells it."""
+    @property
+    def connection(self) -> int:
+        """The number of this connection, for the log: no other connection to the server has it."""
 
 @final
 class Verifier:

@@ -124,7 +124,7 @@ impl Bridge {
             if lines.waiting == 0 && lines.dropped > 0 {
                 let dropped = std::mem::take(&mut lines.dropped);
                 let text = format!("{dropped} log lines were dropped here: Python did not take them");
-                events.push(Event::Log { level, text });
+                events.push(Event::Log { level, text, about: None });
             }
         }
         let room = self.has_half(&queue) && std::mem::take(&mut queue.starved);
@@ -253,7 +253,10 @@ pub fn to_tuple<'py>(event: Event, py: Python<'py>) -> PyResult<Bound<'py, PyTup
         Event::Back { client, opening } => (BACK, client.0, Handshake(*opening)).into_pyobject(py),
         Event::Stays { client } => (STAYS, client.0).into_pyobject(py),
         Event::Closed { client, code, reason } => (CLOSED, client.0, code, reason).into_pyobject(py),
-        Event::Log { level, text } => (LOG, level as u8, text).into_pyobject(py),
+        Event::Log { level, text, about } => {
+            let about = about.map(|about| (about.client_id, about.connection));
+            (LOG, level as u8, text, about).into_pyobject(py)
+        }
         Event::Subscribed { number, subscribed } => (SUBSCRIBED, number, subscribed).into_pyobject(py),
         Event::Gathered { rule, params, gathered } => {
             let turns = gathered.turns.iter().map(|turn| {
@@ -326,7 +329,7 @@ mod tests {
     use crate::transport::credit::{Allowance, Most};
 
     fn push_line(bridge: &Bridge, number: usize) {
-        bridge.push(Event::Log { level: Level::Warning, text: number.to_string() });
+        bridge.push(Event::Log { level: Level::Warning, text: number.to_string(), about: None });
     }
 
     fn taken(bridge: &Bridge, limit: usize) -> Vec<String> {
@@ -364,7 +367,7 @@ mod tests {
     fn lines_of_debug_cost_warnings_and_messages_no_place() {
         let bridge = Bridge::new(2).unwrap();
         for number in 0..MAX_LOG_LINES + 3 {
-            bridge.push(Event::Log { level: Level::Debug, text: format!("debug {number}") });
+            bridge.push(Event::Log { level: Level::Debug, text: format!("debug {number}"), about: None });
         }
         assert!(bridge.has_room(), "lines are no messages");
         push_line(&bridge, 7);

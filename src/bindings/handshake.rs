@@ -75,6 +75,11 @@ impl Handshake {
         &self.0.public_id
     }
 
+    #[getter]
+    fn connection(&self) -> u32 {
+        self.0.connection
+    }
+
     fn __repr__(&self) -> String {
         format!("Handshake(path={:?}, peer={:?})", self.0.request.path(), self.0.peer)
     }

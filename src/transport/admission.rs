@@ -78,7 +78,7 @@ pub(crate) fn open(peer: &mut Peer<'_>, request: Request, handshake: Handshake) 
     peer.replies.extend_from_slice(&accepted.response);
     let now = peer.now();
     let Some(connection) = peer.connection() else { return };
-    shared.trace_client(connection.id, || {
+    shared.trace_connection(connection.id, connection.serial, || {
         format!("opened from {} for {}", connection.peer(), Printable(request.path()))
     });
     let introduction = Introduction { route, params, ..Introduction::of(request) };
@@ -130,7 +130,8 @@ impl Introduction {
 
     pub fn opening(self, connection: &Connection, public_id: String) -> Box<Opening> {
         let Self { request, route, params, token, verified, other_credential, .. } = self;
-        let opening = Opening::new(request, connection.peer(), connection.io.is_secure(), public_id);
+        let opening =
+            Opening::new(request, connection.peer(), connection.io.is_secure(), public_id, connection.serial);
         Box::new(Opening { route, params, token, verified, other_credential, ..opening })
     }
 }
@@ -160,7 +161,9 @@ pub(crate) fn introduce(peer: &mut Peer<'_>, mut introduction: Introduction) -> 
     let backlog = connection.route().map(|route| Arc::clone(&route.backlog));
     let is_route = backlog.is_some();
     connection.known = is_route || shared.config.authenticate || shared.config.notify_connect;
-    shared.clients().insert(client, KnownClient { backlog, ..KnownClient::default() });
+    shared
+        .clients()
+        .insert(client, KnownClient { backlog, connection: connection.serial, ..KnownClient::default() });
     if connection.known {
         let opening = introduction.opening(connection, shared.public_id(client));
         shared.inbox.push(Event::Open { client, opening });

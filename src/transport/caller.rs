@@ -134,10 +134,16 @@ impl Caller {
     }
 
     /// What the application is told of its client.
-    pub fn opening(&self, peer: String, secure: bool, public_id: String) -> Option<Box<Opening>> {
+    pub fn opening(
+        &self,
+        peer: String,
+        secure: bool,
+        public_id: String,
+        connection: u32,
+    ) -> Option<Box<Opening>> {
         let request = self.call.as_ref()?.request.clone();
         let verified = self.entry.as_ref().and_then(|entry| entry.verified.clone());
-        let opening = Opening::new(request, peer, secure, public_id);
+        let opening = Opening::new(request, peer, secure, public_id, connection);
         Some(Box::new(Opening { verified, is_caller: true, ..opening }))
     }
 }

@@ -48,7 +48,8 @@ pub(crate) struct Connection {
     /// What its messages take. Made with the first one that the application gets.
     pub pending: Option<Box<Pending>>,
     frames: RateLimit,
-    /// Tells apart the connections that have had this slot. A client keeps its id on its next connection, so the id does not.
+    /// Names it in the log, and tells apart the connections that have had this slot. A client keeps its id on its next connection, so
+    /// the id does not. It keeps this number on its way to another shard.
     pub serial: u32,
     /// The application was told of it, so it has to be told of its end.
     pub known: bool,

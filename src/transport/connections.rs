@@ -107,16 +107,16 @@ impl Connections {
         self.sockets.now = self.shared.clock.now();
     }
 
-    /// Takes in a connection that was accepted.
-    pub fn insert(&mut self, io: Io, counted: Counted, accepted: Moment) -> (ReaderKey, u32) {
-        let serial = self.next_serial();
+    /// Takes in a connection that was accepted, here or by another shard.
+    pub fn insert(&mut self, io: Io, serial: u32, counted: Counted, accepted: Moment) -> ReaderKey {
         let slot = self.sockets.slots.vacant_entry();
         let key = slot.key() as ReaderKey;
-        let client = ClientId::new(self.index, key, serial);
+        self.generation = self.generation.wrapping_add(1);
+        let client = ClientId::new(self.index, key, self.generation);
         slot.insert(Connection::new(client, serial, io, counted, accepted));
         self.counters.connections.add(1);
         self.schedule(key);
-        (key, serial)
+        key
     }
 
     /// Lets a connection that is beyond a limit send its request, and soon.
@@ -129,16 +129,11 @@ impl Connections {
         self.schedule(key);
     }
 
-    /// A number that no other connection of this shard has.
-    pub fn next_serial(&mut self) -> u32 {
-        self.generation = self.generation.wrapping_add(1);
-        self.generation
-    }
-
     /// A connection is no longer that of its client, who may have another one before this one is gone. What is done for the client
     /// does not find it any more.
     pub fn disown(&mut self, key: ReaderKey) {
-        let id = ClientId::new(self.index, key, self.next_serial());
+        self.generation = self.generation.wrapping_add(1);
+        let id = ClientId::new(self.index, key, self.generation);
         if let Some(connection) = self.get(key) {
             connection.id = id;
             if let Some(outbox) = &mut connection.outbox {

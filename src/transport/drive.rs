@@ -47,7 +47,8 @@ pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, newcomer: 
         Ok(tls) => tls,
         Err(error) => return connections.refuse_socket(connections.index, &error),
     };
-    let (key, serial) = connections.insert(Io::new(stream, tls.map(Box::new)), counted, at);
+    let serial = connections.shared.next_serial();
+    let key = connections.insert(Io::new(stream, tls.map(Box::new)), serial, counted, at);
     connections.counters.accepted.add(1);
     if let Some(excess) = excess {
         connections.hurry(key, excess);
@@ -59,12 +60,12 @@ pub(crate) fn accept(cell: &Rc<RefCell<Connections>>, stream: Stream, newcomer: 
 /// Takes over a connection that another shard has accepted.
 pub(crate) fn unpack(cell: &Rc<RefCell<Connections>>, parcel: Parcel) {
     let mut connections = cell.borrow_mut();
-    let Parcel { io, phase, ahead, counted, accepted } = parcel;
+    let Parcel { io, serial, phase, ahead, counted, accepted } = parcel;
     let io = match Io::attach(io) {
         Ok(io) => io,
         Err(error) => return connections.refuse_socket(connections.index, &error),
     };
-    let (key, serial) = connections.insert(io, counted, accepted);
+    let key = connections.insert(io, serial, counted, accepted);
     let mut held = 0;
     if let Some(connection) = connections.get(key) {
         (connection.phase, connection.ahead) = (phase, ahead);

@@ -107,7 +107,7 @@ fn open(peer: &mut Peer<'_>, mut request: Request, mut asked: Asked) {
         *alone = false;
         asked.request.positions.set_secret(&opening.secret);
     }
-    shared.trace_client(connection.id, || {
+    shared.trace_connection(connection.id, connection.serial, || {
         format!("a stream opened from {} for {}", connection.peer(), Printable(request.path()))
     });
     let (websocket, wire) = (WebSocket::new(0, None), asked.wire);

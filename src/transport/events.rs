@@ -141,6 +141,8 @@ pub enum Event {
         level: Level,
         /// The line.
         text: String,
+        /// Whom it is about, if that is one client.
+        about: Option<Box<About>>,
     },
     /// Every shard has ended. It is the last event of all.
     Stopped,
@@ -169,15 +171,42 @@ pub struct Opening {
     pub is_caller: bool,
     /// The id that clients and applications see.
     pub public_id: String,
+    /// The number of the connection, for the log: no other one has it.
+    pub connection: u32,
 }
 
 impl Opening {
     /// Of a request that is for no websocket path, and of whose client nothing else is known.
-    pub(crate) fn new(request: Request, peer: String, secure: bool, public_id: String) -> Self {
-        let (route, params, token, verified) = (None, Vec::new(), None, None);
-        let (other_credential, is_caller) = (false, false);
-        Self { request, peer, secure, route, params, token, verified, other_credential, is_caller, public_id }
+    pub(crate) fn new(
+        request: Request,
+        peer: String,
+        secure: bool,
+        public_id: String,
+        connection: u32,
+    ) -> Self {
+        Self {
+            request,
+            peer,
+            secure,
+            route: None,
+            params: Vec::new(),
+            token: None,
+            verified: None,
+            other_credential: false,
+            is_caller: false,
+            public_id,
+            connection,
+        }
     }
+}
+
+/// Whom a log line is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The id that clients and applications see.
+    pub client_id: String,
+    /// The number of its connection; of the last one, when it has none. See [`Opening::connection`].
+    pub connection: u32,
 }
 
 /// How serious a log line is. The numbers are those of Python's `logging`.

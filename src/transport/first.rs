@@ -280,7 +280,10 @@ fn come_back(peer: &mut Peer<'_>, client: ClientId, verified: Option<Verified>) 
     let Endpoint::First(opener) = std::mem::replace(&mut upgraded.endpoint, session) else { return };
     let may_ask = kept.pending.as_ref().is_none_or(|pending| pending.has_room());
     let client_id = shared.public_id(client);
-    shared.trace_client(client, || format!("came back from {}", connection.peer()));
+    if let Some(known) = shared.clients().get_mut(&client) {
+        known.connection = connection.serial;
+    }
+    shared.trace_connection(client, connection.serial, || format!("came back from {}", connection.peer()));
     let Opener { request, said, stream, .. } = *opener;
     let Some(First { token, returning, .. }) = said else { return };
     // Otherwise the application has the request already.

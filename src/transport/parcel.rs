@@ -16,6 +16,7 @@ use crate::transport::phase::Phase;
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub io: Detached,
+    pub serial: u32,
     pub phase: Phase,
     pub ahead: Option<Box<Ahead>>,
     pub counted: Counted,
@@ -26,8 +27,8 @@ impl Parcel {
     /// Packs a connection. `None`: its socket can't be used any more.
     pub fn of(connection: Connection) -> Option<Self> {
         let accepted = connection.deadlines.accepted().unwrap_or_default();
-        let Connection { io, phase, ahead, counted, .. } = connection;
-        Some(Self { io: Io::detach(io).ok()?, phase, ahead, counted, accepted })
+        let Connection { io, serial, phase, ahead, counted, .. } = connection;
+        Some(Self { io: Io::detach(io).ok()?, serial, phase, ahead, counted, accepted })
     }
 }
 

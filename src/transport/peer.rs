@@ -220,9 +220,11 @@ impl Carrier for Peer<'_> {
         let subscribed =
             self.connections.hub.subscribe(self.key, channel, start, most, self.connections.now());
         if let (Subscribed::From { .. }, Some(connection)) = (&subscribed, self.connections.get(self.key)) {
-            let client = connection.id;
+            let (client, number) = (connection.id, connection.serial);
             let shared = &self.connections.shared;
-            shared.trace_client(client, || format!("subscribed to {}", Printable(channel.as_str())));
+            shared.trace_connection(client, number, || {
+                format!("subscribed to {}", Printable(channel.as_str()))
+            });
         }
         subscribed
     }
@@ -333,10 +335,12 @@ pub(crate) fn introduce_caller(peer: &mut Peer<'_>) {
     let Some(connection) = peer.connection().filter(|connection| !connection.known) else { return };
     let (client, from, secure) = (connection.id, connection.peer(), connection.io.is_secure());
     let public_id = shared.public_id(client);
-    let opening = connection.caller().and_then(|caller| caller.opening(from, secure, public_id));
+    let number = connection.serial;
+    let opening = connection.caller().and_then(|caller| caller.opening(from, secure, public_id, number));
     let Some(opening) = opening else { return };
     connection.known = true;
-    shared.clients().insert(client, KnownClient { is_caller: true, ..KnownClient::default() });
+    let known = KnownClient { is_caller: true, connection: number, ..KnownClient::default() };
+    shared.clients().insert(client, known);
     shared.inbox.push(Event::Open { client, opening });
 }
 

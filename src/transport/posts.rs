@@ -36,7 +36,9 @@ pub(crate) fn open(peer: &mut Peer<'_>, body: Vec<u8>) {
     let Some(HttpCall { request, cors, .. }) = call.map(|call| *call) else { return };
     end_calls(peer);
     let Some(connection) = peer.connection() else { return };
-    shared.trace_client(connection.id, || format!("a session on a stream wanted from {}", connection.peer()));
+    shared.trace_connection(connection.id, connection.serial, || {
+        format!("a session on a stream wanted from {}", connection.peer())
+    });
     let stream = OnStream::new(cors, !request.is_http_1_0(), excess);
     let (websocket, wire) = (WebSocket::new(0, None), stream.wire());
     let opener = Opener { stream: Some(Box::new(stream)), ..Opener::new(request) };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -94,6 +94,7 @@ pub(crate) fn prepare(
         draining: AtomicBool::new(false),
         ended: Notify::new(),
         debug: AtomicBool::new(false),
+        serial: AtomicU32::default(),
         refusals: RepeatedKinds::default(),
         salt: u64::from_ne_bytes(salt),
         budget: Arc::new(Budget::new(config.max_held_bytes, &commands)),

@@ -93,8 +93,8 @@ pub(crate) fn end_session(
     if known_client.as_ref().is_some_and(|known| known.has_private) {
         connections.shared.forget_private(client);
     }
-    if known_client.is_some() {
-        connections.shared.trace_client(client, || {
+    if let Some(known) = known_client {
+        connections.shared.trace_connection(client, known.connection, || {
             format!("closed with {}: {}", reason.number(), Printable(reason.text()))
         });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::RandomState;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::transport::client_id::ClientId;
 use crate::transport::clock::Clock;
 use crate::transport::commands::{Command, CommandQueue};
 use crate::transport::deadlines::Timeouts;
-use crate::transport::events::{Event, Inbox, Level};
+use crate::transport::events::{About, Event, Inbox, Level};
 use crate::transport::excess::ExcessPlaces;
 use crate::transport::idempotency::Idempotency;
 use crate::transport::repeated::RepeatedKinds;
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub ended: Notify,
     /// The log wants DEBUG lines.
     pub debug: AtomicBool,
+    /// The last number that a connection got.
+    pub serial: AtomicU32,
     /// The lines about refusals, and about tokens that are refused on open connections.
     pub refusals: RepeatedKinds<{ Refusal::LABELS.len() + 1 }>,
     /// Mixed into public ids, so that they tell nothing about the order of connections.
@@ -86,6 +88,8 @@ pub(crate) struct Shared {
 pub(crate) struct KnownClient {
     /// On a websocket path, the bytes between the application and the socket.
     pub backlog: Option<Arc<AtomicUsize>>,
+    /// The number of its connection, or of the last one that it had.
+    pub connection: u32,
     /// Its shard was told to open its private channel.
     pub has_private: bool,
     /// It is a program that makes calls, and hears nothing but their answers.
@@ -223,13 +227,31 @@ impl Shared {
         }
     }
 
-    /// Logs a DEBUG line about a client.
+    /// Logs a DEBUG line about a client. It must not be called while the clients are locked.
     pub fn trace_client(&self, client: ClientId, what: impl FnOnce() -> String) {
-        self.trace(|| format!("client {}: {}", self.public_id(client), what()));
+        if self.debug.load(Ordering::Relaxed) {
+            let connection = self.clients().get(&client).map_or(0, |known| known.connection);
+            self.trace_connection(client, connection, what);
+        }
+    }
+
+    /// Logs a DEBUG line about a client and one of its connections.
+    pub fn trace_connection(&self, client: ClientId, connection: u32, what: impl FnOnce() -> String) {
+        if self.debug.load(Ordering::Relaxed) {
+            let client_id = self.public_id(client);
+            let text = format!("client {client_id}: {}", what());
+            let about = Some(Box::new(About { client_id, connection }));
+            self.inbox.push(Event::Log { level: Level::Debug, text, about });
+        }
     }
 
     pub fn log(&self, level: Level, text: impl Into<String>) {
-        self.inbox.push(Event::Log { level, text: text.into() });
+        self.inbox.push(Event::Log { level, text: text.into(), about: None });
+    }
+
+    /// A number that no other connection has. The first is 1.
+    pub fn next_serial(&self) -> u32 {
+        self.serial.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn warn(inbox: Arc<dyn Inbox>) -> impl Fn(&ChannelName, Moment) + Sen
                 "published to channels that no pattern fits: {count}, the last one {}. Clients can't subscribe to them: declare them with app.channel()",
                 Printable(channel.as_str())
             );
-            inbox.push(Event::Log { level: Level::Warning, text });
+            inbox.push(Event::Log { level: Level::Warning, text, about: None });
         }
     }
 }

@@ -37,6 +37,7 @@ class FakeHandshake:
     is_caller: bool = False
     identity: tuple[str, bytes, float | None] | None = None
     client_id: str = "c1"
+    connection: int = 1
 
 
 class FakeCore:

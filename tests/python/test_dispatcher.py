@@ -737,7 +737,7 @@ async def test_one_broken_event_does_not_stop_the_others(app, bench, caplog):
 @virtual
 async def test_lines_of_the_core_reach_the_log(app, bench, caplog):
     umbel = bench()
-    umbel.core.put(_core.LOG, logging.WARNING, "no descriptors left: 100%")
+    umbel.core.put(_core.LOG, logging.WARNING, "no descriptors left: 100%", None)
     await umbel.run()
     assert caplog.record_tuples == [("umbel", logging.WARNING, "no descriptors left: 100%")]
 

@@ -17,7 +17,17 @@ def test_the_public_names_are_few_sorted_and_defined():
 
 def test_nothing_else_looks_public():
     public = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith(("_", "."))}
-    assert public == {"client", "demo", "exceptions", "load", "presence", "py", "resolvers", "testing"}
+    assert public == {
+        "client",
+        "demo",
+        "exceptions",
+        "load",
+        "logs",
+        "presence",
+        "py",
+        "resolvers",
+        "testing",
+    }
     extra = {name for name in vars(umbel) if not name.startswith("_")} - set(umbel.__all__) - public
     assert extra == set()
 

@@ -14,6 +14,7 @@ ORDER = [
     "_printable",
     "_json",
     "exceptions",
+    "logs",
     "_clients",
     "presence",
     "_declaring",
@@ -32,6 +33,7 @@ ORDER = [
 """Folders and modules of `umbel`, the lowest first: each imports from those before it only."""
 
 FRIENDS = {
+    "_clients.about": {"_handshake"},
     "_dispatching.clients": {"_handshake", "_came_back"},
     "_dispatching.entrance": {"_handshake"},
     "_dispatching.sockets": {"_received", "_drained", "_input_ended", "_closed", "_over", "_close"},
@@ -44,6 +46,7 @@ a server needs of an application.
 """
 
 TWINS = {
+    "_clients.about": "test_logs",
     "_clients.port": "test_client",
     "_clients.proposal": "test_resolvers",
     "_clients.removed": "test_versions",

@@ -56,6 +56,7 @@ def run(parsed: argparse.Namespace) -> int:
     Raises:
         CommandError: if it can't be loaded or can't start.
     """
+    stderr.handler().use(parsed.log_format or "text")  # what is wrong with the application, too
     app = load(parsed.app)
     if parsed.log_level:
         logging.getLogger("umbel").setLevel(parsed.log_level.upper())
@@ -64,7 +65,8 @@ def run(parsed: argparse.Namespace) -> int:
         options["origins"] = "*"
     try:
         settings = app.settings.replace(**options)
-        Process(Server(app, settings), uvloop=parsed.uvloop, listening=announce).run()
+        server = Server(app, settings)
+        Process(server, uvloop=parsed.uvloop, log_format=parsed.log_format, listening=announce).run()
     except ConfigurationError as error:
         raise CommandError(f"{parsed.app} can't be served: {error}", 1) from error
     except OSError as error:
@@ -106,10 +108,10 @@ def announce(server: Server) -> None:
     if stderr.handler() in logger.handlers and logger.isEnabledFor(logging.INFO):
         return
     for address in server.addresses:
-        stderr.handler().write(f"listening on {address}")
+        stderr.handler().say(logging.INFO, f"listening on {address}")
 
 
 def complain(text: str) -> None:
     """Write an error."""
-    stderr.handler().write(text)
+    stderr.handler().say(logging.ERROR, text)
     stderr.handler().flush()

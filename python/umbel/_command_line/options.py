@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         choices=("debug", "info", "warning", "error"),
         help="what the log of Umbel has (default: info, or what the application has configured)",
     )
+    serve.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        help="how the lines of the log look: for people, or as JSON for programs (default: text, or what "
+        "the application has configured)",
+    )
     texts = documented()
     for field in fields(Settings):
         add_option(serve, field.name, KINDS[field.name], texts.get(field.name, "") + default_of(field))

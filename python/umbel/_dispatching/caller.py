@@ -14,6 +14,7 @@ from time import perf_counter
 from types import CoroutineType, NoneType
 from typing import Any, Final
 
+from umbel._clients.about import about
 from umbel._declaring.settings import Settings
 from umbel.exceptions import Refused, Rejected
 
@@ -186,7 +187,8 @@ class Caller:
             self.cancelled += 1
         elif job.expired and isinstance(error, asyncio.CancelledError):
             if job.failures is None:  # otherwise the core counts and logs it
-                logger.warning("%s for %r was cancelled: its time was over", job.name, job.origin)
+                text = "%s for %r was cancelled: its time was over"
+                logger.warning(text, job.name, job.origin, extra=about(job.origin))
         else:
             incident = self._log_failure(job, error)
             if not job.expired:
@@ -208,7 +210,8 @@ class Caller:
             A new incident: an id that is in the log and in what the client is told.
         """
         incident = secrets.token_hex(6)
-        logger.error(f"{text} (incident %s)", *values, incident, exc_info=error)
+        extra = about(*values, incident=incident)
+        logger.error(f"{text} (incident %s)", *values, incident, exc_info=error, extra=extra)
         if isinstance(error, KeyboardInterrupt):
             self.loop.call_soon(self._interrupt)  # when the client was told
         return incident

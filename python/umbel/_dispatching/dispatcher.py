@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from umbel import _core
+from umbel._clients.about import known
 from umbel._clients.client import Client
 from umbel._clients.history import History, Publication
 from umbel._clients.identity import Identity
@@ -293,8 +294,8 @@ class Dispatcher:
         if slot := self._slots.by_number.get(number):
             self._caller.submit(slot, job(slot, credit, question, self._rules[rule], *details))
 
-    def _log(self, level: int, text: str) -> None:
-        logger.log(level, "%s", text)
+    def _log(self, level: int, text: str, client: tuple[str, int] | None) -> None:
+        logger.log(level, "%s", text, extra=client and {"umbel": known(*client)})
 
     async def _background(self, function: Background) -> None:
         try:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar, Final
 
+from umbel.exceptions import ConfigurationError
+
 from . import stderr
 from .server import Server
 
@@ -33,6 +35,7 @@ class Process:
         server: Server,
         *,
         uvloop: bool | None = None,
+        log_format: stderr.LogFormat | None = None,
         listening: Callable[[Server], None] = lambda server: None,
     ) -> None:
         """Prepare.
@@ -40,10 +43,12 @@ class Process:
         Args:
             server: the server; it is used once.
             uvloop: whether to use uvloop; ``None`` to use it if it is installed.
+            log_format: how the log looks; ``None`` for text, or what the application has configured.
             listening: called once, when the server listens.
         """
         self._server = server
         self._uvloop = uvloop
+        self._log_format = log_format
         self._listening = listening
         self._signals = 0
         self._before: dict[signal.Signals, Any] = {}  # handlers of others, to be put back
@@ -53,6 +58,7 @@ class Process:
         """Serve. Blocks until the server has stopped.
 
         Raises:
+            ConfigurationError: if a format of the log is wanted, and the application has configured logging.
             OSError: if the address can't be bound, or there are too few file descriptors.
             RuntimeError: if an event loop runs in this thread already.
         """
@@ -62,7 +68,7 @@ class Process:
             pass
         else:
             raise RuntimeError("an event loop is running in this thread: use `async with app.serve(…)` there")
-        configure_logging()
+        configure_logging(self._log_format)
         raise_descriptors(self._server.settings.max_connections)
         check_descriptors()
         factory = loop_factory(self._uvloop)
@@ -182,8 +188,20 @@ def loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop]
     return factory
 
 
-def configure_logging() -> None:
-    """Send the log to stderr, unless the application has configured logging."""
+def configure_logging(form: stderr.LogFormat | None = None) -> None:
+    """Send the log to stderr, unless the application has configured logging.
+
+    Raises:
+        ConfigurationError: if it has, and a format is wanted: its own handlers write the log.
+    """
+    is_ours = not logger.hasHandlers() or stderr.handler() in logger.handlers
+    if form is not None and not is_ours:
+        raise ConfigurationError(
+            f"the application configures logging itself, so log_format={form!r} has no effect: give "
+            "umbel.logs.JsonFormatter() to its handler, or let it configure no logging"
+        )
+    if is_ours:
+        stderr.handler().use(form or "text")
     if not logger.hasHandlers():
         logger.addHandler(stderr.handler())
         if logger.level == logging.NOTSET:

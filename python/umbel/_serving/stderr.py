@@ -8,7 +8,11 @@ import sys
 import threading
 import traceback
 from collections import deque
-from typing import Final
+from typing import Final, Literal
+
+from umbel.logs import JsonFormatter
+
+LogFormat = Literal["text", "json"]
 
 MOST_WAITING: Final = 1 << 20
 """Bytes of lines that wait to be written: some thousand lines, or a hundred long tracebacks."""
@@ -28,7 +32,7 @@ class StderrHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.use("text")
         self.dropped = 0
         assert self.lock is not None
         # Guards the fields below. It is the lock that `logging` takes for `emit`, and makes anew in a child.
@@ -39,12 +43,27 @@ class StderrHandler(logging.Handler):
         self._process: int | None = None  # where the thread runs
         self._torn = False  # only the thread uses it: the last line was written in part
 
+    def use(self, form: LogFormat) -> None:
+        """Write further records as text for people, or as lines of JSON for programs."""
+        text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        self.setFormatter(text if form == "text" else JsonFormatter())
+
+    def say(self, level: int, text: str) -> None:
+        """Write a line that is not from a logger: as it is, or as a line of JSON where those are written."""
+        self.write(self._line(level, text))
+
+    def _line(self, level: int, text: str) -> str:
+        if isinstance(self.formatter, JsonFormatter):
+            return self.formatter.format(logging.LogRecord("umbel", level, "", 0, text, None, None))
+        return text
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; if it can't be formatted, what is wrong with it."""
         try:
             text = self.format(record)
         except Exception:
             text = f"{record.pathname}:{record.lineno} logs what has no text: {traceback.format_exc()}"
+            text = self._line(record.levelno, text)
         self.write(text, MOST_WAITING // 2 if record.levelno == logging.DEBUG else MOST_WAITING)
 
     def write(self, text: str, room: int = MOST_WAITING) -> None:
@@ -90,7 +109,7 @@ class StderrHandler(logging.Handler):
             entry = self._take()
             if isinstance(entry, int):
                 lost += entry
-            if lost and self._written(LOST.format(lost).encode()):
+            if lost and self._written(f"{self._line(logging.WARNING, LOST.format(lost))}\n".encode()):
                 lost = 0
             if isinstance(entry, bytes) and (lost or not self._written(entry)):
                 lost += 1
@@ -145,4 +164,4 @@ def handler() -> StderrHandler:
 FLUSH_TIME: Final = 0.5
 """Seconds to wait for the reader of the log: when the server has stopped, and when the process ends."""
 
-LOST: Final = "{} log lines were dropped here: nobody read them, or they could not be written\n"
+LOST: Final = "{} log lines were dropped here: nobody read them, or they could not be written"

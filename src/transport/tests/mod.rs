@@ -6,7 +6,7 @@ use std::hash::RandomState;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -138,6 +138,7 @@ fn with(
         draining: AtomicBool::new(false),
         ended: Notify::new(),
         debug: AtomicBool::new(false),
+        serial: AtomicU32::default(),
         refusals: RepeatedKinds::default(),
         salt: 0,
         idempotency: Arc::new(Idempotency::new(config.max_held_bytes, &commands)),
