@@ -203,7 +203,8 @@ pub fn say_goodbye(run: &mut Run<'_>, index: usize) {
         return;
     }
     connection.phase = Phase::Closing;
-    if connection.is_stream || connection.role == Role::Slow {
+    // What can't be sent any more is not waited for.
+    if connection.is_stream || connection.role == Role::Slow || !connection.requests.unsent.is_empty() {
         return connection.reset();
     }
     let mut frame = Vec::new();

@@ -82,6 +82,7 @@ async def test_every_publication_reaches_every_connection_and_is_counted_once() 
         found = await loaded(target)
     assert (found.complete, found.error_rate, found.faults, found.lost) == (True, 0.0, {}, 0)
     assert found.messages == found.published * 20 > 0
+    assert found.confirmed == found.published
     assert found.success_rate == 1.0
     assert (found.max_concurrent_connections, found.connection_failures) == (21, 0)  # with the publisher
     assert found.connect is not None and found.connect.count == 21

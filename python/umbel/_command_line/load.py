@@ -245,7 +245,7 @@ def table(found: LoadResults) -> Iterator[str]:
     yield from latency("to connect", found.connect)
     if found.published:
         late = f", up to {found.lateness.max:.1f} ms late" if found.lateness else ""
-        yield entry("published", f"{found.published:,}{late}")
+        yield entry("published", f"{found.published:,}, {found.confirmed:,} of them confirmed{late}")
     if found.messages:
         sign = "≥ " if found.is_busy else ""
         yield entry(
@@ -263,7 +263,7 @@ def table(found: LoadResults) -> Iterator[str]:
     yield entry("lost", f"{found.lost:,} in {found.gaps:,} gaps")
     yield entry("error rate", f"{found.error_rate:.4%}")
     for reason, count in found.faults.items():
-        yield entry("fault", f"{count:,} times: {reason}")
+        yield entry("fault", reason if count == 1 else f"{reason} ({count:,} times)")
     if found.server_cpu_percent is not None:
         each = (
             f", {found.server_cpu_us_per_message:.2f} µs per message"

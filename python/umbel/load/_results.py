@@ -87,6 +87,8 @@ class LoadResults:
     """From the beginning of a connection, as it was due, to ``connection_established``."""
     published: int
     """Publications of this load."""
+    confirmed: int
+    """Those that the server has answered with their position."""
     lateness: Latency | None
     """How late this load was when it published."""
     frames_per_second: float
@@ -173,6 +175,7 @@ def results(
         failures_by_reason=failures,
         connect=Latency.of(said["established_ms"] or said["connect_ms"]),
         published=total["published"],
+        confirmed=total["published_answers"],
         lateness=Latency.of(said["lateness_ms"]),
         frames_per_second=said["frames_per_second"],
         messages_per_second=said["messages_per_second"],
