@@ -1,7 +1,6 @@
 //! Who came and who left, for the application.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::member::MemberId;
 use crate::channel::ChannelName;
@@ -21,7 +20,7 @@ pub struct Turn {
     /// Its public id.
     pub client: MemberId,
     /// Who it is for others. Empty for an anonymous one.
-    pub subject: Arc<str>,
+    pub subject: Box<str>,
     /// It came. It may have left before that, or after it.
     pub came: bool,
     /// It left. It may have come before that, or after it.
@@ -39,14 +38,13 @@ pub(super) struct Turns {
 
 impl Turns {
     /// A member has come, or left. However often it does, it is one turn.
-    pub fn note_if(&mut self, is_told: bool, client: MemberId, subject: &Arc<str>, is_here: bool) {
+    pub fn note_if(&mut self, is_told: bool, client: MemberId, subject: &str, is_here: bool) {
         if !is_told {
             return;
         }
         let place = *self.places.entry(client).or_insert(self.turns.len());
         if place == self.turns.len() {
-            let subject = Arc::clone(subject);
-            self.turns.push(Turn { client, subject, came: false, left: false, is_here });
+            self.turns.push(Turn { client, subject: subject.into(), came: false, left: false, is_here });
         }
         let turn = &mut self.turns[place];
         turn.came |= is_here;

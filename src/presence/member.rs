@@ -3,7 +3,6 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::around::Now;
@@ -55,7 +54,7 @@ pub(super) enum Who {
     /// Nobody sees it.
     Hidden,
     /// A subject. Empty for an anonymous client.
-    Shown(Arc<str>),
+    Shown(Box<str>),
 }
 
 impl Who {
@@ -68,7 +67,7 @@ impl Who {
 /// Its connection is lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    at: Now,
+    at: Moment,
     /// Its entry says that it is not active.
     is_told: bool,
 }
@@ -91,7 +90,7 @@ pub struct Present {
     /// Its public id.
     pub client: MemberId,
     /// Who it is for others. Empty for an anonymous client.
-    pub subject: Arc<str>,
+    pub subject: Box<str>,
     /// It says so, and is connected.
     pub is_active: bool,
     /// It writes something at the moment.
@@ -134,7 +133,7 @@ impl Member {
     }
 
     /// Who it is for others, unless it is hidden.
-    pub fn subject(&self) -> Option<&Arc<str>> {
+    pub fn subject(&self) -> Option<&str> {
         if let Who::Shown(subject) = &self.who { Some(subject) } else { None }
     }
 
@@ -163,7 +162,7 @@ impl Member {
 
     /// Its connection is lost. The first loss counts.
     pub fn lose(&mut self, now: Now) {
-        self.cut.get_or_insert(Cut { at: now, is_told: false });
+        self.cut.get_or_insert(Cut { at: now.moment, is_told: false });
     }
 
     /// It has a connection again. Returns whether its entry is another one.
@@ -201,8 +200,8 @@ impl Member {
     /// When it has to be looked at again.
     pub fn due(&self, grace: Duration) -> Option<Moment> {
         let cut = self.cut.filter(|_| self.is_listed).map(|cut| {
-            let gone = cut.at.moment + grace;
-            if cut.is_told { gone } else { gone.min(cut.at.moment + UNTOLD) }
+            let gone = cut.at + grace;
+            if cut.is_told { gone } else { gone.min(cut.at + UNTOLD) }
         });
         let held = self.is_held.then(|| self.silent_until());
         cut.into_iter().chain(self.typing_until).chain(held).min()
@@ -215,13 +214,14 @@ impl Member {
             (self.is_held, is_changed) = (false, true);
         }
         if let Some(cut) = self.cut.as_mut().filter(|_| self.is_listed) {
-            let since = now.moment.since(cut.at.moment);
+            let since = now.moment.since(cut.at);
             if since >= grace {
                 return Passed::Gone;
             }
             if since >= UNTOLD && !cut.is_told {
                 cut.is_told = true;
-                (self.typing_until, self.seen, is_changed) = (None, cut.at.millis, true);
+                let seen = now.millis.saturating_sub(since.as_millis() as u64);
+                (self.typing_until, self.seen, is_changed) = (None, seen, true);
             }
         }
         if is_changed { Passed::Changed } else { Passed::Nothing }
@@ -263,7 +263,7 @@ impl Member {
         let subject = self.subject().filter(|_| self.is_listed)?;
         Some(Present {
             client,
-            subject: Arc::clone(subject),
+            subject: subject.into(),
             is_active: self.is_here(),
             typing: self.typing_until.is_some(),
             seen: self.seen,

@@ -194,6 +194,14 @@ impl Registry {
         advanced
     }
 
+    /// Who came and who left since that was told last. For the end of a server, after which nothing is due.
+    pub fn last(&self) -> Vec<Gathered> {
+        let mut rooms = self.lock();
+        let gathered = rooms.rooms.iter_mut().map(|(channel, room)| (channel.clone(), room.take_turns()));
+        let gathered = gathered.map(|(channel, turns)| Gathered { channel, turns });
+        gathered.filter(|gathered| !gathered.turns.is_empty()).collect()
+    }
+
     /// Does something with a room, if there is one.
     fn in_room<T>(
         &self,

@@ -167,8 +167,14 @@ impl Room {
         if !self.dirty.is_empty() {
             return Vec::new(); // the gathering goes on
         }
+        self.dirty = VecDeque::new(); // all may have come at once, and the room is kept as long as they stay
         let readers = around.broker.readers(&self.channel).min(SECOND.as_millis() as u64);
         self.next = now + around.bounds.interval.max(Duration::from_millis(readers));
+        self.take_turns()
+    }
+
+    /// Who came and who left since this was last asked.
+    pub fn take_turns(&mut self) -> Vec<Turn> {
         self.turns.take()
     }
 
@@ -191,10 +197,10 @@ impl Room {
     /// Others know from now on that a member is here.
     fn enter(&mut self, client: MemberId, around: &Around<'_>) {
         let Some(member) = self.members.get_mut(&client).filter(|member| !member.is_listed) else { return };
-        let Some(subject) = member.subject().cloned() else { return };
+        let Some(subject) = member.subject() else { return };
+        self.turns.note_if(self.plan.is_told, client, subject, true);
         member.come(around.now);
         self.listed += 1;
-        self.turns.note_if(self.plan.is_told, client, &subject, true);
         self.touch(client);
         self.note_size(around);
     }
@@ -202,11 +208,11 @@ impl Room {
     /// Others know from now on that a member is not here.
     fn exit(&mut self, client: MemberId, around: &Around<'_>) {
         let Some(member) = self.members.get_mut(&client).filter(|member| member.is_listed) else { return };
-        let Some(subject) = member.subject().cloned() else { return };
+        let Some(subject) = member.subject() else { return };
+        self.turns.note_if(self.plan.is_told, client, subject, false);
         let had_entry = member.told.take().is_some();
         (member.is_listed, member.is_held) = (false, false);
         self.listed -= 1;
-        self.turns.note_if(self.plan.is_told, client, &subject, false);
         if had_entry {
             // It never waits, and there is always room for it.
             let key = client.to_string();

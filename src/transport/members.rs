@@ -1,7 +1,7 @@
 //! Who is in a channel: what connections and sessions tell of it, and what the application is told.
 
 use crate::channel::ChannelName;
-use crate::presence::{Advanced, Now, Plan, Presented};
+use crate::presence::{Advanced, Gathered, Now, Plan, Presented};
 use crate::protocol::message::PresenceChange;
 use crate::rules::{Presence, Rule};
 use crate::session::{Question, Unseen};
@@ -81,12 +81,7 @@ pub(super) fn advance(connections: &mut Connections) {
     }
     let Connections { shared, unlisted, sockets, .. } = connections;
     let Advanced { gathered, counted } = shared.presence.advance(now(shared));
-    for gathered in gathered {
-        if let Some((rule, _, params)) = shared.rules.find_presence(gathered.channel.as_str()) {
-            let params = params.into_iter().map(str::to_owned).collect();
-            shared.inbox.push(Event::Gathered { rule, params, gathered: Box::new(gathered) });
-        }
-    }
+    tell(shared, gathered);
     counted.iter().for_each(|_| unlisted.note());
     if let Some((channel, refusal)) = counted.last()
         && let Some(count) = unlisted.due(sockets.now)
@@ -94,6 +89,20 @@ pub(super) fn advance(connections: &mut Connections) {
         let name = channel.as_str();
         let text = "channels whose members are counted, because a list of them found no room";
         shared.log(Level::Warning, format!("{text}: {count}, the last one {name:?}: {refusal}"));
+    }
+}
+
+/// Tells what was not told yet, after the end of all sessions.
+pub(super) fn tell_last(shared: &Shared) {
+    tell(shared, shared.presence.last());
+}
+
+fn tell(shared: &Shared, gathered: Vec<Gathered>) {
+    for gathered in gathered {
+        if let Some((rule, _, params)) = shared.rules.find_presence(gathered.channel.as_str()) {
+            let params = params.into_iter().map(str::to_owned).collect();
+            shared.inbox.push(Event::Gathered { rule, params, gathered: Box::new(gathered) });
+        }
     }
 }
 

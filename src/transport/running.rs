@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::transport::clock::Clock;
 use crate::transport::events::Event;
+use crate::transport::members;
 use crate::transport::shared::Shared;
 
 #[derive(Default)]
@@ -45,6 +46,7 @@ impl Threads {
         let mut running = self.lock();
         running.shards -= 1;
         if running.shards == 0 {
+            members::tell_last(shared);
             shared.inbox.push(Event::Stopped);
             shared.ended.notify_one();
             self.ended.notify_all();

@@ -8,6 +8,7 @@ import pytest
 from coming_back import begun, cut, resumed, until
 from test_members import ROOM, enter, named
 from umbel import Client, Umbel
+from umbel.presence import PresenceChange
 from wire import wire
 
 
@@ -63,3 +64,27 @@ async def test_a_long_subject_hides_its_client_and_takes_no_room(
         await ben.say("subscribe_updates", channel="named:1")
         await until(lambda: "must return at most 1024 bytes; it returned 100000" in caplog.text)
         assert await app.presence("named:1") == {}
+
+
+async def test_the_application_hears_who_leaves_when_the_server_stops(app: Umbel) -> None:
+    named(app).channel("room:{room}", open=True, presence=True)
+    here: set[str] = set()
+    seen: list[set[str]] = []
+
+    @app.on_presence("room:{room}")
+    async def changed(change: PresenceChange, room: str) -> None:
+        await asyncio.sleep(0)
+        for member in change.joined + change.left:
+            (here.add if member.here else here.discard)(member.subject)
+        seen.append(set(here))
+
+    async with app.serve(port=0, shards=2) as server:
+        async with begun(server, token="cem") as away:
+            await enter(away)
+            await cut(away)
+        async with wire(server, "/ws?user=ann") as ann, wire(server, "/ws?user=ben") as ben:
+            await enter(ann)
+            await enter(ben)
+            await until(lambda: here == {"ann", "ben", "cem"})
+            await server.stop()
+    assert here == set(), seen
