@@ -128,7 +128,7 @@ class Members:
         it.setblocking(False)
         it.connect_ex(("127.0.0.1", self._options.port))
         is_sampled = number // self._options.rooms % SAMPLE == 0 and not self._options.alone
-        room = f"room:{number % self._options.rooms}"
+        room = f"room:{os.getpid()}-{number % self._options.rooms}"
         self._members[it.fileno()] = Member(it, room, Map() if is_sampled else None)
         # Its request goes out when it is connected.
         self._poller.register(it.fileno(), select.EPOLLOUT)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from harness import HERE, LOAD_CORE, Answer, Bench, BenchError, Process, Server
@@ -58,19 +58,23 @@ class Members:
 
 
 @contextmanager
-def rooms(bench: Bench, crowd: Crowd) -> Iterator[tuple[Server, Members]]:
-    """A server, and members that are about to come. Of 10,000 it lists 1,000, which is the default."""
+def rooms(bench: Bench, *crowds: Crowd) -> Iterator[tuple[Server, list[Members]]]:
+    """A server, and members that are about to come, each crowd into rooms of its own.
+
+    Of 10,000 in a room it lists 1,000, which is the default.
+    """
+    first = crowds[0]
     options = {"tokens": True, "rooms": True, "heartbeat": HEARTBEAT}
-    if not crowd.alone:
-        options |= {"presence": crowd.count // 10}
+    if not first.alone:
+        options |= {"presence": first.count // 10}
     # A number is told once a second at most.
-    silence = 0.2 if crowd.alone else 1.3 if bench.effort.name == "short" else 3.0
-    with bench.umbel(data_bytes=128, **options) as umbel:
-        members = Members(umbel, crowd, silence)
-        try:
-            yield umbel, members
-        finally:
-            members.end()
+    silence = 0.2 if first.alone else 1.3 if bench.effort.name == "short" else 3.0
+    with bench.umbel(data_bytes=128, **options) as umbel, ExitStack() as ends:
+        members = []
+        for crowd in crowds:
+            members.append(Members(umbel, crowd, silence))
+            ends.callback(members[-1].end)
+        yield umbel, members
 
 
 def enter(bench: Bench, connections: int, others: int) -> Result:
@@ -98,7 +102,7 @@ def enter(bench: Bench, connections: int, others: int) -> Result:
 def entering(bench: Bench, crowd: Crowd, others: int) -> tuple[Answer, float, Answer]:
     """What the members say, how much slower others are, and the run of the latter."""
     quiet = 0.5 if bench.effort.name == "short" else 5.0
-    with rooms(bench, crowd) as (umbel, members):
+    with rooms(bench, crowd) as (umbel, [members]):
         # It sleeps while nothing comes: the members have the same processor.
         load = bench.load(
             "idle",
@@ -132,13 +136,13 @@ def entering(bench: Bench, crowd: Crowd, others: int) -> tuple[Answer, float, An
 
 def rest(bench: Bench, connections: int) -> Result:
     """Many are there, and each says 100 bytes of itself, against the same connections without presence."""
-    count = bench.effort.connections(connections)
-    seconds = 0.3 if bench.effort.name == "short" else 10.0
-    plain = resting(bench, Crowd(count, seconds, alone=True))
+    half = bench.effort.connections(connections) // 2
+    seconds = 0.3 if bench.effort.name == "short" else 5.0
+    plain = resting(bench, Crowd(half, seconds, alone=True))
     # In one room so many are counted; in rooms of a hundred they are listed.
-    kinds = [resting(bench, Crowd(count, seconds, rooms, said=100)) for rooms in (1, max(10, count // 100))]
+    kinds = [resting(bench, Crowd(half, seconds, rooms, said=100)) for rooms in (1, max(10, half // 100))]
     cpu = max(kind["cpu"] for kind in kinds) - plain["cpu"]
-    sizes = [(kind["bytes_each"] - plain["bytes_each"]) for kind in kinds]
+    sizes = [kind["bytes_each"] - plain["bytes_each"] for kind in kinds]
     figures = ", ".join(
         f"{kind['told']}: {kind['cpu']:.2f} %, {size / 1024:.2f} KiB"
         for kind, size in zip(kinds, sizes, strict=True)
@@ -154,22 +158,29 @@ def rest(bench: Bench, connections: int) -> Result:
 
 
 def resting(bench: Bench, crowd: Crowd) -> Answer:
-    """CPU and memory while nothing happens."""
+    """What a second crowd adds to the memory, and the CPU of both while nothing happens.
+
+    What is freed while the first one comes is used by the second.
+    """
     window = 0.3 if bench.effort.name == "short" else 20.0
-    with rooms(bench, crowd) as (umbel, members):
-        # So that pools are warm.
-        warm = {"connections": max(1, crowd.count // 20), "sessions": True, "token": "user-"}
-        bench.load("idle", umbel, seconds=0.1, warmup=0, **warm).result()
-        time.sleep(min(1.0, bench.effort.warmup))
-        before = umbel.memory()
-        members.go()
-        for event in ("entered", "settled"):
-            members.wait(event, 120)
+    sizes = []
+    with rooms(bench, crowd, crowd) as (umbel, crowds):
+        for members in crowds:
+            members.go()
+            for event in ("entered", "settled"):
+                members.wait(event, 120)
+            sizes.append(umbel.memory())
         time.sleep(bench.effort.warmup)
         began = umbel.ask("stats")["cpu_seconds"]
         time.sleep(window)
         used = umbel.ask("stats")["cpu_seconds"] - began
-        size = umbel.memory() - before
-        members.go()
-        told = members.wait("told", 60)
-    return told | {"cpu": used / window * 100, "bytes_each": size / crowd.count}
+        for members in crowds:
+            members.go()
+        told = [members.wait("told", 60) for members in crowds]
+    need(told[0]["told"] == told[1]["told"], "the crowds were told different things")
+    return {
+        "told": told[0]["told"],
+        "bytes_at_rest": sum(it["bytes_at_rest"] for it in told),
+        "cpu": used / window * 100,
+        "bytes_each": (sizes[1] - sizes[0]) / crowd.count,
+    }
