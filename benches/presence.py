@@ -67,8 +67,8 @@ def rooms(bench: Bench, *crowds: Crowd) -> Iterator[tuple[Server, list[Members]]
     options = {"tokens": True, "rooms": True, "heartbeat": HEARTBEAT}
     if not first.alone:
         options |= {"presence": first.count // 10}
-    # A number is told once a second at most.
-    silence = 0.2 if first.alone else 1.3 if bench.effort.name == "short" else 3.0
+    # A number is told once a second at most, to 10,000 every three seconds.
+    silence = 0.2 if first.alone else 1.3 if bench.effort.name == "short" else 4.0
     with bench.umbel(data_bytes=128, **options) as umbel, ExitStack() as ends:
         members = []
         for crowd in crowds:

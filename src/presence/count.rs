@@ -14,14 +14,14 @@ pub(super) struct Count {
     below_since: Option<Moment>,
     /// The number that readers have. `None`: there is no entry.
     pub told: Option<usize>,
-    /// When it was told last, or could not be.
-    tried: Option<Moment>,
+    /// Until when no other number is told.
+    silent_until: Moment,
 }
 
 impl Count {
     /// A channel that is counted from its beginning.
     pub fn fixed() -> Self {
-        Self { few: None, below_since: None, told: None, tried: None }
+        Self { few: None, below_since: None, told: None, silent_until: Moment::default() }
     }
 
     /// A channel whose members are too many for a list, or whose list has found no room. A short list may find it again while all its
@@ -31,14 +31,16 @@ impl Count {
         Self { few: Some(if members > limit { few } else { few.max(SHORT) }), ..Self::fixed() }
     }
 
-    /// Notes that its entry is this number.
-    pub fn note(&mut self, members: usize, now: Moment) {
-        (self.told, self.tried) = (Some(members), Some(now));
+    /// Notes that its entry is this number, which so many readers get.
+    pub fn note(&mut self, members: usize, readers: u64, now: Moment) {
+        self.told = Some(members);
+        self.put_off(readers, now);
     }
 
     /// The number could not be told. It is tried again after a while.
-    pub fn put_off(&mut self, now: Moment) {
-        self.tried = Some(now);
+    pub fn put_off(&mut self, readers: u64, now: Moment) {
+        let each = Duration::from_micros(EACH_MICROS.saturating_mul(readers));
+        self.silent_until = now + INTERVAL.max(each);
     }
 
     /// Notes how many members there are.
@@ -62,7 +64,7 @@ impl Count {
 
     /// When it tells another number.
     pub fn tell_at(&self, members: usize) -> Option<Moment> {
-        (self.told != Some(members)).then(|| self.tried.map_or(Moment::default(), |tried| tried + INTERVAL))
+        (self.told != Some(members)).then_some(self.silent_until)
     }
 }
 
@@ -85,8 +87,12 @@ pub(super) const COUNT_KEY: &str = "";
 /// Members of a list that is short: it is made in half a millisecond.
 const SHORT: usize = 256;
 
-/// Between two numbers.
+/// At least between two numbers.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// For each reader, where that is longer. To deliver one takes 4 to 13 µs, so numbers take a few percent of a core, and readers of other
+/// channels rarely wait behind them.
+const EACH_MICROS: u64 = 300;
 
 /// How long there have to be few members before they are listed again. Otherwise one who comes and goes would change it each time.
 const CALM: Duration = Duration::from_secs(60);

@@ -302,7 +302,7 @@ impl Room {
         let mut count = Count::instead_of_list(self.listed, limit);
         let data = count_data(self.listed);
         around.broker.reset_state(&self.channel, entry(COUNT_KEY, &data), now);
-        count.note(self.listed, now);
+        count.note(self.listed, around.broker.readers(&self.channel), now);
         count.look(self.listed, limit, now);
         self.count = Some(count);
     }
@@ -324,10 +324,11 @@ impl Room {
     fn tell_count(&mut self, around: &Around<'_>) {
         let (now, data) = (around.now.moment, count_data(self.listed));
         let outcome = around.broker.append(self.channel.as_name(), entry(COUNT_KEY, &data), now).outcome();
+        let readers = around.broker.readers(&self.channel);
         let Some(count) = &mut self.count else { return };
         match outcome {
-            Some(Err(_)) => count.put_off(now),
-            _ => count.note(self.listed, now),
+            Some(Err(_)) => count.put_off(readers, now),
+            _ => count.note(self.listed, readers, now),
         }
     }
 

@@ -490,6 +490,28 @@ fn a_list_that_finds_no_room_does_not_come_and_go() {
 }
 
 #[test]
+fn many_readers_are_told_a_number_less_often() {
+    let mut world = World::with(4, Presence::Count, 1 << 30);
+    let (_, watcher) = world.broker.watch(&world.presence, Arc::new(Deaf));
+    watcher.count_readers(10_000);
+    world.join("a");
+    world.pass(0);
+    world.join("b");
+    world.pass(2_999);
+    assert_eq!(world.entries()[""]["count"], 1, "a third of a millisecond for each, nearly");
+    world.pass(1);
+    assert_eq!(world.entries()[""]["count"], 2);
+    watcher.count_readers(100);
+    world.join("c");
+    world.pass(3_000);
+    world.join("d");
+    world.pass(999);
+    assert_eq!(world.entries()[""]["count"], 3);
+    world.pass(1);
+    assert_eq!(world.entries()[""]["count"], 4);
+}
+
+#[test]
 fn a_long_list_that_found_no_room_is_not_tried_until_it_is_much_shorter() {
     let mut world = World::with(1000, Presence::List, 9000);
     for member in 0..600 {
