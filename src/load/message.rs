@@ -63,10 +63,10 @@ struct Update {
 
 /// Reads an update from the place of its `"offset":` on.
 fn read_update(bytes: &[u8], at: usize) -> Option<Update> {
+    let head = &bytes[at.saturating_sub(64)..at];
+    let from = memmem::rfind(head, FROM).and_then(|at| digits(&head[at + FROM.len()..]));
     let bytes = &bytes[at + OFFSET.len()..];
     let offset = digits(bytes)?;
-    let head = &bytes[..memchr(b'{', bytes).unwrap_or(bytes.len()).min(64)];
-    let from = memmem::find(head, FROM).and_then(|at| digits(&head[at + FROM.len()..]));
     let near = &bytes[..bytes.len().min(96)];
     let time = memmem::find(near, TIME).and_then(|at| digits(&near[at + TIME.len()..])).unwrap_or(0);
     Some(Update { offset, from, time })
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_folded_update_covers_the_range_from_its_from() {
-        let message = br#"{"type":"batched_updates","updates":[{"channel":"c","offset":9,"from":3,"data":{"t":1}}],"count":1,"timestamp":"x"}"#;
+        let message = br#"{"type":"batched_updates","updates":[{"channel":"c","from":3,"offset":9,"key":"k","data":{"t":1}}],"count":1,"timestamp":"x"}"#;
         assert_eq!(read_batch(message).unwrap().before, 3);
     }
 }

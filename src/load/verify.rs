@@ -18,8 +18,9 @@ struct Update<'a> {
     channel: &'a str,
     offset: u64,
     from: Option<u64>,
+    /// `None`: it removes a key.
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +69,8 @@ impl Subscribed {
     pub fn missed(&self, asked: Option<u64>) -> Result<Missed, String> {
         match (asked, self.recovered) {
             (None, None) => Ok(Missed::Nothing),
+            // All of a state follows.
+            (None, Some(false)) if self.reason == "new" => Ok(Missed::Nothing),
             (Some(asked), Some(true)) if self.offset == asked => Ok(Missed::Nothing),
             (Some(asked), Some(false)) => match self.reason.as_str() {
                 "trimmed" if self.offset > asked => Ok(Missed::Known(self.offset - asked)),
@@ -133,7 +136,9 @@ impl Verifier {
                 let fault = if before > position { "updates missing" } else { "updates repeated" };
                 return Err(fault.into());
             }
-            if let Ok(timed) = serde_json::from_str::<Timed>(update.data.get()) {
+            if let Some(data) = update.data
+                && let Ok(timed) = serde_json::from_str::<Timed>(data.get())
+            {
                 on_time(timed.t);
             }
         }
@@ -236,6 +241,8 @@ mod tests {
             assert!(subscribed().subscribed(&begun(wrong), true).is_err(), "{wrong}");
         }
         assert!(subscribed().subscribed(&begun(r#""offset":4,"recovered":true"#), false).is_err());
+        let state = begun(r#""offset":0,"state":true,"recovered":false,"reason":"new""#);
+        assert_eq!(Verifier::default().subscribed(&state, false), Ok(Missed::Nothing));
     }
 
     #[test]

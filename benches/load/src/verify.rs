@@ -18,8 +18,9 @@ struct Update<'a> {
     channel: &'a str,
     offset: u64,
     from: Option<u64>,
+    /// `None`: it removes a key.
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +136,9 @@ impl Verifier {
                 let fault = if before > position { "updates missing" } else { "updates repeated" };
                 return Err(fault.into());
             }
-            if let Ok(timed) = serde_json::from_str::<Timed>(update.data.get()) {
+            if let Some(data) = update.data
+                && let Ok(timed) = serde_json::from_str::<Timed>(data.get())
+            {
                 on_time(timed.t);
             }
         }
@@ -238,6 +241,8 @@ mod tests {
             assert!(subscribed().subscribed(&begun(wrong), true).is_err(), "{wrong}");
         }
         assert!(subscribed().subscribed(&begun(r#""offset":4,"recovered":true"#), false).is_err());
+        let state = begun(r#""offset":0,"state":true,"recovered":false,"reason":"new""#);
+        assert_eq!(Verifier::default().subscribed(&state, false), Ok(Missed::Nothing));
     }
 
     #[test]
