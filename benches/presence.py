@@ -136,11 +136,15 @@ def entering(bench: Bench, crowd: Crowd, others: int) -> tuple[Answer, float, An
 
 def rest(bench: Bench, connections: int) -> Result:
     """Many are there, and each says 100 bytes of itself, against the same connections without presence."""
+    short = bench.effort.name == "short"
     half = bench.effort.connections(connections) // 2
-    seconds = 0.3 if bench.effort.name == "short" else 5.0
+    seconds = 0.3 if short else 5.0
     plain = resting(bench, Crowd(half, seconds, alone=True))
-    # In one room so many are counted; in rooms of a hundred they are listed.
-    kinds = [resting(bench, Crowd(half, seconds, rooms, said=100)) for rooms in (1, max(10, half // 100))]
+    # In one room so many are counted, as in `enter`; in rooms of a hundred they are listed.
+    kinds = [
+        resting(bench, Crowd(half, seconds, rooms, said=100))
+        for rooms in ((10,) if short else (1, half // 100))
+    ]
     cpu = max(kind["cpu"] for kind in kinds) - plain["cpu"]
     sizes = [kind["bytes_each"] - plain["bytes_each"] for kind in kinds]
     figures = ", ".join(
