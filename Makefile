@@ -200,7 +200,8 @@ clients/js/node_modules/.package-lock.json: clients/js/package-lock.json
 
 # The alert rules and the dashboard. They are read by a real Prometheus where there is one: nothing is installed for it.
 test-ops: build
-	@$(PY) -m pytest --quiet tests/ops
+	@mkdir -p build
+	$(PY) -m pytest --quiet tests/ops
 	{ command -v prometheus && command -v promtool; } > /dev/null || \
 	  echo 'SKIPPED: ops, the part with a real Prometheus: the package prometheus is not installed' | tee -a build/skipped
 
