@@ -43,6 +43,11 @@ pub fn read_batch(message: &[u8]) -> Option<Batch> {
     })
 }
 
+/// Whether an update may stand for several: some text in it looks so.
+pub fn says_from(message: &[u8]) -> bool {
+    memmem::find(message, FROM).is_some()
+}
+
 /// A number field of a small message, found by its quoted name with the colon.
 pub fn number_field(message: &[u8], quoted_name: &[u8]) -> Option<u64> {
     digits(&message[memmem::find(message, quoted_name)? + quoted_name.len()..])

@@ -98,6 +98,14 @@ async def test_several_channels_publishers_and_channels_of_each_connection_are_c
     assert found.messages * 4 == found.published * 20 * 2
 
 
+async def test_readers_of_latest_values_get_those_and_it_is_no_fault() -> None:
+    app = application()
+    app.channel("latest", open=True, publish=True, mode="latest")
+    async with serving(app) as target:
+        found = await loaded(target, channel="latest", rate=500.0, check_every=2)
+    assert found.faults == {} and found.messages > 0
+
+
 @pytest.mark.parametrize("scenario", ["sse", "slow-readers"])
 async def test_streams_and_readers_beside_those_that_read_nothing_get_everything(scenario: Any) -> None:
     async with serving() as target:
