@@ -111,7 +111,7 @@ async def test_the_connection_of_a_copy_that_gives_way_takes_the_next_request() 
         copies = [await stack.enter_async_context(program(server)) for _ in range(4)]
         for caller in copies:
             it.send(caller, {"messages": HELD_UP})
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
         response = await copies[0].hear()
         assert (response.status, response.kept) == (503, True)
         assert await it.post(copies[0], {"number": 3, "messages": []}) == 409
