@@ -20,9 +20,10 @@ use crate::load::{asking, frame, opening, publishing, receive, returning};
 pub fn run(config: &Config, control: &Control) -> Result<Value, String> {
     let mut run = Run::new(config, control)?;
     let outcome = course(&mut run);
+    let was_open = control.progress().stage != Stage::RampUp;
     finish(&mut run);
     if let Err(reason) = outcome {
-        if run.report.connects == 0 {
+        if !was_open {
             return Err(reason);
         }
         run.report.fault(&reason);
@@ -43,7 +44,8 @@ fn course(run: &mut Run<'_>) -> Result<(), String> {
             run_for(run, seconds)?;
         }
         open_all(run, run.connections.len())?;
-        if run.report.connects == 0 && !run.control.has_to_stop() {
+        let is_open = |it: &Connection| it.role == Role::Reader && it.phase == Phase::Live;
+        if !run.connections.iter().any(is_open) && !run.control.has_to_stop() {
             return Err(none_open(run));
         }
         run.report.open_seconds = (clock::now() - run.began) as f64 / 1e9;
@@ -93,8 +95,7 @@ fn none_open(run: &Run<'_>) -> String {
     let reason = most.map_or("they did not open in time", |(reason, _)| reason.as_str());
     format!(
         "none of {} connections to {} could be opened: {reason}",
-        run.connections.len(),
-        run.config.address
+        run.config.connections, run.config.address
     )
 }
 

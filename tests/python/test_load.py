@@ -137,7 +137,7 @@ async def test_what_is_refused_is_named_with_its_code() -> None:
     async with serving() as target:
         mute = await loaded(target, channel="mute")
         with pytest.raises(LoadError, match=r"none of 20 connections .* unknown_channel"):
-            await loaded(target, channel="unknown", publishers=0)
+            await loaded(target, channel="unknown")
     assert mute.messages == 0 and mute.success_rate == 0.0
     assert [fault for fault in mute.faults if fault.startswith("error not_allowed: clients may not publish")]
     assert 0 < mute.error_rate < 1

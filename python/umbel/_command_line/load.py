@@ -146,7 +146,8 @@ def load(parsed: argparse.Namespace) -> int:
     try:
         results = run.run()
     except LoadError as error:
-        raise CommandError(str(error), INTERRUPTED if interrupted else NOT_MEASURED) from error
+        hint = CHANNEL_HINT if "its subscription is refused" in str(error) else ""
+        raise CommandError(f"{error}{hint}", INTERRUPTED if interrupted else NOT_MEASURED) from error
     missed = [each for each in parsed.require if not each.holds(results)]
     if parsed.json:
         write(json.dumps(results.to_json(), indent=2))
@@ -335,6 +336,10 @@ def say(text: str) -> None:
 
 
 FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig) if each.init]
+
+CHANNEL_HINT: Final = (
+    ". Name a channel that clients of the application may read and publish to: --channel NAME (docs/load.md)"
+)
 
 UNSET: Final[dict[str, Any]] = {"default": argparse.SUPPRESS}
 
