@@ -159,13 +159,14 @@ async def test_what_the_system_says_of_the_process(app: Umbel) -> None:
     async with app.serve(port=0, shards=1, admin="127.0.0.1:0") as server:
         values = await scraped(server)
         with contextlib.ExitStack() as files:
-            for _ in range(20):
+            for _ in range(200):
                 files.enter_context(open(__file__))
             more = await scraped(server)
     tick = 0.05  # the kernel counts processor time in hundredths of a second
     assert before - tick <= values["process_cpu_seconds_total"] <= time.process_time() + tick
     assert 1 << 20 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
-    assert more["process_open_fds"] >= values["process_open_fds"] + 15
+    # What other tests have left may be closed meanwhile.
+    assert more["process_open_fds"] >= values["process_open_fds"] + 100
     assert values["process_open_fds"] < values["process_max_fds"]
     assert values["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert values["process_start_time_seconds"] == more["process_start_time_seconds"] > 1.6e9
