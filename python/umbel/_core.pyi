@@ -373,8 +373,10 @@ class Load:
         """Let a load go on that waits with all its connections open. From any thread."""
     def stop(self) -> None:
         """End it soon. From any thread."""
-    def progress(self) -> str:
-        """How far it is, as JSON text: ``stage``, and ``rows`` with one object for each second. From any thread."""
+    def progress(self, known: int, /) -> str:
+        """How far it is, as JSON text: ``stage``, and ``rows`` with one object for each second, without the first
+        ones, which are known. From any thread.
+        """
 
 @final
 class Members:

@@ -39,8 +39,9 @@ impl Load {
         self.control.stop();
     }
 
-    fn progress(&self) -> PyResult<String> {
-        serde_json::to_string(&self.control.progress())
+    #[pyo3(signature = (known, /))]
+    fn progress(&self, known: usize) -> PyResult<String> {
+        serde_json::to_string(&self.control.progress(known))
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 }

@@ -92,9 +92,16 @@ impl Control {
         self.wake();
     }
 
-    /// How far it is.
-    pub fn progress(&self) -> Progress {
-        self.lock().clone()
+    /// How far it is. The first rows are left out: whoever asks again has them.
+    pub fn progress(&self, known: usize) -> Progress {
+        let progress = self.lock();
+        let rows = progress.rows.get(known..).unwrap_or_default().to_vec();
+        Progress { stage: progress.stage, rows }
+    }
+
+    /// What it does now.
+    pub(in crate::load) fn stage(&self) -> Stage {
+        self.lock().stage
     }
 
     pub(in crate::load) fn has_to_stop(&self) -> bool {

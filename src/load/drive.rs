@@ -20,7 +20,7 @@ use crate::load::{asking, frame, opening, publishing, receive, returning};
 pub fn run(config: &Config, control: &Control) -> Result<Value, String> {
     let mut run = Run::new(config, control)?;
     let outcome = course(&mut run);
-    let was_open = control.progress().stage != Stage::RampUp;
+    let was_open = control.stage() != Stage::RampUp;
     finish(&mut run);
     if let Err(reason) = outcome {
         if !was_open {
@@ -231,7 +231,7 @@ fn add_row(run: &mut Run<'_>, now: u64) {
     let latency = |share| (seen.count() > 0).then(|| seen.quantile(share) as f64 / 1e6);
     run.control.add_row(Row {
         at: ((now - run.began) as f64 / 1e9 * 10.0).round() / 10.0,
-        stage: run.control.progress().stage,
+        stage: run.control.stage(),
         open,
         connecting: run.opening,
         failed: report.failures.values().sum(),

@@ -78,6 +78,8 @@ pub fn connected(run: &mut Run<'_>, index: usize) {
 /// After the response to the upgrade.
 pub fn upgraded(run: &mut Run<'_>, index: usize) {
     if run.connections[index].is_stream {
+        let now = clock::now();
+        run.report.established.record(now.saturating_sub(run.connections[index].started));
         let missing = run.connections[index].channels(run.config, index).len();
         run.connections[index].phase = Phase::Subscribing { missing };
         return;

@@ -113,6 +113,12 @@ async def test_streams_and_readers_beside_those_that_read_nothing_get_everything
     assert (found.faults, found.success_rate) == ({}, 1.0)
 
 
+async def test_the_time_to_connect_is_that_of_streams_too() -> None:
+    async with serving() as target:
+        found = await loaded(target, scenario="sse")
+    assert found.connect is not None and found.connect.count == 21  # with the publisher
+
+
 async def test_in_a_storm_all_come_back_and_miss_nothing() -> None:
     async with serving() as target:
         found = await loaded(target, scenario="storm", back_within=0.2, seconds=20.0)

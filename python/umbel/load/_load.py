@@ -45,6 +45,8 @@ class Load:
         self._core = Core(json.dumps(config.core()))
         self._thread = threading.Thread(target=self._work, name="umbel-load", daemon=True)
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._rows: list[Snapshot] = []
         self._said: dict[str, Any] | None = None
         self._error: BaseException | None = None
         self._memory: tuple[int | None, int | None] = (None, None)
@@ -60,7 +62,8 @@ class Load:
 
     def snapshots(self) -> list[Snapshot]:
         """What happened so far, one entry for each second."""
-        return [Snapshot.of(row) for row in self._progress()["rows"]]
+        self._learn()
+        return list(self._rows)
 
     def run(self) -> LoadResults:
         """Do all of it, and wait for the end.
@@ -128,13 +131,16 @@ class Load:
         first, last = self._memory
         if first is None:
             first = memory(self._config.pid)
-        if self._progress()["stage"] in {"rampUp", "ready", "warmUp"}:
+        if self._learn() in {"rampUp", "ready", "warmUp"}:
             last = memory(self._config.pid)
         self._memory = (first, last)
 
-    def _progress(self) -> dict[str, Any]:
-        progress: dict[str, Any] = json.loads(self._core.progress())
-        return progress
+    def _learn(self) -> str:
+        """Take the seconds that are not known yet. Returns the stage."""
+        with self._lock:  # of two threads, the second one has them from the first
+            progress: dict[str, Any] = json.loads(self._core.progress(len(self._rows)))
+            self._rows += [Snapshot.of(row) for row in progress["rows"]]
+        return str(progress["stage"])
 
     def _results(self) -> LoadResults:
         if self._said is None:

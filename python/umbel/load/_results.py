@@ -84,7 +84,9 @@ class LoadResults:
     connection_failures: int
     failures_by_reason: Mapping[str, int]
     connect: Latency | None
-    """From the beginning of a connection, as it was due, to ``connection_established``."""
+    """From the beginning of a connection, as it was due, to ``connection_established``, or to the
+    head of its event stream.
+    """
     published: int
     """Publications of this load."""
     confirmed: int
