@@ -1,0 +1,115 @@
+// The dashboard: puts the stream of snapshots, the answers, the plots and the tables together.
+
+import { judge, settle, worst } from "./answers.js";
+import { follow } from "./feed.js";
+import { History, isSame, time } from "./history.js";
+import { createPlots } from "./plots.js";
+import { showTables } from "./tables.js";
+import { $, moment, span, write } from "./text.js";
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** Seconds between two drawings of the plots for people who want no motion. */
+const SELDOM = 5;
+
+let history = new History();
+let view = null;
+let shown = {};
+let lost = null;
+/** When the plots were drawn last: seconds of the server's clock. */
+let drawn = -Infinity;
+let isDue = false;
+
+const slider = $("slider");
+const plots = createPlots($("plots"), $("strip"), (at, back) => {
+  const text = at === null ? "now" : `${moment(at)}, ${span(1000 * Math.round(back))} ago`;
+  write($("moment"), text);
+  slider.setAttribute("aria-valuetext", text);
+});
+slider.addEventListener("input", () => plots.look(slider.value === "0" ? null : -slider.value));
+dark.addEventListener("change", plots.recolour);
+
+// ------------------------------------------------------------------------------------------------------------ what comes
+
+const feed = follow("stats", {
+  onSnapshot(snapshot) {
+    const before = history.last;
+    if (before && !isSame(before, snapshot)) {
+      history = new History();
+      shown = {};
+      drawn = -Infinity;
+      notice(`The server has started again, at ${moment(snapshot.started)}: process ${before.pid} is now ${snapshot.pid}. The plots begin anew.`);
+    }
+    history.add(snapshot);
+    view = history.view();
+    for (const [question, found] of Object.entries(judge(view))) shown[question] = settle(shown[question], found, time(snapshot));
+    title();
+    draw();
+  },
+  onState({ is, why, wrong }) {
+    document.body.dataset.is = is;
+    $("ask").hidden = is !== "token";
+    if (is === "token") {
+      $("content").hidden = true;
+      [history, view, shown] = [new History(), null, {}];
+    }
+    if (is === "live" && lost) history.hole();
+    if (is === "lost") lost ??= Date.now(); else if (is !== "connecting") lost = null;
+    write($("state"), { connecting: "Connecting", live: "Live", token: "Token needed", lost: `Not reachable since ${moment(lost)}` }[is]);
+    write($("why"), is === "lost" ? `${why[0].toUpperCase()}${why.slice(1)}. ${history.last ? "What is here was so then. " : ""}Asking again each second.` : "");
+    if (is === "token") {
+      write($("wrong"), wrong);
+      $("token").value = "";
+      $("token").focus();
+    }
+    title();
+  },
+});
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  feed.enter($("token").value);
+});
+
+function notice(text) {
+  write($("notice"), text);
+  setTimeout(() => { if ($("notice").textContent === text) write($("notice"), ""); }, 300_000);
+}
+
+/** The tab says it, too: it may be one of many. */
+function title() {
+  const answers = Object.values(shown);
+  const level = worst(answers);
+  const says = lost ? "Not reachable" : level === "good" ? "" : `${{ fault: "", slow: "Slow: ", lost: "Lost: " }[first(level)]}${shown[first(level)].verdict.replace(/\.$/, "")}`;
+  document.title = says ? `${lost || level === "bad" ? "✕" : "!"} ${says} · Umbel` : "Umbel";
+}
+
+const first = (level) => ["fault", "lost", "slow"].find((question) => shown[question].level === level);
+
+// ---------------------------------------------------------------------------------------------------------- what is seen
+
+/** Draws in the next frame, once for all that has come until then. Nothing is drawn that nobody sees. */
+function draw() {
+  if (isDue || !view || document.hidden) return;
+  isDue = true;
+  requestAnimationFrame(() => {
+    isDue = false;
+    if (document.hidden) return;
+    $("content").hidden = false;
+    for (const [question, { level, verdict, detail, since }] of Object.entries(shown)) {
+      const place = $(question);
+      place.dataset.level = level;
+      write(place.querySelector(".verdict"), verdict);
+      write(place.querySelector(".detail"), detail);
+      write(place.querySelector(".since"), level === "good" ? "" : `Since ${moment(since * 1000)}`);
+    }
+    const { version, pid, uptimeSeconds, draining } = view.now;
+    write($("about"), `${version} · process ${pid} · ${draining ? "it is stopping" : `up ${span(1000 * uptimeSeconds)}`}`);
+    showTables(view);
+    if (calm.matches && time(view.now) - drawn < SELDOM) return;
+    drawn = time(view.now);
+    plots.draw(history);
+  });
+}
+document.addEventListener("visibilitychange", draw);
