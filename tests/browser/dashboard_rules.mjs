@@ -117,6 +117,12 @@ test("clients turned away by a limit are a loss; strangers are not", () => {
   assert.equal(after((it) => { it.refused.not_found = 900; it.refused.unauthenticated += 900; }).answers.lost.level, "good");
 });
 
+test("clients that were closed because they read too slowly are a loss", () => {
+  const { answers } = after((it) => { it.closed.not_reading = 5; it.closed.too_far_behind = 7; it.closed.client += 100; });
+  assert.deepEqual([answers.lost.level, answers.lost.verdict], ["warn", "Connections that read too slowly."]);
+  assert.match(answers.lost.detail, /closed: 7 × too_far_behind \(.+\); 5 × not_reading \(write_timeout\)\./);
+});
+
 test("panics, histories without room, and lost lines of the log", () => {
   assert.equal(after((it) => { it.panics = 1; }).answers.lost.level, "bad");
   assert.equal(after((it) => { it.trimmed = 100; }).answers.lost.verdict, "Histories, for want of memory.");

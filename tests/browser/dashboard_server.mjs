@@ -15,7 +15,6 @@ const HEADERS = {
 export class Fixture {
   #server = null;
   #streams = new Set();
-  #timer = null;
 
   constructor() {
     this.port = 0;
@@ -42,14 +41,8 @@ export class Fixture {
     for (let sent = 0; sent < many; sent += 1) {
       const text = this.#next();
       for (const stream of this.#streams) if (!stream.write(text)) await once(stream, "drain");
-      await new Promise((resolve) => setTimeout(resolve, every));
+      await new Promise((resolve) => { if (every) setTimeout(resolve, every); else setImmediate(resolve); });
     }
-  }
-
-  /** Sends one each so many milliseconds until the end of the test. */
-  play(every) {
-    clearInterval(this.#timer);
-    this.#timer = setInterval(() => { for (const stream of this.#streams) stream.write(this.#next()); }, every);
   }
 
   #next() {
@@ -77,7 +70,6 @@ export class Fixture {
 
   /** Is gone, until it is started again. */
   async stop() {
-    clearInterval(this.#timer);
     this.#server.close();
     this.#server.closeAllConnections();
     await once(this.#server, "close");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 from chromium import HERE, executable, install
@@ -16,7 +17,7 @@ def test_the_dashboard_shows_what_a_server_says(script: str) -> None:
     missing = install()
     if missing:
         pytest.fail(missing)
-    environment = {**os.environ, "CHROMIUM": str(executable())}
+    environment = {**os.environ, "CHROMIUM": str(executable()), "PYTHON": sys.executable}
     done = subprocess.run(
         ["node", "--test", script], cwd=HERE, capture_output=True, text=True, env=environment
     )

@@ -86,17 +86,19 @@ const TURNED_AWAY = {
   internal: "a bug of Umbel",
 };
 
+/** Ends of connections that the server has chosen, because of what waited for the client, with the setting. */
+const TOO_SLOW = { not_reading: "write_timeout", too_far_behind: "the channel's history", unread_too_long: "max_held_bytes", answers_not_read: "answers that wait" };
+
 function lost({ now, lately, kept, watched }) {
   const minutes = `In the last ${span(1000 * Math.max(1, Math.round(lately.seconds)))}`;
   if (lately.panics) return bad("Connections, by a bug of Umbel.", `${minutes}: ${count(lately.panics)}. Look for "panicked" in the log.`);
   if (sum(lately.gaps)) {
-    const reasons = biggest(lately.gaps).map(([reason, gaps]) => `${count(gaps)} × ${reason} (${GAPS[reason] ?? "unknown"})`);
-    return bad("Publications.", `${minutes}: ${count(lately.lost)} in ${plural(sum(lately.gaps), "gap")}, once for each client: ${reasons.join("; ")}. Clients are told.`);
+    return bad("Publications.", `${minutes}: ${count(lately.lost)} in ${plural(sum(lately.gaps), "gap")}, once for each client: ${reasons(lately.gaps, GAPS)}. Clients are told.`);
   }
-  const away = biggest(lately.refused).filter(([reason]) => reason in TURNED_AWAY);
-  if (away.length) {
-    return bad("New clients: they are turned away.", `${minutes}: ${away.map(([reason, many]) => `${count(many)} × ${reason} (${TURNED_AWAY[reason]})`).join("; ")}.`);
-  }
+  const away = reasons(lately.refused, TURNED_AWAY);
+  if (away) return bad("New clients: they are turned away.", `${minutes}: ${away}.`);
+  const closed = reasons(lately.closed, TOO_SLOW);
+  if (closed) return warn("Connections that read too slowly.", `${minutes} they were closed: ${closed}. Their clients may come back.`);
   if (lately.trimmed) {
     return warn("Histories, for want of memory.", `${minutes} ${plural(lately.trimmed, "publication")} dropped: max_log_bytes is reached. Clients that come back miss them.`);
   }
@@ -106,7 +108,12 @@ function lost({ now, lately, kept, watched }) {
   return good("Nothing.", watched < 1 ? "" : `${minutes} no gap, and no client turned away by a limit.`, before || ever);
 }
 
-const biggest = (counters) => Object.entries(counters ?? {}).filter(([, value]) => value > 0).sort(([, one], [, other]) => other - one);
+/** Those of these reasons that were counted, most of them first. */
+const reasons = (counters, meanings) => Object.entries(counters ?? {})
+  .filter(([reason, value]) => reason in meanings && value > 0)
+  .sort(([, one], [, other]) => other - one)
+  .map(([reason, value]) => `${count(value)} × ${reason} (${meanings[reason]})`)
+  .join("; ");
 
 // ------------------------------------------------------------------------------------------------------- is it us or Python?
 

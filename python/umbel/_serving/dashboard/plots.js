@@ -1,7 +1,7 @@
 // The plots of the last minutes: lines by uPlot, and the heat strip. All show the same seconds, and the same moment when somebody looks back.
 
 import { quantile, SPAN } from "./history.js";
-import { bytes, count, moment, NONE, percent, short, span, times, write } from "./text.js";
+import { bytes, count, moment, percent, short, span, times, write } from "./text.js";
 
 /**
  * Each figure: its title, how values are written, and its lines: column, name, and whether the area below is filled. What is written in
@@ -13,7 +13,7 @@ const FIGURES = [
   ["Out of Umbel, per second", short, [["delivered", "updates", true], ["frames", "frames"]]],
   ["Lost, per second", short, [["lost", "publications", true], ["gaps", "gaps"], ["refused", "connections refused"]]],
   ["Tick, worst of 100", span, [["lag99", "lag", true], ["duration99", "duration"]]],
-  ["Processor, in cores", percent, [["processor", "process", true], ["busiest", "busiest shard"], ["python", "Python’s loop"]]],
+  ["Processor, of one core", percent, [["processor", "process", true], ["busiest", "busiest shard"], ["python", "Python’s loop"]]],
   ["Python’s queue", count, [["queue", "events that wait", true]]],
   ["Bytes to clients, per second", bytes, [["payload", "as JSON", true], ["sent", "on the network"], ["ratio", "compression", false, times]]],
   ["Memory", bytes, [["memory", "process", true], ["logs", "logs"]]],
@@ -23,7 +23,7 @@ const COLOURS = ["a", "b", "c"];
 
 /** CSS pixels: left of the plots for the labels, right of them, and their height. */
 const GUTTER = 52;
-const EDGE = 8;
+const EDGE = 16;
 const HEIGHT = 132;
 
 /** Milliseconds, bounds of buckets: what is above is a matter for concern, or is seen by everybody. */
@@ -48,6 +48,13 @@ export function createPlots(place, strip, onLook) {
     const last = history?.at.at(-1) ?? 0;
     const first = history?.at[0] ?? 0;
     return [last - Math.min(SPAN, Math.max(SHORTEST, last - first)), last];
+  };
+  /** With so few minutes the labels have seconds, and one at the end would not fit. */
+  const isShort = () => range()[1] - range()[0] < 240;
+  const hour = (tick) => {
+    if (!isShort()) return tick % 60 ? "" : moment(tick * 1000).slice(0, 5);
+    const [from, to] = range();
+    return to - tick < (to - from) / 12 ? "" : moment(tick * 1000);
   };
   const at = (index) => history.at[index];
   /** The index that is looked at. */
@@ -92,7 +99,7 @@ export function createPlots(place, strip, onLook) {
       cursor: { x: true, y: false, drag: { x: false, y: false }, points: { size: 6 }, bind: Object.fromEntries(["mousedown", "mouseup", "mousemove", "mouseenter", "mouseleave", "click", "dblclick"].map((name) => [name, () => null])) },
       scales: { x: { range }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, words === percent ? 0.1 : 2) * 1.05] } },
       axes: [
-        { ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map((tick) => moment(tick * 1000).slice(0, 5 + 3 * (ticks.length < 2 || ticks[1] - ticks[0] < 60))) },
+        { ...axis, size: 24, space: () => (isShort() ? 64 : 40), values: (_, ticks) => ticks.map(hour) },
         { ...axis, size: GUTTER, space: 34, gap: 6, values: (_, ticks) => ticks.map(words === count ? short : words) },
       ],
       series: [{}, ...lines.map(([,, isFilled], index) => ({
@@ -138,7 +145,7 @@ export function createPlots(place, strip, onLook) {
         const bound = bounds[Math.min(row, bounds.length - 1)];
         paper.fillStyle = palette[bound <= CONCERN ? "ok" : bound <= SEEN ? "warn" : "bad"];
         // Rare ones must be seen: a few late deliveries among thousands are what somebody looks for.
-        paper.globalAlpha = 0.22 + 0.78 * Math.sqrt(value / total);
+        paper.globalAlpha = 0.3 + 0.7 * Math.sqrt(value / total);
         paper.fillRect(left, height - (row + 1) * tall, Math.max(1, x(at(index)) - left - (width > 900 ? 0.5 : 0)), tall - 0.5);
       });
     });
@@ -174,8 +181,9 @@ export function createPlots(place, strip, onLook) {
       plot.setCursor({ left, top: back === null ? -10 : 1 }, false);
     }
     const counts = history.heat[index];
-    const of = (part) => (counts ? span(quantile({ bounds: history.bounds, counts }, part) ?? NaN) : NONE);
-    write(strip.querySelector("b"), `half within ${of(0.5)}, 95 % within ${of(0.95)}, 99 % within ${of(0.99)}`);
+    const of = (part) => span(quantile({ bounds: history.bounds, counts }, part));
+    const isAny = counts?.some((value) => value > 0);
+    write(strip.querySelector("b"), isAny ? `half within ${of(0.5)}, 95 % within ${of(0.95)}, 99 % within ${of(0.99)}` : "nothing was delivered");
     drawStrip();
     onLook(back === null ? null : at(index) * 1000, back);
   }

@@ -69,7 +69,7 @@ export function showTables(view) {
   ]);
   fill("limits", limits(now).map(({ what, used, of, part, setting, write: say }) => [what, say(used), say(of), percent(part), setting]), "Unknown.");
   facts("process", [
-    now.version ?? NONE, count(now.pid), span(1000 * now.uptimeSeconds), bytes(now.process?.residentBytes), percent(view.processor),
+    now.version ?? NONE, String(now.pid ?? NONE), span(1000 * now.uptimeSeconds), bytes(now.process?.residentBytes), percent(view.processor),
     count(now.logs), count(now.logLinesDropped), count(now.panics),
   ]);
 }
