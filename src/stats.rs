@@ -22,6 +22,10 @@ macro_rules! table {
                 refused
                 /// Subscriptions of all clients now. A client's private channel counts once it is used.
                 subscriptions
+                /// Subscriptions since the start with which clients came back and lost nothing.
+                recovered
+                /// Subscriptions since the start with which clients came back, and something was lost or may have been.
+                unrecovered
                 /// Clients now whose socket does not take what waits for them.
                 blocked
                 /// Messages that were received since the start, on websocket paths too. Pings are not counted.

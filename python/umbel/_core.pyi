@@ -251,6 +251,12 @@ class Stats:
     def subscriptions(self) -> int:
         """Subscriptions of all clients now. A client's private channel counts once it is used."""
     @property
+    def recovered(self) -> int:
+        """Subscriptions since the start with which clients came back and lost nothing."""
+    @property
+    def unrecovered(self) -> int:
+        """Subscriptions since the start with which clients came back, and something was lost or may have been."""
+    @property
     def blocked(self) -> int:
         """Clients now whose socket does not take what waits for them."""
     @property
@@ -613,8 +619,15 @@ class Core:
     def admin_url(self) -> str | None:
         """Where the listener for operators is, without a path; ``None`` before the start, or without one."""
     def note_load(
-        self, running: int, called: int, called_for: float, busy: float, log_lines_dropped: int, /
-    ) -> None:
+        self,
+        running: int,
+        called: int,
+        called_for: float,
+        busy: float,
+        log_lines_dropped: int,
+        functions: tuple[int, list[tuple[str, int, float, float]]] | None = None,
+        /,
+    ) -> bool:
         """Say that a batch of events was handled, and what the metrics tell of Python, all since the start.
 
         What was said to clients in the batch is carried out now, and not before unless the batch takes long.
@@ -625,6 +638,11 @@ class Core:
             called_for: seconds from the calls of these to their ends.
             busy: seconds in which events were handled.
             log_lines_dropped: lines of the log that Python dropped.
+            functions: for the dashboard: how many runs there are, and of the slowest functions since somebody began to look
+                the name, how often each has ended, the seconds of that, and those of the longest.
+
+        Returns:
+            Whether somebody looks at the dashboard.
         """
     def keys_settled(self) -> None:
         """Judge the clients that wait for keys. May be called from any thread."""

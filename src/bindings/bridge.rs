@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::bindings::position::Position;
 use crate::bindings::verifier::named;
 use crate::session::{Conflict, FoundEntry, Question};
 use crate::transport::credit;
-use crate::transport::events::{Event, Inbox, Level, Load};
+use crate::transport::events::{Event, Functions, Inbox, Level, Load};
 
 /// The queue of events for Python. Of those in which clients want something it holds at most as many as the setting `event_queue`
 /// says, and of all together [`MAX_BYTES`]; a shard that is refused room reads nothing more until there is room.
@@ -32,6 +33,10 @@ pub struct Bridge {
     signal: UnixStream,
     wake: UnixStream,
     capacity: usize,
+    /// Somebody looks at the dashboard.
+    watched: AtomicBool,
+    /// What Python said last of its functions. Held for a look or a change.
+    functions: Mutex<Functions>,
 }
 
 #[derive(Default)]
@@ -46,8 +51,10 @@ struct Queue {
     dropped_ever: u64,
     /// There is a byte in the socket pair.
     signalled: bool,
-    /// When it was put there, or events were taken last.
+    /// Since when events wait and none was taken.
     since: Option<Instant>,
+    /// Since when Python owes a sign of life.
+    probed: Option<Instant>,
     /// A shard was refused room, and waits until it is told that there is some.
     starved: bool,
     /// Python is at work on a batch.
@@ -92,7 +99,8 @@ impl Bridge {
         let (signal, wake) = UnixStream::pair()?;
         signal.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
-        Ok(Self { queue: Mutex::default(), signal, wake, capacity })
+        let (queue, functions) = (Mutex::default(), Mutex::default());
+        Ok(Self { queue, signal, wake, capacity, watched: AtomicBool::new(false), functions })
     }
 
     /// It becomes readable when events wait.
@@ -110,6 +118,7 @@ impl Bridge {
             let _ = (&self.wake).read(&mut [0]);
         }
         queue.since = (count < queue.events.len()).then(Instant::now);
+        queue.probed = None;
         queue.busy = count > 0;
         let mut events: Vec<_> = queue.events.drain(..count).collect();
         queue.bytes -= events.iter().map(Event::weight).sum::<usize>();
@@ -131,10 +140,17 @@ impl Bridge {
         (events, room)
     }
 
-    /// Notes what Python says of itself: it knows how many functions run, how many have ended, and their times.
-    pub fn note_load(&self, told: Load) {
+    /// Notes what Python says of itself: it knows how many functions run, how many have ended, and their times. Returns whether somebody
+    /// looks.
+    pub fn note_load(&self, told: Load) -> bool {
         let mut queue = self.lock();
         (queue.told, queue.busy) = (told, false);
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Notes what Python says of its functions.
+    pub fn note_functions(&self, functions: Functions) {
+        *self.functions.lock().unwrap_or_else(PoisonError::into_inner) = functions;
     }
 
     /// Log lines that were dropped since the start.
@@ -143,8 +159,12 @@ impl Bridge {
     }
 
     fn signal(&self, queue: &mut Queue) {
+        queue.since.get_or_insert_with(Instant::now);
+        self.wake_python(queue);
+    }
+
+    fn wake_python(&self, queue: &mut Queue) {
         if !std::mem::replace(&mut queue.signalled, true) {
-            queue.since = Some(Instant::now());
             // The socket pair holds at most this one byte, so it has room.
             let _ = (&self.signal).write(&[0]);
         }
@@ -217,9 +237,27 @@ impl Inbox for Bridge {
             events: queue.events.len() as u64,
             bytes: queue.bytes as u64,
             age: queue.since.map_or(Duration::ZERO, |since| since.elapsed()),
+            silent: queue.probed.map_or(Duration::ZERO, |since| since.elapsed()),
             log_lines_dropped: queue.told.log_lines_dropped + queue.dropped_ever,
             ..queue.told
         }
+    }
+
+    fn watch(&self, somebody_looks: bool) {
+        self.watched.store(somebody_looks, Ordering::Relaxed);
+        if !somebody_looks {
+            self.note_functions(Functions::default());
+        }
+    }
+
+    fn probe(&self) {
+        let mut queue = self.lock();
+        queue.probed.get_or_insert_with(Instant::now);
+        self.wake_python(&mut queue);
+    }
+
+    fn functions(&self) -> Functions {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

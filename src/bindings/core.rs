@@ -15,7 +15,7 @@ use crate::bindings::publications::{Entry, allowed, check_size, expected, named,
 use crate::bindings::receipt::Receipt;
 use crate::bindings::seconds::duration;
 use crate::bindings::stats::Stats;
-use crate::bindings::verifier::Verifier;
+use crate::bindings::verifier::{Verifier, rights};
 use crate::change::Op;
 use crate::channel::ChannelName;
 use crate::close::{CloseCode, CloseReason};
@@ -24,13 +24,15 @@ use crate::error_code::ErrorCode;
 use crate::identity::Identity;
 use crate::protocol::frame::LONGEST_REASON;
 use crate::publication::Content;
-use crate::rights::Rights;
 use crate::server::{Server, StartError};
 use crate::session::{Answer, Decision};
 use crate::transport::Page;
 use crate::transport::client_id::ClientId;
 use crate::transport::commands::ClientCommand;
-use crate::transport::events::Load;
+use crate::transport::events::{Function, Functions, Load};
+
+/// Runs, and of each function its name, its calls, their seconds and the longest of them.
+type Told = (u64, Vec<(String, u64, f64, f64)>);
 
 /// The headers of a page, its body, and its body for clients that accept gzip.
 type PageParts = (Vec<(String, String)>, Vec<u8>, Option<Vec<u8>>);
@@ -217,7 +219,7 @@ impl Core {
         self.server.admin_url()
     }
 
-    #[pyo3(signature = (running, called, called_for, busy, log_lines_dropped, /))]
+    #[pyo3(signature = (running, called, called_for, busy, log_lines_dropped, functions = None, /))]
     fn note_load(
         &self,
         running: u64,
@@ -225,18 +227,18 @@ impl Core {
         called_for: f64,
         busy: f64,
         log_lines_dropped: u64,
-    ) -> PyResult<()> {
+        functions: Option<Told>,
+    ) -> PyResult<bool> {
         let (called_for, busy) = (duration(called_for)?, duration(busy)?);
-        self.bridge.note_load(Load {
-            running,
-            called,
-            called_for,
-            busy,
-            log_lines_dropped,
-            ..Load::default()
-        });
+        let load = Load { running, called, called_for, busy, log_lines_dropped, ..Load::default() };
+        let is_watched = self.bridge.note_load(load);
+        if let Some((runs, slowest)) = functions.filter(|_| is_watched) {
+            let function = |(name, calls, seconds, longest)| Function { name, calls, seconds, longest };
+            self.bridge
+                .note_functions(Functions { runs, slowest: slowest.into_iter().map(function).collect() });
+        }
         self.server.batch_over();
-        Ok(())
+        Ok(is_watched)
     }
 
     #[pyo3(signature = (seconds, /))]
@@ -382,17 +384,4 @@ impl Core {
 
 fn answer(core: &Core, client: u64, answer: Answer, message_id: Option<&[u8]>) -> bool {
     core.tell(client, ClientCommand::Answer(answer, message_id.map(text)))
-}
-
-/// What the claims of an identity say of channels.
-fn rights(claims: &[u8]) -> PyResult<Rights> {
-    let claims: serde_json::Value =
-        serde_json::from_slice(claims).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    let claim = |name: &str| claims.get(name).filter(|claim| !claim.is_null());
-    Rights::new(claim("channels"), claim("publish")).ok_or_else(|| {
-        PyValueError::new_err(
-            "the claims channels and publish are lists of at most 256 names of channels; only the last character of \
-             each may be a *",
-        )
-    })
 }

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 
 use crate::bindings::seconds::duration;
 use crate::jwt::{self, Needs, Source};
+use crate::rights::Rights;
 
 /// Whom a token names: subject, claims as JSON text, and the end in seconds of Unix time.
 pub type Named<'py> = (String, Bound<'py, PyBytes>, Option<f64>);
@@ -96,4 +97,17 @@ fn millis(now: f64) -> PyResult<u64> {
 pub fn named<'py>(py: Python<'py>, verified: &jwt::Verified) -> Named<'py> {
     let expires = verified.identity.expires().map(|millis| millis as f64 / 1000.0);
     (verified.identity.subject.to_string(), PyBytes::new(py, verified.claims.as_bytes()), expires)
+}
+
+/// What the claims of an identity say of channels.
+pub fn rights(claims: &[u8]) -> PyResult<Rights> {
+    let claims: serde_json::Value =
+        serde_json::from_slice(claims).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let claim = |name: &str| claims.get(name).filter(|claim| !claim.is_null());
+    Rights::new(claim("channels"), claim("publish")).ok_or_else(|| {
+        PyValueError::new_err(
+            "the claims channels and publish are lists of at most 256 names of channels; only the last character of \
+             each may be a *",
+        )
+    })
 }

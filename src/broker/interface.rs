@@ -6,6 +6,7 @@ use crate::broker::history::{Found, History, Most, StatePart};
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
+use crate::broker::sight::{Sight, Surveyed};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::change::StateRefusal;
 use crate::channel::{ChannelName, Name};
@@ -80,4 +81,10 @@ pub trait Broker: Send + Sync {
 
     /// What was counted so far.
     fn totals(&self) -> Totals;
+
+    /// Shows some of the channels, and returns where the next ones begin; `None` after the last. It is for one observer, who goes on where it
+    /// stopped and lets others have their turn in between. What comes or goes meanwhile may be missed, or shown twice.
+    fn survey(&self, _from: Surveyed, _see: &mut dyn FnMut(Sight<'_>)) -> Option<Surveyed> {
+        None
+    }
 }

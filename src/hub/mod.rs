@@ -23,12 +23,14 @@
 //! | `streams` | how far event streams have told their clients |
 //! | `keeping_up` | which readers keep up, and what logs keep for them |
 //! | `outbound` | what the hub asks of the sockets |
+//! | `behind` | which readers take nothing, for an operator who looks |
 //! | `reader`, `keys` | a connection as the hub sees it |
 //! | `feed` | a channel as one shard sees it, and the frames that were made for its readers |
 //! | `encoder` | messages to frames, compressed |
 //! | `read_plan` | how far a reader reads |
 //! | `multi_channel_frame` | one frame with updates of several channels |
 
+mod behind;
 mod due;
 mod encoder;
 mod feed;
@@ -44,6 +46,7 @@ mod singles;
 mod streams;
 mod subscriptions;
 
+pub use behind::{Behind, see_blocked, waits_since};
 pub use due::Due;
 pub use encoder::FrameEncoder;
 pub use flush::{CaughtUp, SLICE_BYTES};

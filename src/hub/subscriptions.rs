@@ -17,7 +17,7 @@ use crate::hub::multi_channel_frame::MultiChannelFrame;
 use crate::hub::reader::{Cursor, Reader};
 use crate::hub::streams::Streams;
 use crate::moment::Moment;
-use crate::position::{Start, Subscribed};
+use crate::position::{Start, Subscribed, Unrecovered};
 use crate::protocol::event_stream::{ChannelHash, StreamPositions};
 use crate::protocol::wire::Wire;
 use crate::stats::Counters;
@@ -276,7 +276,7 @@ impl Hub {
     }
 
     /// Where a reader has its cursor in a channel.
-    fn cursor(&self, reader: ReaderKey, channel: &str) -> Option<usize> {
+    pub(super) fn cursor(&self, reader: ReaderKey, channel: &str) -> Option<usize> {
         let feed = *self.names.get(channel)?;
         self.readers.get(reader as usize)?.cursors.iter().position(|cursor| cursor.feed == feed)
     }
@@ -290,6 +290,12 @@ impl Hub {
         feed.forget_beginning(reader);
         let Seat { place, position, top, recovered } = feed.log.seat(&feed.watcher, start);
         cursor.place = place;
+        match recovered {
+            Some(Ok(())) => self.counters.recovered.add(1),
+            // It did not come back.
+            None | Some(Err(Unrecovered::New)) => {}
+            Some(Err(_)) => self.counters.unrecovered.add(1),
+        }
         if !state.blocked && !state.late {
             // It gets time to reach the others. One that takes nothing gets none.
             state.judged = now;

@@ -108,7 +108,7 @@ impl Shares {
         Some((client, number))
     }
 
-    #[cfg(test)]
+    /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }

@@ -20,6 +20,7 @@ use crate::transport::addresses::Counted;
 use crate::transport::client_id::ClientId;
 use crate::transport::excess::Excess;
 use crate::transport::io::Socket;
+use crate::transport::sights::Look;
 
 /// What a shard is asked to do.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     HandedOver(Box<dyn Any + Send>),
     /// The log of a feed has moved.
     Moved(FeedKey),
+    /// Tell an operator what is seen of the shard.
+    Look(Box<Look>),
     /// The application has room for events again.
     RoomForEvents,
     /// Stop gracefully, within this time.

@@ -356,7 +356,8 @@ impl Deadlines {
         }
     }
 
-    fn stalled_since(&self) -> Option<Moment> {
+    /// Since when the socket has taken none of the bytes that wait for it.
+    pub fn stalled_since(&self) -> Option<Moment> {
         match self.output {
             Output::Waiting(since) if self.stage != Stage::Parted => Some(since),
             Output::Taken(_) | Output::Waiting(_) => None,

@@ -262,6 +262,8 @@ pub struct Load {
     pub bytes: u64,
     /// Since when they wait and none was taken.
     pub age: Duration,
+    /// Since when it owes a sign of life ([`Inbox::probe`]).
+    pub silent: Duration,
     /// Functions that run.
     pub running: u64,
     /// Functions that have ended since the start.
@@ -272,6 +274,28 @@ pub struct Load {
     pub busy: Duration,
     /// Log lines that were dropped since the start.
     pub log_lines_dropped: u64,
+}
+
+/// What the application says of its functions while somebody looks.
+#[derive(Clone, Debug, Default)]
+pub struct Functions {
+    /// Runs that are not over.
+    pub runs: u64,
+    /// Those that took most time, the first first.
+    pub slowest: Vec<Function>,
+}
+
+/// One of them, since somebody began to look.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// As the log names it.
+    pub name: String,
+    /// How often it has ended.
+    pub calls: u64,
+    /// Seconds from the calls to the ends, waiting included.
+    pub seconds: f64,
+    /// Seconds of the longest of these.
+    pub longest: f64,
 }
 
 /// Where events go. Shards ask for room before they read from a socket; they never drop an event.
@@ -306,5 +330,16 @@ pub trait Inbox: Send + Sync {
     /// How busy the application is.
     fn load(&self) -> Load {
         Load::default()
+    }
+
+    /// Says whether somebody looks. While somebody does, the application says how long its functions take.
+    fn watch(&self, _somebody_looks: bool) {}
+
+    /// Asks the application for a sign of life, also when no event waits.
+    fn probe(&self) {}
+
+    /// What it says of its functions.
+    fn functions(&self) -> Functions {
+        Functions::default()
     }
 }

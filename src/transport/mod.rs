@@ -5,13 +5,14 @@
 //! | module | what |
 //! |---|---|
 //! | `clock`, `client_id`, `addresses`, `budget`, `io`, `outbox`, `policy`, `repeated`, `subjects`, `tls`, `turn`, `wheel`, `deadlines` | parts that know nothing of a shard |
-//! | `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
+//! | `sights`, `commands`, `credit`, `events`, `strays` | what other threads ask a shard for, and what the application is told |
 //! | `route`, `caller`, `phase`, `connection`, `sockets`, `turns`, `shared`, `connections` | the state: of one websocket path's client, of one connection, of the server, of one shard; and whose turn it is there |
 //! | `credentials`, `tickets`, `refusals`, `peer`, `publishing`, `ending`, `renewal` | tokens and tickets that clients show; who is not let in; acting on one connection: what it is told, how it carries a session, how it ends, and until when its credentials are good |
 //! | `http`, `admission`, `calls`, `call_work`, `websocket`, `latecomers`, `drain`, `drive` | requests, being let in, frames, making room, stopping, and the task that reads and writes |
 //! | `carry_out` | what other threads ask for one client |
 //! | `prepare`, `running` | what the threads share, made from the configuration; the threads, as long as they run |
-//! | `process`, `metrics`, `admin` | what operators read, and their listener |
+//! | `look` | what is seen of a shard |
+//! | `process`, `metrics`, `survey`, `snapshot`, `dashboard`, `admin` | what operators read, and their listener |
 //! | `shard`, `listener`, `thread` | the loop of a shard, the way in, and the thread that both run on |
 
 pub mod client_id;
@@ -52,6 +53,7 @@ mod calls;
 mod carry_out;
 mod connection;
 mod credentials;
+mod dashboard;
 mod drain;
 mod drive;
 mod ending;
@@ -66,6 +68,7 @@ mod http;
 mod io;
 mod latecomers;
 mod lists;
+mod look;
 mod metrics;
 mod on_stream;
 mod opener;
@@ -85,8 +88,11 @@ mod route;
 mod session_stream;
 mod sessions;
 mod shard;
+mod sights;
+mod snapshot;
 mod sockets;
 pub(crate) mod subjects;
+mod survey;
 mod turn;
 mod turns;
 mod websocket;

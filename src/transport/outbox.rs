@@ -37,6 +37,11 @@ impl Outbox {
         self.push(bytes);
     }
 
+    /// All bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes that are kept for this connection alone.
     pub fn own_bytes(&self) -> usize {
         if self.begins_shared { self.len_after_first() } else { self.bytes }

@@ -27,6 +27,7 @@ use crate::transport::drive::{Newcomer, accept, unpack};
 use crate::transport::events::Level;
 use crate::transport::forgotten::{end_forgotten, give_way};
 use crate::transport::io::Stream;
+use crate::transport::look::look;
 use crate::transport::members;
 use crate::transport::parts;
 use crate::transport::peer::Peer;
@@ -126,6 +127,7 @@ impl Shard {
                 }
             }
             Command::Moved(feed) => self.connections.borrow_mut().hub.moved(feed),
+            Command::Look(it) => look(&mut self.connections.borrow_mut(), it),
             Command::GiveWay(subject) => give_way(&mut self.connections.borrow_mut(), &subject),
             Command::KeysSettled => {
                 let connections = &mut *self.connections.borrow_mut();

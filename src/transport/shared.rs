@@ -107,6 +107,11 @@ pub struct Page {
     pub gzip: Option<Vec<u8>>,
 }
 
+impl Page {
+    /// What the paths of pages for operators have before them: the other listener has no such paths.
+    pub const OF_OPERATORS: &str = "operators:";
+}
+
 impl Shared {
     /// The id that clients and applications see. There is one for each inner id, and its order tells nothing.
     pub fn public_id(&self, client: ClientId) -> String {

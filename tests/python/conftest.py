@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from umbel import Client, Settings, Umbel
 from umbel._dispatching.dispatcher import Dispatcher
 from umbel._dispatching.runs import Runs
 from umbel._dispatching.slots import Slot
+from umbel._serving.server import Server
 
 os.environ["no_proxy"] = "127.0.0.1,localhost"
 """The client takes proxies from the environment."""
@@ -82,3 +85,29 @@ def bench(app: Umbel) -> Callable[..., Bench]:
         return Bench(app, **settings)
 
     return make
+
+
+@pytest.fixture
+def serving(app: Umbel) -> Iterator[Any]:
+    """Starts servers in a thread of their own."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(**settings: Any) -> Server:
+            ready: list[Server] = []
+            listening, stop = threading.Event(), []
+
+            async def work() -> None:
+                async with app.serve(port=0, shards=1, **settings) as server:
+                    ready.append(server)
+                    stop.append(server.stop)
+                    listening.set()
+                    await server.wait_closed()
+
+            thread = threading.Thread(target=lambda: asyncio.run(work()))
+            thread.start()
+            assert listening.wait(10)
+            stack.callback(thread.join, 10)
+            stack.callback(lambda: stop[0]())
+            return ready[0]
+
+        yield serve

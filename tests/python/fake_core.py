@@ -62,6 +62,8 @@ class FakeCore:
         self.waiting = 0
         self.stops = True
         self.has_room = True
+        self.watched = False
+        self.functions: tuple[int, list[tuple[str, int, float, float]]] | None = None
         self.subscribes = True
         self._reader, self._writer = os.pipe()
         self._questions = 0
@@ -245,9 +247,18 @@ class FakeCore:
         return None
 
     def note_load(
-        self, running: int, called: int, called_for: float, busy: float, log_lines_dropped: int, /
-    ) -> None:
+        self,
+        running: int,
+        called: int,
+        called_for: float,
+        busy: float,
+        log_lines_dropped: int,
+        functions: tuple[int, list[tuple[str, int, float, float]]] | None = None,
+        /,
+    ) -> bool:
         self.load = (running, called, called_for, busy, log_lines_dropped)
+        self.functions = functions
+        return self.watched
 
     def keys_settled(self) -> None:
         self._called("keys_settled")

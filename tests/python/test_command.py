@@ -188,7 +188,7 @@ def test_a_value_that_can_not_be_is_explained(here, capsys, option, value, says)
     assert says in text
 
 
-ALONE = ("tls_cert", "tls_key", "admin_token", "unix_socket", "unix_socket_mode", "host")
+ALONE = ("tls_cert", "tls_key", "admin_token", "dashboard", "unix_socket", "unix_socket_mode", "host")
 SETTINGS = [name for name in KINDS if name not in ALONE]
 
 

@@ -99,6 +99,7 @@ TWINS = {
     "_dispatching.slots": "test_dispatcher",
     "_dispatching.sockets": "test_dispatcher",
     "_dispatching.subjects": "test_credentials",
+    "_dispatching.times": "test_dashboard",
 }
 """Tests of modules that have none of their own name."""
 

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,32 +221,6 @@ async def test_a_scrape_is_answered_while_python_is_blocked(app: Umbel) -> None:
     (during,) = found
     assert during["umbel_python_queue_events"] >= 1
     assert 0.3 < during["umbel_python_queue_age_seconds"] < 2
-
-
-@pytest.fixture
-def serving(app: Umbel) -> Iterator[Any]:
-    """Starts servers in a thread of their own."""
-    with contextlib.ExitStack() as stack:
-
-        def serve(**settings: Any) -> Server:
-            ready: list[Server] = []
-            listening, stop = threading.Event(), []
-
-            async def work() -> None:
-                async with app.serve(port=0, shards=1, **settings) as server:
-                    ready.append(server)
-                    stop.append(server.stop)
-                    listening.set()
-                    await server.wait_closed()
-
-            thread = threading.Thread(target=lambda: asyncio.run(work()))
-            thread.start()
-            assert listening.wait(10)
-            stack.callback(thread.join, 10)
-            stack.callback(lambda: stop[0]())
-            return ready[0]
-
-        yield serve
 
 
 def test_who_may_ask_and_for_what(serving: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -73,7 +73,7 @@ def another(name: str) -> object:
     return default + 1
 
 
-TOGETHER = ("tls_cert", "tls_key", "admin_token")
+TOGETHER = ("tls_cert", "tls_key", "admin_token", "dashboard")
 """Settings that make sense beside others only."""
 
 

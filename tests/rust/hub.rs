@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use umbel::broker::Broker;
 use umbel::broker::memory::MemoryBroker;
 use umbel::channel::ChannelName;
-use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES};
+use umbel::hub::{Delivery, Due, Outbound, Outgoing, ReaderKey, SLICE_BYTES, see_blocked, waits_since};
 use umbel::position::{GapReason, Position, Start, Subscribed};
 use umbel::protocol::message::Timestamp;
 use umbel::protocol::wire::Wire;
@@ -356,10 +356,16 @@ fn the_bytes_of_all_frames_together_are_bounded() {
             assert!(matches!(subscribed, Subscribed::From { recovered: Some(Ok(())), .. }));
         }
     }
+    let counted = |world: &World| [world.counters.recovered.load(), world.counters.unrecovered.load()];
+    assert_eq!(counted(&world), [300, 0]);
     let mut kept = Kept::default();
     while kept.deliveries < 600 {
         kept.flush(&mut world);
     }
+    world.hub.join(600, Wire::PLAIN_WEBSOCKET);
+    let subscribed = world.hub.subscribe(600, &name("a0"), Start::Unknown, 1, world.now);
+    assert!(matches!(subscribed, Subscribed::From { recovered: Some(Err(_)), .. }));
+    assert_eq!(counted(&world), [300, 1]);
     // The hub has a share in those that it keeps, and beside each of them the updates without a frame.
     let shared: usize = kept.frames.values().filter(|frame| !frame.is_unique()).map(Bytes::len).sum();
     assert!((1..40 << 20).contains(&shared), "{shared}");
@@ -430,6 +436,49 @@ fn a_blocked_reader_costs_a_cursor_and_its_next_frame_is_larger() {
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0]["count"], 50);
     assert_eq!(world.counters.blocked.load(), 0);
+}
+
+#[test]
+fn an_operator_sees_which_readers_are_blocked_and_what_they_lack() {
+    let mut world = World::new(&[rule("{x}", 100, Mode::All, Overrun::Gap)]);
+    let stuck = [7, 4999];
+    for reader in 0..5000 {
+        world.join(reader);
+        for channel in ["a", "b", "c"] {
+            assert!(matches!(
+                world.hub.subscribe(reader, &name(channel), Start::Newcomer, 3, world.now),
+                Subscribed::From { .. }
+            ));
+        }
+        world.sockets.of.get_mut(&reader).expect("joined").stuck = stuck.contains(&reader);
+    }
+    let look = |world: &World| {
+        let (mut seen, mut from, mut looks) = (Vec::new(), Some(0), 0);
+        while let Some(next) = from {
+            looks += 1;
+            from = see_blocked(&world.hub, next, |it| {
+                seen.push((it.reader, it.channel.to_string(), it.channels, it.lag));
+            });
+        }
+        (seen, looks)
+    };
+    assert_eq!(look(&world), (vec![], 1), "nobody is blocked, so nobody is looked at");
+    let before = world.now;
+    world.publish("b", "1", None);
+    world.settle();
+    let first = world.now;
+    for number in 0..3 {
+        world.publish("a", &number.to_string(), None);
+        world.settle();
+    }
+    let expected = stuck.map(|reader| (reader, "a".to_owned(), 2, 3));
+    assert_eq!(look(&world), (expected.to_vec(), 2));
+    let since = |channel| waits_since(&world.hub, 7, channel);
+    assert!(since("b") >= Some(before) && since("b") <= Some(first) && since("a") >= Some(first));
+    assert_eq!((since("c"), waits_since(&world.hub, 8, "a")), (None, None));
+    stuck.into_iter().for_each(|reader| world.free(reader));
+    world.settle();
+    assert!(look(&world).0.is_empty());
 }
 
 #[test]

@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     client_context_takeover: bool
     admin: str | None
     admin_token: str | None
+    dashboard: bool
     max_connections: int
     max_connections_per_address: int
     max_connections_per_identity: int

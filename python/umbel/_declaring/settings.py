@@ -105,6 +105,8 @@ class Settings:
             for no such listener.
         admin_token: requests to that listener need ``Authorization: Bearer`` with this token. Required where
             ``admin`` can be reached from a network.
+        dashboard: serve a page at ``/dashboard`` of that listener that shows what the server does, also while
+            Python is blocked. The page asks for ``admin_token`` if there is one. Needs ``admin``.
         max_connections: connections at the same time. Further ones get HTTP status 503, and event streams a
             stream that ends and asks to come back. Each connection needs a file descriptor; allow for 64 more
             that are told so.
@@ -228,6 +230,7 @@ class Settings:
     client_context_takeover: bool = False
     admin: str | None = None
     admin_token: str | None = field(default=None, repr=False)
+    dashboard: bool = False
     max_connections: int = 20_000
     max_connections_per_address: int = 0
     max_connections_per_identity: int = 0
@@ -288,6 +291,11 @@ class Settings:
             raise ValueError(f"websocket_path {self.websocket_path!r} belongs to Umbel itself")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together: set both or neither")
+        if self.dashboard and self.admin is None:
+            raise ValueError(
+                "dashboard is served by the listener for operators: set admin, too, "
+                'as in admin="127.0.0.1:8001"'
+            )
         if self.resume not in ("token", "authenticate"):
             raise ValueError(f'resume must be "token" or "authenticate", not {self.resume!r}')
         if self.proxy_header not in PROXY_HEADERS:
@@ -346,5 +354,7 @@ KINDS: Final = {field.name: str(field.type) for field in fields(Settings)}
 
 PROXY_HEADERS: Final = ("x-forwarded-for", "forwarded")
 
-PYTHON_ONLY: Final = frozenset({"drain", "handler_timeout", "max_threads", "max_runs", "serve_client"})
+PYTHON_ONLY: Final = frozenset(
+    {"drain", "handler_timeout", "max_threads", "max_runs", "serve_client", "dashboard"}
+)
 """Fields that the core does not know."""

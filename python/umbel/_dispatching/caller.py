@@ -22,6 +22,7 @@ from .deadlines import Deadlines
 from .jobs import ClientError, Job
 from .slots import Slot, Slots
 from .threads import Threads
+from .times import Times, note
 
 logger = logging.getLogger("umbel")
 
@@ -41,6 +42,7 @@ class Caller:
         running: jobs that are being awaited.
         called: jobs that have ended.
         called_for: seconds from the calls of these to their ends.
+        times: the same for each function, while somebody looks at the dashboard.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Caller:
         self.running = 0
         self.called = 0
         self.called_for = 0.0
+        self.times: Times | None = None
         self._interrupt = interrupt
         self._most = settings.max_running
         self.threads = Threads(loop, settings.max_threads)
@@ -164,8 +167,11 @@ class Caller:
             self.advance(slot)
 
     def _ended(self, job: Job) -> None:
+        seconds = perf_counter() - job.began
         self.called += 1
-        self.called_for += perf_counter() - job.began
+        self.called_for += seconds
+        if self.times is not None:
+            note(self.times, job.name, seconds)
         job.ended()
 
     def _failed(self, job: Job, error: BaseException) -> None:

@@ -34,6 +34,7 @@ from .presence import Gatherings, PresenceJob
 from .runs import Runs
 from .slots import Slots
 from .sockets import Sockets
+from .times import Slow, slowest
 
 logger = logging.getLogger("umbel")
 
@@ -130,12 +131,19 @@ class Dispatcher:
         self._busy += perf_counter() - began
         self.note_load()
 
-    def note_load(self) -> None:
-        """Tell the core what the metrics say of Python."""
+    def note_load(self, functions: tuple[int, list[Slow]] | None = None) -> None:
+        """Tell the core what the metrics say of Python. It answers whether functions are to be timed."""
         caller = self._caller
-        self._slots.core.note_load(
-            caller.running, caller.called, caller.called_for, self._busy, self._lines_dropped()
+        is_watched = self._slots.core.note_load(
+            caller.running, caller.called, caller.called_for, self._busy, self._lines_dropped(), functions
         )
+        if is_watched != (caller.times is not None):
+            caller.times = {} if is_watched else None
+
+    def note_functions(self) -> None:
+        """Tell it once a second, with how long functions take while somebody looks at the dashboard."""
+        times = self._caller.times
+        self.note_load(None if times is None else (self._runs.count, slowest(times)))
 
     def history(self, channel: str, after: Position | None, limit: int) -> History:
         """Return what a channel still has.

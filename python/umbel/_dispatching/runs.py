@@ -69,6 +69,11 @@ class Runs:
         self._kept = 0
 
     @property
+    def count(self) -> int:
+        """How many are unfinished."""
+        return len(self._owners)
+
+    @property
     def core(self) -> Core:
         """Where runs are published."""
         return self._slots.core

@@ -77,6 +77,26 @@ def all_pages(declared: Mapping[str, tuple[str, bytes]], *, with_client: bool) -
     return pages | client_pages() if with_client else pages
 
 
+def dashboard_pages() -> dict[str, Page]:
+    """Return the dashboard, for the listener for operators: its paths begin as that expects it."""
+    folder = Path(__file__).with_name("dashboard")
+    pages: dict[str, Page] = {}
+    for file in folder.rglob("*"):
+        if kind := KINDS.get(file.suffix):
+            path = "/dashboard/" + file.relative_to(folder).as_posix()
+            headers = [("Content-Type", f"{kind}; charset=utf-8")]
+            pages["operators:" + path.removesuffix("/index.html")] = headers, file.read_bytes(), None
+    return pages
+
+
+KINDS: Final = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+"""Files of the dashboard that are served. Licences beside them are not."""
+
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 """Seconds: a year. With another client the path is another one."""
 

@@ -14,7 +14,7 @@ from umbel._dispatching.dispatcher import Dispatcher
 from umbel.exceptions import ConfigurationError
 
 from . import lifetime, stderr
-from .pages import all_pages
+from .pages import all_pages, dashboard_pages
 
 logger = logging.getLogger("umbel")
 
@@ -225,6 +225,8 @@ class Server:
                 "use auth=JWT(…), or declare an authenticate function"
             )
         pages = all_pages(declared.pages, with_client=self.settings.serve_client)
+        if self.settings.dashboard:
+            pages |= dashboard_pages()
         config = declared.config()
         core = Core(self.settings.to_json(**config), pages, auth and auth._verifier)
         dispatcher = Dispatcher(core, declared, self.settings, loop, self._stopped, self.stop, lines_dropped)
@@ -241,6 +243,8 @@ class Server:
         dispatcher.start_backgrounds()
         if self.admin_url:
             logger.info("metrics at %s/metrics", self.admin_url)
+            if self.settings.dashboard:
+                logger.info("dashboard at %s/dashboard", self.admin_url)
         for address in self.addresses:
             logger.info("listening on %s", address)
             if not logger.hasHandlers():
@@ -251,7 +255,7 @@ class Server:
         assert self._core is not None
         assert self._loop is not None
         assert self._dispatcher is not None
-        self._dispatcher.note_load()
+        self._dispatcher.note_functions()
         self._core.set_debug(logger.isEnabledFor(logging.DEBUG))
         self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
 

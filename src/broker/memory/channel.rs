@@ -1,6 +1,6 @@
 //! One channel in memory: its log, and what decides when it is visited, emptied and dropped.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::broker::log::Log;
 use crate::broker::memory::account::{Cost, MemoryAccount};
 use crate::broker::outcomes::Change;
 use crate::broker::promises::PATIENCE;
+use crate::broker::sight::Sight;
 use crate::broker::watcher::{Notify, Watcher};
 use crate::change::StateRefusal;
 use crate::channel::ChannelName;
@@ -29,6 +30,8 @@ pub struct Channel {
     /// It is not at rest. Changed before or after the lock of the log was held, so that a use and the visit that sends the
     /// channel to rest see each other.
     queued: AtomicBool,
+    /// The lowest bits of the offset up to which an operator has seen it.
+    seen: AtomicU32,
     /// The first visit that found it empty and unwatched, and the last use at that time. A use in between makes it void.
     /// Held for a look or a change.
     idle: Mutex<Option<(Moment, u64)>>,
@@ -67,6 +70,7 @@ impl Channel {
             account: Arc::clone(account),
             last_use: AtomicU64::new(0),
             queued: AtomicBool::new(false),
+            seen: AtomicU32::new(0),
             idle: Mutex::default(),
             due: AtomicU64::new(0),
             number: AtomicU64::new(0),
@@ -232,6 +236,13 @@ impl Channel {
     pub fn set_queue_place(&self, due: Moment, number: u64) {
         self.due.store(due.as_nanos(), Relaxed);
         self.number.store(number, Relaxed);
+    }
+
+    /// As an operator sees it, for whom it has nothing new afterwards.
+    pub fn sight(&self) -> Sight<'_> {
+        let published = self.log.top().offset();
+        let news = (published as u32).wrapping_sub(self.seen.swap(published as u32, Relaxed));
+        Sight { name: &self.name, readers: self.log.readers(), published, news, bytes: self.log.held().bytes }
     }
 
     /// Whether it is still idle. Asked while nobody can find it.

@@ -14,6 +14,7 @@ use crate::broker::interface::Broker;
 use crate::broker::log::Log;
 use crate::broker::receipt::Receipt;
 use crate::broker::room::{Act, RoomFor};
+use crate::broker::sight::{Sight, Surveyed};
 use crate::broker::watcher::{Notify, Watcher};
 use crate::change::StateRefusal;
 use crate::channel::{ChannelName, Name};
@@ -350,6 +351,10 @@ impl Broker for MemoryBroker {
             trimmed: self.account.evicted(),
             log_bytes: self.account.cost().all as u64,
         }
+    }
+
+    fn survey(&self, from: Surveyed, see: &mut dyn FnMut(Sight<'_>)) -> Option<Surveyed> {
+        self.names.survey(from, |channel| see(channel.sight()))
     }
 }
 
