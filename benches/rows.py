@@ -12,6 +12,7 @@ import clients
 import costs
 import delivery
 import event_streams
+import operators
 import presence
 import sessions
 import states
@@ -94,6 +95,12 @@ def _rows() -> list[Row]:
             for rate in (10, 100, 1000)
         ),
         Row("idle-10000", "idle CPU, 10,000", "< 0.5 %", part(costs.idle, connections=10_000)),
+        Row(
+            "dashboard-10000",
+            "idle CPU, 10,000, above the same without a reader of the dashboard and a scrape a second",
+            "≤ 1 %",
+            part(operators.looked_at, connections=10_000),
+        ),
         Row(
             "deflate-10000",
             "deflate against plain, 1 KiB JSON, 10,000",

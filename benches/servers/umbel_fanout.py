@@ -25,6 +25,8 @@ def application(options: argparse.Namespace) -> Umbel:
     settings = {"heartbeat": options.heartbeat, "write_timeout": options.write_timeout}
     if options.presence:
         settings["presence_limit"] = options.presence
+    if options.dashboard:  # other checkouts may not know it
+        settings |= {"admin": "127.0.0.1:0", "dashboard": True}
     if options.publish_path:
         settings["publish_path"] = options.publish_path
         settings["max_messages_per_second"] = 0
@@ -133,6 +135,7 @@ async def serve(options: argparse.Namespace) -> None:
             "others_published": others.pace.published,
             "asked": asked,
             "connections": server.stats().connections,
+            "admin_url": server.admin_url,
             # When the interpreter was blocked: from, to, from, to.
             "blocks_ns": blocks,
         }
@@ -158,6 +161,7 @@ if __name__ == "__main__":
     parser.add_argument("--rooms", action="store_true", help="declare rooms")
     parser.add_argument("--presence", type=int, help="tell who is in a room, up to so many one by one")
     parser.add_argument("--requests", action="store_true", help="answer requests: ask, ask_now, /echo")
+    parser.add_argument("--dashboard", action="store_true", help="show the dashboard to operators")
     parser.add_argument("--publish-path", help="take publications over HTTP there")
     parser.add_argument("--identify", action="store_true", help="authenticate by the header X-User")
     parser.add_argument(
