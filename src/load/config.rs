@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
 
+use crate::load::template::Marker;
+
 /// How far a connection must get before it counts as open.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -120,8 +122,16 @@ pub struct Config {
     pub message_type: String,
     /// The answer to a request is the request itself.
     pub echo: bool,
-    /// Bytes of the data of a publication or a request.
+    /// Bytes of the data of a publication or a request, or of all that `publication` says.
     pub data_bytes: usize,
+    /// Where time and number stand in what comes, as in `"t":{time},"seq":{seq}`. With it, the server need not be Umbel.
+    pub marker: Option<String>,
+    /// What each connection says first there. `{n}` is its number.
+    pub hello: Option<String>,
+    /// What a publication is there, with `{time}`, `{seq}`, `{pad}`, and the number of its connection, `{n}`.
+    pub publication: Option<String>,
+    /// Beginnings of messages, and what those are answered with.
+    pub answers: Vec<(String, String)>,
     /// How long the connections may take to open, and [`Control::go`](crate::load::Control::go) to come.
     pub timeout: f64,
 }
@@ -137,6 +147,10 @@ impl Config {
         (self.concurrency, self.sample_every) = (self.concurrency.max(1), self.sample_every.max(1));
         if self.publish_rate > 0.0 {
             self.publishers = self.publishers.max(1);
+        }
+        if let Some(marker) = &self.marker {
+            Marker::new(marker)?;
+            self.until = Until::Upgrade;
         }
         match self.kind {
             Kind::Request => (self.subscribe, self.in_flight) = (false, self.in_flight.max(1)),
@@ -216,6 +230,10 @@ impl Default for Config {
             message_type: "ask".into(),
             echo: false,
             data_bytes: 128,
+            marker: None,
+            hello: None,
+            publication: None,
+            answers: Vec::new(),
             timeout: 120.0,
         }
     }

@@ -8,6 +8,7 @@ use crate::load::random::split_mix;
 use crate::load::requests::Requests;
 use crate::load::session::Session;
 use crate::load::socket;
+use crate::load::template::fill_number;
 use crate::load::verify::{Place, Verifier};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +57,8 @@ pub struct Connection {
     pub verifier: Option<Box<Verifier>>,
     pub requests: Requests,
     pub session: Option<Box<Session>>,
+    /// How many publications of each publisher have come, of a server that is not Umbel.
+    pub seen: Vec<u64>,
 }
 
 impl Connection {
@@ -73,12 +76,13 @@ impl Connection {
             verifier: sampled.then(Box::default),
             requests: Requests::default(),
             session: config.sessions.then(Box::default),
+            seen: Vec::new(),
         }
     }
 
     /// What it subscribes to.
     pub fn channels(&self, config: &Config, index: usize) -> Vec<String> {
-        if !config.subscribe || config.kind == Kind::Churn {
+        if !config.subscribe || config.kind == Kind::Churn || config.marker.is_some() {
             return Vec::new();
         }
         match self.role {
@@ -102,8 +106,13 @@ impl Connection {
         self.fragments = None;
     }
 
-    /// What a client with a session says first.
+    /// What it says first, if it says anything before it is asked.
     pub fn first_frame(&self, config: &Config, index: usize) -> Option<Vec<u8>> {
+        let mut frame = Vec::new();
+        if let Some(hello) = &config.hello {
+            frame::write_masked(&mut frame, frame::TEXT, fill_number(hello, index).as_bytes());
+            return Some(frame);
+        }
         let session = self.session.as_ref()?;
         let places = match &self.verifier {
             Some(verifier) if self.follows_several => verifier.places(),
@@ -113,7 +122,6 @@ impl Connection {
             }
         };
         let token = config.token.as_ref().map(|token| format!("{token}{index}"));
-        let mut frame = Vec::new();
         frame::write_masked(
             &mut frame,
             frame::TEXT,
@@ -130,12 +138,13 @@ pub const AGENT: &str = concat!("umbel-load/", env!("CARGO_PKG_VERSION"));
 pub fn upgrade_request(config: &Config) -> Vec<u8> {
     let mut request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {AGENT}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: {}\r\n",
-        config.path,
-        config.host,
-        if config.sessions { "umbel.v1.first, umbel.v1" } else { "umbel.v1" }
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+        config.path, config.host,
     );
+    if config.marker.is_none() {
+        let protocols = if config.sessions { "umbel.v1.first, umbel.v1" } else { "umbel.v1" };
+        request.extend(["Sec-WebSocket-Protocol: ", protocols, "\r\n"]);
+    }
     if config.deflate {
         request.push_str(
             "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \

@@ -10,7 +10,7 @@ use crate::load::histogram::Histogram;
 use crate::load::run::Run;
 use crate::load::schedule::Schedule;
 use crate::load::socket::{self, Ready};
-use crate::load::{asking, frame, opening, publishing, receive, returning};
+use crate::load::{asking, elsewhere, frame, opening, publishing, receive, returning, updates};
 
 /// Does all of it on this thread. Returns what was measured. What the server did wrong is in there, and what was seen until this machine
 /// failed.
@@ -22,6 +22,11 @@ pub fn run(config: &Config, control: &Control) -> Result<Value, String> {
     let outcome = course(&mut run);
     let was_open = control.stage() != Stage::RampUp;
     finish(&mut run);
+    if run.report.is_complete
+        && let Some(reason) = elsewhere::nothing_found(&run)
+    {
+        return Err(reason);
+    }
     if let Err(reason) = outcome {
         if !was_open {
             return Err(reason);
@@ -56,6 +61,9 @@ fn course(run: &mut Run<'_>) -> Result<(), String> {
         run.control.enter(Stage::Ready);
         if config.wait {
             run_until(run, clock::now() + patience, |run| run.control.may_go())?;
+        }
+        if config.hello.is_some() {
+            wait_for_quiet(run, elsewhere::HELLO, |_| true)?;
         }
     }
     run.control.enter(Stage::WarmUp);
@@ -126,15 +134,18 @@ fn cut_and_come_back(run: &mut Run<'_>) -> Result<(), String> {
 /// Waits until what is still on its way has arrived, at most as long as `drain` says.
 fn drain(run: &mut Run<'_>) -> Result<(), String> {
     run.asking = false;
-    let began = clock::now();
-    let deadline = began + clock::nanoseconds(run.config.drain);
-    run_until(run, deadline, |run| {
-        asking::unanswered(run) == 0 && clock::now() > run.last_event.max(began) + QUIET
-    })?;
+    let patience = clock::nanoseconds(run.config.drain);
+    wait_for_quiet(run, patience, |run| asking::unanswered(run) == 0)?;
     if asking::unanswered(run) > 0 {
         run.report.fault("requests without an answer");
     }
     Ok(())
+}
+
+/// Waits until the condition holds and nothing comes any more, at most so many nanoseconds.
+fn wait_for_quiet(run: &mut Run<'_>, patience: u64, done: impl Fn(&Run<'_>) -> bool) -> Result<(), String> {
+    let began = clock::now();
+    run_until(run, began + patience, |run| done(run) && clock::now() > run.last_event.max(began) + QUIET)
 }
 
 fn finish(run: &mut Run<'_>) {
@@ -249,7 +260,7 @@ fn add_row(run: &mut Run<'_>, now: u64) {
 
 /// The least and the greatest of the positions that are known.
 fn range(positions: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
-    positions.filter(|&at| at != receive::UNKNOWN).fold(None, |range, at| {
+    positions.filter(|&at| at != updates::UNKNOWN).fold(None, |range, at| {
         let (low, high) = range.unwrap_or((at, at));
         Some((at.min(low), at.max(high)))
     })

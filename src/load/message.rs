@@ -83,7 +83,8 @@ fn last_update(bytes: &[u8]) -> Option<Update> {
     read_update(bytes, at)
 }
 
-fn digits(bytes: &[u8]) -> Option<u64> {
+/// The number that stands first.
+pub fn digits(bytes: &[u8]) -> Option<u64> {
     let length = bytes.iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
     if length == 0 {
         return None;

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod control;
 mod drive;
+mod elsewhere;
 mod frame;
 mod histogram;
 mod message;
@@ -26,6 +27,8 @@ mod schedule;
 mod session;
 mod socket;
 mod stream;
+mod template;
+mod updates;
 mod verify;
 
 pub use config::{Config, Kind, Until};

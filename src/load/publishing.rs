@@ -5,6 +5,7 @@ use crate::load::connection::{Phase, padded_data};
 use crate::load::frame;
 use crate::load::opening;
 use crate::load::run::Run;
+use crate::load::template::fill;
 
 /// Publishes what is due, in one piece for each publisher. The data have the moment at which each was due: what a busy load sends
 /// late is counted as late.
@@ -14,7 +15,6 @@ pub fn publish_due(run: &mut Run<'_>, now: u64) {
     let mut count = 0;
     while let Some(due) = run.publishing.due(now) {
         run.report.lateness.record(clock::now().saturating_sub(due));
-        let data = padded_data(due, run.config.data_bytes);
         let number = run.report.published as usize;
         let index = first + number % publishers;
         if run.connections[index].phase != Phase::Live {
@@ -22,11 +22,15 @@ pub fn publish_due(run: &mut Run<'_>, now: u64) {
             continue;
         }
         run.report.published += 1;
-        let message = format!(
-            r#"{{"type":"publish","channel":"{}","data":{data},"id":{}}}"#,
-            run.config.channel_name(number % run.config.channels),
-            run.report.published
-        );
+        let (id, bytes) = (run.report.published, run.config.data_bytes);
+        let message = match &run.config.publication {
+            Some(template) => fill(template, due, id, index, bytes),
+            None => format!(
+                r#"{{"type":"publish","channel":"{}","data":{},"id":{id}}}"#,
+                run.config.channel_name(number % run.config.channels),
+                padded_data(due, bytes),
+            ),
+        };
         frame::write_masked(&mut run.connections[index].requests.unsent, frame::TEXT, message.as_bytes());
         count += 1;
     }

@@ -103,6 +103,8 @@ pub struct Report {
     pub positions: Option<(u64, u64)>,
     pub others_positions: Option<(u64, u64)>,
     pub published: u64,
+    /// The last message without a marker, as long as none had one.
+    pub unmarked: Option<String>,
     faults: BTreeMap<String, u64>,
 }
 

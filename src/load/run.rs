@@ -11,6 +11,7 @@ use crate::load::report::Report;
 use crate::load::requests::Question;
 use crate::load::schedule::Schedule;
 use crate::load::socket::Readiness;
+use crate::load::template::Marker;
 use crate::load::verify::Inflater;
 
 /// One thread, its connections, and one receive buffer for all of them.
@@ -30,6 +31,8 @@ pub struct Run<'a> {
     pub lost: u64,
     pub report: Report,
     pub inflater: Option<Inflater>,
+    /// Present when the server is not Umbel.
+    pub marker: Option<Marker>,
     pub buffer: Vec<u8>,
     /// Emptied `partial` buffers, to be used again.
     pub spare: Vec<Vec<u8>>,
@@ -76,6 +79,7 @@ impl<'a> Run<'a> {
             lost: 0,
             report: Report::default(),
             inflater: None,
+            marker: config.marker.as_deref().map(Marker::new).transpose()?,
             buffer: vec![0; BUFFER_BYTES],
             spare: Vec::new(),
             upgrade_request: upgrade_request(config),

@@ -31,6 +31,9 @@ OPTIONS: Final[dict[str, tuple[str, str, str]]] = {
     "data_bytes": ("--data-bytes", "N", "bytes of the data of a publication or a request"),
     "message_type": ("--message-type", "TYPE", "request: the type of the message"),
     "in_flight": ("--in-flight", "N", "request: messages of each connection without an answer"),
+    "marker": ("--marker", "TEXT", "not Umbel: where the time stands in what comes: '\"t\":{time},\"seq\":{seq}'"),
+    "hello": ("--hello", "TEXT", "not Umbel: what each connection says first; {n} is its number"),
+    "publish": ("--publish", "TEMPLATE", "not Umbel: what is published, with {time} {seq} {pad} {n}"),
     "slow": ("--slow", "N", "slow-readers: connections that read nothing"),
     "back_within": ("--back-within", "S", "storm: within which time connections come back"),
     "sources": ("--sources", "N", "addresses of this machine that connections come from, 127.0.0.1 and on"),
@@ -102,6 +105,13 @@ def add_command(commands: Any) -> None:
         "--header", action="append", metavar="'NAME: VALUE'", help="field of the header; repeated", **UNSET
     )
     command.add_argument(
+        "--answer",
+        action="append",
+        metavar="PREFIX=TEXT",
+        help="not Umbel: say TEXT when a message comes that begins with PREFIX; repeated",
+        **UNSET,
+    )
+    command.add_argument(
         "--tokens", metavar="FILE", help="credentials for the connections, one a line", **UNSET
     )
     command.add_argument(
@@ -125,10 +135,9 @@ def load(parsed: argparse.Namespace) -> int:
         given = values(parsed)
         if "target" not in given:
             raise CommandError("a load needs a target, as in: umbel load ws://127.0.0.1:8000/ws", USAGE)
-        config = LoadConfig(**given)
+        run = Load(LoadConfig(**given))
     except (ValueError, OSError) as error:
         raise CommandError(str(error), USAGE) from error
-    run = Load(config)
     interrupted = False
     shown = 0
     run.start()
@@ -178,6 +187,8 @@ def values(parsed: argparse.Namespace) -> dict[str, Any]:
         found["stages"] = given["stage"]
     if "header" in given:
         found["headers"] = dict(field_of(text) for text in given["header"])
+    if "answer" in given:
+        found["answers"] = dict(answer_of(text) for text in given["answer"])
     if "tokens" in given:
         with open(given["tokens"], encoding="utf-8") as file:
             found["tokens"] = file.read().split()
@@ -246,7 +257,8 @@ def table(found: LoadResults) -> Iterator[str]:
     yield from latency("to connect", found.connect)
     if found.published:
         late = f", up to {found.lateness.max:.1f} ms late" if found.lateness else ""
-        yield entry("published", f"{found.published:,}, {found.confirmed:,} of them confirmed{late}")
+        sure = f", {found.confirmed:,} of them confirmed" if found.confirmed is not None else ""
+        yield entry("published", f"{found.published:,}{sure}{late}")
     if found.messages:
         sign = "≥ " if found.is_busy else ""
         yield entry(
@@ -324,6 +336,14 @@ def field_of(text: str) -> tuple[str, str]:
         msg = f"{text!r} is no field of a header: 'Name: value'"
         raise ValueError(msg)
     return name.strip(), value.strip()
+
+
+def answer_of(text: str) -> tuple[str, str]:
+    prefix, equals, answer = text.partition("=")
+    if not equals or not prefix:
+        msg = f"{text!r} is no answer: PREFIX=TEXT, as in 2=3"
+        raise ValueError(msg)
+    return prefix, answer
 
 
 def default_of(name: str) -> str:

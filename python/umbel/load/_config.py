@@ -55,7 +55,7 @@ class LoadConfig:
     channels: int = 1
     channels_per_connection: int = 1
     data_bytes: int = 128
-    """Bytes of the JSON data of a publication or a request."""
+    """Bytes of the JSON data of a publication or a request, or of all that ``publish`` says."""
     message_type: str = "ask"
     """The type of a request. Its handler gets ``{"n": number, "text": text}`` and has to answer with ``n`` +
     1 and the same text; with ``echo`` the answer is the request itself.
@@ -63,6 +63,18 @@ class LoadConfig:
     echo: bool = False
     in_flight: int = 1
     """Requests of each connection that may be without an answer."""
+    marker: str | None = None
+    """Of a server that is not Umbel: where the time and the number of a publication stand in what readers
+    get, as in ``"t":{time},"seq":{seq}``. Without ``{seq}`` order and loss are not judged.
+    """
+    hello: str | None = None
+    """What each connection says first there. ``{n}`` is its number."""
+    publish: str | None = None
+    """What a publisher says there, with ``{time}``, ``{seq}`` and ``{n}``; ``{pad}`` fills it up to
+    ``data_bytes``. Without it, the load only reads.
+    """
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """How messages begin that are to be answered there, and what with."""
     slow: int = 10
     """Connections that read nothing, of ``slow-readers``."""
     back_within: float = 1.0
@@ -113,15 +125,28 @@ class LoadConfig:
         if self.tokens and len(self.tokens) < self.target_connections:
             msg = f"{self.target_connections} connections need as many tokens; there are {len(self.tokens)}"
             raise ValueError(msg)
+        self._check_elsewhere()
         aimed = Target.of(self.target)
         aimed.check_allowed(self.remote, hostile=self.hostile, scenario=self.scenario)
         object.__setattr__(self, "_aimed", aimed)  # it is not looked up again: the answer could be another
+
+    def _check_elsewhere(self) -> None:
+        if self.marker is None and (self.hello or self.publish or self.answers):
+            msg = "hello, publish and answers are for a server that is not Umbel; its marker is missing"
+            raise ValueError(msg)
+        if self.marker is not None and self.scenario not in {"fanout", "ramp", "slow-readers"}:
+            msg = f"{self.scenario} needs Umbel: a server with a marker is another one"
+            raise ValueError(msg)
+        if self.marker is not None and self.channels > 1:
+            msg = "channels are those of Umbel: what readers of a server with a marker get, hello says"
+            raise ValueError(msg)
 
     def core(self) -> dict[str, Any]:
         """What the core is given."""
         aimed = self._aimed
         reads = self.scenario not in {"ramp", "request"}
-        publishes = reads and self.publishers > 0 and self.rate > 0
+        is_silent = self.marker is not None and self.publish is None
+        publishes = reads and self.publishers > 0 and self.rate > 0 and not is_silent
         return {
             "kind": {"request": "request", "storm": "resume"}.get(self.scenario, "read"),
             "address": aimed.address,
@@ -156,6 +181,10 @@ class LoadConfig:
             "message_type": self.message_type,
             "echo": self.echo,
             "data_bytes": self.data_bytes,
+            "marker": self.marker,
+            "hello": self.hello,
+            "publication": self.publish,
+            "answers": list(self.answers.items()),
             "timeout": self.timeout,
         }
 

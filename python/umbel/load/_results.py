@@ -89,8 +89,8 @@ class LoadResults:
     """
     published: int
     """Publications of this load."""
-    confirmed: int
-    """Those that the server has answered with their position."""
+    confirmed: int | None
+    """Those that the server has answered with their position. None if it is not Umbel."""
     lateness: Latency | None
     """How late this load was when it published."""
     frames_per_second: float
@@ -109,7 +109,7 @@ class LoadResults:
     announces has not come. None where it is not known what was due.
     """
     lost: int
-    """Publications that gaps have announced."""
+    """Publications that gaps have announced; of a server that is not Umbel, numbers that are missing."""
     gaps: int
     answers: int
     answers_per_second: float
@@ -177,7 +177,7 @@ def results(
         failures_by_reason=failures,
         connect=Latency.of(said["established_ms"] or said["connect_ms"]),
         published=total["published"],
-        confirmed=total["published_answers"],
+        confirmed=total["published_answers"] if config.marker is None else None,
         lateness=Latency.of(said["lateness_ms"]),
         frames_per_second=said["frames_per_second"],
         messages_per_second=said["messages_per_second"],
