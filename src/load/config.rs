@@ -26,7 +26,7 @@ pub enum Kind {
     Read,
     /// They send messages to handlers, and check the answers.
     Request,
-    /// Readers that all lose their connections at the beginning of the window, and come back.
+    /// Readers that lose their connections, all at the beginning of the window or one at a time, and come back.
     Resume,
     /// They are closed once they are open, and opened again.
     Churn,
@@ -85,6 +85,8 @@ pub struct Config {
     pub token: Option<String>,
     /// Who comes back does at a random moment within this time.
     pub within: f64,
+    /// Random readers that are cut in each second of the window; 0: all at its beginning.
+    pub cut_rate: f64,
     /// Before the cut, to compare with.
     pub quiet: f64,
     /// Further connections that are not cut, and read the channel `others`.
@@ -211,6 +213,7 @@ impl Default for Config {
             sessions: false,
             token: None,
             within: 1.0,
+            cut_rate: 0.0,
             quiet: 0.0,
             others: 0,
             slow: 0,

@@ -78,8 +78,10 @@ fn course(run: &mut Run<'_>) -> Result<(), String> {
     }
     run.control.enter(Stage::Measured);
     run.report.begin_window(config.server_pid);
-    let measured =
-        if config.kind == Kind::Resume { cut_and_come_back(run) } else { run_for(run, config.seconds) };
+    let measured = match config.kind {
+        Kind::Resume => cut_and_come_back(run),
+        _ => run_for(run, config.seconds),
+    };
     run.report.end_window(config.server_pid);
     measured?;
     run.report.is_complete = !run.control.has_to_stop();
@@ -120,22 +122,29 @@ fn ramp_down(run: &mut Run<'_>) -> Result<(), String> {
     run_until(run, clock::now() + GOODBYE, |run| !run.connections.iter().any(is_there))
 }
 
-/// Cuts all readers, and waits until the last one has caught up, at most as long as the window is.
+/// Cuts readers. The window of a cut of all ends when the last one has caught up.
 fn cut_and_come_back(run: &mut Run<'_>) -> Result<(), String> {
-    returning::cut_readers(run);
-    let deadline = clock::now() + clock::nanoseconds(run.config.seconds);
-    run_until(run, deadline, |run| run.comeback.behind == 0)?;
-    if run.comeback.behind > 0 {
-        run.report.fault("not all came back in time");
+    let began = clock::now();
+    run.report.returns.began = began;
+    if run.config.cut_rate > 0.0 {
+        run.cutting.start(began);
+        run_for(run, run.config.seconds)?;
+        run.cutting = Schedule::new(0.0);
+        return Ok(());
     }
-    Ok(())
+    returning::cut_all(run);
+    run_until(run, began + clock::nanoseconds(run.config.seconds), |run| run.comeback.behind == 0)
 }
 
 /// Waits until what is still on its way has arrived, at most as long as `drain` says.
 fn drain(run: &mut Run<'_>) -> Result<(), String> {
     run.asking = false;
     let patience = clock::nanoseconds(run.config.drain);
-    wait_for_quiet(run, patience, |run| asking::unanswered(run) == 0)?;
+    wait_for_quiet(run, patience, |run| asking::unanswered(run) == 0 && run.comeback.behind == 0)?;
+    if run.comeback.behind > 0 {
+        run.report.is_complete = false;
+        run.report.fault("not all came back in time");
+    }
     if asking::unanswered(run) > 0 {
         run.report.fault("requests without an answer");
     }
@@ -186,6 +195,7 @@ fn run_until(run: &mut Run<'_>, deadline: u64, done: impl Fn(&Run<'_>) -> bool) 
             run.pinging.next,
             run.rows.next,
             run.comeback.next(),
+            run.cutting.next,
         ];
         let until = next.into_iter().min().unwrap_or(deadline);
         let patience = if run.config.poll { 0 } else { until.saturating_sub(now) };
@@ -219,6 +229,7 @@ fn keep_schedules(run: &mut Run<'_>, now: u64) -> Result<(), String> {
     if now >= run.publishing.next {
         publishing::publish_due(run, now);
     }
+    returning::cut_due(run, now);
     while run.pinging.due(now).is_some() {
         let mut ping = Vec::new();
         frame::write_masked(&mut ping, frame::PING, &clock::now().to_be_bytes());

@@ -3,26 +3,36 @@
 use std::cmp::Reverse;
 
 use crate::load::clock;
-use crate::load::connection::{Phase, Role};
+use crate::load::connection::Phase;
 use crate::load::random::split_mix;
 use crate::load::run::Run;
 use crate::load::session::longest_wait;
 
-/// Resets the sockets of all readers.
-pub fn cut_readers(run: &mut Run<'_>) {
-    run.comeback.random = run.config.seed;
-    run.report.returns.began = clock::now();
-    for index in 0..run.connections.len() {
-        let connection = &mut run.connections[index];
-        let Some(session) = connection.session.as_mut().filter(|_| connection.role == Role::Reader) else {
-            continue;
-        };
-        session.cut = clock::now();
-        connection.reset();
-        run.report.returns.cut += 1;
-        run.comeback.behind += 1;
-        try_later(run, index);
+/// Cuts all readers.
+pub fn cut_all(run: &mut Run<'_>) {
+    (0..run.config.connections).for_each(|index| cut(run, index));
+}
+
+/// Cuts random readers, as many as are due.
+pub fn cut_due(run: &mut Run<'_>, now: u64) {
+    while run.cutting.due(now).is_some() {
+        let index = split_mix(&mut run.comeback.random) % run.config.connections.max(1) as u64;
+        cut(run, index as usize);
     }
+}
+
+/// Resets the socket of a reader, if it is open.
+fn cut(run: &mut Run<'_>, index: usize) {
+    let connection = &mut run.connections[index];
+    let Some(session) = connection.session.as_mut().filter(|_| connection.phase == Phase::Live) else { return };
+    // Who has not caught up since the last cut has been behind for longer.
+    if session.is_back() {
+        session.cut = clock::now();
+        run.comeback.behind += 1;
+    }
+    connection.reset();
+    run.report.returns.cut += 1;
+    try_later(run, index);
 }
 
 /// Notes when a client tries again.

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::load::clock;
 use crate::load::comeback::Comeback;
 use crate::load::config::{Config, Kind};
-use crate::load::connection::{Connection, Role, upgrade_request};
+use crate::load::connection::{Connection, Phase, Role, upgrade_request};
 use crate::load::control::Control;
 use crate::load::report::Report;
 use crate::load::requests::Question;
@@ -42,6 +42,7 @@ pub struct Run<'a> {
     pub publishing: Schedule,
     pub pinging: Schedule,
     pub rows: Schedule,
+    pub cutting: Schedule,
     pub comeback: Comeback,
     pub question: Question,
     /// Whether an answer is followed by the next request.
@@ -87,7 +88,8 @@ impl<'a> Run<'a> {
             publishing: Schedule::new(config.publish_rate),
             pinging: Schedule::new(config.ping_rate),
             rows: Schedule::new(1.0),
-            comeback: Comeback::default(),
+            cutting: Schedule::new(config.cut_rate),
+            comeback: Comeback { random: config.seed, ..Comeback::default() },
             question: Question::new(config),
             asking: false,
             last_event: 0,
@@ -104,11 +106,17 @@ impl<'a> Run<'a> {
         self.opening == 0 && self.next_to_open == self.goal
     }
 
-    /// Whether nothing can come any more, because every connection was lost.
+    /// Whether nothing can come any more, because every connection was lost. Readers that come back try for ever: of those, the
+    /// publishers count.
     pub fn all_lost(&self) -> bool {
-        matches!(self.config.kind, Kind::Read | Kind::Request)
-            && self.all_open()
-            && self.lost >= self.report.connects
+        match self.config.kind {
+            Kind::Read | Kind::Request => self.all_open() && self.lost >= self.report.connects,
+            Kind::Resume => {
+                let publishers = &self.connections[self.connections.len() - self.config.publishers..];
+                !publishers.is_empty() && publishers.iter().all(|it| it.phase == Phase::Closed)
+            }
+            Kind::Churn => false,
+        }
     }
 
     /// When the next connection may be begun, nanoseconds.

@@ -127,6 +127,17 @@ async def test_in_a_storm_all_come_back_and_miss_nothing() -> None:
     assert found.messages == found.published * 20
 
 
+async def test_in_chaos_readers_are_cut_and_come_back_and_nothing_is_lost_or_twice() -> None:
+    async with serving() as target:
+        found = await loaded(target, scenario="chaos", cuts=200.0, back_within=0.05, seconds=1.0)
+        several = await loaded(
+            target, scenario="chaos", cuts=200.0, back_within=0.05, channels=4, channels_per_connection=2
+        )
+    for each in (found, several):
+        assert (each.faults, each.lost, each.success_rate) == ({}, 0, 1.0)
+        assert each.recovery is not None and each.recovery.count > 20
+
+
 async def test_answers_of_handlers_are_checked() -> None:
     async with serving() as target:
         right = await loaded(target, scenario="request", in_flight=3)
@@ -184,9 +195,10 @@ async def test_the_results_are_those_of_the_schema() -> None:
         validator.validate(found.to_json() | {"connectionFailures": "none"})
 
 
-async def test_a_server_that_goes_away_ends_the_load_with_what_was_seen() -> None:
+@pytest.mark.parametrize("scenario", ["fanout", "chaos"])
+async def test_a_server_that_goes_away_ends_the_load_with_what_was_seen(scenario: Any) -> None:
     async with serving() as target:
-        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+        load = Load(LoadConfig(target=target, scenario=scenario, **(QUICK | {"seconds": 600.0})))
         async for second in load:
             if second.stage == "measured":
                 break
@@ -258,7 +270,7 @@ def test_a_load_goes_to_another_machine_only_if_it_is_named_twice() -> None:
     with pytest.raises(ValueError, match="not this machine"):
         LoadConfig(target=target, remote="192.0.2.2")
     LoadConfig(target=target, remote="192.0.2.1")
-    for scenario in ("storm", "slow-readers"):
+    for scenario in ("storm", "chaos", "slow-readers"):
         with pytest.raises(ValueError, match="--hostile"):
             LoadConfig(target=target, remote="192.0.2.1", scenario=scenario)  # type: ignore[arg-type]
         LoadConfig(target=target, remote="192.0.2.1", scenario=scenario, hostile=True)  # type: ignore[arg-type]

@@ -35,7 +35,8 @@ OPTIONS: Final[dict[str, tuple[str, str, str]]] = {
     "hello": ("--hello", "TEXT", "not Umbel: what each connection says first; {n} is its number"),
     "publish": ("--publish", "TEMPLATE", "not Umbel: what is published, with {time} {seq} {pad} {n}"),
     "slow": ("--slow", "N", "slow-readers: connections that read nothing"),
-    "back_within": ("--back-within", "S", "storm: within which time connections come back"),
+    "back_within": ("--back-within", "S", "storm, chaos: within which time connections come back"),
+    "cuts": ("--cuts", "R", "chaos: how many readers are cut per second"),
     "sources": ("--sources", "N", "addresses of this machine that connections come from, 127.0.0.1 and on"),
     "check_every": ("--check-every", "N", "of so many connections one has each update parsed and checked"),
     "timeout": ("--timeout", "S", "how long connections may take to open, after the last was begun"),
@@ -50,7 +51,7 @@ FLAGS: Final = {
     "deflate": ("--deflate", "ask for compressed messages"),
     "echo": ("--echo", "request: the answer is the request itself"),
     "poll": ("--poll", "never sleep: takes a whole processor, and the server does not pay for waking it"),
-    "hostile": ("--hostile", "allow storm and slow-readers against another machine"),
+    "hostile": ("--hostile", "allow storm, chaos and slow-readers against another machine"),
 }
 
 SCENARIOS: Final = {
@@ -59,6 +60,7 @@ SCENARIOS: Final = {
     "request": "each connection sends messages to a handler, one after the other's answer",
     "sse": "fanout over event streams",
     "storm": "fanout; all readers lose their connections at once and come back",
+    "chaos": "fanout; random readers lose their connections and come back, again and again",
     "slow-readers": "fanout beside connections that read nothing",
 }
 

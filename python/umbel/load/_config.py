@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, get_args
 
 from ._target import Target
 
-Scenario = Literal["fanout", "ramp", "request", "sse", "storm", "slow-readers"]
+Scenario = Literal["fanout", "ramp", "request", "sse", "storm", "chaos", "slow-readers"]
 """What the connections do:
 
 - ``fanout``: publishers publish, and all others read it;
@@ -15,6 +15,8 @@ Scenario = Literal["fanout", "ramp", "request", "sse", "storm", "slow-readers"]
 - ``sse``: as ``fanout``, over event streams;
 - ``storm``: as ``fanout``; at the beginning of the measurement all readers lose their connections, and come
   back to their sessions;
+- ``chaos``: as ``fanout``; during the measurement random readers are cut again and again, and come back to
+  their sessions;
 - ``slow-readers``: as ``fanout``, beside ``slow`` further connections that subscribe and then read nothing.
 """
 
@@ -78,7 +80,9 @@ class LoadConfig:
     slow: int = 10
     """Connections that read nothing, of ``slow-readers``."""
     back_within: float = 1.0
-    """Of ``storm``: each connection tries for the first time at a random moment within this time."""
+    """Of ``storm`` and ``chaos``: who was cut tries for the first time at a random moment within this time."""
+    cuts: float = 10.0
+    """Of ``chaos``: how many readers are cut in each second."""
     deflate: bool = False
     """Ask for compressed messages."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -106,7 +110,7 @@ class LoadConfig:
     remote: str | None = None
     """The host of the target again, if it is another machine. A load is not sent to a stranger by mistake."""
     hostile: bool = False
-    """Allow ``storm`` and ``slow-readers`` against another machine."""
+    """Allow ``storm``, ``chaos`` and ``slow-readers`` against another machine."""
 
     _aimed: Target = field(init=False, repr=False, compare=False)
 
@@ -119,8 +123,8 @@ class LoadConfig:
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
                 msg = f"{name} is a number of at least {least}; not {value!r}"
                 raise ValueError(msg)
-        if self.scenario == "storm" and self.deflate:
-            msg = "storm follows every position, so it can't be combined with deflate"
+        if self.scenario in RETURNING and self.deflate:
+            msg = f"{self.scenario} follows every position, so it can't be combined with deflate"
             raise ValueError(msg)
         if self.tokens and len(self.tokens) < self.target_connections:
             msg = f"{self.target_connections} connections need as many tokens; there are {len(self.tokens)}"
@@ -148,7 +152,7 @@ class LoadConfig:
         is_silent = self.marker is not None and self.publish is None
         publishes = reads and self.publishers > 0 and self.rate > 0 and not is_silent
         return {
-            "kind": {"request": "request", "storm": "resume"}.get(self.scenario, "read"),
+            "kind": {"request": "request", **dict.fromkeys(RETURNING, "resume")}.get(self.scenario, "read"),
             "address": aimed.address,
             "host": aimed.host,
             "path": aimed.path,
@@ -167,6 +171,7 @@ class LoadConfig:
             "channels": self.channels,
             "per_connection": self.channels_per_connection,
             "within": self.back_within,
+            "cut_rate": self.cuts if self.scenario == "chaos" else 0.0,
             "slow": self.slow if self.scenario == "slow-readers" else 0,
             "sample_every": self.check_every,
             "warmup": self.warm_up,
@@ -204,11 +209,15 @@ LEAST: Final = {
     "in_flight": 1,
     "slow": 0,
     "back_within": 0,
+    "cuts": 0.001,
     "sources": 1,
     "check_every": 1,
     "timeout": 0,
 }
 """The least of each number."""
+
+RETURNING: Final = ("storm", "chaos")
+"""Scenarios whose readers come back."""
 
 UNBOUNDED: Final = 2**31
 """Connections on their way: an open loop begins the next ones all the same."""

@@ -116,7 +116,7 @@ class LoadResults:
     answer: Latency | None
     """From a request to its answer."""
     recovery: Latency | None
-    """Of ``storm``: from the cut until a reader had all that it had missed."""
+    """Of ``storm`` and ``chaos``: from the cut until a reader had all that it had missed."""
     error_rate: float
     """What failed of all that was tried: connections, subscriptions, publications and requests."""
     faults: Mapping[str, int]
@@ -162,7 +162,7 @@ def results(
     tried = said["attempts"] + total["subscribes"] + total["published"] + total["asked"]
     latency = Latency.of(said["latency_ms"]) or Latency.of(said["latency_oldest_ms"])
     due = total["published"] * config.target_connections * config.channels_per_connection // config.channels
-    is_known = due > 0 and not config.deflate and config.scenario != "storm" and said["complete"]
+    is_known = due > 0 and not config.deflate and said["complete"]
     cpu = said["server_cpu_percent"]
     return LoadResults(
         version=VERSION,

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-HOSTILE: Final = ("storm", "slow-readers")
+HOSTILE: Final = ("storm", "chaos", "slow-readers")
 """Scenarios that a server may take for an attack."""
 
 
