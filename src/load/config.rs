@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::Deserialize;
 
 use crate::load::template::Marker;
+use crate::load::tls::Tls;
 
 /// How far a connection must get before it counts as open.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -42,6 +43,10 @@ pub struct Config {
     pub address: SocketAddr,
     /// What the header `Host` says.
     pub host: String,
+    /// What the certificate of the server is for. Without it, there is no TLS.
+    pub server_name: Option<String>,
+    /// A file with the authorities that are trusted, as PEM.
+    pub authorities: String,
     /// Where the server takes connections.
     pub path: String,
     /// Further lines of the header.
@@ -150,6 +155,7 @@ impl Config {
         if self.publish_rate > 0.0 {
             self.publishers = self.publishers.max(1);
         }
+        self.tls()?;
         if let Some(marker) = &self.marker {
             Marker::new(marker)?;
             self.until = Until::Upgrade;
@@ -174,6 +180,11 @@ impl Config {
         Ok(self)
     }
 
+    /// What connections begin with, if there is TLS.
+    pub(in crate::load) fn tls(&self) -> Result<Option<Tls>, String> {
+        self.server_name.as_deref().map(|name| Tls::new(name, &self.authorities)).transpose()
+    }
+
     /// The channel of this number.
     pub fn channel_name(&self, number: usize) -> String {
         if self.channels == 1 { self.channel.clone() } else { format!("{}-{number}", self.channel) }
@@ -192,6 +203,8 @@ impl Default for Config {
             kind: Kind::default(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             host: "localhost".into(),
+            server_name: None,
+            authorities: String::new(),
             path: "/ws".into(),
             headers: Vec::new(),
             tokens: Vec::new(),

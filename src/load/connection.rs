@@ -1,13 +1,11 @@
 //! One connection of the load, and how it is opened.
 
-use mio::net::TcpStream;
-
 use crate::load::config::{Config, Kind};
 use crate::load::frame;
 use crate::load::random::split_mix;
 use crate::load::requests::Requests;
 use crate::load::session::Session;
-use crate::load::socket;
+use crate::load::socket::{self, Socket};
 use crate::load::template::fill_number;
 use crate::load::verify::{Place, Verifier};
 
@@ -39,7 +37,7 @@ pub enum Phase {
 }
 
 pub struct Connection {
-    pub socket: Option<TcpStream>,
+    pub socket: Option<Socket>,
     pub role: Role,
     /// It reads an event stream.
     pub is_stream: bool,

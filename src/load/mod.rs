@@ -28,6 +28,7 @@ mod session;
 mod socket;
 mod stream;
 mod template;
+mod tls;
 mod updates;
 mod verify;
 

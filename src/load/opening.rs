@@ -8,6 +8,8 @@ use crate::load::config::{Kind, Until};
 use crate::load::connection::{self, Phase, Role};
 use crate::load::returning;
 use crate::load::run::Run;
+use crate::load::socket::Socket;
+use crate::load::tls::Tls;
 use crate::load::{frame, socket, stream};
 
 /// Begins the connections that may be begun now.
@@ -26,9 +28,9 @@ pub fn open_more(run: &mut Run<'_>) -> Result<(), String> {
 
 /// Begins to open a connection that was due at a moment. An error here is this machine's limit, and ends the run.
 pub fn open(run: &mut Run<'_>, index: usize, due: u64) -> Result<(), String> {
-    let opened = socket::connect(run.config.address, run.config.source(index)).and_then(|mut socket| {
-        run.readiness.add(&mut socket, index)?;
-        Ok(socket)
+    let opened = socket::connect(run.config.address, run.config.source(index)).and_then(|mut tcp| {
+        run.readiness.add(&mut tcp, index)?;
+        Ok(Socket { tcp, tls: run.tls.as_ref().map(Tls::begin).transpose()? })
     });
     let socket = opened.map_err(|error| describe(&error, run.connections.len()))?;
     run.report.attempts += 1;
@@ -58,12 +60,12 @@ fn describe(error: &std::io::Error, wanted: usize) -> String {
 /// The socket is connected, or has failed to.
 pub fn connected(run: &mut Run<'_>, index: usize) {
     let Some(socket) = &run.connections[index].socket else { return };
-    match socket.take_error() {
+    match socket.tcp.take_error() {
         Ok(None) => {}
         Ok(Some(error)) | Err(error) => return close(run, index, &format!("connect: {error}")),
     }
     // Each message is sent whole, and waits for nothing.
-    let _ = socket.set_nodelay(true);
+    let _ = socket.tcp.set_nodelay(true);
     run.connections[index].phase = Phase::Upgrading;
     let token = run.config.tokens.get(index % run.config.tokens.len().max(1));
     let channels = run.connections[index].channels(run.config, index);
@@ -190,8 +192,9 @@ pub fn close(run: &mut Run<'_>, index: usize, reason: &str) {
 pub fn flush(run: &mut Run<'_>, index: usize) {
     let connection = &mut run.connections[index];
     let unsent = &mut connection.requests.unsent;
-    let Some(mut socket) = connection.socket.as_ref().filter(|_| !unsent.is_empty()) else { return };
-    match socket.write(unsent) {
+    let Some(socket) = &mut connection.socket else { return };
+    let sent = if unsent.is_empty() { socket.flush().map(|()| 0) } else { socket.write(unsent) };
+    match sent {
         Ok(sent) => drop(unsent.drain(..sent)),
         Err(error) if socket::would_block(&error) => {}
         Err(error) => close(run, index, &format!("send: {error}")),

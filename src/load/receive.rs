@@ -2,11 +2,10 @@
 
 use std::io::Read;
 
-use mio::net::TcpStream;
-
 use crate::load::connection::{self, Phase};
 use crate::load::frame::{self, Header};
 use crate::load::run::Run;
+use crate::load::socket::Socket;
 use crate::load::verify::{Inflater, Subscribed};
 use crate::load::{asking, clock, elsewhere, message, opening, socket, stream, updates};
 
@@ -16,7 +15,7 @@ pub fn receive(run: &mut Run<'_>, index: usize, hang_up: bool) {
     let mut buffer = std::mem::take(&mut run.buffer);
     loop {
         let connection = &mut run.connections[index];
-        let Some(mut socket) = connection.socket.as_ref() else { break };
+        let Some(socket) = &mut connection.socket else { break };
         run.report.counters.receives += 1;
         let unfinished = match connection.phase {
             Phase::Upgrading => None,
@@ -288,7 +287,7 @@ fn parse(bytes: &[u8], streams: bool) -> Option<Header> {
 }
 
 /// Appends up to `missing` bytes, so that a large frame is copied once however many reads it takes.
-fn fill(mut socket: &TcpStream, partial: &mut Vec<u8>, missing: usize) -> std::io::Result<usize> {
+fn fill(socket: &mut Socket, partial: &mut Vec<u8>, missing: usize) -> std::io::Result<usize> {
     let old = partial.len();
     partial.resize(old + missing, 0);
     let result = socket.read(&mut partial[old..]);

@@ -12,6 +12,7 @@ use crate::load::requests::Question;
 use crate::load::schedule::Schedule;
 use crate::load::socket::Readiness;
 use crate::load::template::Marker;
+use crate::load::tls::Tls;
 use crate::load::verify::Inflater;
 
 /// One thread, its connections, and one receive buffer for all of them.
@@ -30,6 +31,7 @@ pub struct Run<'a> {
     /// Connections that were open, and were lost.
     pub lost: u64,
     pub report: Report,
+    pub tls: Option<Tls>,
     pub inflater: Option<Inflater>,
     /// Present when the server is not Umbel.
     pub marker: Option<Marker>,
@@ -79,6 +81,7 @@ impl<'a> Run<'a> {
             opening: 0,
             lost: 0,
             report: Report::default(),
+            tls: config.tls()?,
             inflater: None,
             marker: config.marker.as_deref().map(Marker::new).transpose()?,
             buffer: vec![0; BUFFER_BYTES],
@@ -135,7 +138,7 @@ impl<'a> Run<'a> {
 
     /// Sends something small. A socket that does not take it at once is a fault.
     pub fn send(&mut self, index: usize, bytes: &[u8]) {
-        let Some(mut socket) = self.connections[index].socket.as_ref() else { return };
+        let Some(socket) = &mut self.connections[index].socket else { return };
         match socket.write(bytes) {
             Ok(sent) if sent == bytes.len() => {}
             Ok(_) => self.report.fault("send: partly taken"),

@@ -1,17 +1,49 @@
 //! Sockets of the load, and when they are ready.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustls::ClientConnection;
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use crate::load::tls;
+
+/// A connection to the server, with TLS or without.
+pub struct Socket {
+    pub tcp: TcpStream,
+    pub tls: Option<Box<ClientConnection>>,
+}
+
+impl Read for Socket {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.read(buffer),
+            Some(tls) => tls::read(tls, &mut self.tcp, buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.write(bytes),
+            Some(tls) => tls::write(tls, &mut self.tcp, bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tls.as_mut().map_or(Ok(()), |tls| tls::flush(tls, &mut self.tcp))
+    }
+}
 
 /// Begins a connect that does not wait, from a source address if that is given.
 pub fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -25,9 +57,9 @@ pub fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStr
 }
 
 /// Makes the following close send a reset, so that no port stays in `TIME_WAIT`.
-pub fn reset_on_close(socket: &TcpStream) {
+pub fn reset_on_close(socket: &Socket) {
     // Failing leaves an ordinary close.
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(&socket.tcp).set_linger(Some(Duration::ZERO));
 }
 
 pub fn would_block(error: &io::Error) -> bool {
@@ -35,9 +67,9 @@ pub fn would_block(error: &io::Error) -> bool {
 }
 
 /// Whether the peer has closed or reset the connection; reads nothing.
-pub fn hung_up(socket: &TcpStream) -> bool {
+pub fn hung_up(socket: &Socket) -> bool {
     use rustix::event::{PollFd, poll};
-    let mut asked = [PollFd::new(socket, HANG_UP)];
+    let mut asked = [PollFd::new(&socket.tcp, HANG_UP)];
     let nothing = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut asked, Some(&nothing)).is_ok_and(|ready| ready > 0)
 }
@@ -72,9 +104,9 @@ impl Readiness {
         self.poll.registry().register(socket, Token(index), Interest::READABLE | Interest::WRITABLE)
     }
 
-    pub fn remove(&self, socket: &mut TcpStream) {
+    pub fn remove(&self, socket: &mut Socket) {
         // Removing what is not there does no harm.
-        let _ = self.poll.registry().deregister(socket);
+        let _ = self.poll.registry().deregister(&mut socket.tcp);
     }
 
     /// Waits for events, at most so many nanoseconds; a wait that is not over is as long as the next millisecond.

@@ -40,6 +40,7 @@ OPTIONS: Final[dict[str, tuple[str, str, str]]] = {
     "sources": ("--sources", "N", "addresses of this machine that connections come from, 127.0.0.1 and on"),
     "check_every": ("--check-every", "N", "of so many connections one has each update parsed and checked"),
     "timeout": ("--timeout", "S", "how long connections may take to open, after the last was begun"),
+    "ca": ("--ca", "FILE", "wss: certificates of authorities to trust instead of those of this machine"),
     "pid": ("--pid", "PID", "process of the server on this machine: its CPU and memory are measured"),
     "remote": ("--remote", "HOST", "the host of the target again, if it is not this machine"),
 }
@@ -157,8 +158,8 @@ def load(parsed: argparse.Namespace) -> int:
     try:
         results = run.run()
     except LoadError as error:
-        hint = CHANNEL_HINT if "its subscription is refused" in str(error) else ""
-        raise CommandError(f"{error}{hint}", INTERRUPTED if interrupted else NOT_MEASURED) from error
+        hints = [hint for text, hint in HINTS.items() if text in str(error)]
+        raise CommandError(f"{error}{''.join(hints)}", INTERRUPTED if interrupted else NOT_MEASURED) from error
     missed = [each for each in parsed.require if not each.holds(results)]
     if parsed.json:
         write(json.dumps(results.to_json(), indent=2))
@@ -359,9 +360,11 @@ def say(text: str) -> None:
 
 FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig) if each.init]
 
-CHANNEL_HINT: Final = (
-    ". Name a channel that clients of the application may read and publish to: --channel NAME (docs/load.md)"
-)
+HINTS: Final = {
+    "its subscription is refused": ". Name a channel that clients of the application may read and publish to: "
+    "--channel NAME (docs/load.md)",
+    "invalid peer certificate": ". --ca FILE names the authority that has signed it",
+}
 
 UNSET: Final[dict[str, Any]] = {"default": argparse.SUPPRESS}
 

@@ -1,5 +1,6 @@
 """What a load does."""
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -30,7 +31,7 @@ class LoadConfig:
     """
 
     target: str
-    """The address of the server: ``ws://host:port/path``."""
+    """The address of the server: ``ws://host:port/path``, or ``wss://`` with TLS."""
     scenario: Scenario = "fanout"
     target_connections: int = 100
     """How many connections read or ask."""
@@ -89,6 +90,10 @@ class LoadConfig:
     """Further fields of the header of each connection."""
     tokens: Sequence[str] = ()
     """Credentials, one for each connection, sent as ``Authorization: Bearer``."""
+    ca: str | None = None
+    """A file with the certificates of the authorities that may have signed the one of a server with TLS, as
+    PEM; by default those of this machine.
+    """
     sources: int = 1
     """Addresses of this machine that the connections come from, from 127.0.0.1 on. One has about 28,000
     ports for one server.
@@ -155,6 +160,8 @@ class LoadConfig:
             "kind": {"request": "request", **dict.fromkeys(RETURNING, "resume")}.get(self.scenario, "read"),
             "address": aimed.address,
             "host": aimed.host,
+            "server_name": aimed.name if aimed.is_secure else None,
+            "authorities": self.ca or authorities(),
             "path": aimed.path,
             "headers": [f"{name}: {value}" for name, value in self.headers.items()],
             "tokens": list(self.tokens),
@@ -192,6 +199,12 @@ class LoadConfig:
             "answers": list(self.answers.items()),
             "timeout": self.timeout,
         }
+
+
+def authorities() -> str:
+    """The file with the authorities that this machine trusts."""
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.openssl_cafile
 
 
 LEAST: Final = {

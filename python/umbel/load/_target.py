@@ -10,6 +10,9 @@ HOSTILE: Final = ("storm", "chaos", "slow-readers")
 """Scenarios that a server may take for an attack."""
 
 
+SECURE: Final = ("wss", "https")
+
+
 @dataclass(frozen=True)
 class Target:
     """A server, found once."""
@@ -23,6 +26,8 @@ class Target:
     """IP address and port."""
     is_own: bool
     """It is this machine."""
+    is_secure: bool
+    """It speaks TLS."""
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -33,13 +38,12 @@ class Target:
         """
         parts = urlsplit(url)
         try:
-            port = parts.port or 80
+            port = parts.port or (443 if parts.scheme in SECURE else 80)
         except ValueError as error:
             msg = f"{url!r} is no address of a server: {error}"
             raise ValueError(msg) from None
-        if parts.scheme not in {"ws", "http"} or not parts.hostname:
-            hint = "; TLS is not supported yet" if parts.scheme in {"wss", "https"} else ""
-            msg = f"a target is ws://host:port/path, as in ws://127.0.0.1:8000/ws; not {url!r}{hint}"
+        if parts.scheme not in {"ws", "http", *SECURE} or not parts.hostname:
+            msg = f"a target is ws://host:port/path or wss://…, as in ws://127.0.0.1:8000/ws; not {url!r}"
             raise ValueError(msg)
         try:
             found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
@@ -54,7 +58,8 @@ class Target:
         path = (parts.path or "/ws") + (f"?{parts.query}" if parts.query else "")
         shown = f"[{first}]:{port}" if ":" in first else f"{first}:{port}"
         own = all(is_own(address) for address in addresses)
-        return cls(parts.hostname, parts.netloc.rpartition("@")[2], path, shown, own)
+        host = parts.netloc.rpartition("@")[2]
+        return cls(parts.hostname, host, path, shown, own, parts.scheme in SECURE)
 
     def check_allowed(self, remote: str | None, *, hostile: bool, scenario: str) -> None:
         """Refuse what may be a slip of the keyboard.
