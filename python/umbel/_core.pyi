@@ -380,8 +380,8 @@ class Load:
     def stop(self) -> None:
         """End it soon. From any thread."""
     def progress(self, known: int, /) -> str:
-        """How far it is, as JSON text: ``stage``, and ``rows`` with one object for each second, without the first
-        ones, which are known. From any thread.
+        """How far it is, as JSON text: ``stage``, ``rows`` with one object for each second, without the first ones,
+        which are known, and ``conversation``, which is told once. From any thread.
         """
 
 @final

@@ -55,6 +55,8 @@ pub fn unanswered(run: &Run<'_>) -> usize {
 fn ask(run: &mut Run<'_>, index: usize, now: u64) {
     run.report.counters.asked += 1;
     let requests = &mut run.connections[index].requests;
+    let before = requests.unsent.len();
     let id = run.question.write(&mut requests.unsent);
     requests.waiting.push(Waiting { id, asked: now });
+    run.show_sent(index, &run.connections[index].requests.unsent[before..]);
 }

@@ -113,6 +113,8 @@ pub struct Config {
     /// Look for input without ever sleeping. A server pays for waking a receiver on its own machine, and pays more the faster the
     /// receiver is. Nobody pays for waking a receiver on another machine.
     pub poll: bool,
+    /// Tell what connections and server say to each other.
+    pub verbose: bool,
     /// Wait for [`Control::go`](crate::load::Control::go) when all connections are open.
     pub wait: bool,
     /// The process of the server, on this machine.
@@ -237,6 +239,7 @@ impl Default for Config {
             drain: 0.0,
             ramp_down: false,
             poll: false,
+            verbose: false,
             wait: false,
             server_pid: None,
             publishers: 0,

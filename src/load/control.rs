@@ -22,6 +22,8 @@ pub struct Progress {
     pub stage: Stage,
     /// One for each second so far.
     pub rows: Vec<Row>,
+    /// What connections and server have said since somebody last asked, with `verbose`.
+    pub conversation: Vec<String>,
 }
 
 /// What a load does now.
@@ -94,9 +96,10 @@ impl Control {
 
     /// How far it is. The first rows are left out: whoever asks again has them.
     pub fn progress(&self, known: usize) -> Progress {
-        let progress = self.lock();
+        let mut progress = self.lock();
         let rows = progress.rows.get(known..).unwrap_or_default().to_vec();
-        Progress { stage: progress.stage, rows }
+        let conversation = std::mem::take(&mut progress.conversation);
+        Progress { stage: progress.stage, rows, conversation }
     }
 
     /// What it does now.
@@ -120,6 +123,16 @@ impl Control {
         self.lock().rows.push(row);
     }
 
+    /// Keeps a line until somebody asks; what is too much for anybody to read is dropped.
+    pub(in crate::load) fn say(&self, line: String) {
+        let mut progress = self.lock();
+        match progress.conversation.len() {
+            ..LONGEST => progress.conversation.push(line),
+            LONGEST => progress.conversation.push("…".into()),
+            _ => {}
+        }
+    }
+
     pub(in crate::load) fn set_waker(&self, waker: mio::Waker) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
@@ -135,3 +148,6 @@ impl Control {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Lines of a conversation that wait for somebody to ask.
+const LONGEST: usize = 10_000;

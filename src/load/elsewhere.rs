@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::load::connection::Role;
+use crate::load::conversation::SHOWN;
 use crate::load::frame;
 use crate::load::run::Run;
 use crate::load::template::{Marker, fill_number};
@@ -81,6 +82,3 @@ pub fn nothing_found(run: &Run<'_>) -> Option<String> {
 
 /// When the server is quiet, or after this many nanoseconds, it has read what connections say first.
 pub const HELLO: u64 = 3_000_000_000;
-
-/// Characters of a message that are shown.
-const SHOWN: usize = 200;

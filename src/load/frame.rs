@@ -35,6 +35,11 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
     })
 }
 
+/// What a close frame says, or that it says nothing (RFC 6455 section 7.4.1).
+pub fn close_code(payload: &[u8]) -> u16 {
+    payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]))
+}
+
 /// Appends one masked client frame. The mask is zero: legal, and it costs the client nothing.
 pub fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     write_header(out, opcode, payload.len(), 0x80);

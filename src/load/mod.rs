@@ -10,6 +10,7 @@ mod comeback;
 mod config;
 mod connection;
 mod control;
+mod conversation;
 mod drive;
 mod elsewhere;
 mod frame;

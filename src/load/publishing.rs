@@ -31,7 +31,10 @@ pub fn publish_due(run: &mut Run<'_>, now: u64) {
                 padded_data(due, bytes),
             ),
         };
-        frame::write_masked(&mut run.connections[index].requests.unsent, frame::TEXT, message.as_bytes());
+        let unsent = &mut run.connections[index].requests.unsent;
+        let before = unsent.len();
+        frame::write_masked(unsent, frame::TEXT, message.as_bytes());
+        run.show_sent(index, &run.connections[index].requests.unsent[before..]);
         count += 1;
     }
     for step in 0..publishers.min(count) {

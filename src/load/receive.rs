@@ -125,6 +125,9 @@ fn frame(run: &mut Run<'_>, index: usize, header: Header, payload: &[u8], now: u
         let wire_bytes = header.header_bytes + payload.len();
         return message(run, index, stream::message(payload), wire_bytes, now);
     }
+    if header.opcode >= frame::CLOSE {
+        run.show(index, "←", header.opcode, payload);
+    }
     match header.opcode {
         frame::TEXT | frame::BINARY if header.fin => {
             let wire_bytes = header.header_bytes + payload.len();
@@ -157,7 +160,7 @@ fn frame(run: &mut Run<'_>, index: usize, header: Header, payload: &[u8], now: u
             }
         }
         frame::CLOSE => {
-            let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
+            let code = frame::close_code(payload);
             if code >= 4500 {
                 // It may not come back.
                 run.connections[index].session = None;
@@ -192,6 +195,7 @@ fn data(run: &mut Run<'_>, index: usize, compressed: bool, payload: &[u8], wire_
 }
 
 fn message(run: &mut Run<'_>, index: usize, text: &[u8], wire_bytes: usize, now: u64) {
+    run.show(index, "←", frame::TEXT, text);
     if let Some(marker) = run.marker.take() {
         elsewhere::message(run, index, &marker, text, wire_bytes, now);
         run.marker = Some(marker);

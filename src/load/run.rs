@@ -7,6 +7,7 @@ use crate::load::comeback::Comeback;
 use crate::load::config::{Config, Kind};
 use crate::load::connection::{Connection, Phase, Role, upgrade_request};
 use crate::load::control::Control;
+use crate::load::conversation;
 use crate::load::report::Report;
 use crate::load::requests::Question;
 use crate::load::schedule::Schedule;
@@ -136,8 +137,28 @@ impl<'a> Run<'a> {
         clock::nanoseconds(self.config.ramp_up_delay * step as f64)
     }
 
+    /// Shows the frames that a connection sends, if that was asked for.
+    pub fn show_sent(&self, index: usize, frames: &[u8]) {
+        if self.config.verbose {
+            conversation::parts(frames).for_each(|(opcode, payload)| self.show(index, "→", opcode, payload));
+        }
+    }
+
+    /// Shows a frame, if that was asked for.
+    pub fn show(&self, index: usize, arrow: &str, opcode: u8, payload: &[u8]) {
+        if self.config.verbose {
+            let role = self.connections[index].role;
+            let line = conversation::line(role, arrow, opcode, payload, &self.config.tokens);
+            let at = clock::now().saturating_sub(self.began) as f64 / 1e9;
+            self.control.say(format!("{at:8.3} s  {line}"));
+        }
+    }
+
     /// Sends something small. A socket that does not take it at once is a fault.
     pub fn send(&mut self, index: usize, bytes: &[u8]) {
+        if self.connections[index].phase != Phase::Upgrading {
+            self.show_sent(index, bytes);
+        }
         let Some(socket) = &mut self.connections[index].socket else { return };
         match socket.write(bytes) {
             Ok(sent) if sent == bytes.len() => {}

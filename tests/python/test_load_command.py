@@ -63,6 +63,23 @@ async def test_a_requirement_that_is_missed_is_named_and_is_exit_code_1() -> Non
     assert json.loads(done.stdout)["maxConcurrentConnections"] == 21
 
 
+async def test_the_conversation_of_one_connection_is_shown_without_tokens() -> None:
+    async with serving() as target:
+        done = await ended(target, *QUICK, "--connections", "1", "-v", "--data-bytes", "300", "--rate", "5")
+        chaos = await ended(target, *QUICK, "--connections", "1", "-v", "--scenario", "chaos")
+    for part in (
+        'reader    ← {"type":"connection_established"',
+        'reader    → {"type":"subscribe_updates","channel":"load","id":1}\n',
+        'publisher → {"type":"publish","channel":"load","data":{"t":',
+        'xxx…\n',
+        'publisher ← {"type":"published"',
+        "reader    → close 1000\n",
+        "reader    ← close 1000\n",
+    ):
+        assert part in done.stderr, done.stderr
+    assert '"session":{"token":"…"' in chaos.stderr and '"session":"…"' in chaos.stderr
+
+
 async def test_ctrl_c_prints_the_results_so_far() -> None:
     async with serving() as target:
         program = subprocess.Popen(

@@ -105,6 +105,9 @@ def add_command(commands: Any) -> None:
     for name, (flag, text) in FLAGS.items():
         command.add_argument(flag, dest=name, action="store_true", help=text, **UNSET)
     command.add_argument(
+        "-v", "--verbose", action="store_true", help="show what is said (with --connections 1)", **UNSET
+    )
+    command.add_argument(
         "--header", action="append", metavar="'NAME: VALUE'", help="field of the header; repeated", **UNSET
     )
     command.add_argument(
@@ -221,7 +224,9 @@ def read(path: str) -> dict[str, Any]:
 
 
 def show(run: Load, shown: int) -> int:
-    """Write a line for each second that was not shown yet."""
+    """Write what was said, and a line for each second that was not shown yet."""
+    for each in run.conversation():
+        say(each)
     rows = run.snapshots()
     for row in rows[shown:]:
         say(line(row))

@@ -106,6 +106,8 @@ class LoadConfig:
     """Never sleep. The load takes a whole processor, and the server on the same machine does not pay for
     waking it.
     """
+    verbose: bool = False
+    """Show what the connection, there may be one, and the server say to each other: `Load.conversation`."""
     timeout: float = 30.0
     """How long the connections may take to open, after the last was begun."""
     pid: int | None = None
@@ -133,6 +135,9 @@ class LoadConfig:
             raise ValueError(msg)
         if self.tokens and len(self.tokens) < self.target_connections:
             msg = f"{self.target_connections} connections need as many tokens; there are {len(self.tokens)}"
+            raise ValueError(msg)
+        if self.verbose and self.target_connections > 1:
+            msg = "verbose shows what one connection and the server say: target_connections is 1 then"
             raise ValueError(msg)
         self._check_elsewhere()
         aimed = Target.of(self.target)
@@ -186,6 +191,7 @@ class LoadConfig:
             "drain": self.drain,
             "ramp_down": self.ramp_down,
             "poll": self.poll,
+            "verbose": self.verbose,
             "server_pid": self.pid,
             "publishers": self.publishers if publishes else 0,
             "publish_rate": self.rate if publishes else 0.0,

@@ -47,6 +47,7 @@ class Load:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._rows: list[Snapshot] = []
+        self._conversation: list[str] = []
         self._said: dict[str, Any] | None = None
         self._error: BaseException | None = None
         self._memory: tuple[int | None, int | None] = (None, None)
@@ -64,6 +65,15 @@ class Load:
         """What happened so far, one entry for each second."""
         self._learn()
         return list(self._rows)
+
+    def conversation(self) -> list[str]:
+        """What the connection, its publishers and the server have said since this was last called, with
+        ``verbose``: a line for each message, cut at 200 characters, and without tokens.
+        """
+        self._learn()
+        with self._lock:
+            said, self._conversation = self._conversation, []
+        return said
 
     def run(self) -> LoadResults:
         """Do all of it, and wait for the end.
@@ -140,6 +150,8 @@ class Load:
         with self._lock:  # of two threads, the second one has them from the first
             progress: dict[str, Any] = json.loads(self._core.progress(len(self._rows)))
             self._rows += [Snapshot.of(row) for row in progress["rows"]]
+            if self._config.verbose:
+                self._conversation += progress["conversation"]
         return str(progress["stage"])
 
     def _results(self) -> LoadResults:
