@@ -220,6 +220,7 @@ impl Report {
             "lateness_ms": self.lateness.to_json(),
             "histograms": {
                 "connect": self.established.buckets(),
+                "lateness": self.lateness.buckets(),
                 "latency": self.every.buckets(),
                 "latency_oldest": self.oldest.buckets(),
                 "answer": self.answer.buckets(),

@@ -71,7 +71,7 @@ async def test_the_conversation_of_one_connection_is_shown_without_tokens() -> N
         'reader    ← {"type":"connection_established"',
         'reader    → {"type":"subscribe_updates","channel":"load","id":1}\n',
         'publisher → {"type":"publish","channel":"load","data":{"t":',
-        'xxx…\n',
+        "xxx…\n",
         'publisher ← {"type":"published"',
         "reader    → close 1000\n",
         "reader    ← close 1000\n",

@@ -99,7 +99,9 @@ async def test_several_publications_in_one_message_count_each() -> None:
 
 async def test_a_marker_that_never_comes_is_said_with_what_came_instead() -> None:
     async with room() as target:
-        with pytest.raises(LoadError, match=r'marker "time=\{time\}" was in no message.*the last .* "\{\\"all'):
+        with pytest.raises(
+            LoadError, match=r'marker "time=\{time\}" was in no message.*the last .* "\{\\"all'
+        ):
             await heard(target, marker="time={time}")
         with pytest.raises(LoadError, match="no message came"):
             await heard(target, answers={"who?": "nobody"}, hello=None, publishers=1, publish="{time}")

@@ -18,6 +18,7 @@ from umbel._serving.server import Server
 from umbel.exceptions import ConfigurationError
 
 from . import load as loads
+from . import load_merge
 from .loading import CommandError, load
 from .options import meant, parser
 from .publish import publish
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the name of the program; by default those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:2] == load_merge.NAME.split():
+        words[:2] = [load_merge.NAME]
     if words[:1] == ["demo"]:  # it has options of its own
         return demo(words[1:])
     try:
@@ -43,7 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 2
     try:
-        acts = {"tail": tail, "publish": publish, "token": token, "load": loads.load, "run": run}
+        acts = {
+            "tail": tail,
+            "publish": publish,
+            "token": token,
+            "load": loads.load,
+            load_merge.NAME: load_merge.load_merge,
+            "run": run,
+        }
         return acts[parsed.command](parsed)
     except CommandError as error:
         complain(f"umbel: {error}")

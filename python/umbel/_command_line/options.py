@@ -11,7 +11,7 @@ from typing import Any
 from umbel._core import __version__
 from umbel._declaring.settings import KINDS, Settings
 
-from . import load, publish, token
+from . import load, load_merge, publish, token
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("url", help="of the server, as in ws://127.0.0.1:8000/ws")
     tail.add_argument("channel", nargs="+", help="name of a channel; @ for direct messages to this client")
     load.add_command(commands)
+    load_merge.add_command(commands)
     publish.add_command(commands)
     token.add_command(commands)
     return main_parser

@@ -1,5 +1,6 @@
 """What the results of a load have to be: ``p95<100ms``, ``lost==0``."""
 
+import argparse
 import difflib
 import operator
 import re
@@ -91,3 +92,11 @@ class Requirement:
         """What was found instead."""
         found = FIGURES[self.figure](results)
         return "it was not measured" if found is None else f"it is {found:g}"
+
+
+def requirement(text: str) -> Requirement:
+    """Read a requirement of the command line."""
+    try:
+        return Requirement.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

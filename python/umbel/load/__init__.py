@@ -5,6 +5,7 @@
 
 from ._config import LoadConfig, Scenario
 from ._load import Load, LoadError
+from ._merge import merge
 from ._results import Latency, LoadResults, Snapshot
 
-__all__ = ["Latency", "Load", "LoadConfig", "LoadError", "LoadResults", "Scenario", "Snapshot"]
+__all__ = ["Latency", "Load", "LoadConfig", "LoadError", "LoadResults", "Scenario", "Snapshot", "merge"]

@@ -81,7 +81,7 @@ class LoadConfig:
     slow: int = 10
     """Connections that read nothing, of ``slow-readers``."""
     back_within: float = 1.0
-    """Of ``storm`` and ``chaos``: who was cut tries for the first time at a random moment within this time."""
+    """Of ``storm`` and ``chaos``: who is cut tries for the first time at a random moment within this time."""
     cuts: float = 10.0
     """Of ``chaos``: how many readers are cut in each second."""
     deflate: bool = False

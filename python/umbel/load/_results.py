@@ -1,13 +1,15 @@
 """What a load has found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
 
 from ._config import LoadConfig
 
 VERSION: Final = 1
 """Of the JSON form. A field may be added without a new one."""
+
+LATENCIES: Final = ("connect", "lateness", "latency", "answer", "recovery")
 
 BUSY_PERCENT: Final = 85.0
 """A load that uses more of its processor may be what was measured."""
@@ -104,10 +106,10 @@ class LoadResults:
     """From the moment at which a publication was due to its arrival; of each update of one connection in
     ``check_every``.
     """
+    due: int | None
+    """Updates that had to come: each publication at each connection. None where that is not known."""
     success_rate: float | None
-    """Updates that came, of those that were due: each publication at each connection. What a ``gap``
-    announces has not come. None where it is not known what was due.
-    """
+    """Updates that came, of those that were due. What a ``gap`` announces has not come."""
     lost: int
     """Publications that gaps have announced; of a server that is not Umbel, numbers that are missing."""
     gaps: int
@@ -117,8 +119,10 @@ class LoadResults:
     """From a request to its answer."""
     recovery: Latency | None
     """Of ``storm`` and ``chaos``: from the cut until a reader had all that it had missed."""
+    tried: int
+    """Connections, subscriptions, publications and requests."""
     error_rate: float
-    """What failed of all that was tried: connections, subscriptions, publications and requests."""
+    """What failed of all that was tried."""
     faults: Mapping[str, int]
     """What must not happen, and how often it did: an update that is missing without a gap, comes twice or in
     a wrong order, a connection that ends, an error.
@@ -131,7 +135,7 @@ class LoadResults:
     seconds: Sequence[Snapshot] = field(default=())
     """What happened in each second."""
     histograms: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
-    """The buckets of each latency, 1.6 % wide: number and count."""
+    """The buckets of each latency, 1.6 % wide, by its name: number and count."""
 
     @property
     def is_busy(self) -> bool:
@@ -143,6 +147,26 @@ class LoadResults:
     def to_json(self) -> dict[str, Any]:
         """The same with names in camel case, for ``json.dumps``."""
         return {camel(name): plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_json(cls, found: Any) -> Self:
+        """Read what `to_json` has made.
+
+        Raises:
+            ValueError: if it is something else, or of another version.
+        """
+        try:
+            version = found["version"]
+            values = {each.name: found[camel(each.name)] for each in fields(cls)}
+            values |= {name: Latency.of(values[name]) for name in LATENCIES}
+            values["seconds"] = tuple(Snapshot.of(row) for row in values["seconds"])
+        except (KeyError, TypeError, AttributeError):
+            msg = "it has no results of a load"
+            raise ValueError(msg) from None
+        if version != VERSION:
+            msg = f"its results have the version {version}, and only {VERSION} can be read"
+            raise ValueError(msg)
+        return cls(**values)
 
 
 def results(
@@ -159,6 +183,7 @@ def results(
     total, window = said["total"], float(said["window_seconds"])
     failures = dict(said["connection_failures"])
     failed = sum(failures.values())
+    histograms = said["histograms"]
     tried = said["attempts"] + total["subscribes"] + total["published"] + total["asked"]
     latency = Latency.of(said["latency_ms"]) or Latency.of(said["latency_oldest_ms"])
     due = total["published"] * config.target_connections * config.channels_per_connection // config.channels
@@ -185,6 +210,7 @@ def results(
         messages=total["messages"],
         average_latency=latency.mean if latency else None,
         latency=latency,
+        due=due if is_known else None,
         success_rate=total["messages"] / due if is_known else None,
         lost=total["lost"],
         gaps=total["gaps"],
@@ -192,6 +218,7 @@ def results(
         answers_per_second=said["answers_per_second"],
         answer=Latency.of(said["answer_ms"]),
         recovery=Latency.of((said["returns"] or {}).get("caught_up_ms")),
+        tried=tried,
         error_rate=min(1.0, (failed + total["errors"]) / tried) if tried else 0.0,
         faults=dict(said["faults"]),
         server_cpu_percent=cpu,
@@ -203,7 +230,13 @@ def results(
         else None,
         load_cpu_percent=said["load_cpu_percent"],
         seconds=tuple(rows),
-        histograms=said["histograms"],
+        histograms={
+            "connect": histograms["connect"],
+            "lateness": histograms["lateness"],
+            "latency": histograms["latency"] or histograms["latency_oldest"],
+            "answer": histograms["answer"],
+            "recovery": histograms["caught_up"],
+        },
     )
 
 
