@@ -37,6 +37,7 @@ OPTIONS: Final[dict[str, tuple[str, str, str]]] = {
     "timeout": ("--timeout", "S", "how long connections may take to open, after the last was begun"),
     "ca": ("--ca", "FILE", "wss: certificates of authorities to trust instead of those of this machine"),
     "pid": ("--pid", "PID", "process of the server on this machine: its CPU and memory are measured"),
+    "metrics": ("--metrics", "URL", "the metrics of the server, as in http://127.0.0.1:8001/metrics"),
     "remote": ("--remote", "HOST", "the host of the target again, if it is not this machine"),
 }
 """Options with a value: name, what its value is called, what it does."""
@@ -114,6 +115,9 @@ def add_command(commands: Any) -> None:
     )
     command.add_argument(
         "--tokens", metavar="FILE", help="credentials for the connections, one a line", **UNSET
+    )
+    command.add_argument(
+        "--metrics-token", metavar="FILE", help="the file with the token of the metrics", **UNSET
     )
     add_options(command)
 

@@ -107,6 +107,8 @@ def table(found: LoadResults) -> Iterator[tuple[str, str]]:
     yield ("error rate", f"{found.error_rate:.4%}")
     for reason, count in found.faults.items():
         yield ("fault", reason if count == 1 else f"{reason} ({count:,} times)")
+    if found.accounted_rate is not None:
+        yield ("by the server", f"{found.accounted_rate:.4%} of due delivered or announced")
     if found.server_cpu_percent is not None:
         each = (
             f", {found.server_cpu_us_per_message:.2f} µs per message"

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import tomllib
+from pathlib import Path
 from typing import Any, Final
 
 from umbel.load import LoadConfig
@@ -14,6 +15,8 @@ def values(parsed: argparse.Namespace) -> dict[str, Any]:
     given = vars(parsed)
     found = read(given["config"]) if given["config"] else {}
     found |= {name: given[name] for name in FIELDS if given.get(name) is not None}
+    if "metrics_token" in given:
+        found["metrics_token"] = Path(given["metrics_token"]).read_text("utf-8").strip()
     if "ramp" in given:
         found["ramp_up_rate"], found["ramp_up_delay"] = given["ramp"]
     if "stage" in given:
@@ -23,8 +26,7 @@ def values(parsed: argparse.Namespace) -> dict[str, Any]:
     if "answer" in given:
         found["answers"] = dict(answer_of(text) for text in given["answer"])
     if "tokens" in given:
-        with open(given["tokens"], encoding="utf-8") as file:
-            found["tokens"] = file.read().split()
+        found["tokens"] = Path(given["tokens"]).read_text("utf-8").split()
     return found
 
 

@@ -45,6 +45,7 @@ FIGURES: Final[dict[str, Callable[[LoadResults], float | None]]] = {
     "failures": lambda found: found.connection_failures,
     "errors": lambda found: found.error_rate,
     "success": lambda found: found.success_rate,
+    "accounted": lambda found: found.accounted_rate,
     "lost": lambda found: found.lost,
     "gaps": lambda found: found.gaps,
     "faults": lambda found: sum(found.faults.values()),

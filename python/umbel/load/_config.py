@@ -88,7 +88,7 @@ class LoadConfig:
     """Ask for compressed messages."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Further fields of the header of each connection."""
-    tokens: Sequence[str] = ()
+    tokens: Sequence[str] = field(default=(), repr=False)
     """Credentials, one for each connection, sent as ``Authorization: Bearer``."""
     ca: str | None = None
     """A file with the certificates of the authorities that may have signed the one of a server with TLS, as
@@ -114,6 +114,12 @@ class LoadConfig:
     """The process of the server, if it runs on this machine: its CPU time and memory are measured. Linux
     only.
     """
+    metrics: str | None = None
+    """The address of the metrics of the server, as in ``http://127.0.0.1:8001/metrics``: they are read before
+    and after. In the meantime nobody else should use the server.
+    """
+    metrics_token: str | None = field(default=None, repr=False)
+    """What the metrics ask for, sent as ``Authorization: Bearer``."""
     remote: str | None = None
     """The host of the target again, if it is another machine. A load is not sent to a stranger by mistake."""
     hostile: bool = False
@@ -135,6 +141,9 @@ class LoadConfig:
             raise ValueError(msg)
         if self.tokens and len(self.tokens) < self.target_connections:
             msg = f"{self.target_connections} connections need as many tokens; there are {len(self.tokens)}"
+            raise ValueError(msg)
+        if self.metrics is not None and not self.metrics.startswith(("http://", "https://")):
+            msg = f"metrics are at an address as http://127.0.0.1:8001/metrics; not {self.metrics!r}"
             raise ValueError(msg)
         if self.verbose and self.target_connections > 1:
             msg = "verbose shows what one connection and the server say: target_connections is 1 then"

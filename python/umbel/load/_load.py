@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from umbel._core import Load as Core
 
+from . import _metrics
 from ._config import LoadConfig
 from ._results import LoadResults, Snapshot, results
 
@@ -51,6 +52,7 @@ class Load:
         self._said: dict[str, Any] | None = None
         self._error: BaseException | None = None
         self._memory: tuple[int | None, int | None] = (None, None)
+        self._counters: dict[str, float] | None = None
 
     def start(self) -> None:
         """Begin. Nothing happens if it has begun."""
@@ -128,11 +130,20 @@ class Load:
     def _work(self) -> None:
         try:
             allow_files(self._config.target_connections)
+            before = self._count()
             self._said = json.loads(self._core.run())
+            try:
+                self._counters = _metrics.since(before, self._count())
+            except OSError as error:  # the server may have gone away; what was seen of it stays
+                self._said["faults"][str(error)] = 1
         except Exception as error:  # it is raised where somebody waits
             self._error = error
         finally:
             self._ended.set()
+
+    def _count(self) -> dict[str, float]:
+        config = self._config
+        return _metrics.read(config.metrics, config.metrics_token, config.ca) if config.metrics else {}
 
     def _look(self) -> None:
         """Note the memory of the server before and after the connections were opened."""
@@ -159,7 +170,7 @@ class Load:
             raise LoadError(str(self._error)) from self._error
         first, last = self._memory
         grown = last - first if first is not None and last is not None else None
-        return results(self._config, self._said, self.snapshots(), grown)
+        return results(self._config, self._said, self.snapshots(), grown, self._counters or {})
 
 
 def allow_files(connections: int) -> None:

@@ -11,7 +11,7 @@ from ._results import LATENCIES, Latency, LoadResults
 
 def merge(several: Sequence[LoadResults]) -> LoadResults:
     """Add up what several loads, of processes or machines, have found at the same time. What happened in each
-    second, and the memory of the server, are left out.
+    second, and the memory and the counters of the server, are left out.
 
     Raises:
         ValueError: if there is none, or they have done different things.
@@ -40,6 +40,8 @@ def merge(several: Sequence[LoadResults]) -> LoadResults:
         due=sum(due) if len(due) == len(several) else None,
         server_cpu_percent=cpu,
         server_bytes_per_connection=None,
+        server_counters={},
+        accounted_rate=None,
         seconds=(),
         histograms={name: buckets(several, name) for name in LATENCIES},
     )

@@ -9,6 +9,8 @@ from ._config import LoadConfig
 VERSION: Final = 1
 """Of the JSON form. A field may be added without a new one."""
 
+ACCOUNTED: Final = ("publications", "updates_delivered", "publications_lost")
+
 LATENCIES: Final = ("connect", "lateness", "latency", "answer", "recovery")
 
 BUSY_PERCENT: Final = 85.0
@@ -131,6 +133,12 @@ class LoadResults:
     """Of one processor, with ``pid``."""
     server_cpu_us_per_message: float | None
     server_bytes_per_connection: float | None
+    server_counters: Mapping[str, float]
+    """What the server has counted meanwhile, with ``metrics``: each counter without its labels."""
+    accounted_rate: float | None
+    """Updates that the server has delivered or announced as lost, by its counters, of those that were due.
+    None without ``metrics``, and where readers come back or read nothing.
+    """
     load_cpu_percent: float
     seconds: Sequence[Snapshot] = field(default=())
     """What happened in each second."""
@@ -170,7 +178,11 @@ class LoadResults:
 
 
 def results(
-    config: LoadConfig, said: Mapping[str, Any], rows: Sequence[Snapshot], grown: int | None
+    config: LoadConfig,
+    said: Mapping[str, Any],
+    rows: Sequence[Snapshot],
+    grown: int | None,
+    counters: Mapping[str, float],
 ) -> LoadResults:
     """Put the words of the core into those of a user.
 
@@ -179,6 +191,7 @@ def results(
         said: what the core has measured.
         rows: one for each second.
         grown: bytes by which the server has grown while the connections were opened.
+        counters: what the server has counted.
     """
     total, window = said["total"], float(said["window_seconds"])
     failures = dict(said["connection_failures"])
@@ -228,6 +241,8 @@ def results(
         server_bytes_per_connection=round(grown / said["most_live"], 1)
         if grown and said["most_live"]
         else None,
+        server_counters=counters,
+        accounted_rate=accounted(config, counters) if said["complete"] else None,
         load_cpu_percent=said["load_cpu_percent"],
         seconds=tuple(rows),
         histograms={
@@ -238,6 +253,13 @@ def results(
             "recovery": histograms["caught_up"],
         },
     )
+
+
+def accounted(config: LoadConfig, counters: Mapping[str, float]) -> float | None:
+    published, delivered, lost = (counters.get(f"umbel_{name}_total", 0.0) for name in ACCOUNTED)
+    readers = config.target_connections * config.channels_per_connection / config.channels
+    is_known = config.scenario in {"fanout", "sse"} and published * readers > 0
+    return (delivered + lost) / (published * readers) if is_known else None
 
 
 def snake(name: str) -> str:
