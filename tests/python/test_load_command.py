@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from programs import PYTHON_PATH, interruptible
 from test_load import serving
+from umbel import JWT, Client, Umbel
 from umbel._command_line import command
 from umbel._command_line.requirements import Requirement
 
@@ -78,6 +79,26 @@ async def test_the_conversation_of_one_connection_is_shown_without_tokens() -> N
     ):
         assert part in done.stderr, done.stderr
     assert '"session":{"token":"…"' in chaos.stderr and '"session":"…"' in chaos.stderr
+
+
+async def test_each_connection_gets_a_token_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"a secret of at least 32 bytes, this one")
+    app = Umbel(auth=JWT(key=file.read_bytes(), algorithms=["HS256"]))
+    seen: set[str] = set()
+
+    app.channel("load-{number}", claims=True)
+
+    @app.on_connect
+    def connect(client: Client) -> None:
+        assert client.identity is not None
+        seen.add(client.identity.subject)
+
+    async with serving(app) as target:
+        words = (target, *QUICK, "--channels", "2", "--jwt-secret", str(file), "--jwt-subject", "user-{n}")
+        done = await ended(*words, "--require", "errors==0", "--require", "success==100%")
+    assert done.returncode == 0, done.stderr
+    assert seen == {f"user-{n}" for n in range(21)}
 
 
 async def test_ctrl_c_prints_the_results_so_far() -> None:

@@ -117,6 +117,18 @@ def add_command(commands: Any) -> None:
         "--tokens", metavar="FILE", help="credentials for the connections, one a line", **UNSET
     )
     command.add_argument(
+        "--jwt-secret",
+        metavar="FILE",
+        help="sign a token for each connection with the secret of JWT(key=…), HS256",
+        **UNSET,
+    )
+    command.add_argument(
+        "--jwt-subject",
+        metavar="TEXT",
+        default="load-{n}",
+        help="whom those tokens are for; {n} is the number of the connection (default: load-{n})",
+    )
+    command.add_argument(
         "--metrics-token", metavar="FILE", help="the file with the token of the metrics", **UNSET
     )
     add_options(command)

@@ -3,11 +3,14 @@
 import argparse
 import dataclasses
 import difflib
+import time
 import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from umbel.load import LoadConfig
+
+from .token import sign
 
 
 def values(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -27,7 +30,24 @@ def values(parsed: argparse.Namespace) -> dict[str, Any]:
         found["answers"] = dict(answer_of(text) for text in given["answer"])
     if "tokens" in given:
         found["tokens"] = Path(given["tokens"]).read_text("utf-8").split()
+    if "jwt_secret" in given:
+        found["tokens"] = signed(found, Path(given["jwt_secret"]).read_bytes(), given["jwt_subject"])
     return found
+
+
+def signed(found: dict[str, Any], key: bytes, subject: str) -> list[str]:
+    """A token for each connection. It may read and publish the channels of the load, and lives longer."""
+    names: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(LoadConfig)}
+    names |= found
+    time_needed = sum(names[name] for name in ("warm_up", "seconds", "drain", "timeout"))
+    time_needed += (
+        sum(held for _, held in names["stages"]) + names["target_connections"] * names["ramp_up_delay"]
+    )
+    now = int(time.time())
+    channels = [names["channel"]] if names["channels"] == 1 else [f"{names['channel']}-*"]
+    claims = {"iat": now, "exp": now + HOUR + int(time_needed), "channels": channels, "publish": channels}
+    count = names["target_connections"] + names["slow"] + names["publishers"]
+    return [sign({"sub": subject.replace("{n}", str(n)), **claims}, key, "HS256") for n in range(count)]
 
 
 def read(path: str) -> dict[str, Any]:
@@ -93,5 +113,7 @@ def answer_of(text: str) -> tuple[str, str]:
         raise ValueError(msg)
     return prefix, answer
 
+
+HOUR: Final = 3600
 
 FIELDS: Final = [each.name for each in dataclasses.fields(LoadConfig) if each.init]
