@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from umbel.load import Load, LoadConfig, LoadError
 
+from . import load_plot
 from .load_display import NOT_MEASURED, Screen, add_options, conclude
 from .load_values import ramp, stage, values
 from .loading import CommandError
@@ -132,6 +133,9 @@ def add_command(commands: Any) -> None:
         "--metrics-token", metavar="FILE", help="the file with the token of the metrics", **UNSET
     )
     add_options(command)
+    command.add_argument(
+        "--plot", metavar="FILE", help="draw connections, messages and latency (.svg, .png; umbel[plot])"
+    )
 
 
 def load(parsed: argparse.Namespace) -> int:
@@ -145,28 +149,34 @@ def load(parsed: argparse.Namespace) -> int:
         if "target" not in given:
             raise CommandError("a load needs a target, as in: umbel load ws://127.0.0.1:8000/ws", USAGE)
         run = Load(LoadConfig(**given))
+        picture = load_plot.figure(parsed.plot) if parsed.plot else None
     except (ValueError, OSError) as error:
         raise CommandError(str(error), USAGE) from error
     interrupted = False
-    screen = Screen(run)
     run.start()
-    while True:
-        try:
-            is_over = run.wait(0.2)
-            screen.show()
-            if is_over:
-                break
-        except KeyboardInterrupt:
-            if interrupted:
-                raise
-            interrupted = True
-            run.stop()
+    with Screen(run) as screen:
+        while True:
+            try:
+                is_over = run.wait(0.2)
+                screen.show()
+                if is_over:
+                    break
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                run.stop()
     try:
         results = run.run()
     except LoadError as error:
         hints = "".join(hint for text, hint in HINTS.items() if text in str(error))
         raise CommandError(f"{error}{hints}", INTERRUPTED if interrupted else NOT_MEASURED) from error
     code = conclude(results, parsed)
+    if picture is not None:
+        try:
+            load_plot.plot(results, picture, parsed.plot)
+        except OSError as error:
+            raise CommandError(f"the picture can't be written: {error}", code or NOT_MEASURED) from error
     return INTERRUPTED if interrupted else code
 
 

@@ -4,11 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Self
 
 from umbel._serving import stderr
 from umbel.load import Latency, Load, LoadResults, Snapshot
 
+from . import load_rich
 from .requirements import requirement
 
 
@@ -30,7 +31,9 @@ def conclude(results: LoadResults, parsed: argparse.Namespace) -> int:
     if parsed.json:
         write(json.dumps(results.to_json(), indent=2))
     else:
-        write("\n".join(f"{name:<22} {text}" for name, text in table(results)))
+        entries = list(table(results))
+        if not load_rich.results(entries):
+            write("\n".join(f"{name:<22} {text}" for name, text in entries))
     missed = [each for each in parsed.require if not each.holds(results)]
     for each in missed:
         say(f"missed: {each.text}, but {each.found(results)}")
@@ -47,15 +50,33 @@ class Screen:
         """Show nothing yet."""
         self._run = run
         self._shown = 0
+        self._live = load_rich.live()
+
+    def __enter__(self) -> Self:
+        """Show it until the end of a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def show(self) -> None:
-        """Write what was said, and a line for each second that was not shown yet."""
+        """Write what was said, and what happened in each second that was not shown yet."""
         for each in self._run.conversation():
-            say(each)
+            self._say(each)
         rows = self._run.snapshots()
-        for row in rows[self._shown :]:
-            say(line(row))
+        if self._live is None:
+            for row in rows[self._shown :]:
+                say(line(row))
+        elif len(rows) > self._shown:
+            self._live.update(load_rich.seconds(rows, STAGES), refresh=True)
         self._shown = len(rows)
+
+    def _say(self, text: str) -> None:
+        if self._live is None:
+            say(text)
+        else:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def line(row: Snapshot) -> str:
