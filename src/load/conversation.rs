@@ -64,7 +64,8 @@ mod tests {
     fn tokens_are_never_shown() {
         let text = r#"{"type":"x","session":{"token": "secret","ttl":1},"n":"token"} {"session":"secret"} Bearer other"#;
         let shown = without_secrets(text, &["other".into()]);
-        let expected = r#"{"type":"x","session":{"token": "…","ttl":1},"n":"token"} {"session":"…"} Bearer …"#;
+        let expected =
+            r#"{"type":"x","session":{"token": "…","ttl":1},"n":"token"} {"session":"…"} Bearer …"#;
         assert_eq!(shown, expected);
         assert_eq!(without_secrets(r#"{"token":"cut"#, &[]), r#"{"token":"…"#);
     }

@@ -139,8 +139,13 @@ fn cut_and_come_back(run: &mut Run<'_>) -> Result<(), String> {
 /// Waits until what is still on its way has arrived, at most as long as `drain` says.
 fn drain(run: &mut Run<'_>) -> Result<(), String> {
     run.asking = false;
-    let patience = clock::nanoseconds(run.config.drain);
+    let (began, patience) = (clock::now(), clock::nanoseconds(run.config.drain));
     wait_for_quiet(run, patience, |run| asking::unanswered(run) == 0 && run.comeback.behind == 0)?;
+    // A busy server may be quiet for a while, and go on.
+    if !run.all_come() {
+        let left = (began + patience).saturating_sub(clock::now());
+        wait_for_quiet(run, left.min(PAUSE), |run| run.all_come())?;
+    }
     if run.comeback.behind > 0 {
         run.report.is_complete = false;
         run.report.fault("not all came back in time");
@@ -279,6 +284,9 @@ fn range(positions: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
 
 /// Nanoseconds without an event after which nothing more is on its way. Passes of a busy server follow each other at once.
 const QUIET: u64 = 600_000_000;
+
+/// How long what is missing may take after that.
+const PAUSE: u64 = 2_000_000_000;
 
 /// How long the last answers to a good-bye may take, nanoseconds.
 const GOODBYE: u64 = 2_000_000_000;

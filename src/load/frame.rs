@@ -5,6 +5,8 @@
 pub struct Header {
     pub fin: bool,
     pub compressed: bool,
+    /// Only clients may mask.
+    pub masked: bool,
     pub opcode: u8,
     pub header_bytes: usize,
     pub payload_bytes: usize,
@@ -29,6 +31,7 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
     Some(Header {
         fin: first & 0x80 != 0,
         compressed: first & 0x40 != 0,
+        masked: second & 0x80 != 0,
         opcode: first & 0x0f,
         header_bytes,
         payload_bytes,

@@ -31,7 +31,7 @@ pub fn read_batch(message: &[u8]) -> Option<Batch> {
     let tail_at = message.len().saturating_sub(96);
     let tail = &message[tail_at..];
     let count_at = memmem::rfind(tail, COUNT)?;
-    let count = digits(&tail[count_at + COUNT.len()..])?;
+    let count = digits(&tail[count_at + COUNT.len()..]).filter(|&count| count <= message.len() as u64)?;
     let last = if count == 1 { first } else { last_update(&message[..tail_at + count_at])? };
     Some(Batch {
         count,

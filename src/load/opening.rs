@@ -228,3 +228,21 @@ const NORMAL: u16 = 1000;
 
 /// From the beginning of an attempt until its client is let in, nanoseconds, as in the clients of this repository.
 const ATTEMPT_TIMEOUT: u64 = 10_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_said_with_a_number_and_a_cure() {
+        use rustix::io::Errno;
+        for (errno, cure) in [
+            (Errno::MFILE, "ulimit -n 50100"),
+            (Errno::NFILE, "ulimit -n 50100"),
+            (Errno::ADDRNOTAVAIL, "28,000; on loopback, use more of them (--sources 3)"),
+        ] {
+            let said = describe(&std::io::Error::from(errno), 50_000);
+            assert!(said.contains(cure), "{said}");
+        }
+    }
+}

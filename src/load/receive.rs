@@ -25,6 +25,10 @@ pub fn receive(run: &mut Run<'_>, index: usize, hang_up: bool) {
             Some(missing) => (fill(socket, &mut connection.partial, missing), missing),
             None => {
                 let kept = connection.partial.len();
+                if kept == buffer.len() {
+                    opening::close(run, index, "an answer without an end");
+                    break;
+                }
                 buffer[..kept].copy_from_slice(&connection.partial);
                 (socket.read(&mut buffer[kept..]), buffer.len() - kept)
             }
@@ -106,6 +110,10 @@ fn consume(run: &mut Run<'_>, index: usize, bytes: &[u8], now: u64) -> usize {
         }
     }
     while let Some(header) = parse(&bytes[used..], run.connections[index].is_stream) {
+        if header.masked || header.payload_bytes > LONGEST_MESSAGE {
+            opening::close(run, index, "no frame of a WebSocket server");
+            return bytes.len();
+        }
         let start = used + header.header_bytes;
         let end = start + header.payload_bytes;
         if end > bytes.len() {
@@ -141,7 +149,9 @@ fn frame(run: &mut Run<'_>, index: usize, header: Header, payload: &[u8], now: u
                 return run.report.fault("a continuation of nothing");
             };
             fragments.1.extend_from_slice(payload);
-            if header.fin {
+            if fragments.1.len() > LONGEST_MESSAGE {
+                opening::close(run, index, "a message without an end");
+            } else if header.fin {
                 let wire_bytes = fragments.1.len() + header.header_bytes;
                 data(run, index, fragments.0, &fragments.1, wire_bytes, now);
             } else {
@@ -167,7 +177,7 @@ fn frame(run: &mut Run<'_>, index: usize, header: Header, payload: &[u8], now: u
             }
             opening::close(run, index, &format!("closed by the server with {code}"));
         }
-        opcode => run.report.fault(&format!("opcode {opcode}")),
+        opcode => opening::close(run, index, &format!("a frame with the opcode {opcode}")),
     }
 }
 
@@ -271,6 +281,9 @@ fn subscribed(run: &mut Run<'_>, index: usize, text: &[u8], now: u64) {
         _ => run.report.fault("a subscription that was not asked for"),
     }
 }
+
+/// Bytes. What is longer is no message, and its length may be garbage.
+const LONGEST_MESSAGE: usize = 1 << 26;
 
 /// Longest header of a frame from the server.
 const LONGEST_HEADER: usize = 10;

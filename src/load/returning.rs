@@ -24,7 +24,9 @@ pub fn cut_due(run: &mut Run<'_>, now: u64) {
 /// Resets the socket of a reader, if it is open.
 fn cut(run: &mut Run<'_>, index: usize) {
     let connection = &mut run.connections[index];
-    let Some(session) = connection.session.as_mut().filter(|_| connection.phase == Phase::Live) else { return };
+    let Some(session) = connection.session.as_mut().filter(|_| connection.phase == Phase::Live) else {
+        return;
+    };
     // Who has not caught up since the last cut has been behind for longer.
     if session.is_back() {
         session.cut = clock::now();

@@ -123,6 +123,13 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether every reader has what this load has published, or was told that it is lost.
+    pub fn all_come(&self) -> bool {
+        let subscriptions = (self.config.connections * self.config.per_connection) as u64;
+        let due = self.report.published * subscriptions / self.config.channels as u64;
+        self.report.counters.messages.saturating_add(self.report.counters.lost) >= due
+    }
+
     /// When the next connection may be begun, nanoseconds.
     pub fn next_arrival(&self) -> u64 {
         if self.next_to_open >= self.goal {

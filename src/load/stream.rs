@@ -42,6 +42,7 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
                 return Some(Header {
                     fin: true,
                     compressed: false,
+                    masked: false,
                     opcode: TEXT,
                     header_bytes: at + 2,
                     payload_bytes: length + 2,

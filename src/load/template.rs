@@ -43,7 +43,8 @@ impl Marker {
         let mut rest = marker;
         let next = |rest: &str| {
             let found = [(TIME, Part::Time), (SEQ, Part::Seq)];
-            let found = found.into_iter().filter_map(|(name, part)| Some((rest.find(name)?, name.len(), part)));
+            let found =
+                found.into_iter().filter_map(|(name, part)| Some((rest.find(name)?, name.len(), part)));
             found.min_by_key(|(at, ..)| *at)
         };
         while let Some((at, length, part)) = next(rest) {

@@ -9,9 +9,7 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// Whom connections trust, and what the server is called.
 pub struct Tls {
@@ -40,7 +38,8 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Trust { authorities, named: found }))
             .with_no_client_auth();
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} is no name of a server"))?;
+        let name =
+            ServerName::try_from(name.to_owned()).map_err(|_| format!("{name} is no name of a server"))?;
         Ok(Self { config: Arc::new(config), name })
     }
 

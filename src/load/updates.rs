@@ -37,7 +37,7 @@ fn follow(run: &mut Run<'_>, index: usize, batch: message::Batch, text: &[u8]) {
     let connection = &mut run.connections[index];
     let position = std::mem::replace(&mut connection.position, batch.last_offset);
     // Where the newest of a key replaces others, an update later in the batch may say that it stands for several.
-    let is_short = batch.last_offset - batch.before != batch.count;
+    let is_short = batch.last_offset.wrapping_sub(batch.before) != batch.count;
     if is_short && !message::says_from(text) {
         run.report.fault("count and offsets disagree");
     }

@@ -8,13 +8,13 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 from connecting import port_of
 from umbel import Client, Message, Umbel
-from umbel.load import Load, LoadConfig, LoadError, LoadResults
+from umbel.load import Load, LoadConfig, LoadError, LoadResults, Scenario
 
 SCHEMA = json.loads((pathlib.Path(__file__).parents[2] / "docs" / "load.schema.json").read_text())
 
@@ -106,11 +106,24 @@ async def test_readers_of_latest_values_get_those_and_it_is_no_fault() -> None:
     assert found.faults == {} and found.messages > 0
 
 
-@pytest.mark.parametrize("scenario", ["sse", "slow-readers"])
-async def test_streams_and_readers_beside_those_that_read_nothing_get_everything(scenario: Any) -> None:
+@pytest.mark.parametrize("scenario", get_args(Scenario))
+async def test_every_scenario_holds_with_200_connections(scenario: Any) -> None:
     async with serving() as target:
-        found = await loaded(target, scenario=scenario)
-    assert (found.faults, found.success_rate) == ({}, 1.0)
+        found = await loaded(
+            target,
+            scenario=scenario,
+            target_connections=200,
+            rate=20.0,
+            seconds=1.0,
+            back_within=0.1,
+            cuts=50.0,
+        )
+    assert (found.complete, found.faults, found.error_rate, found.lost) == (True, {}, 0.0, 0)
+    assert found.max_concurrent_connections >= 200
+    if scenario == "request":
+        assert found.answers > 200
+    elif scenario != "ramp":
+        assert found.success_rate == 1.0
 
 
 async def test_the_time_to_connect_is_that_of_streams_too() -> None:
@@ -220,6 +233,26 @@ def says_garbage(connection: socket.socket) -> None:
     connection.sendall(b"\x00\xff" * 4096 + b"\r\n\r\n")
 
 
+def says_no_end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 300_000)
+
+
+def says_after_the_upgrade(what: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(UPGRADED + what)
+
+
+def closes_after_the_upgrade(connection: socket.socket) -> None:
+    connection.sendall(UPGRADED)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+UPGRADED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
+
 def takes_and_says_nothing(connection: socket.socket) -> None:
     pass
 
@@ -231,6 +264,13 @@ def takes_and_says_nothing(connection: socket.socket) -> None:
         (says_busy, "refused: HTTP/1.1 503"),
         (says_garbage, "refused"),
         (takes_and_says_nothing, "did not open in time"),
+        (says_no_end, "without an end"),
+        (closes_after_the_upgrade, "closed by the server"),
+        (says_after_the_upgrade(b""), "did not open in time"),
+        (says_after_the_upgrade(b"\xff" * 1000), "no frame of a WebSocket server"),
+        (says_after_the_upgrade(b"\x81\x7f" + b"\x7f" * 8), "no frame of a WebSocket server"),
+        (says_after_the_upgrade(b"\x81\x82\0\0\0\0{}"), "no frame of a WebSocket server"),
+        (says_after_the_upgrade(b"\x8f\x00"), "opcode 15"),
     ],
 )
 async def test_what_is_no_server_is_said(answer: Callable[[socket.socket], None], reason: str) -> None:

@@ -32,10 +32,11 @@ QUICK = (
 )
 
 
-async def ended(*words: str) -> subprocess.CompletedProcess[str]:
+async def ended(*words: str, files: int | None = None) -> subprocess.CompletedProcess[str]:
+    limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "umbel", "load", *words],
+        [*limited, sys.executable, "-m", "umbel", "load", *words],
         env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
         capture_output=True,
         text=True,
@@ -122,6 +123,13 @@ async def test_ctrl_c_prints_the_results_so_far() -> None:
     assert "(cut short)" in said and "messages" in said
 
 
+async def test_too_few_files_are_said_with_a_number_and_the_cure() -> None:
+    async with serving() as target:
+        done = await ended(target, "--connections", "100", "--ramp", "100/1ms", files=64)
+    assert done.returncode == 3
+    assert "may open too few files for 101 connections" in done.stderr and "ulimit -n 201" in done.stderr
+
+
 async def test_nobody_there_is_exit_code_3_and_a_server_that_goes_away_too() -> None:
     async with serving() as target:
         pass
@@ -167,7 +175,7 @@ async def test_a_file_has_the_values_and_options_come_before_it(tmp_path: Path) 
         ("rate = = 7", "line 1"),
         ('target = "ws://127.0.0.1:8000/ws"\nrate = "fast"', "rate is a number"),
         ("rate = 7.0", "needs a target"),
-        ("[load]\nrate = 7.0", "means nothing: load"),
+        ("[load]\nrate = 7.0", "a table that means nothing: load"),
     ],
 )
 def test_a_file_that_means_nothing_is_exit_code_2(

@@ -67,7 +67,8 @@ def read(path: str) -> dict[str, Any]:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            msg = f"{path} has a key that means nothing: {name}{hint}"
+            kind = "table" if isinstance(found[name], dict) else "key"
+            msg = f"{path} has a {kind} that means nothing: {name}{hint}"
             raise ValueError(msg)
     return found
 
