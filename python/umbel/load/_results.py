@@ -1,5 +1,6 @@
 """What a load has found."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
@@ -194,7 +195,9 @@ def results(
         counters: what the server has counted.
     """
     total, window = said["total"], float(said["window_seconds"])
-    failures = dict(said["connection_failures"])
+    returns = said["returns"] or {}
+    failures = Counter(said["connection_failures"])
+    failures.update(returns.get("failed"))  # attempts to come back
     failed = sum(failures.values())
     histograms = said["histograms"]
     tried = said["attempts"] + total["subscribes"] + total["published"] + total["asked"]
@@ -212,7 +215,7 @@ def results(
         max_concurrent_connections=said["most_live"],
         connection_attempts=said["attempts"],
         connection_failures=failed,
-        failures_by_reason=failures,
+        failures_by_reason=dict(failures),
         connect=Latency.of(said["established_ms"] or said["connect_ms"]),
         published=total["published"],
         confirmed=total["published_answers"] if config.marker is None else None,
@@ -230,7 +233,7 @@ def results(
         answers=total["answers"],
         answers_per_second=said["answers_per_second"],
         answer=Latency.of(said["answer_ms"]),
-        recovery=Latency.of((said["returns"] or {}).get("caught_up_ms")),
+        recovery=Latency.of(returns.get("caught_up_ms")),
         tried=tried,
         error_rate=min(1.0, (failed + total["errors"]) / tried) if tried else 0.0,
         faults=dict(said["faults"]),
