@@ -3,12 +3,14 @@
 //     node --test dashboard.mjs        (test_dashboard.py does so; CHROMIUM names the browser, PICTURES a folder for pictures)
 
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { freePort, Served } from "../../clients/js/test/place.mjs";
 import { Fixture } from "./dashboard_server.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -235,6 +237,23 @@ describe("the page", { concurrency: 3 }, () => {
     assert.match(await page.getByLabel("Look back").getAttribute("aria-valuetext"), /, 7 s ago$/);
     await page.keyboard.press("End");
     assert.equal(await value.textContent(), "31");
+  });
+
+  test("a real server tells that Python is blocked while it is, and that it has restarted", async (t) => {
+    const [port, admin, standstill] = [await freePort(), await freePort(), join(profile, "standstill")];
+    const served = await new Served(port, fileURLToPath(new URL("dashboard_served.py", import.meta.url)), String(port), String(admin), standstill).start();
+    t.after(() => served.stop());
+    const reader = await fetch(`http://127.0.0.1:${port}/api/v1/stream/ticks`);
+    const { page } = await begin(t, { expected: /ERR_/, url: `http://127.0.0.1:${admin}/dashboard` });
+    await page.waitForFunction(() => /^ticks1[1-9]/.test(document.querySelector("#channels tbody tr")?.textContent));
+    await writeFile(standstill, "");
+    await says(page, "fault", "Python: it is blocked.");
+    await rm(standstill);
+    await reader.body.cancel();
+    await served.stop();
+    await page.getByText(/^Not reachable since/).waitFor();
+    await served.start();
+    await page.getByText(`is now ${served.process.pid}. The plots begin anew.`).waitFor();
   });
 });
 

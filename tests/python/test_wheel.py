@@ -96,6 +96,9 @@ def test_the_wheel_is_for_every_python_from_3_11_on_and_holds_what_it_should(whe
         "entry_points.txt",
     } <= held
     assert not [name for name in names if not name.startswith("umbel")]
+    package = ROOT / "python"
+    dashboard = [path for path in (package / "umbel/_serving/dashboard").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(package)) for path in dashboard} <= set(names)
     assert scripts == {name: (ROOT / "clients" / "js" / name).read_bytes() for name in scripts}
     assert [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line

@@ -98,7 +98,7 @@ function lost({ now, lately, kept, watched }) {
   const away = reasons(lately.refused, TURNED_AWAY);
   if (away) return bad("New clients: they are turned away.", `${minutes}: ${away}.`);
   const closed = reasons(lately.closed, TOO_SLOW);
-  if (closed) return warn("Connections that read too slowly.", `${minutes} they were closed: ${closed}. Their clients may come back.`);
+  if (closed) return warn("Slow connections.", `${minutes} they were closed: ${closed}. Their clients may come back.`);
   if (lately.trimmed) {
     return warn("Histories, for want of memory.", `${minutes} ${plural(lately.trimmed, "publication")} dropped: max_log_bytes is reached. Clients that come back miss them.`);
   }

@@ -49,7 +49,7 @@ export function follow(url, { onSnapshot, onState }) {
         token = null;
         return false;
       }
-      if (!response.ok) throw new Error(`the server answers ${response.status}`);
+      if (!response.ok) throw new Error(response.status === 503 ? "as many pages as may be are open" : `the server answers ${response.status}`);
       isProven = true;
       onState({ is: "live" });
       const take = events((data) => {

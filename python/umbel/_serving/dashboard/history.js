@@ -141,13 +141,17 @@ export const isSame = (one, other) => one.pid === other.pid && one.started === o
 
 export const sum = (counters) => Object.values(counters ?? {}).reduce((all, value) => all + value, 0);
 
-/** The upper bound of the bucket in which a quantile lies; `null` when nothing was recorded. */
-export function quantile(histogram, wanted) {
+/** About where a quantile lies, as if all in a bucket were spread evenly; `null` when nothing was recorded. */
+export function quantile(histogram, part) {
   const total = histogram ? histogram.counts.reduce((all, value) => all + value, 0) : 0;
   if (!total) return null;
+  const { bounds, counts } = histogram;
   let seen = 0;
-  const index = histogram.counts.findIndex((value) => (seen += value) >= wanted * total);
-  return histogram.bounds[Math.min(index, histogram.bounds.length - 1)];
+  const index = counts.findIndex((value) => (seen += value) >= part * total && value > 0);
+  // Nobody knows how far the last bucket reaches.
+  if (index >= bounds.length) return bounds.at(-1);
+  const below = index ? bounds[index - 1] : 0;
+  return bounds[index] - ((bounds[index] - below) * (seen - part * total)) / counts[index];
 }
 
 const over = (change, seconds) => (seconds > 0 && Number.isFinite(change) ? Math.max(0, change / seconds) : null);

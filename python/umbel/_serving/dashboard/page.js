@@ -22,12 +22,12 @@ let drawn = -Infinity;
 let isDue = false;
 
 const slider = $("slider");
-const plots = createPlots($("plots"), $("strip"), (at, back) => {
-  const text = at === null ? "now" : `${moment(at)}, ${span(1000 * Math.round(back))} ago`;
-  write($("moment"), text);
-  slider.setAttribute("aria-valuetext", text);
+const plots = createPlots($("plots"), $("strip"), (at, back) => write($("moment"), back === null ? "now" : `${moment(at)}, ${span(1000 * Math.round(back))} ago`));
+slider.addEventListener("input", () => {
+  plots.look(slider.value === "0" ? null : -slider.value);
+  // Not each second: it would be read aloud.
+  slider.setAttribute("aria-valuetext", $("moment").textContent);
 });
-slider.addEventListener("input", () => plots.look(slider.value === "0" ? null : -slider.value));
 dark.addEventListener("change", plots.recolour);
 
 // ------------------------------------------------------------------------------------------------------------ what comes
@@ -113,3 +113,5 @@ function draw() {
   });
 }
 document.addEventListener("visibilitychange", draw);
+// Observers of sizes have complaints without an error.
+addEventListener("error", ({ error }) => { if (error) write($("why"), `This page has a bug: ${error.message}`); });

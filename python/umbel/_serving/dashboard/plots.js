@@ -13,7 +13,7 @@ const FIGURES = [
   ["Out of Umbel, per second", short, [["delivered", "updates", true], ["frames", "frames"]]],
   ["Lost, per second", short, [["lost", "publications", true], ["gaps", "gaps"], ["refused", "connections refused"]]],
   ["Tick, worst of 100", span, [["lag99", "lag", true], ["duration99", "duration"]]],
-  ["Processor, of one core", percent, [["processor", "process", true], ["busiest", "busiest shard"], ["python", "Python’s loop"]]],
+  ["Processor, of one core", percent, [["processor", "process", true], ["busiest", "busiest shard"], ["python", "Python"]]],
   ["Python’s queue", count, [["queue", "events that wait", true]]],
   ["Bytes to clients, per second", bytes, [["payload", "as JSON", true], ["sent", "on the network"], ["ratio", "compression", false, times]]],
   ["Memory", bytes, [["memory", "process", true], ["logs", "logs"]]],
@@ -185,7 +185,7 @@ export function createPlots(place, strip, onLook) {
     const isAny = counts?.some((value) => value > 0);
     write(strip.querySelector("b"), isAny ? `half within ${of(0.5)}, 95 % within ${of(0.95)}, 99 % within ${of(0.99)}` : "nothing was delivered");
     drawStrip();
-    onLook(back === null ? null : at(index) * 1000, back);
+    onLook(1000 * at(index), back === null ? null : history.at.at(-1) - at(index));
   }
 
   return {
