@@ -15,6 +15,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::moment::Moment;
 use crate::transport::commands::Command;
+use crate::transport::events::Level;
 use crate::transport::process::Process;
 use crate::transport::shared::Shared;
 use crate::transport::sights::{Look, ShardSight};
@@ -69,15 +70,16 @@ impl Dashboard {
         Rc::strong_count(&self.places) - 1
     }
 
-    /// The newest event, with its number. It waits for one that comes after this number.
-    async fn after(&self, seen: u64) -> (u64, Rc<[u8]>) {
-        loop {
+    /// The newest event, with its number. It waits for one that comes after this number. `None`: nothing more comes.
+    async fn after(&self, seen: u64) -> Option<(u64, Rc<[u8]>)> {
+        while self.sampling.get() {
             let newest = self.newest.borrow().clone();
             if let Some(newest) = newest.filter(|(number, _)| *number > seen) {
-                return newest;
+                return Some(newest);
             }
             self.news.notified().await;
         }
+        None
     }
 }
 
@@ -89,7 +91,8 @@ impl Place {
         let mut bytes: Rc<[u8]> = head.into();
         let mut seen = 0;
         while matches!(timeout(PATIENCE, send(&socket, &bytes)).await, Ok(Ok(()))) && !has_ended(&socket) {
-            (seen, bytes) = self.dashboard.after(seen).await;
+            let Some(newest) = self.dashboard.after(seen).await else { return };
+            (seen, bytes) = newest;
         }
     }
 }
@@ -115,14 +118,19 @@ fn has_ended(socket: &TcpStream) -> bool {
     }
 }
 
-/// The task that finds figures out. Whoever comes after its end, also after a panic, begins another one.
+/// The task that finds figures out. After its end another one may begin.
 struct Sampling(Rc<Dashboard>);
 
 impl Drop for Sampling {
     fn drop(&mut self) {
-        self.0.newest.replace(None);
-        self.0.sampling.set(false);
-        self.0.shared.inbox.watch(false);
+        let Dashboard { shared, newest, sampling, news, .. } = &*self.0;
+        newest.replace(None);
+        sampling.set(false);
+        shared.inbox.watch(false);
+        if std::thread::panicking() {
+            shared.log(Level::Error, "a snapshot for the dashboard panicked; its pages have to come back");
+            news.notify_waiters();
+        }
     }
 }
 

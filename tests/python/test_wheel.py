@@ -95,6 +95,7 @@ def test_the_wheel_is_for_every_python_from_3_11_on_and_holds_what_it_should(whe
         "LICENSE-APACHE",
         "entry_points.txt",
     } <= held
+    assert "umbel/_serving/dashboard/index.html" in names
     assert not [name for name in names if not name.startswith("umbel")]
     package = ROOT / "python"
     dashboard = [path for path in (package / "umbel/_serving/dashboard").rglob("*") if path.is_file()]
