@@ -2,6 +2,7 @@
 
 use crate::load::connection::Role;
 use crate::load::frame;
+use crate::printable::shown;
 
 /// The opcodes and payloads of frames of a client.
 pub fn parts(mut frames: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
@@ -23,9 +24,7 @@ pub fn line(role: Role, arrow: &str, opcode: u8, payload: &[u8], tokens: &[Strin
         frame::CLOSE => format!("close {}", frame::close_code(payload)),
         _ => without_secrets(&String::from_utf8_lossy(payload), tokens),
     };
-    let shown: String = text.chars().take(SHOWN).collect();
-    let cut = if shown.len() < text.len() { "…" } else { "" };
-    format!("{who:<9} {arrow} {shown}{cut}")
+    format!("{who:<9} {arrow} {}", shown(&text, SHOWN))
 }
 
 /// A text without tokens: those of the connections, and what JSON calls so. The token of a session is `session` in a `resume`.

@@ -7,6 +7,7 @@ use crate::load::conversation::SHOWN;
 use crate::load::frame;
 use crate::load::run::Run;
 use crate::load::template::{Marker, fill_number};
+use crate::printable::shown;
 
 /// Takes a message: it is answered, or its publications are counted.
 pub fn message(run: &mut Run<'_>, index: usize, marker: &Marker, text: &[u8], wire_bytes: usize, now: u64) {
@@ -41,8 +42,7 @@ pub fn message(run: &mut Run<'_>, index: usize, marker: &Marker, text: &[u8], wi
         counters.bytes += wire_bytes as u64;
         counters.messages += count;
     } else if counters.messages == 0 {
-        let shown: String = String::from_utf8_lossy(text).chars().take(SHOWN).collect();
-        run.report.unmarked = Some(shown);
+        run.report.unmarked = Some(shown(&String::from_utf8_lossy(text), SHOWN));
     }
 }
 
@@ -74,7 +74,7 @@ pub fn nothing_found(run: &Run<'_>) -> Option<String> {
         return None;
     }
     let came = match &run.report.unmarked {
-        Some(text) => format!("the last message that came is {text:?}"),
+        Some(text) => format!("the last message that came is {text}"),
         None => "no message came".into(),
     };
     Some(format!("the marker {marker:?} was in no message to a reader, so nothing could be measured; {came}"))

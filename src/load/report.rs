@@ -8,6 +8,7 @@ use crate::load::clock;
 use crate::load::comeback::Returns;
 use crate::load::config::{Config, Kind};
 use crate::load::histogram::Histogram;
+use crate::printable::shown;
 
 /// Counters over the whole run; a window is the difference of two copies.
 #[derive(Clone, Copy, Default)]
@@ -111,15 +112,12 @@ pub struct Report {
 impl Report {
     /// Counts something that must not happen.
     pub fn fault(&mut self, reason: &str) {
-        match self.faults.get_mut(reason) {
-            Some(count) => *count += 1,
-            None => drop(self.faults.insert(reason.into(), 1)),
-        }
+        *self.faults.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
     }
 
     /// Counts a connection that could not be opened.
     pub fn failed(&mut self, reason: &str) {
-        *self.failures.entry(reason.into()).or_default() += 1;
+        *self.failures.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
     }
 
     pub fn begin_window(&mut self, server: Option<i32>) {
@@ -271,3 +269,6 @@ impl Report {
 fn share(cpu_nanoseconds: u64, seconds: f64) -> f64 {
     (cpu_nanoseconds as f64 / 1e7 / seconds * 100.0).round() / 100.0
 }
+
+/// Characters. Servers say some reasons, and people read them in terminals.
+pub const LONGEST_REASON: usize = 300;

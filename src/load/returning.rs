@@ -5,8 +5,10 @@ use std::cmp::Reverse;
 use crate::load::clock;
 use crate::load::connection::Phase;
 use crate::load::random::split_mix;
+use crate::load::report::LONGEST_REASON;
 use crate::load::run::Run;
 use crate::load::session::longest_wait;
+use crate::printable::shown;
 
 /// Cuts all readers.
 pub fn cut_all(run: &mut Run<'_>) {
@@ -50,7 +52,7 @@ pub fn try_later(run: &mut Run<'_>, index: usize) {
 
 /// An attempt to come back has failed.
 pub fn failed(run: &mut Run<'_>, index: usize, reason: &str) {
-    *run.report.returns.failed.entry(reason.into()).or_default() += 1;
+    *run.report.returns.failed.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
     if let Some(session) = &mut run.connections[index].session {
         session.failures += 1;
     }

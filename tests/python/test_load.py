@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -229,6 +230,10 @@ def says_busy(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
 
 
+def says_what_controls_a_terminal(connection: socket.socket) -> None:
+    connection.sendall("HTTP/1.1 200 \x1b[2J\u202ex\r\n\r\n".encode())
+
+
 def says_garbage(connection: socket.socket) -> None:
     connection.sendall(b"\x00\xff" * 4096 + b"\r\n\r\n")
 
@@ -263,6 +268,7 @@ def takes_and_says_nothing(connection: socket.socket) -> None:
         (closes, "closed by the server|connect|receive|send"),
         (says_busy, "refused: HTTP/1.1 503"),
         (says_garbage, "refused"),
+        (says_what_controls_a_terminal, r"refused: HTTP/1.1 \d+ \\u\{1b\}\[2J\\u\{202e\}x"),
         (takes_and_says_nothing, "did not open in time"),
         (says_no_end, "without an end"),
         (closes_after_the_upgrade, "closed by the server"),
@@ -276,6 +282,18 @@ def takes_and_says_nothing(connection: socket.socket) -> None:
 async def test_what_is_no_server_is_said(answer: Callable[[socket.socket], None], reason: str) -> None:
     with answering(answer) as target, pytest.raises(LoadError, match=reason):
         await loaded(target, timeout=0.5)
+
+
+async def test_connections_come_from_as_many_addresses_as_they_may() -> None:
+    seen: list[str] = []
+
+    def look(connection: socket.socket) -> None:
+        seen.append(connection.getpeername()[0])
+        connection.close()
+
+    with answering(look) as target, pytest.raises(LoadError):
+        await loaded(target, sources=3)
+    assert {*seen} == ({"127.0.0.1", "127.0.0.2", "127.0.0.3"} if sys.platform == "linux" else {*seen})
 
 
 async def test_nobody_there_is_said() -> None:

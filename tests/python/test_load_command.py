@@ -1,16 +1,18 @@
 """``umbel load``: its words, what it prints, and its exit codes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import PYTHON_PATH, interruptible
+from programs import PYTHON_PATH, interruptible, started
 from test_load import serving
 from umbel import JWT, Client, Umbel
 from umbel._command_line import command
@@ -102,25 +104,46 @@ async def test_each_connection_gets_a_token_of_its_own(tmp_path: Path) -> None:
     assert seen == {f"user-{n}" for n in range(21)}
 
 
+@contextlib.asynccontextmanager
+async def measuring(target: str) -> AsyncIterator[subprocess.Popen[str]]:
+    """A load that measures for ten minutes, and is in it."""
+    words = [sys.executable, "-m", "umbel", "load", target, *QUICK, "--seconds", "600"]
+    program = subprocess.Popen(
+        interruptible(*words),
+        env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stderr is not None
+        while "measured" not in await asyncio.to_thread(program.stderr.readline):
+            pass
+        yield program
+    finally:
+        program.kill()
+        program.communicate()
+
+
 async def test_ctrl_c_prints_the_results_so_far() -> None:
-    async with serving() as target:
-        program = subprocess.Popen(
-            interruptible(sys.executable, "-m", "umbel", "load", target, *QUICK, "--seconds", "600"),
-            env={**os.environ, "PYTHONPATH": str(PYTHON_PATH)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert program.stderr is not None
-            while "measured" not in await asyncio.to_thread(program.stderr.readline):
-                pass
-            program.send_signal(signal.SIGINT)
-            said, _ = await asyncio.to_thread(program.communicate, timeout=30)
-        finally:
-            program.kill()
+    async with serving() as target, measuring(target) as program:
+        program.send_signal(signal.SIGINT)
+        said, _ = await asyncio.to_thread(program.communicate, timeout=30)
     assert program.returncode == 130
     assert "(cut short)" in said and "messages" in said
+
+
+async def test_a_server_that_is_killed_is_exit_code_3_with_the_results_so_far(tmp_path: Path) -> None:
+    (tmp_path / "feed.py").write_text(
+        "from umbel import Umbel\napp = Umbel()\napp.channel('load', open=True, publish=True)\n"
+    )
+    with started("-m", "umbel", "run", "feed:app", "--port", "0", cwd=tmp_path) as server:
+        target = await asyncio.to_thread(lambda: server.url.replace("http:", "ws:") + "/ws")
+        async with measuring(target) as program:
+            server.process.kill()
+            said, _ = await asyncio.to_thread(program.communicate, timeout=30)
+    assert program.returncode == 3
+    assert "(cut short)" in said and "all connections were lost" in said
 
 
 async def test_too_few_files_are_said_with_a_number_and_the_cure() -> None:
@@ -148,6 +171,11 @@ async def test_nobody_there_is_exit_code_3_and_a_server_that_goes_away_too() -> 
         (["ws://127.0.0.1:8000/ws", "--stage", "10"], "1000/30s"),
         (["ws://127.0.0.1:8000/ws", "--header", "no colon"], "Name: value"),
         (["ws://127.0.0.1:8000/ws", "--tokens", "/no/such/file"], "/no/such/file"),
+        (["ws://127.0.0.1:8000/ws", "--tokens", "a", "--jwt-secret", "b"], "not allowed with"),
+        (["ws://127.0.0.1:8000/ws", "--metrics-token", os.devnull], "address is missing"),
+        (["ws://127.0.0.1:8000/ws", "--answer", "2"], "PREFIX=TEXT"),
+        (["ws://127.0.0.1:8000/ws", "--marker", "t="], "a marker begins with a text and has {time}"),
+        (["ws://127.0.0.1:8000/ws", "-v"], "one connection"),
         (["ws://127.0.0.1:8000/ws", "--connections", "0"], "at least 1"),
         (["ws://127.0.0.1:8000/ws", "--scenario", "panic"], "panic"),
     ],

@@ -100,11 +100,11 @@ async def test_several_publications_in_one_message_count_each() -> None:
 async def test_a_marker_that_never_comes_is_said_with_what_came_instead() -> None:
     async with room() as target:
         with pytest.raises(
-            LoadError, match=r'marker "time=\{time\}" was in no message.*the last .* "\{\\"all'
+            LoadError, match=r'marker "time=\{time\}" was in no message.*the last .* is \{"all"'
         ):
             await heard(target, marker="time={time}")
         with pytest.raises(LoadError, match="no message came"):
-            await heard(target, answers={"who?": "nobody"}, hello=None, publishers=1, publish="{time}")
+            await heard(target, answers={"who?": "nobody"}, hello=None, publishers=1, publish="{time} {seq}")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,7 @@ async def test_a_marker_that_never_comes_is_said_with_what_came_instead() -> Non
         ({"hello": "hi"}, "marker is missing"),
         ({"marker": "t={time}", "scenario": "storm"}, "storm needs Umbel"),
         ({"marker": "t={time}", "channels": 2}, "channels"),
+        ({"marker": "t={time} s={seq}", "publish": "t={time}"}, "publish lacks {seq}"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(values: dict[str, Any], says: str) -> None:

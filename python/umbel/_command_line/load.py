@@ -114,10 +114,11 @@ def add_command(commands: Any) -> None:
         help="not Umbel: say TEXT when a message comes that begins with PREFIX; repeated",
         **UNSET,
     )
-    command.add_argument(
+    credentials = command.add_mutually_exclusive_group()
+    credentials.add_argument(
         "--tokens", metavar="FILE", help="credentials for the connections, one a line", **UNSET
     )
-    command.add_argument(
+    credentials.add_argument(
         "--jwt-secret",
         metavar="FILE",
         help="sign a token for each connection with the secret of JWT(key=…), HS256",

@@ -44,7 +44,7 @@ def plot(found: LoadResults, picture: Any, path: str) -> None:
             axis.plot([row.at for row in rows], values(rows, field), label=name, marker=".")
         axis.set_ylim(bottom=0)
         axis.grid(visible=True, alpha=0.3)
-        axis.legend(loc="upper left")
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
         measured = [row.at for row in rows if row.stage == "measured"]
         if measured:
             axis.axvspan(measured[0] - 1, measured[-1], alpha=0.08)

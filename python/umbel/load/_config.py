@@ -145,6 +145,9 @@ class LoadConfig:
         if self.metrics is not None and not self.metrics.startswith(("http://", "https://")):
             msg = f"metrics are at an address as http://127.0.0.1:8001/metrics; not {self.metrics!r}"
             raise ValueError(msg)
+        if self.metrics_token is not None and self.metrics is None:
+            msg = "metrics_token is for the metrics, whose address is missing"
+            raise ValueError(msg)
         if self.verbose and self.target_connections > 1:
             msg = "verbose shows what one connection and the server say: target_connections is 1 then"
             raise ValueError(msg)
@@ -160,6 +163,13 @@ class LoadConfig:
         if self.marker is not None and self.scenario not in {"fanout", "ramp", "slow-readers"}:
             msg = f"{self.scenario} needs Umbel: a server with a marker is another one"
             raise ValueError(msg)
+        if self.marker is not None and self.publish is not None:
+            missing = [
+                each for each in ("{time}", "{seq}") if each in self.marker and each not in self.publish
+            ]
+            if missing:
+                msg = f"the marker can never come: publish lacks {' and '.join(missing)}"
+                raise ValueError(msg)
         if self.marker is not None and self.channels > 1:
             msg = "channels are those of Umbel: what readers of a server with a marker get, hello says"
             raise ValueError(msg)

@@ -14,6 +14,9 @@ from . import _metrics
 from ._config import LoadConfig
 from ._results import LoadResults, Snapshot, results
 
+LONGEST: Final = 10_000
+"""Lines of a conversation that are kept for whoever asks."""
+
 PAUSE: Final = 0.1
 """Seconds between two looks at how far it is."""
 
@@ -162,7 +165,7 @@ class Load:
             progress: dict[str, Any] = json.loads(self._core.progress(len(self._rows)))
             self._rows += [Snapshot.of(row) for row in progress["rows"]]
             if self._config.verbose:
-                self._conversation += progress["conversation"]
+                self._conversation = (self._conversation + progress["conversation"])[-LONGEST:]
         return str(progress["stage"])
 
     def _results(self) -> LoadResults:
