@@ -30,7 +30,7 @@ BESIDE := test-interop test-js test-ops test-conformance test-fuzz
 
 # Some things are done beside the stages, because those leave a processor idle. What tests of other people's programs
 # need is installed from the start, which waits for the network. The core is linked on one processor, which takes most of its build;
-# `build` waits for it. The fuzz targets and the load of the benchmarks are built at the lowest priority while tests wait for
+# `build` waits for it. The fuzz targets and the floor program of the benchmarks are built at the lowest priority while tests wait for
 # sockets and clocks; their stages wait for what is missing, and report its errors. Tests with programs of others are run while
 # browsers and benchmarks wait, and what they say is shown at the end.
 .PHONY: test
@@ -86,7 +86,7 @@ bench: build  ## every benchmark against its goal: half an hour on two idle core
 	$(PY) benches/run.py
 
 .PHONY: bench-short
-bench-short: build  ## every benchmark once and tiny: does it still work?
+bench-short: build  ## one benchmark of each kind, tiny: does it still work?
 	@$(PY) benches/run.py --short
 	$(PY) benches/compare.py --short
 
@@ -148,19 +148,19 @@ soak: build clients/js/node_modules/.package-lock.json  ## mixed traffic with ra
 .PHONY: lint
 lint: .venv/.ready  ## formatting and linters; `make fmt` puts formatting right
 	@cargo fmt --check
-	cargo fmt --check --manifest-path benches/load/Cargo.toml
+	cargo fmt --check --manifest-path benches/floor/Cargo.toml
 	.venv/bin/ruff format --check --quiet $(PYTHON_PLACES)
 	.venv/bin/ruff check --quiet $(PYTHON_PLACES)
 	# Of the smaller feature sets the library alone: tests and benchmarks are looked at once, with everything.
 	cargo clippy --locked --quiet --lib --no-default-features -- -D warnings
 	cargo clippy --locked --quiet --lib -- -D warnings
 	PYO3_PYTHON=$(abspath $(PY)) cargo clippy --locked --quiet --all-targets --features python -- -D warnings
-	cargo clippy --locked --quiet --all-targets --manifest-path benches/load/Cargo.toml --target-dir $(TARGET) -- -D warnings
+	cargo clippy --locked --quiet --all-targets --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET) -- -D warnings
 
 .PHONY: fmt
 fmt: .venv/.ready  ## format all sources
 	@cargo fmt
-	cargo fmt --manifest-path benches/load/Cargo.toml
+	cargo fmt --manifest-path benches/floor/Cargo.toml
 	.venv/bin/ruff check --quiet --fix-only $(PYTHON_PLACES)
 	.venv/bin/ruff format --quiet $(PYTHON_PLACES)
 
@@ -178,7 +178,7 @@ clean:  ## remove all that was built or installed here
 test-rust: .venv/.ready
 	@export PYO3_PYTHON=$(abspath $(PY))
 	cargo test --locked --quiet --features python --all-targets
-	cargo test --locked --quiet --manifest-path benches/load/Cargo.toml --target-dir $(TARGET)
+	cargo test --locked --quiet --manifest-path benches/floor/Cargo.toml --target-dir $(TARGET)
 
 # Types and the stub are checked by tests/python/test_typing.py. Most tests wait for sockets and clocks, so more run at a time
 # than there are processors: a third of the time.

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from attacker import connect, frame, say
-from harness import HERE, LOAD_CORE, Bench, Process, Server
+from harness import LOAD_CORE, Bench, Server
 from measure import Result, judge, need
+from processes import HERE, Process
 
 WORK = ("elements", "channels", "queries", "conversations")
 MEMORY = (

@@ -24,8 +24,7 @@ def publish(bench: Bench) -> Result:
 
 def calls(bench: Bench, server: Server) -> Answer:
     """Runs one load."""
-    run = bench.load("call", server, connections=50, data_bytes=128, path=PATH).result()
-    bench.runs.append(run)
+    run = bench.calls(server, connections=50, data_bytes=128, path=PATH)
     need(run["answers"] > 0, "no answers in the window")
     return run
 

@@ -23,8 +23,9 @@ from umbel import Umbel
 from umbel.client import connect
 from websockets.asyncio.client import connect as websocket
 
-from harness import HERE, Bench
+from harness import Bench
 from measure import Result, judge, need
+from processes import HERE
 
 INTEROP = HERE.parent / "tests" / "interop"
 sys.path.append(str(INTEROP))

@@ -33,17 +33,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figures import FIGURES, Figure, geometric_mean
-from harness import (
-    EFFORTS,
-    HERE,
-    ROOT,
-    Answer,
-    Bench,
-    BenchError,
-    build_load,
-    machine,
-    raise_descriptor_limit,
-)
+from harness import EFFORTS, ROOT, Answer, Bench, build_floor, machine, raise_descriptor_limit
+from processes import HERE, BenchError
 
 SIDES = ("this", "other")
 
@@ -74,12 +65,12 @@ def main() -> int:
         return 2
     rows = options.rows or list(FIGURES)
     if options.base is None:
-        return try_out(Bench(EFFORTS["short"], build_load()), rows)
+        return try_out(Bench(EFFORTS["short"], build_floor()), rows)
     checkouts = {"this": ROOT, "other": options.base.resolve()}
-    load = build_load()
+    floor = build_floor()
     # What is measured once for both, such as the floor's pace, is in the memo.
     memo: dict[str, Any] = {}
-    benches = {side: Bench(EFFORTS["compare"], load, memo=memo) for side in SIDES}
+    benches = {side: Bench(EFFORTS["compare"], floor, memo=memo) for side in SIDES}
     for side, bench in benches.items():
         print(f"building {checkouts[side]}", flush=True)
         bench.package = build(checkouts[side], ROOT / "target/compare" / side)

@@ -104,7 +104,7 @@ def idle_memory(bench: Bench, count: int, identity: bool, streams: bool = False)
 
     A first crowd comes and goes before, so that pools are warm.
     """
-    extra: dict[str, Any] = {"header": "X-User: someone-with-a-name"} if identity else {"no_subscribe": True}
+    extra: dict[str, Any] = {"headers": ["X-User: someone-with-a-name"]} if identity else {"subscribe": False}
     extra |= {"streams": True} if streams else {"deflate": True}
     with bench.umbel(data_bytes=128, identify=identity) as umbel:
         warm = bench.load("idle", umbel, connections=max(1, count // 20), seconds=0.1, warmup=0, **extra)
@@ -137,7 +137,7 @@ def connect_run(bench: Bench) -> Answer:
     """Each connection is closed as soon as it is established; 200 are on their way at any moment."""
     with bench.umbel(data_bytes=128) as umbel:
         concurrency = 20 if bench.effort.name == "short" else 200
-        run = bench.load("connect", umbel, concurrency=concurrency, sources=8).result()
+        run = bench.load("connect", umbel, concurrency=concurrency).result()
     need(run["connects"] > 0, "no connection was established")
     return run
 
@@ -147,13 +147,12 @@ def reconnect(bench: Bench, connections: int) -> Result:
     count = bench.effort.connections(connections)
     with bench.umbel(data_bytes=128) as umbel:
         run = bench.load(
-            "connect",
+            "idle",
             umbel,
             connections=count,
             concurrency=count,
-            hold=True,
             deflate=True,
-            no_subscribe=True,
+            subscribe=False,
             seconds=0.1,
         ).result()
     need(run["live"] == count, "connections were lost")
@@ -192,18 +191,23 @@ def blocked_window(
     bench: Bench, umbel: Server, count: int, hold: float, seconds: float
 ) -> tuple[Answer, Answer]:
     """Measures readers and newcomers while the interpreter is blocked, unless ``hold`` is 0 seconds."""
-    options = {"publish_rate": 50, "ping_rate": 50, "seconds": seconds, "drain": 0.5}
+    options = {"publishers": 1, "publish_rate": 50, "ping_rate": 50, "seconds": seconds, "drain": 0.5}
     load = bench.load("fanout", umbel, connections=count, wait=True, **options)
+    # To start a program takes a while of the processor that both loads have.
+    options = {"connections": 20, "warmup": 0, "seconds": 0.05, "timeout": hold + 10}
+    newcomers_load = bench.load("idle", umbel, begin=False, subscribe=False, **options)
     try:
         load.wait_ready()
+        newcomers_load.wait_started()
         load.go()
         time.sleep(bench.effort.warmup + 0.1)
         if hold:
             umbel.ask(f"block {hold}")
-        options = {"connections": 20, "hold": True, "warmup": 0, "seconds": 0.05, "timeout": hold + 10}
-        newcomers = bench.load("connect", umbel, no_subscribe=True, **options).result()
+        newcomers_load.begin()
+        newcomers = newcomers_load.result()
         run = load.result()
     finally:
+        newcomers_load.end()
         load.end()
     need(run["frames"] > 0, "no frames in the window")
     need(run["pong_ms"] is not None, "no ping was answered")

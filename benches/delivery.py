@@ -112,6 +112,16 @@ def messages_to_socketify(bench: Bench, connections: int) -> Result:
     )
 
 
+def load_limit(bench: Bench, connections: int) -> Result:
+    """What the load itself can take in and check: the floor program sends many frames at once."""
+    count = bench.effort.connections(connections)
+    run = floor_run(bench, count, 128, frames_per_send=32)
+    rate = run["frames_per_second"]
+    return Result(
+        f"{thousands(rate)} frames/s", "1,000,000", rate / 1e6, judge(bench, rate >= 1e6), loads(run)
+    )
+
+
 def latency(bench: Bench, connections: int, rate: float, limits: dict[str, float]) -> Result:
     count = bench.effort.connections(connections)
     rate = rate if bench.effort.name != "short" else rate * 5

@@ -6,14 +6,11 @@ timeout.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import queue
 import resource
 import subprocess
 import sys
-import threading
 import time
 import venv
 from dataclasses import dataclass, field
@@ -21,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
+from processes import HERE, BenchError, Process
+
 ROOT = HERE.parent
 SERVER_CORE, LOAD_CORE = 0, 1
 SETTLE_SECONDS = 0.2
@@ -29,10 +27,6 @@ SETTLE_SECONDS = 0.2
 MOST_DRAIN = 5.0
 
 Answer = dict[str, Any]
-
-
-class BenchError(Exception):
-    """A measurement that could not be made, or whose result is not valid."""
 
 
 @dataclass(frozen=True)
@@ -81,76 +75,6 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-class Lines:
-    """Reads a pipe's lines in a thread, so that waiting for one has a time limit."""
-
-    def __init__(self, pipe: Any, name: str) -> None:
-        self.all: list[str] = []
-        self._queue: queue.Queue[str | None] = queue.Queue()
-        self._name = name
-        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
-
-    def _read(self, pipe: Any) -> None:
-        with pipe:
-            for line in pipe:
-                self.all.append(line.rstrip("\n"))
-                self._queue.put(line.rstrip("\n"))
-        self._queue.put(None)
-
-    def next(self, timeout: float) -> str:
-        try:
-            line = self._queue.get(timeout=timeout)
-        except queue.Empty:
-            raise BenchError(f"{self._name}: nothing for {timeout} s") from None
-        if line is None:
-            raise BenchError(f"{self._name} ended: {' | '.join(self.all[-3:])}")
-        return line
-
-    def wait(self, wanted: str, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while self.next(max(0.0, deadline - time.monotonic())) != wanted:
-            pass
-
-
-class Process:
-    """A child process on one core, with its lines."""
-
-    def __init__(
-        self, command: list[str], core: int, name: str, environment: dict[str, str] | None = None
-    ) -> None:
-        self._process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=HERE / "servers",
-            env=os.environ | (environment or {}),
-        )
-        self.pid = self._process.pid
-        self.out = Lines(self._process.stdout, name)
-        self.errors = Lines(self._process.stderr, name)
-        self.name = name
-
-    def write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise BenchError(f"{self.name} ended: {' | '.join(self.errors.all[-5:])}") from None
-
-    def end(self) -> None:
-        if self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
 class Server(Process):
     """A server program that obeys commands on stdin (benches/servers/control.py, or the floor program)."""
 
@@ -188,23 +112,22 @@ class Server(Process):
 
 
 class Load(Process):
-    """umbel-load in one of its client commands; waits for ``go()`` once all connections are open."""
+    """A load of a row; waits for ``go()`` once all connections are open, if it is to ``wait``."""
 
-    def __init__(self, bench: Bench, command: str, server: Server, options: dict[str, Any]) -> None:
-        self._seconds = (
-            float(options.get("seconds", 0))
-            + float(options.get("warmup", 0))
-            + float(options.get("drain", 0))
-            + float(options.get("quiet", 0))
-        )
+    def __init__(self, command: str, server: Server, options: Answer) -> None:
+        self._seconds = sum(float(options.get(name, 0)) for name in ("seconds", "warmup", "drain", "quiet"))
         self._patience = float(options["timeout"])
-        words = [str(bench.load_binary), command, "--port", str(server.port), "--server-pid", str(server.pid)]
-        for name, value in options.items():
-            if value is True:
-                words.append("--" + name.replace("_", "-"))
-            elif value is not False and value is not None:
-                words += ["--" + name.replace("_", "-"), str(value)]
-        super().__init__(words, LOAD_CORE, f"load ({command})")
+        where = {"address": f"127.0.0.1:{server.port}", "host": "127.0.0.1", "server_pid": server.pid}
+        super().__init__([sys.executable, str(HERE / "loader.py")], LOAD_CORE, f"load ({command})")
+        self._config = where | COMMANDS[command] | options
+
+    def wait_started(self) -> None:
+        """Waits until nothing but the configuration is missing."""
+        self.errors.wait("started", 30)
+
+    def begin(self) -> None:
+        """Opens the connections."""
+        self.write(json.dumps(self._config))
 
     def wait_ready(self) -> None:
         self.errors.wait("ready", self._patience + 5)
@@ -231,7 +154,7 @@ class Bench:
     """What the rows use: programs to start, and how much effort to spend."""
 
     effort: Effort
-    load_binary: Path
+    floor_binary: Path
     subject: str = "umbel"
     # The directory that has Umbel's package, when it is not the one that is installed.
     package: Path | None = None
@@ -239,8 +162,9 @@ class Bench:
     memo: dict[str, Any] = field(default_factory=dict)
     runs: list[Answer] = field(default_factory=list)
 
-    def floor(self, data_bytes: int) -> Server:
-        return Server([str(self.load_binary), "floor-server", "--data-bytes", str(data_bytes)], "floor")
+    def floor(self, data_bytes: int, frames_per_send: int = 1) -> Server:
+        options = {"data_bytes": data_bytes, "frames_per_send": frames_per_send}
+        return Server([str(self.floor_binary), "serve", *_words(options)], "floor")
 
     def umbel(self, **options: Any) -> Server:
         """Starts the server that is measured: Umbel, or the program named by ``--subject`` in its place."""
@@ -276,11 +200,29 @@ class Bench:
         if not self.peers_python.exists():
             raise BenchError(f"peers are not installed: python {HERE.name}/run.py --setup")
 
-    def load(self, command: str, server: Server, **options: Any) -> Load:
+    def load(self, command: str, server: Server, begin: bool = True, **options: Any) -> Load:
         options.setdefault("warmup", self.effort.warmup)
         options.setdefault("seconds", self.effort.seconds)
         options.setdefault("timeout", self.effort.patience)
-        return Load(self, command, server, options)
+        load = Load(command, server, options)
+        if begin:
+            load.begin()
+        return load
+
+    def calls(self, server: Server, **options: Any) -> Answer:
+        """Makes calls over HTTP for a while, by the program that is beside the floor's."""
+        times = {"warmup": self.effort.warmup, "seconds": self.effort.seconds}
+        where = {"port": server.port, "server_pid": server.pid}
+        words = _words(options | times | where)
+        caller = Process([str(self.floor_binary), "call", *words], LOAD_CORE, "calls")
+        try:
+            run: Answer = json.loads(caller.out.next(sum(times.values()) + 30))
+        except BenchError as error:
+            raise BenchError(f"{error}; {' | '.join(caller.errors.all[-3:])}") from None
+        finally:
+            caller.end()
+        self.runs.append(run)
+        return run
 
     def fanout(self, server: Server, command: str, **options: Any) -> Answer:
         """Opens connections, gives the server its command, measures a window, lets the rest arrive."""
@@ -333,8 +275,19 @@ def _words(options: dict[str, Any]) -> list[str]:
     return words
 
 
-def build_load() -> Path:
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "load"
+# The words of src/load/config.rs for what a row's connections do.
+COMMANDS: dict[str, Answer] = {
+    "fanout": {"kind": "read", "poll": True},
+    "idle": {"kind": "read"},
+    "request": {"kind": "request", "poll": True},
+    "resume": {"kind": "resume", "poll": True},
+    "connect": {"kind": "churn"},
+}
+
+
+def build_floor() -> Path:
+    """Builds the floor program, and returns where it is."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "floor"
     command = [
         "cargo",
         "build",
@@ -342,10 +295,10 @@ def build_load() -> Path:
         "--release",
         "--locked",
         "--manifest-path",
-        str(HERE / "load/Cargo.toml"),
+        str(HERE / "floor/Cargo.toml"),
     ]
     subprocess.run([*command, "--target-dir", str(target)], check=True)
-    return target / "release/umbel-load"
+    return target / "release/umbel-floor"
 
 
 def install_peers() -> None:

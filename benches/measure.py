@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import Answer, Bench, BenchError
+from harness import Answer, Bench
+from processes import BenchError
 
 
 @dataclass
@@ -71,9 +72,14 @@ def server_percent(run: Answer) -> float:
 
 
 def floor_run(
-    bench: Bench, connections: int, data_bytes: int, command: str = "saturate", **options: Any
+    bench: Bench,
+    connections: int,
+    data_bytes: int,
+    command: str = "saturate",
+    frames_per_send: int = 1,
+    **options: Any,
 ) -> Answer:
-    with bench.floor(max(data_bytes, 24)) as floor:
+    with bench.floor(max(data_bytes, 24), frames_per_send) as floor:
         return delivered(bench.fanout(floor, command, connections=connections, **options))
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from harness import HERE, LOAD_CORE, Answer, Bench, BenchError, Process, Server
+from harness import LOAD_CORE, Answer, Bench, Server
 from measure import Result, judge, need
+from processes import HERE, BenchError, Process
 
 # Seconds until clients that are silent are pinged: beyond all windows, since pings are no matter of presence.
 HEARTBEAT = 600

@@ -56,6 +56,12 @@ def _rows() -> list[Row]:
             part(delivery.messages_to_socketify, connections=1000),
         ),
         Row(
+            "load-limit",
+            "frames/s that the load takes in and checks, 32 in each send",
+            "≥ 1,000,000/s",
+            part(delivery.load_limit, connections=1000),
+        ),
+        Row(
             "latency-10000-10",
             "latency p50 / p95 / p99, 10,000 × 10/s",
             "≤ 1.1 × floor",

@@ -6,7 +6,7 @@ Examples::
     python benches/run.py --setup                      # the peers' virtual environment, once
     python benches/run.py frames-1000-128 latency-1000-10
     python benches/run.py                              # every row, about half an hour
-    python benches/run.py --short                      # every row tiny: does it all still work?
+    python benches/run.py --short                      # one row of each kind, tiny: does it all still work?
 
 Exit status: 0 when every row could be measured and its results are valid, whatever the figures; 1 otherwise.
 """
@@ -26,19 +26,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import (
-    EFFORTS,
-    HERE,
-    Answer,
-    Bench,
-    BenchError,
-    build_load,
-    install_peers,
-    machine,
-    raise_descriptor_limit,
-)
+from harness import EFFORTS, Answer, Bench, build_floor, install_peers, machine, raise_descriptor_limit
 from measure import Result
 from plot import plot
+from processes import HERE, BenchError
 from rows import ROWS, Row
 
 
@@ -52,7 +43,7 @@ def main() -> int:
         install_peers()
         return 0
     if options.build:
-        build_load()
+        build_floor()
         return 0
     unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
@@ -62,9 +53,11 @@ def main() -> int:
     if (os.cpu_count() or 1) < 2:
         print("two cores are needed: one for the server, one for the load", file=sys.stderr)
         return 2
-    bench = Bench(EFFORTS[options.effort], build_load(), options.subject)
+    bench = Bench(EFFORTS[options.effort], build_floor(), options.subject)
     about = machine()
     chosen = [ROWS[name] for name in options.rows] or list(ROWS.values())
+    if options.effort == "short" and not options.rows:
+        chosen = one_of_each(chosen)
     results, failed = measure(bench, chosen)
     if options.effort != "short" or options.output:
         write(options.output or HERE / "results", about, bench, results)
@@ -76,7 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", help="rows to measure (default: all)")
     parser.add_argument("--list", action="store_true", help="show the rows")
     parser.add_argument("--setup", action="store_true", help="install the peers into target/bench-venv")
-    parser.add_argument("--build", action="store_true", help="build the load, and measure nothing")
+    parser.add_argument("--build", action="store_true", help="build the floor program, and measure nothing")
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument(
         "--short", dest="effort", action="store_const", const="short", help="tiny and untimed"
@@ -91,6 +84,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="directory of the results (default: benches/results)")
     parser.set_defaults(effort="normal")
     return parser.parse_args()
+
+
+def one_of_each(rows: list[Row]) -> list[Row]:
+    """The first row of each function: the others run the same code with other numbers.
+
+    From the last to the first, because the longest are among the last, and would go on alone.
+    """
+    kinds: dict[object, Row] = {}
+    for row in rows:
+        kinds.setdefault(row.run.func if isinstance(row.run, partial) else row.run, row)
+    return list(kinds.values())[::-1]
 
 
 def measure(bench: Bench, rows: list[Row]) -> tuple[list[tuple[Row, Result]], bool]:

@@ -51,7 +51,7 @@ def resume_blocked(bench: Bench, connections: int) -> Result:
     short = bench.effort.name == "short"
     hold, within = (1.0, 0.2) if short else (3.0, 1.0)
     with server(bench) as umbel:
-        run = come_back(bench, umbel, count, within, rate=0, hold=hold, publish_rate=100)
+        run = come_back(bench, umbel, count, within, rate=0, hold=hold, publishers=1, publish_rate=100)
     blocks = run["server"]["after"]["blocks_ns"]
     need(len(blocks) == 2, "the interpreter was not blocked once, to the end")
     began, ended = blocks
@@ -170,7 +170,7 @@ def memory_away(bench: Bench, connections: int, client: bool) -> Result:
                 connections=count,
                 sessions=True,
                 token="user-" if client else None,
-                no_subscribe=True,
+                subscribe=False,
                 seconds=0.1,
                 warmup=0,
             ).result()

@@ -10,8 +10,9 @@ import sys
 from statistics import mean, median
 from typing import Any
 
-from harness import HERE, MOST_DRAIN, SERVER_CORE, Answer, Bench
+from harness import MOST_DRAIN, SERVER_CORE, Answer, Bench
 from measure import Result, judge, loads, need, thousands
+from processes import HERE
 
 # Of two runs that are compared.
 PAIRS = 5
@@ -93,6 +94,10 @@ def against_neighbours(figures: list[float]) -> list[float]:
     ]
 
 
+# A change of a client's own key, as a template of the load.
+CHANGE = '{"type":"TYPE","channel":"bench","key":"key-{n}","data":{"t":{time},"pad":"{pad}"},"id":{seq}}'
+
+
 def changes(bench: Bench, count: int, rate: float, mode: str, **options: Any) -> Answer:
     """All clients read a channel, and change one key each in turn."""
     with bench.umbel(data_bytes=128, mode=mode) as umbel:
@@ -101,9 +106,8 @@ def changes(bench: Bench, count: int, rate: float, mode: str, **options: Any) ->
             umbel,
             connections=count,
             publish_rate=rate,
-            publish_type="state_set" if mode == "state" else "publish",
-            publishers=count,
-            keys=count,
+            data_bytes=200,  # the whole message: 128 of data
+            publication=CHANGE.replace("TYPE", "state_set" if mode == "state" else "publish"),
             drain=MOST_DRAIN,
             sample_every=10 if bench.effort.name == "short" else 100,
             **options,

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import compare
 from figures import FIGURES, Figure
-from harness import EFFORTS, Bench, BenchError
+from harness import EFFORTS, Bench
+from processes import BenchError
 from rows import ROWS
 
 ABOUT = {
@@ -32,7 +33,7 @@ def measuring(
     benches = {side: Bench(EFFORTS["short"], Path(side)) for side in compare.SIDES}
 
     def measure(bench: Bench) -> float:
-        return next(values[str(bench.load_binary)])
+        return next(values[str(bench.floor_binary)])
 
     return Figure("things/s", more_is_better, measure, windows), benches
 
@@ -64,7 +65,7 @@ def test_the_side_that_goes_first_changes_with_every_turn_and_window(monkeypatch
     order: list[str] = []
 
     def measure(bench: Bench) -> float:
-        order.append(str(bench.load_binary))
+        order.append(str(bench.floor_binary))
         return float(len(order))
 
     _, benches = measuring({})
@@ -91,7 +92,7 @@ def test_every_figure_belongs_to_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_measurement_says_which_checkout_it_was_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that Python does not take from the named directory must not be measured in its name."""
-    bench = Bench(EFFORTS["short"], Path("no-load"), package=tmp_path)
+    bench = Bench(EFFORTS["short"], Path("no-floor"), package=tmp_path)
     with pytest.raises(BenchError, match=f"not from {tmp_path}"):
         bench.umbel()
 

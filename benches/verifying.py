@@ -12,8 +12,9 @@ from pathlib import Path
 
 from umbel import JWT
 
-from harness import HERE, LOAD_CORE, Answer, Bench, BenchError
+from harness import LOAD_CORE, Answer, Bench
 from measure import Result, judge, need, thousands
+from processes import HERE, BenchError
 
 
 @contextmanager
@@ -52,14 +53,13 @@ def arrive(bench: Bench, algorithm: str, connections: int, is_goal: bool) -> Res
         time.sleep(0.2)
         began = time.monotonic_ns()
         run = bench.load(
-            "connect",
+            "idle",
             umbel,
             connections=count,
             concurrency=count,
-            arrive=1.0,
-            hold=True,
-            no_subscribe=True,
-            tokens=place / "tokens",
+            ramp_up_delay=1.0 / count,
+            subscribe=False,
+            tokens=(place / "tokens").read_text().split(),
             seconds=0.1,
             warmup=0,
         ).result()

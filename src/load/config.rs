@@ -119,9 +119,9 @@ pub struct Config {
     pub wait: bool,
     /// The process of the server, on this machine.
     pub server_pid: Option<i32>,
-    /// Further connections that publish, and how much they do together.
+    /// Further connections that publish. If there is none, the readers do.
     pub publishers: usize,
-    /// See `publishers`.
+    /// Publications per second of all publishers together.
     pub publish_rate: f64,
     /// Pings of the first connection.
     pub ping_rate: f64,
@@ -154,9 +154,6 @@ impl Config {
         self.per_connection = self.per_connection.clamp(1, self.channels.max(1));
         (self.channels, self.sources) = (self.channels.max(1), self.sources.max(1));
         (self.concurrency, self.sample_every) = (self.concurrency.max(1), self.sample_every.max(1));
-        if self.publish_rate > 0.0 {
-            self.publishers = self.publishers.max(1);
-        }
         self.tls()?;
         if let Some(marker) = &self.marker {
             Marker::new(marker)?;

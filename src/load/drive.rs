@@ -49,7 +49,8 @@ fn course(run: &mut Run<'_>) -> Result<(), String> {
             run_for(run, seconds)?;
         }
         open_all(run, run.connections.len())?;
-        let is_open = |it: &Connection| it.role == Role::Reader && it.phase == Phase::Live;
+        let is_open =
+            |it: &Connection| matches!(it.role, Role::Reader | Role::Other) && it.phase == Phase::Live;
         if !run.connections.iter().any(is_open) && !run.control.has_to_stop() {
             return Err(none_open(run));
         }

@@ -1,4 +1,4 @@
-//! Connections that publish at a fixed rate, whatever comes back.
+//! Connections that publish at a fixed rate, whatever comes back: those that do nothing else, or the readers in turn.
 
 use crate::load::clock;
 use crate::load::connection::{Phase, padded_data};
@@ -10,8 +10,10 @@ use crate::load::template::fill;
 /// Publishes what is due, in one piece for each publisher. The data have the moment at which each was due: what a busy load sends
 /// late is counted as late.
 pub fn publish_due(run: &mut Run<'_>, now: u64) {
-    let publishers = run.config.publishers;
-    let first = run.connections.len() - publishers;
+    let (first, publishers) = match run.config.publishers {
+        0 => (0, run.config.connections),
+        own => (run.connections.len() - own, own),
+    };
     let mut count = 0;
     while let Some(due) = run.publishing.due(now) {
         run.report.lateness.record(clock::now().saturating_sub(due));

@@ -6,12 +6,14 @@
 //! bytes. A client that has spoken acknowledges differently from one that never did (interactive mode of TCP's delayed
 //! acknowledgements), and that changes what a `send` costs; so the sockets must have had the same conversation.
 
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 
-use crate::args::Options;
-use crate::connection::padded_data;
-use crate::{clock, frame, socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{clock, padded_data};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Pace {
@@ -26,11 +28,13 @@ enum Pace {
 }
 
 struct Floor {
-    listener: OwnedFd,
-    sockets: Vec<OwnedFd>,
+    listener: TcpListener,
+    sockets: Vec<TcpStream>,
     /// The rest of a frame that a socket took only in part; by socket index, rarely used.
-    rests: std::collections::HashMap<usize, Vec<u8>>,
-    frame: Vec<u8>,
+    rests: HashMap<usize, Vec<u8>>,
+    /// What each socket gets in a pass.
+    frames: Vec<u8>,
+    frames_per_send: u64,
     data_bytes: usize,
     offset: u64,
     pace: Pace,
@@ -40,17 +44,17 @@ struct Floor {
     failed: u64,
 }
 
-/// Serves until `quit` or the end of stdin.
-pub fn serve(options: &Options) -> Result<(), String> {
-    let (listener, port) =
-        socket::listen(options.host, options.port).map_err(|error| format!("listen: {error}"))?;
+/// Serves until the end of stdin.
+pub fn serve(data_bytes: usize, frames_per_send: u64) -> Result<(), String> {
+    let (listener, port) = listen().map_err(|error| format!("listen: {error}"))?;
     say(&serde_json::json!({"event": "listening", "port": port, "pid": std::process::id()}));
     let mut floor = Floor {
         listener,
         sockets: Vec::new(),
-        rests: std::collections::HashMap::new(),
-        frame: Vec::new(),
-        data_bytes: options.data_bytes,
+        rests: HashMap::new(),
+        frames: Vec::new(),
+        frames_per_send,
+        data_bytes,
         // Seven digits from the first to the last frame, so that all frames have one size.
         offset: 1_000_000,
         pace: Pace::Stopped,
@@ -74,7 +78,7 @@ impl Floor {
             Pace::Saturate => 0,
             Pace::Every { next, .. } => next.saturating_sub(clock::now()),
         };
-        if socket::wait_readable(0, wait) && !self.obey()? {
+        if wait_readable(io::stdin(), wait) && !self.obey()? {
             return Ok(false);
         }
         match &mut self.pace {
@@ -91,8 +95,8 @@ impl Floor {
     }
 
     fn accept_waiting(&mut self) {
-        while let Ok(socket) = socket::accept(&self.listener) {
-            if greet(socket.as_raw_fd()).is_ok() {
+        while let Ok((mut socket, _)) = self.listener.accept() {
+            if greet(&mut socket).is_ok() {
                 self.sockets.push(socket);
             }
         }
@@ -100,7 +104,7 @@ impl Floor {
 
     fn obey(&mut self) -> Result<bool, String> {
         let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map_err(|error| format!("stdin: {error}"))?;
+        io::stdin().read_line(&mut line).map_err(|error| format!("stdin: {error}"))?;
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("saturate"), None) => self.pace = Pace::Saturate,
@@ -113,7 +117,7 @@ impl Floor {
                 };
             }
             (Some("stats"), None) => {}
-            (Some("quit") | None, _) => return Ok(false),
+            (None, _) => return Ok(false),
             (Some(word), _) => return Err(format!("unknown command {word:?}")),
         }
         self.answer();
@@ -124,11 +128,11 @@ impl Floor {
         say(&serde_json::json!({
             "connections": self.sockets.len(),
             "passes": self.passes,
-            "published": self.passes,
+            "published": self.passes * self.frames_per_send,
             "sent": self.sent,
             "skipped": self.skipped,
             "failed": self.failed,
-            "frame_bytes": self.frame.len(),
+            "send_bytes": self.frames.len(),
             "cpu_seconds": clock::own_cpu() as f64 / 1e9,
         }));
     }
@@ -136,17 +140,16 @@ impl Floor {
     fn pass(&mut self) {
         self.prepare();
         for index in 0..self.sockets.len() {
-            let fd = self.sockets[index].as_raw_fd();
-            if !self.rests.is_empty() && !self.finish_rest(index, fd) {
+            if !self.rests.is_empty() && !self.finish_rest(index) {
                 continue;
             }
-            match socket::send(fd, &self.frame) {
-                Ok(sent) if sent == self.frame.len() => self.sent += 1,
+            match self.sockets[index].write(&self.frames) {
+                Ok(sent) if sent == self.frames.len() => self.sent += 1,
                 Ok(sent) => {
                     self.sent += 1;
-                    self.rests.insert(index, self.frame[sent..].to_vec());
+                    self.rests.insert(index, self.frames[sent..].to_vec());
                 }
-                Err(error) if socket::would_block(&error) => self.skipped += 1,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.skipped += 1,
                 Err(_) => self.failed += 1,
             }
         }
@@ -154,9 +157,9 @@ impl Floor {
     }
 
     /// Sends what is left of an earlier frame; true when the socket is ready for the next one.
-    fn finish_rest(&mut self, index: usize, fd: i32) -> bool {
+    fn finish_rest(&mut self, index: usize) -> bool {
         let Some(mut rest) = self.rests.remove(&index) else { return true };
-        if let Ok(sent) = socket::send(fd, &rest) {
+        if let Ok(sent) = self.sockets[index].write(&rest) {
             rest.drain(..sent);
         }
         if rest.is_empty() {
@@ -168,39 +171,74 @@ impl Floor {
     }
 
     fn prepare(&mut self) {
-        self.offset += 1;
+        self.frames.clear();
         let data = padded_data(clock::now(), self.data_bytes);
-        let message = format!(
-            r#"{{"type":"batched_updates","updates":[{{"channel":"bench","offset":{},"data":{data}}}],"count":1,"timestamp":"2026-01-01T00:00:00.000Z"}}"#,
-            self.offset
-        );
-        self.frame.clear();
-        write_text(&mut self.frame, &message);
+        for _ in 0..self.frames_per_send {
+            self.offset += 1;
+            let message = format!(
+                r#"{{"type":"batched_updates","updates":[{{"channel":"bench","offset":{},"data":{data}}}],"count":1,"timestamp":"2026-01-01T00:00:00.000Z"}}"#,
+                self.offset
+            );
+            write_text(&mut self.frames, &message);
+        }
     }
 }
 
+/// Listens with room for a crowd that comes at once.
+fn listen() -> io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    rustix::net::listen(&listener, 4096)?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
 /// The conversation that every client has with Umbel before it gets its first batch; only then does it count as open.
-fn greet(fd: i32) -> io::Result<()> {
-    wait_for_more(fd)?;
+fn greet(socket: &mut TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    wait_for_more(socket)?;
     let mut answer = RESPONSE.to_vec();
     write_text(&mut answer, ESTABLISHED);
-    socket::send(fd, &answer)?;
-    wait_for_more(fd)?;
+    socket.write_all(&answer)?;
+    wait_for_more(socket)?;
     answer.clear();
     write_text(&mut answer, SUBSCRIBED);
-    socket::send(fd, &answer).map(drop)
+    socket.write_all(&answer)
 }
 
 /// Takes what the client says next: one small message, which arrives in one piece on loopback.
-fn wait_for_more(fd: i32) -> io::Result<()> {
-    if !socket::wait_readable(fd, PATIENCE) || socket::receive(fd, &mut [0; 4096])? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+fn wait_for_more(socket: &mut TcpStream) -> io::Result<()> {
+    if !wait_readable(&*socket, PATIENCE) || socket.read(&mut [0; 4096])? == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(())
 }
 
+/// Waits until something can be read; false when the time, in nanoseconds, is over.
+fn wait_readable(what: impl AsFd, nanoseconds: u64) -> bool {
+    let mut entries = [PollFd::new(&what, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: (nanoseconds / 1_000_000_000).cast_signed(),
+        tv_nsec: (nanoseconds % 1_000_000_000).cast_signed(),
+    };
+    poll(&mut entries, Some(&time)).is_ok_and(|count| count > 0)
+}
+
+/// Appends a frame with a text, RFC 6455 section 5.2.
 fn write_text(out: &mut Vec<u8>, text: &str) {
-    frame::write_server_header(out, text.len());
+    out.push(0x81);
+    match (u8::try_from(text.len()), u16::try_from(text.len())) {
+        (Ok(short), _) if short < 126 => out.push(short),
+        (_, Ok(length)) => {
+            out.push(126);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        }
+    }
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -214,7 +252,7 @@ const SUBSCRIBED: &str = r#"{"type":"subscription_established","channel":"bench"
 const PATIENCE: u64 = 5_000_000_000;
 
 fn say(value: &serde_json::Value) {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     // Nobody left to read the answer: stdin ends too, and with it the program.
     let _ = writeln!(out, "{value}").and_then(|()| out.flush());
 }

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::args::Options;
-use crate::clock;
-use crate::histogram::Histogram;
+use crate::{Options, clock};
 
 /// One connection that is kept.
 struct Connection {
@@ -23,19 +21,19 @@ struct Connection {
 /// # Errors
 /// When the server does not answer as it should.
 pub fn run(options: &Options) -> Result<Value, String> {
-    let request = request(options);
+    let request = request(options)?;
+    let (server, count): (i32, usize) = (options.number("server-pid")?, options.number("connections")?);
     let mut connections = Vec::new();
-    for _ in 0..options.connections {
-        connections.push(Connection::open(options)?);
+    for _ in 0..count {
+        connections.push(Connection::open(options.number("port")?)?);
     }
-    let mut answer = Histogram::new();
-    let begin = clock::now() + clock::nanoseconds(options.warmup);
-    let end = begin + clock::nanoseconds(options.seconds);
+    let begin = clock::now() + clock::nanoseconds(options.number("warmup")?);
+    let end = begin + clock::nanoseconds(options.number("seconds")?);
     for connection in &mut connections {
         connection.ask(&request)?;
     }
-    let threads = || options.server_pid.map(clock::thread_cpu).unwrap_or_default();
-    let (mut answers, mut begun, mut before, mut own) = (0, begin, threads(), 0);
+    let mut took = Vec::new();
+    let (mut begun, mut before, mut own) = (begin, BTreeMap::new(), 0);
     loop {
         for connection in &mut connections {
             let now = connection.hear()?;
@@ -44,50 +42,57 @@ pub fn run(options: &Options) -> Result<Value, String> {
                 let busy = clock::own_cpu() - own;
                 let used =
                     |name: &String, now: u64| now.saturating_sub(before.get(name).copied().unwrap_or(0));
-                let costs: BTreeMap<_, _> = threads()
+                let costs: BTreeMap<_, _> = clock::thread_cpu(server)
                     .into_iter()
                     .map(|(name, now)| (name.clone(), used(&name, now) as f64 / 1e9))
                     .collect();
                 return Ok(json!({
-                    "command": "call",
                     "valid": true,
-                    "live": connections.len(),
-                    "answers": answers,
-                    "answers_per_second": f64::from(answers) / spent,
-                    "answer_ms": answer.to_json(),
+                    "answers": took.len(),
+                    "answers_per_second": took.len() as f64 / spent,
+                    "answer_ms": quantiles(took),
                     "server_threads_seconds": costs,
                     "load_cpu_percent": busy as f64 / spent / 1e7,
                 }));
             }
             if now >= begin {
-                if answers == 0 {
+                if took.is_empty() {
                     (begun, own) = (now, clock::own_cpu());
-                    before = threads();
+                    before = clock::thread_cpu(server);
                 }
-                answers += 1;
-                answer.record(now - connection.asked);
+                took.push(now - connection.asked);
             }
             connection.ask(&request)?;
         }
     }
 }
 
+/// Quantiles of times, in milliseconds.
+fn quantiles(mut took: Vec<u64>) -> Value {
+    took.sort_unstable();
+    let at = |share: f64| {
+        let rank = (took.len() as f64 * share).ceil() as usize;
+        took.get(rank.saturating_sub(1)).map(|&time| time as f64 / 1e6)
+    };
+    json!({"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)})
+}
+
 /// What each connection sends, again and again.
-fn request(options: &Options) -> Vec<u8> {
+fn request(options: &Options) -> Result<Vec<u8>, String> {
     let overhead = r#"{"text":""}"#.len();
-    let text = "x".repeat(options.data_bytes.saturating_sub(overhead));
+    let text = "x".repeat(options.number::<usize>("data-bytes")?.saturating_sub(overhead));
     let body = format!(r#"{{"channel":"bench","data":{{"text":"{text}"}}}}"#);
-    let mut head = format!("POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\n", options.path);
-    for header in &options.headers {
-        head.push_str(&format!("{header}\r\n"));
-    }
-    head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()));
-    [head.into_bytes(), body.into_bytes()].concat()
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        options.text("path")?,
+        body.len()
+    );
+    Ok([head.into_bytes(), body.into_bytes()].concat())
 }
 
 impl Connection {
-    fn open(options: &Options) -> Result<Self, String> {
-        let stream = TcpStream::connect((options.host, options.port)).map_err(|error| error.to_string())?;
+    fn open(port: u16) -> Result<Self, String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string())?;
         let patience = Some(Duration::from_secs(10));
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(patience));
         ready.map_err(|error| error.to_string())?;
