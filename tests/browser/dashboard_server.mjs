@@ -60,7 +60,12 @@ export class Fixture {
       response.writeHead(200, { ...HEADERS, "Content-Type": "text/event-stream" });
       response.write(this.#next());
       this.#streams.add(response);
-      response.on("close", () => this.#streams.delete(response));
+      // Without a word each second the page takes the server for gone, however long a test takes.
+      const timer = setInterval(() => response.write(": here\n\n"), 1000);
+      response.on("close", () => {
+        clearInterval(timer);
+        this.#streams.delete(response);
+      });
       return;
     }
     const name = path === "/dashboard" ? "index.html" : path.replace(/^\/dashboard\//, "");

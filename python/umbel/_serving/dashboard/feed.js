@@ -42,7 +42,7 @@ export function follow(url, { onSnapshot, onState }) {
     try {
       heard();
       const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
-      const response = await fetch(url, { headers, cache: "no-store", credentials: "omit", redirect: "error", signal: controller.signal });
+      const response = await fetch(url, { headers, cache: "no-store", redirect: "error", signal: controller.signal });
       if (response.status === 401 || (response.status === 429 && !isProven)) {
         // Never twice with a token that may be wrong: the server counts that, and answers slowly.
         onState({ is: "token", wrong: response.status === 429 ? "Too many wrong tokens were tried. Try again in a minute." : token === null ? "" : WRONG });

@@ -13,13 +13,18 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 /** Seconds between two drawings of the plots for people who want no motion. */
 const SELDOM = 5;
 
+/** Milliseconds of a frame that may be used, and one step more. */
+const FRAME = 6;
+
+// Observers of sizes have complaints without an error.
+addEventListener("error", ({ error }) => { if (error) write($("why"), `This page has a bug: ${error.message}`); });
+
 let history = new History();
 let view = null;
 let shown = {};
 let lost = null;
 /** When the plots were drawn last: seconds of the server's clock. */
 let drawn = -Infinity;
-let isDue = false;
 
 const slider = $("slider");
 const plots = createPlots($("plots"), $("strip"), (at, back) => write($("moment"), back === null ? "now" : `${moment(at)}, ${span(1000 * Math.round(back))} ago`));
@@ -52,7 +57,7 @@ const feed = follow("stats", {
     $("ask").hidden = is !== "token";
     if (is === "token") {
       $("content").hidden = true;
-      [history, view, shown] = [new History(), null, {}];
+      [history, view, shown, steps, isStale] = [new History(), null, {}, [], false];
     }
     if (is === "live" && lost) history.hole();
     if (is === "lost") lost ??= Date.now(); else if (is !== "connecting") lost = null;
@@ -89,29 +94,49 @@ const first = (level) => ["fault", "lost", "slow"].find((question) => shown[ques
 
 // ---------------------------------------------------------------------------------------------------------- what is seen
 
-/** Draws in the next frame, once for all that has come until then. Nothing is drawn that nobody sees. */
+/** What is left to do of what is being drawn, and whether newer things have come. A step that returns `true` needs the rest of its frame. */
+let steps = [];
+/** Parts of the page that come into sight one after another: to lay out all of them takes too long for one frame. */
+const parts = [...$("content").children];
+let isStale = false;
+let isDrawing = false;
+
+/** Draws what has come until then, some of it in each frame. Nothing is drawn that nobody sees. */
 function draw() {
-  if (isDue || !view || document.hidden) return;
-  isDue = true;
-  requestAnimationFrame(() => {
-    isDue = false;
-    if (document.hidden) return;
-    $("content").hidden = false;
-    for (const [question, { level, verdict, detail, since }] of Object.entries(shown)) {
-      const place = $(question);
-      place.dataset.level = level;
-      write(place.querySelector(".verdict"), verdict);
-      write(place.querySelector(".detail"), detail);
-      write(place.querySelector(".since"), level === "good" ? "" : `Since ${moment(since * 1000)}`);
+  if (!view || document.hidden) return;
+  isStale = true;
+  if (!isDrawing) requestAnimationFrame(frame);
+  isDrawing = true;
+}
+
+function frame() {
+  isDrawing = false;
+  if (document.hidden) return;
+  const end = performance.now() + FRAME;
+  if (!steps.length && isStale) {
+    isStale = false;
+    steps = [showFigures, ...parts.filter(({ hidden }) => hidden).map((part) => () => { part.hidden = false; return true; })];
+    if (!(calm.matches && time(view.now) - drawn < SELDOM)) {
+      drawn = time(view.now);
+      steps.push(...plots.steps(history));
     }
-    const { version, pid, uptimeSeconds, draining } = view.now;
-    write($("about"), `${version} · process ${pid} · ${draining ? "it is stopping" : `up ${span(1000 * uptimeSeconds)}`}`);
-    showTables(view);
-    if (calm.matches && time(view.now) - drawn < SELDOM) return;
-    drawn = time(view.now);
-    plots.draw(history);
-  });
+  }
+  while (steps.length && performance.now() < end && !steps.shift()());
+  isDrawing = steps.length > 0 || isStale;
+  if (isDrawing) requestAnimationFrame(frame);
+}
+
+function showFigures() {
+  $("content").hidden = false;
+  for (const [question, { level, verdict, detail, since }] of Object.entries(shown)) {
+    const place = $(question);
+    place.dataset.level = level;
+    write(place.querySelector(".verdict"), verdict);
+    write(place.querySelector(".detail"), detail);
+    write(place.querySelector(".since"), level === "good" ? "" : `Since ${moment(since * 1000)}`);
+  }
+  const { version, pid, uptimeSeconds, draining } = view.now;
+  write($("about"), `${version} · process ${pid} · ${draining ? "it is stopping" : `up ${span(1000 * uptimeSeconds)}`}`);
+  showTables(view);
 }
 document.addEventListener("visibilitychange", draw);
-// Observers of sizes have complaints without an error.
-addEventListener("error", ({ error }) => { if (error) write($("why"), `This page has a bug: ${error.message}`); });

@@ -92,6 +92,11 @@ export function createPlots(place, strip, onLook) {
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-labelledby", summary.id);
     place.append(figure);
+    return { title, words, lines, plot: null, canvas, values, summary };
+  });
+
+  /** Makes the plot of a figure, which takes some milliseconds. */
+  function createPlot({ words, lines, canvas }) {
     const axis = { stroke: () => palette.soft, grid: { stroke: () => palette.grid, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const plot = new uPlot({
       width: Math.max(200, canvas.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, EDGE, 0, 0],
@@ -111,8 +116,8 @@ export function createPlots(place, strip, onLook) {
     new ResizeObserver(() => {
       if (canvas.clientWidth && canvas.clientWidth !== plot.width) plot.setSize({ width: canvas.clientWidth, height: HEIGHT });
     }).observe(canvas);
-    return { title, words, lines, plot, values, summary };
-  });
+    return plot;
+  }
 
   const paper = strip.querySelector("canvas").getContext("2d");
   follow(paper.canvas, GUTTER, EDGE);
@@ -177,8 +182,8 @@ export function createPlots(place, strip, onLook) {
     const index = looked();
     for (const { plot, lines, words, values } of figures) {
       lines.forEach(([column,,, say = words], line) => write(values[line], say(history.columns[column][index])));
-      const left = back === null ? -10 : plot.valToPos(at(index), "x");
-      plot.setCursor({ left, top: back === null ? -10 : 1 }, false);
+      const left = back === null ? -10 : plot?.valToPos(at(index), "x");
+      plot?.setCursor({ left, top: back === null ? -10 : 1 }, false);
     }
     const counts = history.heat[index];
     const of = (part) => span(quantile({ bounds: history.bounds, counts }, part));
@@ -188,20 +193,27 @@ export function createPlots(place, strip, onLook) {
     onLook(1000 * at(index), back === null ? null : history.at.at(-1) - at(index));
   }
 
+  function drawFigure(figure) {
+    const { lines, words, title, summary } = figure;
+    figure.plot ??= createPlot(figure);
+    const columns = lines.map(([column]) => history.columns[column]);
+    // At once, and not after all other figures.
+    figure.plot.batch(() => figure.plot.setData([history.at, ...columns]));
+    const says = lines.map(([, name,, say = words], line) => {
+      const known = columns[line].filter((value) => value !== null);
+      return known.length ? `${name} now ${say(known.at(-1))}, from ${say(Math.min(...known))} to ${say(Math.max(...known))}` : `${name} unknown`;
+    });
+    write(summary, `${title}, last ${span(1000 * (history.at.at(-1) - history.at[0]))}: ${says.join("; ")}.`);
+  }
+
   return {
-    draw(of) {
+    /** What there is to do to draw it: steps of a few milliseconds. */
+    steps(of) {
       history = of;
-      for (const { plot, lines, words, title, summary } of figures) {
-        const columns = lines.map(([column]) => history.columns[column]);
-        plot.setData([history.at, ...columns]);
-        const says = lines.map(([, name,, say = words], line) => {
-          const known = columns[line].filter((value) => value !== null);
-          return known.length ? `${name} now ${say(known.at(-1))}, from ${say(Math.min(...known))} to ${say(Math.max(...known))}` : `${name} unknown`;
-        });
-        write(summary, `${title}, last ${span(1000 * (history.at.at(-1) - history.at[0]))}: ${says.join("; ")}.`);
-      }
-      write(strip.querySelector(".unseen"), summaryOf(history));
-      show();
+      return [...figures.map((figure) => () => drawFigure(figure)), () => {
+        write(strip.querySelector(".unseen"), summaryOf(history));
+        show();
+      }];
     },
     /** Look at so many seconds before now; `null` for now. */
     look(seconds) {
@@ -210,7 +222,7 @@ export function createPlots(place, strip, onLook) {
     },
     recolour() {
       readPalette();
-      for (const { plot } of figures) plot.redraw(false);
+      for (const { plot } of figures) plot?.redraw(false);
       if (history?.at.length) drawStrip();
     },
   };
