@@ -206,10 +206,8 @@ fn data(run: &mut Run<'_>, index: usize, compressed: bool, payload: &[u8], wire_
 
 fn message(run: &mut Run<'_>, index: usize, text: &[u8], wire_bytes: usize, now: u64) {
     run.show(index, "←", frame::TEXT, text);
-    if let Some(marker) = run.marker.take() {
-        elsewhere::message(run, index, &marker, text, wire_bytes, now);
-        run.marker = Some(marker);
-        return;
+    if let Some(marker) = run.marker.clone() {
+        return elsewhere::message(run, index, &marker, text, wire_bytes, now);
     }
     if text.starts_with(message::BATCH) {
         run.report.counters.frames += 1;

@@ -1,6 +1,7 @@
 //! Everything that one load knows while it runs. What it does is in the other files.
 
 use std::io::Write;
+use std::rc::Rc;
 
 use crate::load::clock;
 use crate::load::comeback::Comeback;
@@ -35,7 +36,7 @@ pub struct Run<'a> {
     pub tls: Option<Tls>,
     pub inflater: Option<Inflater>,
     /// Present when the server is not Umbel.
-    pub marker: Option<Marker>,
+    pub marker: Option<Rc<Marker>>,
     pub buffer: Vec<u8>,
     /// Emptied `partial` buffers, to be used again.
     pub spare: Vec<Vec<u8>>,
@@ -84,7 +85,7 @@ impl<'a> Run<'a> {
             report: Report::default(),
             tls: config.tls()?,
             inflater: None,
-            marker: config.marker.as_deref().map(Marker::new).transpose()?,
+            marker: config.marker.as_deref().map(Marker::new).transpose()?.map(Rc::new),
             buffer: vec![0; BUFFER_BYTES],
             spare: Vec::new(),
             upgrade_request: upgrade_request(config),
@@ -152,13 +153,18 @@ impl<'a> Run<'a> {
     }
 
     /// Shows a frame, if that was asked for.
+    #[inline]
     pub fn show(&self, index: usize, arrow: &str, opcode: u8, payload: &[u8]) {
         if self.config.verbose {
-            let role = self.connections[index].role;
-            let line = conversation::line(role, arrow, opcode, payload, &self.config.tokens);
-            let at = clock::now().saturating_sub(self.began) as f64 / 1e9;
-            self.control.say(format!("{at:8.3} s  {line}"));
+            self.say(index, arrow, opcode, payload);
         }
+    }
+
+    fn say(&self, index: usize, arrow: &str, opcode: u8, payload: &[u8]) {
+        let role = self.connections[index].role;
+        let line = conversation::line(role, arrow, opcode, payload, &self.config.tokens);
+        let at = clock::now().saturating_sub(self.began) as f64 / 1e9;
+        self.control.say(format!("{at:8.3} s  {line}"));
     }
 
     /// Sends something small. A socket that does not take it at once is a fault.

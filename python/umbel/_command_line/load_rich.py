@@ -25,21 +25,28 @@ def live() -> Any:
 
 
 def seconds(rows: Sequence[Snapshot], stages: dict[str, str]) -> Any:
-    """The last seconds, one a line."""
+    """The last seconds, one a line, without columns that say nothing."""
+    lines = [cells(row, stages) for row in rows[-HEIGHT:]]
+    shown = [at for at, _ in enumerate(COLUMNS) if any(line[at] not in {"", "0"} for line in lines)]
     table = importlib.import_module("rich.table").Table(box=None, header_style="bold")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for row in rows[-HEIGHT:]:
-        failed = f"[red]{row.failed:,}[/red]" if row.failed else "0"
-        lost = f"[red]{row.lost:,}[/red]" if row.lost else "0"
-        counts = [f"{each:,}" for each in (row.published, row.messages, row.frames, row.answers)]
-        ages = [
-            "" if each is None else f"{each:.1f}"
-            for each in (row.latency_p50, row.latency_p95, row.latency_max)
-        ]
-        opened = [f"{row.open:,}", f"{row.connecting:,}", failed]
-        table.add_row(f"{row.at:.0f}", stages[row.stage], *opened, *counts, *ages, lost)
+    for at in shown:
+        justify = "left" if COLUMNS[at] == "stage" else "right"
+        table.add_column(COLUMNS[at], justify=justify, style="red" if COLUMNS[at] in BAD else None)
+    for line in lines:
+        table.add_row(*(line[at] for at in shown))
     return table
+
+
+def cells(row: Snapshot, stages: dict[str, str]) -> list[str]:
+    counts = [row.open, row.connecting, row.failed, row.lost]
+    counts += [row.published, row.messages, row.frames, row.answers]
+    ages = [row.latency_p50, row.latency_p95, row.latency_max]
+    return [
+        f"{row.at:.0f}",
+        stages[row.stage],
+        *(f"{each:,}" for each in counts),
+        *("" if each is None else f"{each:.1f}" for each in ages),
+    ]
 
 
 def results(entries: Iterable[tuple[str, str]]) -> bool:
@@ -61,6 +68,7 @@ COLUMNS: Final = (
     "open",
     "opening",
     "failed",
+    "lost",
     "published",
     "messages",
     "frames",
@@ -68,8 +76,8 @@ COLUMNS: Final = (
     "p50 ms",
     "p95 ms",
     "max ms",
-    "lost",
 )
+BAD: Final = ("failed", "lost")
 
 HEIGHT: Final = 15
 """Seconds that are shown."""
