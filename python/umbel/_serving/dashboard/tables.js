@@ -50,10 +50,11 @@ export function showTables(view) {
     .map(([reason, value]) => [words(reason), what, kept[key]?.[reason] ?? 0, value]));
   ends.sort((one, other) => other[2] - one[2] || other[3] - one[3]);
   fill("ends", ends.map(([reason, what, few, all]) => [reason, what, count(few), count(all)]), "No connection has ended.");
-  fill("shards", view.shards.map((it, index) => [
+  const rest = now.shardsLeftOut ? [[`And ${count(now.shardsLeftOut)} more.`]] : [];
+  fill("shards", [...view.shards.map((it, index) => [
     String(index), count(it.connections), short(it.rates?.delivered), short(it.rates?.frames), bytes(it.rates?.bytesSent),
     percent(it.busy), span(it.lag),
-  ]), "Unknown.");
+  ]), ...rest], "Unknown.");
   const functions = [...(now.python?.slowest ?? [])].sort((one, other) => other.seconds - one.seconds);
   fill("functions", functions.map((it) => [
     name(it.name), count(it.calls), span((1000 * it.seconds) / Math.max(1, it.calls)), span(it.max), span(1000 * it.seconds),
