@@ -20,7 +20,8 @@ def looked_at(bench: Bench, connections: int) -> Result:
     short = bench.effort.name == "short"
     count = bench.effort.connections(connections)
     windows, seconds = (1, 1.2) if short else (3, 15.0)
-    with bench.umbel(data_bytes=128, dashboard=True) as umbel:
+    # Heartbeats of clients that came together go out together, and would fall into some windows only.
+    with bench.umbel(data_bytes=128, dashboard=True, heartbeat=600) as umbel:
         load = bench.load("idle", umbel, connections=count, deflate=True, wait=True, seconds=0.1)
         try:
             load.wait_ready()
