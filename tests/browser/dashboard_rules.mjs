@@ -72,6 +72,9 @@ test("Umbel at its limit is told from a processor that it does not get", () => {
 test("a shard that does not answer", () => {
   const { answers } = after((it) => { it.shards[1].silent = 3000; });
   assert.deepEqual([answers.fault.level, answers.fault.detail.slice(0, 33)], ["bad", "Shard 1 has not answered for 3 s:"]);
+  const draining = (connections) => after((it) => { it.draining = true; Object.assign(it.shards[1], { silent: 3000, connections }); });
+  assert.deepEqual(levels(draining(0)), CALM, "it has nothing more to do");
+  assert.deepEqual(levels(draining(1)), { ...CALM, fault: "bad" });
 });
 
 test("a limit that is near is named with its setting", () => {

@@ -124,7 +124,8 @@ function fault(view) {
     const queued = queueEvents ? `${plural(queueEvents, "event")} wait${queueEvents === 1 ? "s" : ""}.` : "Nothing waits for it yet.";
     return bad("Python: it is blocked.", `Its event loop has done nothing for ${span(Math.max(queueAge, silent))}. ${queued} Deliveries and open channels go on. py-spy dump --pid ${now.pid} shows the function.`);
   }
-  const stuck = view.shards.findIndex((shard) => shard.silent >= STUCK);
+  // While the server stops, a shard without clients has ended.
+  const stuck = view.shards.findIndex(({ silent, connections }) => silent >= STUCK && (connections > 0 || !now.draining));
   if (stuck >= 0) {
     return bad("Umbel: a thread does not answer.", `Shard ${stuck} has not answered for ${span(view.shards[stuck].silent)}: its clients get nothing. The log may say why.`);
   }
