@@ -122,9 +122,9 @@ test("clients turned away by a limit are a loss; strangers are not", () => {
 });
 
 test("clients that were closed because they read too slowly are a loss", () => {
-  const { answers } = after((it) => { it.closed.not_reading = 5; it.closed.too_far_behind = 7; it.closed.client += 100; });
+  const { answers } = after((it) => { it.closed.not_reading = 5; it.closed.too_far_behind = 7; it.closed.held_too_long = 4; it.closed.client += 100; });
   assert.deepEqual([answers.lost.level, answers.lost.verdict], ["warn", "Slow connections."]);
-  assert.match(answers.lost.detail, /closed: 7 × too_far_behind \(.+\); 5 × not_reading \(write_timeout\)\./);
+  assert.match(answers.lost.detail, /closed: 7 × too_far_behind \(.+\); 5 × not_reading \(write_timeout\); 4 × held_too_long \(max_held_bytes\)\./);
 });
 
 test("panics, histories without room, and lost lines of the log", () => {

@@ -86,8 +86,11 @@ const TURNED_AWAY = {
   internal: "a bug of Umbel",
 };
 
-/** Ends of connections that the server has chosen, because of what waited for the client, with the setting. */
-const TOO_SLOW = { not_reading: "write_timeout", too_far_behind: "the channel's history", unread_too_long: "max_held_bytes", answers_not_read: "answers that wait" };
+/** Ends of connections that the server has chosen, because of what waited for the client or of its unfinished messages, with the setting. */
+const TOO_SLOW = {
+  not_reading: "write_timeout", too_far_behind: "the channel's history", unread_too_long: "max_held_bytes", held_too_long: "max_held_bytes",
+  answers_not_read: "answers that wait",
+};
 
 function lost({ now, lately, kept, watched }) {
   const minutes = `In the last ${span(1000 * Math.max(1, Math.round(lately.seconds)))}`;
