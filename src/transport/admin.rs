@@ -12,7 +12,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::task::{AbortHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
@@ -131,6 +131,8 @@ async fn accept(listener: tokio::net::TcpListener, desk: Rc<Desk>) {
             let _ = timeout(TIME_LIMIT, answer(stream, from, &desk)).await;
         });
         open.push_back(task.abort_handle());
+        // It is heard before others come, so that many at once do not end each other unheard.
+        yield_now().await;
     }
 }
 

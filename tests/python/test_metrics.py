@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -311,6 +312,20 @@ def ended(connection: socket.socket) -> bool:
         return connection.recv(4096) == b""
     except ConnectionError:
         return True
+
+
+def test_many_who_ask_at_once_are_all_answered(tmp_path: Path) -> None:
+    (tmp_path / "feed.py").write_text("from umbel import Umbel\napp = Umbel()\n")
+    arguments = ("-m", "umbel", "run", "feed:app", "--port", "0", "--admin", "127.0.0.1:0")
+    with started(*arguments, cwd=tmp_path) as program, contextlib.ExitStack() as stack:
+        address = address_of(program.wait_line("metrics at ").split()[-1].removesuffix("/metrics"))
+        # More of them than places, all of which wait when the server gets the processor again.
+        program.process.send_signal(signal.SIGSTOP)
+        asking = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(80)]
+        for each in asking:
+            each.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        program.process.send_signal(signal.SIGCONT)
+        assert [each.recv(12) for each in asking] == [b"HTTP/1.1 200"] * 80
 
 
 @on_loops
