@@ -37,6 +37,14 @@ test("the first snapshot alone is judged, too", () => {
   assert.deepEqual(levels(after(() => {}, 0)), CALM);
 });
 
+test("where nothing is lost now, what was lost before is there", () => {
+  const before = (change) => after(change, 0).answers.lost;
+  assert.match(before(() => {}).detail, /Nor since the start\.$/);
+  const found = before((it) => Object.assign(it, { closed: { not_reading: 5, done: 7 }, refused: { full: 2, path: 9 } }));
+  assert.equal(found.verdict, "Nothing.");
+  assert.match(found.detail, /Since the start .* ago: 2 × full \(max_connections\); 5 × not_reading \(write_timeout\)\.$/);
+});
+
 test("what is missing in a snapshot is no fault", () => {
   const history = new History();
   for (const uptimeSeconds of [1, 2]) history.add({ pid: 1, started: 0, uptimeSeconds, connections: 2 });

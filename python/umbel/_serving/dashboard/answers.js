@@ -107,7 +107,8 @@ function lost({ now, lately, kept, watched }) {
   }
   if (lately.logLinesDropped) return warn("Lines of the log.", `${minutes}: ${count(lately.logLinesDropped)}. Nobody reads stderr, or Python is blocked.`);
   const before = sum(kept.gaps) ? `Before, in the last ${span(1000 * kept.seconds)}: ${count(kept.lost)} in ${plural(sum(kept.gaps), "gap")}.` : "";
-  const ever = sum(now.gaps) ? `Since the start ${span(1000 * now.uptimeSeconds)} ago: ${plural(now.lost, "publication")} in ${plural(sum(now.gaps), "gap")}.` : "Nor since the start.";
+  const all = [sum(now.gaps) ? `${plural(now.lost, "publication")} in ${plural(sum(now.gaps), "gap")}` : "", reasons(now.refused, TURNED_AWAY), reasons(now.closed, TOO_SLOW)].filter(Boolean);
+  const ever = all.length ? `Since the start ${span(1000 * now.uptimeSeconds)} ago: ${all.join("; ")}.` : "Nor since the start.";
   return good("Nothing.", watched < 1 ? "" : `${minutes} no gap, and no client turned away by a limit.`, before || ever);
 }
 
