@@ -67,6 +67,9 @@ fn course(run: &mut Run<'_>) -> Result<(), String> {
             wait_for_quiet(run, elsewhere::HELLO, |_| true)?;
         }
     }
+    if run.control.has_to_stop() {
+        return if config.ramp_down { ramp_down(run) } else { Ok(()) };
+    }
     run.control.enter(Stage::WarmUp);
     run.publishing.start(clock::now());
     run.pinging.start(clock::now());
@@ -97,7 +100,9 @@ fn open_all(run: &mut Run<'_>, count: usize) -> Result<(), String> {
     run.aim(count.max(run.next_to_open));
     let ramp = run.pace(run.goal - run.next_to_open);
     let deadline = clock::now() + ramp + clock::nanoseconds(run.config.timeout);
-    run_until(run, deadline, |run| run.all_open())
+    let outcome = run_until(run, deadline, |run| run.all_open());
+    count_open(run); // the first second may not be over
+    outcome
 }
 
 /// Why nothing can be measured.
@@ -146,6 +151,10 @@ fn drain(run: &mut Run<'_>) -> Result<(), String> {
     if !run.all_come() {
         let left = (began + patience).saturating_sub(clock::now());
         wait_for_quiet(run, left.min(PAUSE), |run| run.all_come())?;
+    }
+    if run.control.has_to_stop() {
+        run.report.is_complete = false; // what is missing was not waited for
+        return Ok(());
     }
     if run.comeback.behind > 0 {
         run.report.is_complete = false;
@@ -247,10 +256,16 @@ fn keep_schedules(run: &mut Run<'_>, now: u64) -> Result<(), String> {
     opening::keep_appointments(run, now)
 }
 
-/// Notes what has happened in the last second.
-fn add_row(run: &mut Run<'_>, now: u64) {
+/// Open connections. The most there were are reported.
+fn count_open(run: &mut Run<'_>) -> usize {
     let open = run.connections.iter().filter(|connection| connection.phase == Phase::Live).count();
     run.report.most_live = run.report.most_live.max(open);
+    open
+}
+
+/// Notes what has happened in the last second.
+fn add_row(run: &mut Run<'_>, now: u64) {
+    let open = count_open(run);
     let report = &mut run.report;
     let seen = if report.recording { report.oldest.since(&report.told_oldest) } else { Histogram::new() };
     report.told_oldest = report.oldest.clone();

@@ -112,12 +112,12 @@ pub struct Report {
 impl Report {
     /// Counts something that must not happen.
     pub fn fault(&mut self, reason: &str) {
-        *self.faults.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
+        count(&mut self.faults, reason);
     }
 
     /// Counts a connection that could not be opened.
     pub fn failed(&mut self, reason: &str) {
-        *self.failures.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
+        count(&mut self.failures, reason);
     }
 
     pub fn begin_window(&mut self, server: Option<i32>) {
@@ -265,10 +265,22 @@ impl Report {
     }
 }
 
+/// Counts a reason. A server may say another one each time: the first ones tell enough.
+pub fn count(reasons: &mut BTreeMap<String, u64>, reason: &str) {
+    let mut reason = shown(reason, LONGEST_REASON);
+    if reasons.len() >= MOST_REASONS && !reasons.contains_key(&reason) {
+        reason = "others".into();
+    }
+    *reasons.entry(reason).or_default() += 1;
+}
+
 /// Percent of one core.
 fn share(cpu_nanoseconds: u64, seconds: f64) -> f64 {
     (cpu_nanoseconds as f64 / 1e7 / seconds * 100.0).round() / 100.0
 }
 
 /// Characters. Servers say some reasons, and people read them in terminals.
-pub const LONGEST_REASON: usize = 300;
+const LONGEST_REASON: usize = 300;
+
+/// Different reasons that are kept.
+const MOST_REASONS: usize = 20;

@@ -82,7 +82,7 @@ impl Question {
             |what: &str| format!("{what}: {}", String::from_utf8_lossy(&text[..text.len().min(200)]));
         let answer: Answer = serde_json::from_slice(text).map_err(|_| unexpected("not an answer"))?;
         if answer.answer_type != self.answer_type {
-            return Err(unexpected("an answer of another type"));
+            return Err(format!("an answer of another type: {}", answer.answer_type));
         }
         if answer.data.n != number(answer.id) + self.step || answer.data.text != self.text {
             return Err(unexpected("an answer with other data"));

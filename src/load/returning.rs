@@ -5,10 +5,9 @@ use std::cmp::Reverse;
 use crate::load::clock;
 use crate::load::connection::Phase;
 use crate::load::random::split_mix;
-use crate::load::report::LONGEST_REASON;
+use crate::load::report;
 use crate::load::run::Run;
 use crate::load::session::longest_wait;
-use crate::printable::shown;
 
 /// Cuts all readers.
 pub fn cut_all(run: &mut Run<'_>) {
@@ -52,7 +51,7 @@ pub fn try_later(run: &mut Run<'_>, index: usize) {
 
 /// An attempt to come back has failed.
 pub fn failed(run: &mut Run<'_>, index: usize, reason: &str) {
-    *run.report.returns.failed.entry(shown(reason, LONGEST_REASON)).or_default() += 1;
+    report::count(&mut run.report.returns.failed, reason);
     if let Some(session) = &mut run.connections[index].session {
         session.failures += 1;
     }

@@ -363,6 +363,45 @@ async def test_a_load_that_is_cancelled_stops() -> None:
         waiting = asyncio.create_task(wait())
         while not load.snapshots():
             await asyncio.sleep(0.01)
+@pytest.mark.parametrize(
+    ("stage", "values"),
+    [
+        ("rampUp", {"stages": [(3, 600.0)]}),
+        ("measured", {"scenario": "storm", "back_within": 600.0, "seconds": 600.0}),
+    ],
+)
+async def test_what_is_stopped_has_no_faults(stage: str, values: dict[str, Any]) -> None:
+    async with serving() as target:
+        load = Load(LoadConfig(target=target, **(QUICK | values)))
+        async for second in load:
+            if second.stage == stage:
+                load.stop()
+        results = await load
+    assert (results.complete, results.faults) == (False, {})
+    assert results.max_concurrent_connections >= 3
+
+
+async def test_publications_of_somebody_else_are_said() -> None:
+    async with serving() as target:
+        other = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+        async for second in other:
+            if second.stage == "measured":
+                break
+        results = await loaded(target, drain=0.1)
+        other.stop()
+        await other
+    assert results.due is None and results.success_rate is None
+    assert list(results.faults) == [
+        "more came than this load has published: somebody else publishes there, too"
+    ]
+
+
+async def test_of_faults_that_are_all_different_the_first_ones_are_told() -> None:
+    async with serving() as target:
+        results = await loaded(target, scenario="request", message_type="lie", in_flight=30, drain=0.1)
+    assert len(results.faults) == 21 and "others" in results.faults  # of 30
+
+
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

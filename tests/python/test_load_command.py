@@ -164,6 +164,20 @@ async def test_nobody_there_is_exit_code_3_and_a_server_that_goes_away_too() -> 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--publishers", "0"], "no message came"),
+        (["--scenario", "request", "--message-type", "unheard"], "no request was answered"),
+    ],
+)
+async def test_where_nothing_came_nothing_was_measured(words: list[str], says: str) -> None:
+    async with serving() as target:
+        done = await ended(target, *QUICK, *words)
+    assert done.returncode == 3
+    assert f"umbel: nothing was measured: {says}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
         (["ws://192.0.2.1/ws"], "--remote 192.0.2.1"),
         (["ws://127.0.0.1:8000/ws", "--require", "p96<3"], "did you mean p9"),
         (["ws://127.0.0.1:8000/ws", "--require", "fast"], "is no requirement"),

@@ -14,10 +14,10 @@ from test_load_command import QUICK
 from umbel._command_line import command
 
 
-def in_terminal(*words: str) -> tuple[int, str]:
+def in_terminal(columns: int, *words: str) -> tuple[int, str]:
     """Run it with a terminal for both outputs. Returns the exit code and all that was written."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH), "COLUMNS": "160", "TERM": "xterm"}
+    environment = {**os.environ, "PYTHONPATH": str(PYTHON_PATH), "COLUMNS": str(columns), "TERM": "xterm"}
     words = (sys.executable, "-m", "umbel", "load", *words)
     with subprocess.Popen(words, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as program:
         os.close(theirs)
@@ -34,13 +34,15 @@ def in_terminal(*words: str) -> tuple[int, str]:
     return program.returncode, said.decode()
 
 
-async def test_in_a_terminal_the_seconds_are_a_table_and_so_are_the_results() -> None:
+@pytest.mark.parametrize("columns", [160, 55])
+async def test_in_a_terminal_the_seconds_are_a_table_and_so_are_the_results(columns: int) -> None:
     async with serving() as target:
-        code, said = await asyncio.to_thread(in_terminal, target, *QUICK, "--seconds", "1.5")
+        code, said = await asyncio.to_thread(in_terminal, columns, target, *QUICK, "--seconds", "1.5")
     assert code == 0, said
     for part in ("p95 ms", "measured", "21 at once, 0 failed", "100.0000%"):
         assert part in said
     assert "\x1b[" in said
+    assert "…" not in said and ("frames" in said.partition("at once")[0]) == (columns == 160)
 
 
 async def test_a_picture_has_what_happened_in_each_second(

@@ -28,19 +28,32 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def conclude(results: LoadResults, parsed: argparse.Namespace) -> int:
     """Write results, and say which requirements they miss. Returns the exit code."""
+    stderr.handler().flush()  # the seconds come first, where both go to one place
     if parsed.json:
         write(json.dumps(results.to_json(), indent=2))
     else:
         entries = list(table(results))
         if not load_rich.results(entries):
             write("\n".join(f"{name:<22} {text}" for name, text in entries))
+    lacking = nothing(results) if results.complete else None
+    if lacking:
+        say(f"umbel: nothing was measured: {lacking}")
     missed = [each for each in parsed.require if not each.holds(results)]
     for each in missed:
         say(f"missed: {each.text}, but {each.found(results)}")
     stderr.handler().flush()
-    if not results.complete:
+    if lacking or not results.complete:
         return NOT_MEASURED
     return MISSED if missed else 0
+
+
+def nothing(found: LoadResults) -> str | None:
+    """Why there is nothing to judge, though all was done."""
+    if found.scenario == "request":
+        return None if found.answers else "no request was answered"
+    if found.scenario == "ramp" or found.messages:
+        return None
+    return "no message came. Where none has to come: --scenario ramp"
 
 
 class Screen:
@@ -69,7 +82,7 @@ class Screen:
             for row in rows[self._shown :]:
                 say(line(row))
         elif len(rows) > self._shown:
-            self._live.update(load_rich.seconds(rows, STAGES), refresh=True)
+            self._live.update(load_rich.seconds(rows, STAGES, self._live.console.width), refresh=True)
         self._shown = len(rows)
 
     def _say(self, text: str) -> None:
@@ -118,13 +131,17 @@ def table(found: LoadResults) -> Iterator[tuple[str, str]]:
         )
         yield ("bytes", f"{sign}{found.bytes_per_second:,.0f}/s")
     yield from latency("delivery", found.latency)
-    yield from latency("answers", found.answer)
+    yield from latency("to answer", found.answer)
     yield from latency("cut to caught up", found.recovery)
+    if found.recovery:
+        yield ("", f"{found.recovery.count:,} times")
     if found.answers:
         yield ("answers", f"{found.answers_per_second:,.0f}/s")
     if found.success_rate is not None:
         yield ("received of due", f"{found.success_rate:.4%}")
     yield ("lost", f"{found.lost:,} in {found.gaps:,} gaps")
+    if found.slow_closed is not None:
+        yield ("slow readers", f"{found.slow_closed:,} were closed by the server")
     yield ("error rate", f"{found.error_rate:.4%}")
     for reason, count in found.faults.items():
         yield ("fault", reason if count == 1 else f"{reason} ({count:,} times)")

@@ -24,10 +24,16 @@ def live() -> Any:
     return found
 
 
-def seconds(rows: Sequence[Snapshot], stages: dict[str, str]) -> Any:
-    """The last seconds, one a line, without columns that say nothing."""
+def seconds(rows: Sequence[Snapshot], stages: dict[str, str], width: int) -> Any:
+    """The last seconds, one a line, without columns that say nothing, and without those that say least where
+    the terminal is narrow.
+    """
     lines = [cells(row, stages) for row in rows[-HEIGHT:]]
     shown = [at for at, _ in enumerate(COLUMNS) if any(line[at] not in {"", "0"} for line in lines)]
+    widths = [2 + max(map(len, column)) for column in zip(COLUMNS, *lines, strict=True)]
+    for name in LEAST:
+        if sum(widths[at] for at in shown) > width:
+            shown = [at for at in shown if COLUMNS[at] != name]
     table = importlib.import_module("rich.table").Table(box=None, header_style="bold")
     for at in shown:
         justify = "left" if COLUMNS[at] == "stage" else "right"
@@ -77,6 +83,9 @@ COLUMNS: Final = (
     "p95 ms",
     "max ms",
 )
+LEAST: Final = ("frames", "p50 ms", "max ms", "published", "opening")
+"""Columns that are left out first."""
+
 BAD: Final = ("failed", "lost")
 
 HEIGHT: Final = 15

@@ -25,6 +25,7 @@ def merge(several: Sequence[LoadResults]) -> LoadResults:
     most = {name: max(getattr(each, name) for each in several) for name in GREATEST}
     due = [each.due for each in several if each.due is not None]
     confirmed = [each.confirmed for each in several if each.confirmed is not None]
+    closed = [each.slow_closed for each in several if each.slow_closed is not None]
     cpu = max((each.server_cpu_percent or 0.0 for each in several), default=0.0) or None
     latencies: dict[str, Any] = {name: added(several, name) for name in LATENCIES}
     merged = replace(
@@ -38,6 +39,7 @@ def merge(several: Sequence[LoadResults]) -> LoadResults:
         faults=counts([each.faults for each in several]),
         confirmed=sum(confirmed) if confirmed else None,
         due=sum(due) if len(due) == len(several) else None,
+        slow_closed=sum(closed) if closed else None,
         server_cpu_percent=cpu,
         server_bytes_per_connection=None,
         server_counters={},

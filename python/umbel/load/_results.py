@@ -14,6 +14,8 @@ ACCOUNTED: Final = ("publications", "updates_delivered", "publications_lost")
 
 LATENCIES: Final = ("connect", "lateness", "latency", "answer", "recovery")
 
+TOO_MUCH: Final = "more came than this load has published: somebody else publishes there, too"
+
 BUSY_PERCENT: Final = 85.0
 """A load that uses more of its processor may be what was measured."""
 
@@ -140,6 +142,8 @@ class LoadResults:
     """Updates that the server has delivered or announced as lost, by its counters, of those that were due.
     None without ``metrics``, and where readers come back or read nothing.
     """
+    slow_closed: int | None
+    """Of ``slow-readers``: connections that read nothing and were closed by the server."""
     load_cpu_percent: float
     seconds: Sequence[Snapshot] = field(default=())
     """What happened in each second."""
@@ -204,6 +208,10 @@ def results(
     latency = Latency.of(said["latency_ms"]) or Latency.of(said["latency_oldest_ms"])
     due = total["published"] * config.target_connections * config.channels_per_connection // config.channels
     is_known = due > 0 and not config.deflate and said["complete"]
+    faults = dict(said["faults"])
+    if is_known and total["messages"] > due:
+        is_known = False
+        faults = faults or {TOO_MUCH: 1}
     cpu = said["server_cpu_percent"]
     return LoadResults(
         version=VERSION,
@@ -236,7 +244,7 @@ def results(
         recovery=Latency.of(returns.get("caught_up_ms")),
         tried=tried,
         error_rate=min(1.0, (failed + total["errors"]) / tried) if tried else 0.0,
-        faults=dict(said["faults"]),
+        faults=faults,
         server_cpu_percent=cpu,
         server_cpu_us_per_message=round(cpu * 1e4 * window / said["messages"], 3)
         if cpu and said["messages"]
@@ -246,6 +254,7 @@ def results(
         else None,
         server_counters=counters,
         accounted_rate=accounted(config, counters) if said["complete"] else None,
+        slow_closed=config.slow - said["slow_open"] if config.scenario == "slow-readers" else None,
         load_cpu_percent=said["load_cpu_percent"],
         seconds=tuple(rows),
         histograms={
