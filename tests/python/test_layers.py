@@ -86,6 +86,7 @@ TWINS = {
     "_command_line.load_values": "test_load_command",
     "_command_line.requirements": "test_load_command",
     "load._config": "test_load",
+    "load._kinds": "test_load",
     "load._merge": "test_load_merge",
     "load._metrics": "test_load_metrics",
     "load._results": "test_load",

@@ -343,7 +343,17 @@ def test_a_load_goes_to_another_machine_only_if_it_is_named_twice() -> None:
         ({"scenario": "panic"}, "scenario is one of"),
         ({"target_connections": 0}, "at least 1"),
         ({"rate": -1}, "at least 0"),
-        ({"rate": float("nan")}, "at least 0"),
+        ({"rate": float("nan")}, "rate is a number; not nan"),
+        ({"target": 5}, "target is a text; not 5"),
+        ({"data_bytes": 1.5}, "data_bytes is a whole number; not 1.5"),
+        ({"poll": 1}, "poll is true or false; not 1"),
+        ({"headers": "x"}, "headers is a table of texts; not 'x'"),
+        ({"tokens": "secret"}, "tokens is a list of texts; not this"),
+        ({"stages": [1, 2]}, "stages is a list of pairs"),
+        ({"stages": [(101, 1.0)]}, r"up to target_connections, 100.* not \[\(101"),
+        ({"stages": [(20, 1.0), (10, 1.0)]}, "stages grow"),
+        ({"channels_per_connection": 2}, "at most channels, 1"),
+        ({"pid": 2**30}, "there is no process 1073741824"),
         ({"tokens": ["a"]}, "as many tokens"),
         ({"scenario": "storm", "deflate": True}, "deflate"),
     ],
@@ -353,16 +363,6 @@ def test_values_that_can_not_be_used_are_refused(values: dict[str, Any], says: s
         LoadConfig(**({"target": "ws://127.0.0.1:8000/ws"} | values))
 
 
-async def test_a_load_that_is_cancelled_stops() -> None:
-    async with serving() as target:
-        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
-
-        async def wait() -> LoadResults:
-            return await load
-
-        waiting = asyncio.create_task(wait())
-        while not load.snapshots():
-            await asyncio.sleep(0.01)
 @pytest.mark.parametrize(
     ("stage", "values"),
     [
@@ -402,6 +402,16 @@ async def test_of_faults_that_are_all_different_the_first_ones_are_told() -> Non
     assert len(results.faults) == 21 and "others" in results.faults  # of 30
 
 
+async def test_a_load_that_is_cancelled_stops() -> None:
+    async with serving() as target:
+        load = Load(LoadConfig(target=target, **(QUICK | {"seconds": 600.0})))
+
+        async def wait() -> LoadResults:
+            return await load
+
+        waiting = asyncio.create_task(wait())
+        while not load.snapshots():
+            await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

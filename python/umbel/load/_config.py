@@ -2,9 +2,11 @@
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
 
+from ._kinds import fits, words
 from ._target import Target
 
 Scenario = Literal["fanout", "ramp", "request", "sse", "storm", "chaos", "slow-readers"]
@@ -128,14 +130,28 @@ class LoadConfig:
     _aimed: Target = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.scenario not in get_args(Scenario):
-            msg = f"scenario is one of {', '.join(get_args(Scenario))}; not {self.scenario!r}"
-            raise ValueError(msg)
+        for each in fields(self):
+            if each.init and not fits(value := getattr(self, each.name), each.type):
+                shown = repr(value) if each.repr else "this"
+                msg = f"{each.name} is {words(each.type)}; not {shown}"
+                raise ValueError(msg)
         for name, least in LEAST.items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
+            if not (value := getattr(self, name)) >= least:
                 msg = f"{name} is a number of at least {least}; not {value!r}"
                 raise ValueError(msg)
+        numbers = [number for number, _ in self.stages]
+        if numbers != sorted(numbers) or not all(
+            0 < number <= self.target_connections and held >= 0 for number, held in self.stages
+        ):
+            limit = f"up to target_connections, {self.target_connections}"
+            msg = f"stages grow {limit}, and last for 0 seconds or more; not {self.stages!r}"
+            raise ValueError(msg)
+        if self.channels_per_connection > self.channels:
+            msg = f"channels_per_connection is at most channels, {self.channels}"
+            raise ValueError(msg)
+        if self.pid is not None and Path("/proc/self").exists() and not Path(f"/proc/{self.pid}").exists():
+            msg = f"pid is the process of the server on this machine; there is no process {self.pid}"
+            raise ValueError(msg)
         if self.scenario in RETURNING and self.deflate:
             msg = f"{self.scenario} follows every position, so it can't be combined with deflate"
             raise ValueError(msg)
