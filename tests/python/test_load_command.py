@@ -190,7 +190,8 @@ async def test_where_nothing_came_nothing_was_measured(words: list[str], says: s
         (["ws://127.0.0.1:8000/ws", "--answer", "2"], "PREFIX=TEXT"),
         (["ws://127.0.0.1:8000/ws", "--marker", "t="], "a marker begins with a text and has {time}"),
         (["ws://127.0.0.1:8000/ws", "-v"], "one connection"),
-        (["ws://127.0.0.1:8000/ws", "--connections", "0"], "at least 1"),
+        (["ws://127.0.0.1:8000/ws", "--connections", "0"], "--connections is a number of at least 1"),
+        (["ws://127.0.0.1:8000/ws", "--connectons", "5"], "Did you mean --connections?"),
         (["ws://127.0.0.1:8000/ws", "--scenario", "panic"], "panic"),
     ],
 )

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed, unknown = parser().parse_known_args(words)
         if unknown:
-            parser().error(f"unrecognized arguments: {' '.join(unknown)}{meant(unknown)}")
+            hint = meant(unknown, parsed.help_text()) if parsed.command else ""
+            parser().error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     except SystemExit as end:  # argparse has printed what was wrong
         return end.code if isinstance(end.code, int) else 2
     if parsed.command is None:
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         complain(f"umbel: {error}")
         return error.code
+    except KeyboardInterrupt:  # a second one, while the first is obeyed
+        return loads.INTERRUPTED
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 from typing import Any, Final
 
 from umbel.load import Load, LoadConfig, LoadError
@@ -68,6 +69,7 @@ def add_command(commands: Any) -> None:
     scenarios = "\n".join(f"  {name:<13} {text}" for name, text in SCENARIOS.items())
     command = commands.add_parser(
         "load",
+        usage="umbel load [options] target",
         help="send a load to a server and measure it",
         description="Open connections to a server, publish, and check and measure what arrives.\n"
         f"Ends by itself; Ctrl-C shows the results so far.\n\nscenarios:\n{scenarios}",
@@ -152,7 +154,7 @@ def load(parsed: argparse.Namespace) -> int:
         run = Load(LoadConfig(**given))
         picture = load_plot.figure(parsed.plot) if parsed.plot else None
     except (ValueError, OSError) as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(worded(error, parsed), USAGE) from error
     interrupted = False
     run.start()
     with Screen(run) as screen:
@@ -170,7 +172,7 @@ def load(parsed: argparse.Namespace) -> int:
     try:
         results = run.run()
     except LoadError as error:
-        hints = "".join(hint for text, hint in HINTS.items() if text in str(error))
+        hints = "".join(hint for text, hint in HINTS.items() if re.search(text, str(error)))
         raise CommandError(f"{error}{hints}", INTERRUPTED if interrupted else NOT_MEASURED) from error
     code = conclude(results, parsed)
     if picture is not None:
@@ -179,6 +181,14 @@ def load(parsed: argparse.Namespace) -> int:
         except OSError as error:
             raise CommandError(f"the picture can't be written: {error}", code or NOT_MEASURED) from error
     return INTERRUPTED if interrupted else code
+
+
+def worded(error: ValueError | OSError, parsed: argparse.Namespace) -> str:
+    """What is wrong, with the name of the option where it was one."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} can't be read: {error.strerror}"
+    name, _, rest = str(error).partition(" ")
+    return f"{OPTIONS[name][0]} {rest}" if name in OPTIONS and name in vars(parsed) else str(error)
 
 
 def default_of(name: str) -> str:
@@ -190,6 +200,10 @@ HINTS: Final = {
     "its subscription is refused": ". Name a channel that clients of the application may read and publish "
     "to: --channel NAME (docs/load.md)",
     "invalid peer certificate": ". --ca FILE names the authority that has signed it",
+    "InvalidContentType": ". A server without TLS has a target that begins with ws://",
+    "closed by the server$": ". A server with TLS has a target that begins with wss://",
+    "closed by the server with 4401": ". It wants other credentials: --tokens, --jwt-secret or --header",
+    "did not open in time": ". A WebSocket server that is not Umbel needs --marker (docs/load.md)",
 }
 
 UNSET: Final[dict[str, Any]] = {"default": argparse.SUPPRESS}

@@ -44,5 +44,7 @@ def read(file: str) -> LoadResults:
         return LoadResults.of_json(json.loads(Path(file).read_text("utf-8")))
     except OSError as error:
         raise CommandError(str(error), USAGE) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CommandError(f"{file} can't be added: it is not JSON, as --json writes it", USAGE) from error
     except ValueError as error:
         raise CommandError(f"{file} can't be added: {error}", USAGE) from error

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(dest="command", metavar="command")
     serve = commands.add_parser(
         "run",
+        usage="umbel run [options] module:app",
         help="serve an application",
         description="Serve until SIGINT or SIGTERM.\n"
         "An option replaces what the application says. Where neither says anything, the default counts.",
@@ -64,12 +65,14 @@ def parser() -> argparse.ArgumentParser:
     load_merge.add_command(commands)
     publish.add_command(commands)
     token.add_command(commands)
+    for command in commands.choices.values():
+        command.set_defaults(help_text=command.format_help)
     return main_parser
 
 
-def meant(unknown: list[str]) -> str:
-    """Say which options are meant, perhaps, by words that are none."""
-    options = ["--" + name.replace("_", "-") for name in KINDS]
+def meant(unknown: list[str], help_text: str) -> str:
+    """Say which options are meant, perhaps, by words that are none of this command."""
+    options = re.findall(r"^  (?:-\w, )?(--[\w-]+)", help_text, re.MULTILINE)
     names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
     near = [match for name in names for match in difflib.get_close_matches(name, options, n=1)]
     return f". Did you mean {' or '.join(near)}?" if near else ""

@@ -56,6 +56,9 @@ FIGURES: Final[dict[str, Callable[[LoadResults], float | None]]] = {
 """Words for figures. Those without a prefix are of the delivery; rates are per second."""
 
 
+SHARES: Final = ("errors", "success", "accounted")
+
+
 @dataclass(frozen=True)
 class Requirement:
     """One comparison of a figure with a number."""
@@ -92,7 +95,11 @@ class Requirement:
     def found(self, results: LoadResults) -> str:
         """What was found instead."""
         found = FIGURES[self.figure](results)
-        return "it was not measured" if found is None else f"it is {found:g}"
+        if found is None:
+            return "it was not measured"
+        if self.figure.rpartition(".")[2] in STATISTICS:
+            return f"it is {found:g} ms"
+        return f"it is {found:.4%}" if self.figure in SHARES else f"it is {found:g}"
 
 
 def requirement(text: str) -> Requirement:

@@ -42,7 +42,7 @@ def explain(error: OSError, settings: Settings) -> str:
         return f"{settings.host} is not an address of this machine: use --host 127.0.0.1, or 0.0.0.0 for all"
     if number in (errno.EMFILE, errno.ENFILE):
         return "no file descriptors are left: raise the limit (ulimit -n)"
-    return error.strerror or str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
 
 
 def holder_of(port: int) -> str | None:

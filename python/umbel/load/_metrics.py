@@ -26,9 +26,11 @@ def read(url: str, token: str | None, ca: str | None) -> dict[str, float]:
         with opener.open(request, timeout=PATIENCE) as page:
             text = page.read().decode()
     except (OSError, HTTPException, UnicodeDecodeError) as error:
+        reason = getattr(error, "reason", error)  # of an URLError; an HTTPError has its own words
         if isinstance(error, HTTPError):
             error.close()
-        msg = f"the metrics at {url} can't be read: {error}"
+            reason = f"{error.code} {reason}" + (TOKEN if error.code == UNAUTHORIZED else "")
+        msg = f"the metrics at {url} can't be read: {getattr(reason, 'strerror', None) or reason}"
         raise OSError(msg) from error
     found: dict[str, float] = {}
     for name, value in COUNTER.findall(text):
@@ -53,6 +55,9 @@ class Nowhere(urllib.request.HTTPRedirectHandler):
 
 
 COUNTER: Final = re.compile(r"^(\w+_total)(?:\{.*\})? (\S+)", re.MULTILINE)
+
+UNAUTHORIZED: Final = 401
+TOKEN: Final = "; a file with their token is named by --metrics-token, a token by metrics_token="
 
 PATIENCE: Final = 10.0
 """Seconds."""
