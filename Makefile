@@ -183,7 +183,7 @@ test-rust: .venv/.ready
 # Types and the stub are checked by tests/python/test_typing.py. Most tests wait for sockets and clocks, so more run at a time
 # than there are processors: a third of the time.
 test-python: build
-	@$(PY) -m pytest --quiet --benchmark-disable --numprocesses 3 --dist worksteal tests/python $(wildcard benches/test_*.py)
+	@$(PY) -m pytest --quiet --benchmark-disable --numprocesses 4 --dist worksteal tests/python $(wildcard benches/test_*.py)
 
 test-interop: build
 	@$(PY) -m pytest --quiet tests/interop
