@@ -182,12 +182,14 @@ async def cut_all(count: int) -> list[float]:
     logging.getLogger("umbel").setLevel(logging.WARNING)  # not where each of the servers listens
     app = Umbel()
     app.channel("task:{x}", open=True)
-    cut = asyncio.Event()
+    # The server knows of a subscription before its client does, which has a position only then.
+    ready, cut = asyncio.Barrier(count + 1), asyncio.Event()
 
     async def one(url: str) -> float:
         async with connect(url, proxy=None) as umbel:
             updates = umbel.subscribe("task:42")
             await updates.ready()
+            await ready.wait()
             await cut.wait()
             began = time.monotonic()
             await anext(updates)
@@ -195,12 +197,12 @@ async def cut_all(count: int) -> list[float]:
 
     async with app.serve(port=0) as server, Wires(int(server.url.rsplit(":", 1)[1])) as wires:
         tasks = [asyncio.create_task(one(wires.url)) for _ in range(count)]
-        while app.subscribers("task:42") < count:
-            await asyncio.sleep(0.01)
-        wires.cut()
-        app.publish("task:42", 1)
-        cut.set()
-        return list(await asyncio.gather(*tasks))
+        async with asyncio.timeout(60):
+            await ready.wait()
+            wires.cut()
+            app.publish("task:42", 1)
+            cut.set()
+            return list(await asyncio.gather(*tasks))
 
 
 class Wires:
