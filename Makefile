@@ -78,7 +78,7 @@ build: $(CORE)  ## the core, optimised, and the package in .venv
 
 .PHONY: wheel
 wheel: .venv/.ready  ## a wheel in dist/ for CPython 3.11 and later
-	@.venv/bin/maturin build --release --locked --out dist
+	@.venv/bin/maturin build --release --locked --strip --out dist
 
 .PHONY: bench
 bench: build  ## every benchmark against its goal: half an hour on two idle cores
@@ -128,7 +128,7 @@ fuzz-build:
 	  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"
 	# The target is named so that the flags are not for build scripts.
-	cargo build --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target $(HOST)
+	cargo build --quiet --release --locked --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target $(HOST)
 
 .PHONY: soak
 SOAK_SECONDS ?= 600

@@ -71,7 +71,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         maturin = shutil.which("maturin", path=str(pathlib.Path(sys.executable).parent)) or "maturin"
         # The same build as `make build`, so nothing is compiled twice.
         environment = {**os.environ, "VIRTUAL_ENV": sys.prefix}
-        command = [maturin, "build", "--release", "--locked", "--quiet", "--out", str(place)]
+        command = [maturin, "build", "--release", "--locked", "--strip", "--quiet", "--out", str(place)]
         subprocess.run(command, cwd=ROOT, check=True, env=environment)
     wheels = sorted(place.glob("umbel-*.whl"), key=lambda path: path.stat().st_mtime)
     assert wheels, f"no wheel in {place}"
