@@ -280,6 +280,21 @@ pub fn quantile(buckets: &[u64; BUCKETS], quantile: f64) -> Duration {
     Duration::ZERO
 }
 
+impl Snapshot {
+    /// The gaps that clients were told of, by their `reason`.
+    pub fn gaps_by_reason(&self) -> [(&'static str, u64); 4] {
+        let named = self.gaps_overrun + self.gaps_burst + self.gaps_memory;
+        // They are not read at one moment.
+        let other = self.gaps.saturating_sub(named);
+        [
+            ("overrun", self.gaps_overrun),
+            ("burst", self.gaps_burst),
+            ("memory", self.gaps_memory),
+            ("epoch", other),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

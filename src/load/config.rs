@@ -173,6 +173,9 @@ impl Config {
             }
             Kind::Read | Kind::Churn => {}
         }
+        if self.publish_rate > 0.0 && self.publishers + self.connections == 0 {
+            return Err("there is nobody who could publish".into());
+        }
         if !self.tokens.is_empty() && self.tokens.len() < self.connections {
             return Err("there are more connections than tokens".into());
         }

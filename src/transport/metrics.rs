@@ -102,15 +102,7 @@ impl Reading {
             "From publish to the write of the frame, for the oldest publication of each channel in it",
             &it.lateness,
         )?;
-        // They are not read at one moment.
-        let other = it.gaps.saturating_sub(it.gaps_overrun + it.gaps_burst + it.gaps_memory);
-        let gaps = [
-            ("overrun", it.gaps_overrun),
-            ("burst", it.gaps_burst),
-            ("memory", it.gaps_memory),
-            ("epoch", other),
-        ];
-        to.counters("gaps", "Gaps that clients were told of", "reason", gaps)?;
+        to.counters("gaps", "Gaps that clients were told of", "reason", it.gaps_by_reason())?;
         to.counter("publications_lost", "Publications in these gaps, once for each client", it.lost)
     }
 

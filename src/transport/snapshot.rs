@@ -91,13 +91,8 @@ impl Figures<'_> {
         json.histogram("lateness", &it.lateness);
         json.histogram("tickLag", &it.tick_lag);
         json.histogram("tickDuration", &it.tick_duration);
-        // They are not read at one moment.
-        let other = it.gaps.saturating_sub(it.gaps_overrun + it.gaps_burst + it.gaps_memory);
         json.object("gaps", |json| {
-            json.number("overrun", it.gaps_overrun);
-            json.number("burst", it.gaps_burst);
-            json.number("memory", it.gaps_memory);
-            json.number("epoch", other);
+            it.gaps_by_reason().iter().for_each(|(name, count)| json.number(name, *count))
         });
         json.number("lost", it.lost);
         json.number("trimmed", trimmed);
